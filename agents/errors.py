@@ -1,0 +1,95 @@
+"""The error tree of `agents`. Every error that this package declares is below `PortcallError`.
+
+    PortcallError
+    ├── ModuleError                a Wasm module that cannot be used
+    │   ├── MalformedModule        its bytes are not a module
+    │   ├── InvalidModule          it does not validate
+    │   └── UnsupportedFeature     it uses what Portcall refuses, by name
+    ├── FormatError                bytes that are not what they claim to be
+    │   ├── NotCanonical           not deterministic CBOR, or beyond its bounds
+    │   ├── BadImage
+    │   └── BadSnapshot
+    ├── EngineError                an engine is missing, or cannot take this module
+    └── HostCallError              raised inside a host call; never leaves a run
+        ├── CallFailed             the guest sees an errno
+        ├── GuestFault             the guest gave a pointer outside its memory
+        └── EndOfRun               the agent ended itself
+
+A trap, a used-up budget or a refusal is not an error: it is an outcome of `agents.run`, a value.
+"""
+
+from __future__ import annotations
+
+
+class PortcallError(Exception):
+    """The root: `except PortcallError` catches what this package declares, and nothing accidental."""
+
+
+class ModuleError(PortcallError):
+    """A Wasm module that cannot be used. `offset` is in bytes from the module's start, None when unknown."""
+
+    def __init__(self, message: str, offset: int | None = None, function: int | str | None = None) -> None:
+        self.message, self.offset, self.function = message, offset, function
+        where = "" if offset is None else f" at offset {offset:#x}"
+        inside = "" if function is None else f" in function {function}"
+        super().__init__(f"{message}{inside}{where}")
+
+
+class MalformedModule(ModuleError):
+    """The bytes are not a module (spec: Binary Format)."""
+
+
+class InvalidModule(ModuleError):
+    """The module does not validate (spec: Validation)."""
+
+
+class UnsupportedFeature(ModuleError):
+    """The module uses a feature that Portcall recognises and refuses; `feature` names it."""
+
+    def __init__(self, feature: str, function: int | str | None = None, offset: int | None = None) -> None:
+        super().__init__(f"{feature} is not supported", offset, function)
+        self.feature = feature
+
+
+class FormatError(PortcallError):
+    """Bytes that are not what they claim to be."""
+
+
+class NotCanonical(FormatError):
+    """Not deterministic CBOR (RFC 8949, section 4.2.1), or deeper or larger than allowed."""
+
+
+class BadImage(FormatError):
+    """Not an agent image, of another version, or one that contradicts itself."""
+
+
+class BadSnapshot(FormatError):
+    """Not a snapshot, of another version, or one that does not belong to its image."""
+
+
+class EngineError(PortcallError):
+    """An engine is not installed, or cannot take this module, with the reason."""
+
+
+class HostCallError(PortcallError):
+    """Raised inside a host call and turned into an answer by the runtime; never leaves a run."""
+
+
+class CallFailed(HostCallError):
+    """The guest sees `errno` (a WASI number, above 0); `reason` is for people."""
+
+    def __init__(self, errno: int, reason: str = "") -> None:
+        super().__init__(f"errno {errno}: {reason}")
+        self.errno, self.reason = errno, reason
+
+
+class GuestFault(HostCallError):
+    """The guest gave a pointer or length outside its memory; it sees EFAULT."""
+
+
+class EndOfRun(HostCallError):
+    """The agent ended itself with `exit_code` (`exit`, `proc_exit`)."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"exit code {exit_code}")
+        self.exit_code = exit_code

@@ -1,0 +1,197 @@
+"""What a suspended agent waits for, and what ends the wait.
+
+A *wait* is the reason a host call gave for suspending; an *event* is what the station brings when the agent
+resumes. Both are plain data: a wait is part of the snapshot and may cross the network, so decoding one here
+treats its bytes as hostile.
+
+This is not the calls themselves (`agents.hostcalls`) nor the place where they are carried out (the station).
+
+Invariants: `decode_wait(encode_wait(w)) == w`; every text and byte field has a bound, below; decoding raises
+only `BadSnapshot`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Union
+
+import attrs
+
+from .errors import BadSnapshot
+
+HOST_MAX = 1024  # bytes of UTF-8 in the name of a station or an agent; a snapshot cannot carry a novel as one
+SERVICE_MAX = 256  # bytes of UTF-8 in the name of a service
+ENTRY_MAX = 256  # bytes of UTF-8 in the name of an exported function
+BODY_MAX = 1 << 20  # bytes of one message, request or reply: what a station must hold for one waiting agent
+REASON_MAX = 1024  # characters of a reason shown to people
+_U64 = (1 << 64) - 1
+
+
+@attrs.frozen
+class Go:
+    """Strong migration to the station named `host`."""
+
+    host: str
+
+
+@attrs.frozen
+class GoAt:
+    """Weak migration: the stack is dropped and the export `entry` is called on arrival."""
+
+    host: str
+    entry: str
+
+
+@attrs.frozen
+class Sleep:
+    """Sleep for `ns` nanoseconds (from the moment the station learns of it)."""
+
+    ns: int
+
+
+@attrs.frozen
+class Recv:
+    """Wait for a message, at most `timeout_ns` nanoseconds; None waits for ever."""
+
+    timeout_ns: int | None
+
+
+@attrs.frozen
+class Call:
+    """Wait for the reply of a service of this station."""
+
+    service: str
+    request: bytes
+
+
+@attrs.frozen
+class Clone:
+    """Wait until the station has made a second agent of this one."""
+
+
+@attrs.frozen
+class Input:
+    """Wait for bytes on descriptor `fd`, at most `timeout_ns` nanoseconds; None waits for ever."""
+
+    fd: int
+    timeout_ns: int | None = None
+
+
+@attrs.frozen
+class Yield:
+    """Give the thread to others; resume at any time."""
+
+
+Wait = Union[Go, GoAt, Sleep, Recv, Call, Clone, Input, Yield]
+
+
+@attrs.frozen
+class Arrived:
+    """The agent is now at another station (or at the same one, after a `go` to itself)."""
+
+
+@attrs.frozen
+class Refused:
+    """What was waited for will not be: `errno` (WASI number, above 0) and a sentence for people."""
+
+    errno: int
+    reason: str
+
+
+@attrs.frozen
+class Woke:
+    """The time of a `Sleep` or the turn of a `Yield` has come."""
+
+
+@attrs.frozen
+class Message:
+    """A message from the agent or station named `sender`."""
+
+    sender: str
+    body: bytes
+
+
+@attrs.frozen
+class TimedOut:
+    """The time of a `Recv` or an `Input` passed and nothing came."""
+
+
+@attrs.frozen
+class Reply:
+    """The service's answer."""
+
+    body: bytes
+
+
+@attrs.frozen
+class Failed:
+    """The service failed: `errno` (WASI number, above 0) and a sentence for people."""
+
+    errno: int
+    reason: str
+
+
+@attrs.frozen
+class Cloned:
+    """After `Clone`: in the original `child` is the new agent's id, in the clone it is None."""
+
+    child: str | None
+
+
+@attrs.frozen
+class InputReady:
+    """Bytes for the descriptor that was waited for; empty means end of file."""
+
+    data: bytes
+
+
+Event = Union[Arrived, Refused, Woke, Message, TimedOut, Reply, Failed, Cloned, InputReady]
+
+
+@attrs.frozen
+class Suspend:
+    """What a host function returns to suspend the agent instead of giving a result."""
+
+    wait: Wait
+
+
+_WAITS: dict[str, type[Any]] = {
+    "go": Go,
+    "go_at": GoAt,
+    "sleep": Sleep,
+    "recv": Recv,
+    "call": Call,
+    "clone": Clone,
+    "input": Input,
+    "yield": Yield,
+}
+_NAMES = {cls: name for name, cls in _WAITS.items()}
+_TEXT_MAX = {"host": HOST_MAX, "entry": ENTRY_MAX, "service": SERVICE_MAX}
+
+
+def encode_wait(wait: Wait) -> list[Any]:
+    """The wait as a list that `agents.canonical` can encode: its name, then its fields in order."""
+    return [_NAMES[type(wait)], *attrs.astuple(wait, recurse=False)]
+
+
+def decode_wait(value: object) -> Wait:
+    """The wait that `encode_wait` wrote. Raises `BadSnapshot` for anything else."""
+    if not isinstance(value, list) or not value or not isinstance(value[0], str) or value[0] not in _WAITS:
+        raise BadSnapshot("the pending wait is of no known kind")
+    cls = _WAITS[value[0]]
+    fields = attrs.fields(cls)
+    if len(value) != 1 + len(fields):
+        raise BadSnapshot(f"a wait of kind {value[0]} has {len(fields)} fields, not {len(value) - 1}")
+    for field, item in zip(fields, value[1:]):
+        if not _fits(field.name, item):
+            raise BadSnapshot(f"a wait of kind {value[0]} has a bad field {field.name}")
+    return cls(*value[1:])  # type: ignore[no-any-return]
+
+
+def _fits(name: str, item: object) -> bool:
+    if name in _TEXT_MAX:
+        return isinstance(item, str) and len(item.encode()) <= _TEXT_MAX[name]
+    if name == "request":
+        return isinstance(item, bytes) and len(item) <= BODY_MAX
+    if name == "timeout_ns" and item is None:
+        return True
+    return isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= (_U64 if name != "fd" else 0xFFFFFFFF)
