@@ -1,14 +1,14 @@
 """The calls an agent makes of its station: ABI version 1, the imports of the module `portcall`.
 
-Each call exists once, as a function over Python values (`go(ctx, host)`, `recv(ctx, timeout_ns)` ...). Two roads
-lead to them: the imports below (`IMPORTS`), which read and write the guest's memory, and the files under
+Each call exists once, as a function over Python values (`go(ctx, host)`, `recv(ctx, timeout_ns)` ...). Two
+roads lead to them: the imports below (`IMPORTS`), which read and write the guest's memory, and the files under
 `/portcall/` of the virtual WASI. So both give the same answers and the same errors.
 
 This is neither the station (that is an `Ambient`, given from outside) nor the network: `go` ends as a value.
 
-A value function returns its result, or `Suspend(wait)` when the agent has to wait. It is then called again, with
-the same arguments and `ctx.event` set, and returns the result that the guest sees. It raises `CallFailed(errno)`
-for what the guest sees as an error, and `EndOfRun` when the agent is over.
+A value function returns its result, or `Suspend(wait)` when the agent has to wait. It is then called again,
+with the same arguments and `ctx.event` set, and returns the result that the guest sees. It raises
+`CallFailed(errno)` for what the guest sees as an error, and `EndOfRun` when the agent is over.
 
 Invariants: no call blocks; nothing here reads a clock or a random source except through the ambient; every
 length that comes from the guest is bounded before it is read.
@@ -17,7 +17,7 @@ length that comes from the guest is bounded before it is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, Protocol, Union
+from typing import Any, NoReturn, Protocol
 
 import attrs
 
@@ -62,7 +62,7 @@ EIO, EMSGSIZE, ENAMETOOLONG, ENOENT, ENOSYS, ENOTSUP, ETIMEDOUT = 29, 35, 37, 44
 class GuestMemory:
     """The agent's own memory, as host functions see it: every access is checked against its present size.
 
-    `view` is a writable memoryview of bytes. The runtime calls `rebind` whenever the memory has moved or grown.
+    `view` is a writable memoryview of bytes. The runtime calls `rebind` when the memory has moved or grown.
     """
 
     __slots__ = ("view",)
@@ -85,7 +85,7 @@ class GuestMemory:
         return bytes(self.view[pointer : pointer + size])
 
     def write(self, pointer: int, data: bytes | bytearray | memoryview) -> None:
-        """Put `data` at `pointer`. Raises `GuestFault` when any byte would lie outside; then nothing is written."""
+        """Put `data` at `pointer`, all of it or nothing. Raises `GuestFault` when any byte would lie outside."""
         if pointer < 0 or pointer + len(data) > len(self.view):
             raise GuestFault(f"{len(data)} bytes at {pointer} lie outside the memory of {len(self.view)}")
         self.view[pointer : pointer + len(data)] = data
@@ -167,10 +167,10 @@ class Kept:
 
 @attrs.define
 class Context:
-    """What a host function gets: the guest's memory, its virtual WASI, the station, and the event that woke it.
+    """What a host function gets: the guest's memory, its virtual WASI, the station, the event that woke it.
 
-    `call(export, *args)` runs an export of the agent from inside a host function; while it runs, the agent cannot
-    suspend (its frames would lie under a frame of the station's), and waits are answered with EBUSY.
+    `call(export, *args)` runs an export of the agent from inside a host function; while it runs, the agent
+    cannot suspend (its frames would lie under one of the station's), and waits are answered with EBUSY.
     """
 
     memory: GuestMemory
@@ -182,7 +182,7 @@ class Context:
     has_export: Callable[[str], bool] | None = None
 
 
-HostFunction = Callable[..., Union[int, None, Suspend]]
+HostFunction = Callable[..., int | Suspend | None]
 
 
 @attrs.frozen
@@ -194,7 +194,7 @@ class HostImport:
     function: HostFunction
 
 
-# --- the calls, over Python values ---------------------------------------------------------------------------
+# --- the calls, over Python values ---
 
 
 def go(ctx: Context, host: str) -> Suspend | None:
@@ -283,7 +283,7 @@ def lookup(ctx: Context, service: str) -> tuple[str, ...]:
     return ctx.ambient.lookup(_name(service, SERVICE_MAX))
 
 
-def exit(ctx: Context, code: int) -> NoReturn:  # noqa: A001 - the ABI's word
+def exit(ctx: Context, code: int) -> NoReturn:
     """End the agent with exit code `code`."""
     raise EndOfRun(code & _U32)
 
@@ -304,16 +304,16 @@ def _bounded(body: bytes, most: int) -> bytes:
 
 
 def _expect(ctx: Context, kind: type[Any] | None = None) -> Any:
-    """The event, of class `kind`. A refusal or failure becomes `CallFailed`; anything else is the station's bug."""
+    """The event, of class `kind`. A refusal or a failure becomes `CallFailed`."""
     event = ctx.event
     if isinstance(event, (Refused, Failed)):
         raise CallFailed(event.errno, event.reason)
     if kind is None or not isinstance(event, kind):
-        raise CallFailed(EIO, f"the station brought {type(event).__name__} to an agent that waits for another event")
+        raise CallFailed(EIO, f"{type(event).__name__} is not the event that this call waits for")
     return event
 
 
-# --- the same calls as imports -------------------------------------------------------------------------------
+# --- the same calls as imports ---
 
 
 def _text(ctx: Context, pointer: int, size: int, most: int) -> str:
@@ -374,7 +374,9 @@ def _call(
     return _give_or_keep_reply(ctx, reply, capacity, name, body, answer)
 
 
-def _give_or_keep_reply(ctx: Context, reply: int, capacity: int, name: str, body: bytes, answer: bytes) -> int:
+def _give_or_keep_reply(
+    ctx: Context, reply: int, capacity: int, name: str, body: bytes, answer: bytes
+) -> int:
     ctx.kept.reply = (name, body, answer) if len(answer) > capacity & _U32 else None
     return _give(ctx, reply, capacity, answer)
 
@@ -425,7 +427,8 @@ def _log(ctx: Context, level: int, text: int, size: int) -> int:
 
 
 def _lookup(ctx: Context, service: int, size: int, buffer: int, capacity: int) -> int:
-    return _give(ctx, buffer, capacity, "\n".join(lookup(ctx, _text(ctx, service, size, SERVICE_MAX))).encode())
+    stations = lookup(ctx, _text(ctx, service, size, SERVICE_MAX))
+    return _give(ctx, buffer, capacity, "\n".join(stations).encode())
 
 
 def _exit(ctx: Context, code: int) -> NoReturn:
@@ -452,9 +455,9 @@ IMPORTS: Mapping[str, HostImport] = {
 }
 
 __all__ = [  # noqa: RUF022 - the calls in the ABI's order, then their types
-    "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "sleep", "clone", "report", "log", "lookup",
-    "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction", "GuestMemory", "Ambient", "Context", "Kept",
-    "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait", "Event", "Go", "GoAt", "Sleep", "Recv", "Call",
-    "Clone", "Input", "Yield", "Arrived", "Refused", "Woke", "Message", "TimedOut", "Reply", "Failed", "Cloned",
-    "InputReady",
+    "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "sleep", "clone", "report", "log",
+    "lookup", "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction", "GuestMemory", "Ambient",
+    "Context", "Kept", "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait", "Event", "Go", "GoAt",
+    "Sleep", "Recv", "Call", "Clone", "Input", "Yield", "Arrived", "Refused", "Woke", "Message",
+    "TimedOut", "Reply", "Failed", "Cloned", "InputReady",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ only `BadSnapshot`.
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any
 
 import attrs
 
@@ -81,7 +81,7 @@ class Yield:
     """Give the thread to others; resume at any time."""
 
 
-Wait = Union[Go, GoAt, Sleep, Recv, Call, Clone, Input, Yield]
+Wait = Go | GoAt | Sleep | Recv | Call | Clone | Input | Yield
 
 
 @attrs.frozen
@@ -144,7 +144,7 @@ class InputReady:
     data: bytes
 
 
-Event = Union[Arrived, Refused, Woke, Message, TimedOut, Reply, Failed, Cloned, InputReady]
+Event = Arrived | Refused | Woke | Message | TimedOut | Reply | Failed | Cloned | InputReady
 
 
 @attrs.frozen
@@ -181,7 +181,7 @@ def decode_wait(value: object) -> Wait:
     fields = attrs.fields(cls)
     if len(value) != 1 + len(fields):
         raise BadSnapshot(f"a wait of kind {value[0]} has {len(fields)} fields, not {len(value) - 1}")
-    for field, item in zip(fields, value[1:]):
+    for field, item in zip(fields, value[1:], strict=True):
         if not _fits(field.name, item):
             raise BadSnapshot(f"a wait of kind {value[0]} has a bad field {field.name}")
     return cls(*value[1:])  # type: ignore[no-any-return]
@@ -194,4 +194,5 @@ def _fits(name: str, item: object) -> bool:
         return isinstance(item, bytes) and len(item) <= BODY_MAX
     if name == "timeout_ns" and item is None:
         return True
-    return isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= (_U64 if name != "fd" else 0xFFFFFFFF)
+    most = 0xFFFFFFFF if name == "fd" else _U64
+    return type(item) is int and 0 <= item <= most
