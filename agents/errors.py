@@ -9,6 +9,9 @@
     │   ├── NotCanonical           not deterministic CBOR, or beyond its bounds
     │   ├── BadImage
     │   └── BadSnapshot
+    ├── CredentialError            a signed statement that does not hold: a code and a sentence
+    │   ├── MalformedCredential    its bytes are not such a statement
+    │   └── CannotOpen             sealed for another key, or altered on the way
     ├── EngineError                an engine is missing, or cannot take this module
     └── HostCallError              raised inside a host call; never leaves a run
         ├── CallFailed             the guest sees an errno
@@ -65,6 +68,25 @@ class BadImage(FormatError):
 
 class BadSnapshot(FormatError):
     """Not a snapshot, of another version, or one that does not belong to its image."""
+
+
+class CredentialError(PortcallError):
+    """A passport, trail or result that does not hold: `code` is stable and for programs, `reason` for people."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code, self.reason = code, reason
+
+
+class MalformedCredential(CredentialError):
+    """The bytes are not the statement they should be, or are beyond its bounds."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("malformed", reason)
+
+
+class CannotOpen(CredentialError):
+    """Sealed bytes that this key does not open: `not-for-us` (another key) or `altered`."""
 
 
 class EngineError(PortcallError):
