@@ -4,7 +4,8 @@
     ├── ModuleError                a Wasm module that cannot be used
     │   ├── MalformedModule        its bytes are not a module
     │   ├── InvalidModule          it does not validate
-    │   └── UnsupportedFeature     it uses what Portcall refuses, by name
+    │   ├── UnsupportedFeature     it uses what Portcall refuses, by name
+    │   └── ModuleTooLarge         it is beyond a bound that stops resource attacks
     ├── FormatError                bytes that are not what they claim to be
     │   ├── NotCanonical           not deterministic CBOR, or beyond its bounds
     │   ├── BadImage
@@ -52,6 +53,10 @@ class UnsupportedFeature(ModuleError):
     def __init__(self, feature: str, function: int | str | None = None, offset: int | None = None) -> None:
         super().__init__(f"{feature} is not supported", offset, function)
         self.feature = feature
+
+
+class ModuleTooLarge(ModuleError):
+    """The module is beyond one of `agents.wasm.bounds.Bounds`; the message names the bound."""
 
 
 class FormatError(PortcallError):
