@@ -1,0 +1,71 @@
+"""The error tree of `docking`. Every error that this package declares is below `DockingError`.
+
+    DockingError                       below `agents.errors.PortcallError`
+    ├── ProtocolError                  the handoff protocol was broken
+    │   ├── LocalProtocolError         by this station's own code: a bug here
+    │   └── RemoteProtocolError        by the peer: its message is refused, nothing else changes
+    │       └── MalformedMessage       its bytes are not a message, or are beyond a bound
+    ├── StoreError                     the station's durable memory
+    │   ├── StoreUnusable              cannot be opened: another version, another program's, damaged, in use
+    │   └── WriteFailed                a write was not confirmed; only what is read back says what happened
+    └── CarrierError                   a message could not be carried to a peer, or its answer back
+        ├── PeerUnreachable            nothing was delivered
+        └── NoAnswer                   it may or may not have been delivered
+
+A refusal is not an error: it is data (`docking.handoff.messages.Refuse`).
+"""
+
+from __future__ import annotations
+
+from agents.errors import PortcallError
+
+
+class DockingError(PortcallError):
+    """The root of what stations declare."""
+
+
+class ProtocolError(DockingError):
+    """The handoff protocol was broken; the two classes below say by whom."""
+
+
+class LocalProtocolError(ProtocolError):
+    """This station's code asked a machine for what its state does not allow."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke the protocol. `code` is stable and for programs, `reason` for people."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code, self.reason = code, reason
+
+
+class MalformedMessage(RemoteProtocolError):
+    """The bytes are not a message of this protocol, or go beyond one of its bounds."""
+
+    def __init__(self, reason: str, code: str = "malformed-message") -> None:
+        super().__init__(code, reason)
+
+
+class StoreError(DockingError):
+    """The station's durable memory."""
+
+
+class StoreUnusable(StoreError):
+    """The file cannot serve as this station's store; the message says what to do."""
+
+
+class WriteFailed(StoreError):
+    """A write was not confirmed: it may be on the disk or not. Nothing may be said about it until the store is reopened."""
+
+
+class CarrierError(DockingError):
+    """A message could not be carried."""
+
+
+class PeerUnreachable(CarrierError):
+    """The message was certainly not delivered (no route, connection refused)."""
+
+
+class NoAnswer(CarrierError):
+    """The message may have been delivered; no answer came."""
