@@ -142,6 +142,9 @@ class Ambient(Protocol):
     def log(self, level: int, text: str) -> None:
         """Take one line of the agent's log; level 0 error, 1 warning, 2 information, 3 detail."""
 
+    def output(self, fd: int, data: bytes) -> None:
+        """Take bytes that the agent wrote to its standard output (`fd` 1) or error (2), at most a few MB."""
+
     def report(self, key: str, value: bytes) -> None:
         """Append a result. Raises `CallFailed` when the permit's budget is used up."""
 
