@@ -1,0 +1,13 @@
+"""The command `portcall`: reads words, calls `agents` and `docking`, prints.
+
+It is not a place for logic: whatever a command does can be done from Python with one or two calls, and
+each command's module says which. Invariants: importing this package imports click and nothing else of
+weight, a command's module is imported only when that command runs, and every failure that a person can
+mend ends in one sentence on stderr and a non-zero exit code.
+"""
+
+from __future__ import annotations
+
+from docking.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,83 @@
+"""The group `portcall`: finds commands by name, imports them late, and turns errors into sentences.
+
+Invariants: `portcall --help` imports no command; an error of the project ends with its own sentence, exit
+code 1, and no traceback (`PORTCALL_DEBUG=1` shows it); a wrong use ends with exit code 2, as click does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from docking.cli.registry import COMMANDS
+
+CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the entries of `COMMANDS`, imported when first used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(importlib.import_module(entry.module), entry.attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.module}.{entry.attribute} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of commands from the table alone."""
+        rows = [(name, entry.short_help) for name, entry in COMMANDS.items()]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
+def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from agents.version import VERSION
+
+        click.echo(f"portcall {VERSION}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings=CONTEXT)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+def portcall() -> None:
+    """Mobile agents: WebAssembly programs that call go(station) and continue there.
+
+    `portcall COMMAND --help` tells about one command. In the shell's start-up file,
+    eval "$(_PORTCALL_COMPLETE=bash_source portcall)" completes words (also zsh_source, fish_source).
+    """
+
+
+def main() -> None:
+    """Runs the command line of this process and exits it.
+
+    Exit codes: 0 done, 1 an error of the project (its sentence goes to stderr), 2 wrong use, 130 interrupted,
+    or the code that a command documents as its own.
+    """
+    from agents.errors import PortcallError
+
+    try:
+        portcall(prog_name="portcall")
+    except PortcallError as error:
+        if os.environ.get("PORTCALL_DEBUG"):
+            raise
+        click.echo(f"portcall: {error}", err=True)
+        sys.exit(1)

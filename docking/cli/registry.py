@@ -1,0 +1,22 @@
+"""The table of commands: which module and function each name stands for.
+
+Not the commands themselves: those are imported only when one runs, or when its own help is asked for. The
+one-line descriptions stand here so that `portcall --help` imports none of them; a test compares each with
+the docstring of its command.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """Where a command lives and what it does, in a line."""
+
+    module: str
+    attribute: str
+    short_help: str
+
+
+# The order is the order of the help: first what is done with one file, then what needs a station.
+COMMANDS: dict[str, Entry] = {}

@@ -1,0 +1,126 @@
+"""Writes the pages that come from the code, while mkdocs builds: commands, host imports, errors, changelog.
+
+Not a page itself, and nothing that needs to be kept in step by hand: what it writes is read from the very
+tables and classes that the program uses. Each function below makes one page.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+ROOT = Path(__file__).resolve().parent.parent
+# The Wasm value types behind the letters of the host imports.
+TYPES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64"}
+COMMANDS_HEAD = """# Commands
+
+Errors go to stderr: a sentence that says what to do, and an exit code that is not 0.
+"""
+ABI_HEAD = """# Host imports
+
+The imports of the module `portcall`, ABI version {version}.
+
+- A string is a pointer and a length, in UTF-8.
+- A buffer is a pointer and a capacity; the result is the full length of what was to be written, so that a
+  caller with too small a buffer can try again with more room.
+- A result below 0 is minus an error number of WASI preview 1.
+- A module may declare any of them without its result.
+
+| import | result | meaning |
+| --- | --- | --- |
+"""
+ERRORS_HEAD = """# Errors
+
+What a caller of the Python interface may catch. A trap, a used-up budget or a refusal is not an error: it is
+a value that `agents.run` or the station returns.
+"""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the generated pages to the site (an mkdocs event)."""
+    from mkdocs.structure.files import File
+
+    sys.path.insert(0, str(ROOT))
+    for uri, page in PAGES.items():
+        files.append(File.generated(config, uri, content=page()))
+    return files
+
+
+def commands_page() -> str:
+    """`reference/commands.md`: the help of each command, from click."""
+    from docking.cli.main import portcall
+
+    root = portcall.context_class(portcall, info_name="portcall", terminal_width=100, max_content_width=100)
+    return "\n".join([COMMANDS_HEAD, *_help_of_all(root)])
+
+
+def _help_of_all(context: click.Context) -> list[str]:
+    """The help of a command and of all below it, a heading each."""
+    command = context.command
+    parts = [f"## {context.command_path}\n", f"```text\n{context.get_help()}\n```\n"]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            parts += _help_of_all(below.context_class(below, parent=context, info_name=name))
+    return parts
+
+
+def abi_page() -> str:
+    """`reference/abi.md`: the imports of the module `portcall`, from the table that binds them."""
+    from agents import hostcalls
+
+    rows = []
+    for name, entry in hostcalls.IMPORTS.items():
+        parameters = list(inspect.signature(entry.function).parameters)[1:]
+        typed = ", ".join(f"{p}: {TYPES[letter]}" for p, letter in zip(parameters, entry.params, strict=True))
+        results = ", ".join(TYPES[letter] for letter in entry.results)
+        meaning = _first_paragraph(getattr(hostcalls, name, entry.function))
+        rows.append(f"| `{name}({typed})` | {results} | {meaning} |\n")
+    return ABI_HEAD.format(version=hostcalls.ABI_VERSION) + "".join(rows)
+
+
+def errors_page() -> str:
+    """`reference/errors.md`: the errors of both packages and their meanings, from the classes."""
+    import agents.errors
+    import docking.errors
+
+    parts = [ERRORS_HEAD]
+    for module in (agents.errors, docking.errors):
+        parts.append(f"## {module.__name__}\n")
+        for found in _errors(module):
+            below = ", ".join(f"`{base.__name__}`" for base in found.__bases__)
+            parts.append(f"`{found.__name__}`, below {below}\n:   {_first_paragraph(found)}\n")
+    return "\n".join(parts)
+
+
+def _errors(module: ModuleType) -> list[type[Exception]]:
+    classes = [found for found in vars(module).values() if inspect.isclass(found)]
+    return [each for each in classes if issubclass(each, Exception) and each.__module__ == module.__name__]
+
+
+def _first_paragraph(documented: object) -> str:
+    return (inspect.getdoc(documented) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def changelog_page() -> str:
+    """`changelog.md`: the file of the repository."""
+    return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/commands.md": commands_page,
+    "reference/abi.md": abi_page,
+    "reference/errors.md": errors_page,
+    "changelog.md": changelog_page,
+}

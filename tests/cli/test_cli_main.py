@@ -1,0 +1,60 @@
+"""The group itself: late imports, help from the table alone, errors as sentences."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from agents.version import VERSION
+from docking.cli.main import portcall
+from docking.cli.registry import COMMANDS
+
+HEAVY = {"asyncio", "attr", "cbor2", "ctypes", "nacl", "starlette", "wasmtime", "zeroconf", "zstandard"}
+
+
+def test_version_is_the_one_place() -> None:
+    result = CliRunner().invoke(portcall, ["--version"])
+    assert result.exit_code == 0
+    assert result.output == f"portcall {VERSION}\n"
+
+
+def test_help_lists_every_command_with_its_line() -> None:
+    result = CliRunner().invoke(portcall, ["--help"], terminal_width=200)
+    assert result.exit_code == 0
+    for name, entry in COMMANDS.items():
+        assert f"  {name} " in result.output
+        assert entry.short_help in result.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_agrees_with_the_command(name: str) -> None:
+    result = CliRunner().invoke(portcall, [name, "--help"], terminal_width=200)
+    assert result.exit_code == 0, result.output
+    context = portcall.make_context("portcall", [name], resilient_parsing=True)
+    command = portcall.get_command(context, name)
+    assert command is not None
+    first_line = (command.help or "").strip().splitlines()[0]
+    assert COMMANDS[name].short_help == first_line
+
+
+def test_unknown_command_is_wrong_use() -> None:
+    result = CliRunner().invoke(portcall, ["fly"])
+    assert result.exit_code == 2
+    assert "fly" in result.output
+
+
+def test_help_imports_nothing_of_weight() -> None:
+    script = (
+        "import sys\n"
+        "sys.argv = ['portcall', '--help']\n"
+        "from docking.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stderr == "[]\n"
+    assert "Usage: portcall" in run.stdout

@@ -1,0 +1,146 @@
+"""Every command and snippet of README and documentation runs, page by page, each page in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import RUNNABLE, Block, Command, blocks, commands, matches
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    page
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if any(block.language in RUNNABLE or "part" in block.classes for block in blocks(page))
+]
+COMMAND_SECONDS = 120.0
+# What a page's shell takes over from here; compiled code stays in one cache for all pages.
+KEPT = {"LANG", "TMPDIR", "XDG_CACHE_HOME"}
+ENDED = "\x1ecommand-ended"
+
+
+class Shell:
+    """One bash for a page: variables, folders and background jobs last from command to command."""
+
+    def __init__(self, folder: Path) -> None:
+        scripts = Path(sys.executable).parent
+        environment = {name: value for name, value in os.environ.items() if name in KEPT}
+        environment |= {
+            "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(folder),
+            "COLUMNS": "110",
+            "NO_COLOR": "1",
+        }
+        self.process = subprocess.Popen(
+            ["bash", "--norc"],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def run(self, command: str) -> tuple[int, list[str]]:
+        """Exit code and lines printed. Raises `TimeoutError` after `COMMAND_SECONDS` without an end."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{command}\nprintf '\\n{ENDED} %d\\n' $?\n")
+        self.process.stdin.flush()
+        printed: list[str] = []
+        while True:
+            try:
+                line = self.lines.get(timeout=COMMAND_SECONDS)
+            except queue.Empty:
+                raise TimeoutError(f"{command}: silent for {COMMAND_SECONDS:.0f} s after {printed}") from None
+            if line is None:
+                raise EOFError(f"{command}: the shell ended: {printed}")
+            if line.startswith(ENDED):
+                if printed and printed[-1] == "\n":
+                    printed.pop()
+                else:
+                    printed[-1] = printed[-1].removesuffix("\n")
+                while printed and not printed[-1].strip():
+                    printed.pop()
+                return int(line.split()[1]), [text.rstrip("\n") for text in printed]
+            printed.append(line)
+
+    def close(self) -> None:
+        """Ends the shell and all that it started."""
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    opened = Shell(tmp_path)
+    yield opened
+    opened.close()
+
+
+def run_command(shell: Shell, command: Command, page: Path) -> None:
+    code, printed = shell.run(command.command)
+    where = f"{page.relative_to(ROOT)}:{command.line}: {command.command}"
+    shown = "\n".join(printed)
+    assert (code != 0) == command.fails, f"{where}\nended with {code}:\n{shown}"
+    if command.output is not None:
+        wanted = "\n".join(command.output)
+        assert matches(command.output, printed), f"{where}\nthe page shows:\n{wanted}\nit printed:\n{shown}"
+
+
+def is_part(block: Block, files: dict[str, str]) -> bool:
+    """Whether the piece occurs in a file of the page or of the repository."""
+    if block.title is not None and (ROOT / block.title).is_file():
+        return block.text.strip() in (ROOT / block.title).read_text(encoding="utf-8")
+    return any(block.text.strip() in text for text in files.values())
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the pages' commands are for bash")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page(page: Path, shell: Shell, tmp_path: Path) -> None:
+    files: dict[str, str] = {}
+    script: list[str] = []
+    for block in blocks(page):
+        if "part" in block.classes:
+            assert is_part(block, files), f"{page.relative_to(ROOT)}:{block.line}: this piece is in no file"
+        elif block.title is not None:
+            files[block.title] = block.text
+            target = tmp_path / block.title
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            # As many empty lines as are above it in the page: a traceback then names the page's own line.
+            script.append("\n" * (block.line - sum(text.count("\n") for text in script)) + block.text)
+        elif block.language == "console":
+            for command in commands(block):
+                run_command(shell, command, page)
+    if script:
+        run = subprocess.run(
+            [sys.executable, "-W", "error", "-c", "".join(script)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+        )
+        assert run.returncode == 0, f"{page.relative_to(ROOT)}: a snippet failed:\n{run.stdout}{run.stderr}"
