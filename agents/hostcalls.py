@@ -1,8 +1,8 @@
 """The calls an agent makes of its station: ABI version 1, the imports of the module `portcall`.
 
 Each call exists once, as a function over Python values (`go(ctx, host)`, `recv(ctx, timeout_ns)` ...). Two
-roads lead to them: the imports below (`IMPORTS`), which read and write the guest's memory, and the files under
-`/portcall/` of the virtual WASI. So both give the same answers and the same errors.
+roads lead to them: the imports below (`IMPORTS`), which read and write the guest's memory, and the files
+under `/portcall/` of the virtual WASI. So both give the same answers and the same errors.
 
 This is neither the station (that is an `Ambient`, given from outside) nor the network: `go` ends as a value.
 
@@ -85,7 +85,7 @@ class GuestMemory:
         return bytes(self.view[pointer : pointer + size])
 
     def write(self, pointer: int, data: bytes | bytearray | memoryview) -> None:
-        """Put `data` at `pointer`, all of it or nothing. Raises `GuestFault` when any byte would lie outside."""
+        """Put `data` at `pointer`. Raises `GuestFault`, and writes nothing, when any would lie outside."""
         if pointer < 0 or pointer + len(data) > len(self.view):
             raise GuestFault(f"{len(data)} bytes at {pointer} lie outside the memory of {len(self.view)}")
         self.view[pointer : pointer + len(data)] = data
