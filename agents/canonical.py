@@ -2,8 +2,8 @@
 
 Core deterministic encoding (RFC 8949, section 4.2.1) over a small value model: None, bool, integers of 64
 bits, bytes, text, lists, and maps whose keys are all text, all bytes or all integers from 0. No floats, no
-tags, no indefinite lengths: two encodings of one value never differ, so a digest or a signature over the bytes
-is one over the value.
+tags, no indefinite lengths: two encodings of one value never differ, so a digest or a signature over the
+bytes is one over the value.
 
 Encoding is cbor2's. Decoding is ours, since a general decoder gives bytes from elsewhere far too much to say:
 tags that compile regular expressions or share objects, containers of announced size.
