@@ -24,7 +24,7 @@ bench: ## all benchmarks, with the peers that can be installed; writes a table
 
 docs: ## the documentation as a site, in site/
 	@.ci/env ci
-	@$(BIN)/mkdocs build --strict --quiet --site-dir site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 	@echo "portcall: open site/index.html"
 
 lint: ## style, types and layers
