@@ -570,7 +570,7 @@ I32X4_RELAXED_DOT_I8X16_I7X16_ADD_S: Final = _op(0xFD113, "i32x4.relaxed_dot_i8x
 
 TABLE: Final[Mapping[int, Op]] = MappingProxyType(_rows)
 
-# --- recognised, and refused by name ----------------------------------------------------------------------
+# --- recognised, and refused by name -----------------------------------------------------------------------
 
 GC: Final = "garbage collection"
 THREADS: Final = "threads"

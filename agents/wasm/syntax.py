@@ -194,13 +194,15 @@ class Import:
 class Func:
     """A defined function: `type` is an index, `locals` are one type each, without the parameters.
 
-    `offset` is where its body's first instruction lies in `Module.source`, None when it is not from bytes.
+    `offset` is where its body's first instruction lies in `Module.source`, None when it is not from bytes;
+    `size` is how many bytes the body takes there.
     """
 
     type: int
     locals: tuple[ValType, ...]
     body: Expr
     offset: int | None = attrs.field(default=None, eq=False, repr=False)
+    size: int = attrs.field(default=0, eq=False, repr=False)
 
 
 @attrs.frozen

@@ -1,0 +1,53 @@
+"""How large a module may be. Each bound names the attack that it stops; every one is checked before memory is
+allocated or time is spent for what it counts.
+
+Invariant: a refusal for one of these is `ModuleTooLarge`, naming the bound. The defaults follow the limits
+that engines agreed on (WebAssembly JavaScript Interface, appendix "Implementation-defined limits") where
+those exist.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from agents.errors import ModuleTooLarge
+
+
+@attrs.frozen
+class Bounds:
+    """Upper limits, all inclusive."""
+
+    module: int = 64 << 20
+    """Bytes of the whole module: everything else is paid per byte."""
+    entries: int = 1_000_000
+    """Entries of one section or segment: a count is five bytes, the list it announces is not."""
+    instructions: int = 40_000_000
+    """Instructions in all functions: one byte of `nop` becomes eight bytes of tuple."""
+    distinct: int = 3_000_000
+    """Different instructions: four bytes of constant become some 250 bytes of object."""
+    body: int = 7_654_321
+    """Bytes of one function body: the transient lists of its decoding."""
+    nesting: int = 10_000
+    """Depth of blocks in one expression: a block is two bytes, an open one is a frame in every later pass."""
+    locals: int = 50_000
+    """Locals of one function: five bytes declare four thousand million."""
+    all_locals: int = 5_000_000
+    """Locals of all functions that declare different ones: seven bytes declare 50,000, in every function
+    anew.
+    """
+    params: int = 1000
+    """Parameters of a function type: a call is two bytes, and moves them all."""
+    results: int = 1000
+    """Results of a function type, likewise."""
+    operands: int = 1_000_000
+    """Height of the operand stack in one function: two bytes of call push a thousand results."""
+    moves: int = 100_000_000
+    """Operands moved by calls, branches and blocks while one module validates: each moves many for two
+    bytes.
+    """
+
+    def check(self, name: str, value: int, offset: int | None, function: int | None = None) -> None:
+        """Raise `ModuleTooLarge` when `value` is beyond the bound called `name`."""
+        limit = getattr(self, name)
+        if value > limit:
+            raise ModuleTooLarge(f"{value} is beyond the bound of {limit} for {name}", offset, function)
