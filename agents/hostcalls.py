@@ -185,6 +185,9 @@ class Context:
     has_export: Callable[[str], bool] | None = None
 
 
+# `(ctx, *args) -> result`. Arguments and results are bits, never negative: an i32 is 0 .. 2**32 - 1 (so a pointer
+# is an index as it stands), an i64 0 .. 2**64 - 1, a float its pattern. A negative result is taken modulo 2**32
+# or 2**64.
 HostFunction = Callable[..., int | Suspend | None]
 
 
@@ -278,7 +281,7 @@ def report(ctx: Context, key: str, value: bytes) -> None:
 
 def log(ctx: Context, level: int, text: str) -> None:
     """One line for the station's log: level 0 error, 1 warning, 2 information, 3 detail."""
-    ctx.ambient.log(min(max(level, 0), 3), text)
+    ctx.ambient.log(min(level, 3), text)
 
 
 def lookup(ctx: Context, service: str) -> tuple[str, ...]:
@@ -392,7 +395,8 @@ def _send(ctx: Context, to: int, size: int, message: int, message_size: int) -> 
 def _recv(ctx: Context, buffer: int, capacity: int, timeout_ms: int) -> int | Suspend:
     message: Suspend | Message | None = ctx.kept.message
     if message is None or ctx.event is not None:
-        message = recv(ctx, None if timeout_ms < 0 else timeout_ms * 1_000_000)
+        forever = timeout_ms & 0x80000000  # any negative number of milliseconds
+        message = recv(ctx, None if forever else timeout_ms * 1_000_000)
     if isinstance(message, Suspend):
         return message
     if message is None:
