@@ -14,10 +14,13 @@
     │   ├── MalformedCredential    its bytes are not such a statement
     │   └── CannotOpen             sealed for another key, or altered on the way
     ├── EngineError                an engine is missing, or cannot take this module
-    └── HostCallError              raised inside a host call; never leaves a run
-        ├── CallFailed             the guest sees an errno
-        ├── GuestFault             the guest gave a pointer outside its memory
-        └── EndOfRun               the agent ended itself
+    ├── HostCallError              raised inside a host call; never leaves a run
+    │   ├── CallFailed             the guest sees an errno
+    │   ├── GuestFault             the guest gave a pointer outside its memory
+    │   └── EndOfRun               the agent ended itself
+    └── RunStopped                 raised by an engine; becomes an outcome of the run
+        ├── WasmTrap               the agent's code trapped
+        └── LimitReached           the agent wanted more than it is allowed
 
 A trap, a used-up budget or a refusal is not an error: it is an outcome of `agents.run`, a value.
 """
@@ -120,3 +123,23 @@ class EndOfRun(HostCallError):
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"exit code {exit_code}")
         self.exit_code = exit_code
+
+
+class RunStopped(PortcallError):
+    """The agent's code cannot go on. The runtime makes an outcome of it; it never leaves a run."""
+
+
+class WasmTrap(RunStopped):
+    """The agent's code trapped; `code` is one word for programs, `reason` a sentence for people."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
+
+
+class LimitReached(RunStopped):
+    """The agent wanted more than it is allowed; `what` is memory, table, stack, cpu or wall."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(reason)
+        self.what, self.reason = what, reason
