@@ -1,0 +1,483 @@
+"""The agent's luggage: a file system in memory that travels with it.
+
+Nothing here touches the station's disk, a clock or the guest's memory. Times are arguments.
+
+Invariants, which `decode` checks on arrival and every operation keeps:
+- the root is a directory; every other directory has exactly one name, and following parents ends at the root;
+- `used` is the sum of all files' and links' bytes, `names` the number of names in all directories; both stay
+  within `Limits`, also when a file is written far beyond its end (nothing is sparse);
+- a node lives while it has a name or is open;
+- a walk never leaves the directory where it starts: '..' beyond it, an absolute path or link is EPERM.
+
+A name in the root may be a *mount*: the files of `/portcall/`, a granted host directory. A walk that meets
+one goes on there and cannot come back. Mounts are not stored and do not appear in a listing.
+
+Reading does not change the access time (as under `noatime`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from agents.errors import CallFailed
+
+from .abi import (
+    CREAT,
+    DIRECTORY,
+    EBUSY,
+    EEXIST,
+    EFBIG,
+    EINVAL,
+    EISDIR,
+    ELOOP,
+    ENAMETOOLONG,
+    ENOENT,
+    ENOSPC,
+    ENOTDIR,
+    ENOTEMPTY,
+    EPERM,
+    EXCL,
+    EXDEV,
+    O_DIRECTORY,
+    REGULAR_FILE,
+    SYMBOLIC_LINK,
+    TRUNC,
+)
+from .limits import Limits
+from .paths import Route, parse_text
+from .trees import Bytes, Directory, Entry, Spot, Stat
+
+DEVICE = 1
+ROOT = 1  # the root's inode
+FIRST_SERIAL = 2  # cookies 0 and 1 are '.' and '..'
+
+
+@attrs.define(eq=False)
+class Folder:
+    """What a directory holds. An entry's serial number is its readdir cookie: it never changes and never
+    comes back, so a listing that goes on while names come and go misses and repeats none of the others."""
+
+    parent: Node | None
+    entries: dict[str, tuple[int, Node]] = attrs.field(factory=dict)
+    next_serial: int = FIRST_SERIAL
+    order: list[tuple[int, str]] = attrs.field(factory=list)  # by serial; gone names stay a while
+
+    def add(self, name: str, node: Node) -> None:
+        """Add a name that is not there."""
+        self.entries[name] = (self.next_serial, node)
+        self.order.append((self.next_serial, name))
+        self.next_serial += 1
+
+    def remove(self, name: str) -> None:
+        """Remove a name that is there."""
+        del self.entries[name]
+        if len(self.order) > 2 * len(self.entries) + 16:
+            self.order = [(serial, each) for each, (serial, _) in self.entries.items()]
+
+
+@attrs.define(eq=False)
+class Node:
+    """One file, directory or symbolic link. `data` is a file's contents or a link's text in UTF-8; contents
+    that were never written stay the (shared) bytes they came as."""
+
+    inode: int
+    kind: int
+    atim: int
+    mtim: int
+    ctim: int
+    data: bytes | bytearray = b""
+    folder: Folder | None = None
+    links: int = 0
+    opened: int = 0
+
+    def stat(self) -> Stat:
+        """The node's attributes."""
+        return Stat(
+            DEVICE, self.inode, self.kind, self.links, len(self.data), self.atim, self.mtim, self.ctim
+        )
+
+    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
+        """Set the times that are not None."""
+        self.atim = self.atim if atim is None else atim
+        self.mtim = self.mtim if mtim is None else mtim
+        self.ctim = now
+
+
+@attrs.define(eq=False)
+class Luggage:
+    """The file system: its root, its accounts, its mounts."""
+
+    limits: Limits
+    root: Node
+    next_inode: int = ROOT + 1
+    used: int = 0  # bytes
+    names: int = 0
+    mounts: dict[str, Directory] = attrs.field(factory=dict)
+
+    @classmethod
+    def empty(cls, limits: Limits, now: int) -> Luggage:
+        """A luggage with nothing in it."""
+        return cls(limits, Node(ROOT, DIRECTORY, now, now, now, folder=Folder(None), links=1))
+
+    def make(self, parent: Node, name: str, kind: int, now: int, data: bytes = b"") -> Node:
+        """A new node under a free name. Raises ENOSPC, and ENOENT in a directory that was removed."""
+        self.need(data)
+        folder = Folder(parent) if kind == DIRECTORY else None
+        node = Node(self.next_inode, kind, now, now, now, data, folder)
+        self.enter(parent, name, node, now)
+        self.next_inode += 1
+        self.used += len(data)
+        return node
+
+    def enter(self, parent: Node, name: str, node: Node, now: int) -> None:
+        """Give `node` the free name `name`."""
+        folder = parent.folder
+        if folder is None:
+            raise CallFailed(ENOTDIR, name)
+        if parent.links == 0:
+            raise CallFailed(ENOENT, "the directory was removed")
+        if self.names >= self.limits.files:
+            raise CallFailed(ENOSPC, f"{self.names} names in the luggage")
+        folder.add(name, node)
+        self.names += 1
+        node.links += 1
+        parent.mtim = parent.ctim = node.ctim = now
+
+    def leave(self, parent: Node, name: str, now: int) -> None:
+        """Take the name `name`, which is there, out of `parent`."""
+        folder = parent.folder
+        assert folder is not None
+        _, node = folder.entries[name]
+        folder.remove(name)
+        self.names -= 1
+        node.links -= 1
+        parent.mtim = parent.ctim = node.ctim = now
+        self.drop(node)
+
+    def drop(self, node: Node) -> None:
+        """Forget the contents of a node with neither name nor descriptor."""
+        if node.links == 0 and node.opened == 0:
+            self.used -= len(node.data)
+            node.data = b""
+
+    def need(self, data: bytes) -> None:
+        """Raises ENOSPC when there is no room for `data`."""
+        if self.used + len(data) > self.limits.luggage_bytes:
+            raise CallFailed(ENOSPC, f"{self.used} bytes in the luggage")
+
+    def open(self, node: Node) -> LuggageFile | LuggageDirectory:
+        """An open file or directory over `node`."""
+        node.opened += 1
+        return LuggageDirectory(self, node) if node.folder is not None else LuggageFile(self, node)
+
+    def walk(self, start: Node, route: Route, follow: bool) -> Spot:
+        """Where `route` leads from the directory `start` (see `Directory.walk`)."""
+        if start.folder is None:
+            raise CallFailed(ENOTDIR, "not a directory")
+        trail, todo, steps, expanded = [start], list(reversed(route.names)), 0, 0
+        directory = route.directory
+        while todo:
+            name, here = todo.pop(), trail[-1]
+            steps += 1
+            if steps > self.limits.depth:
+                raise CallFailed(ENAMETOOLONG, f"a path of more than {self.limits.depth} steps")
+            folder = here.folder
+            if folder is None:
+                raise CallFailed(ENOTDIR, name)
+            if name == "..":
+                if len(trail) == 1:
+                    raise CallFailed(EPERM, "a path that leads out of its directory")
+                trail.pop()
+                continue
+            if here is self.root and name in self.mounts:
+                rest = Route(tuple(reversed(todo)), directory)
+                return self.mounts[name].walk(rest, follow)
+            found = folder.entries.get(name)
+            if found is None:
+                if todo:
+                    raise CallFailed(ENOENT, name)
+                return LuggageSpot(self, here, name, None, directory)
+            node = found[1]
+            if node.kind == SYMBOLIC_LINK and (todo or follow or directory):
+                expanded += 1
+                if expanded > self.limits.symlinks:
+                    raise CallFailed(ELOOP, f"more than {self.limits.symlinks} links in one path")
+                link = parse_text(node.data.decode(), self.limits)
+                directory = directory or (link.directory and not todo)
+                todo.extend(reversed(link.names))
+                continue
+            if not todo:
+                if directory and node.folder is None:
+                    raise CallFailed(ENOTDIR, name)
+                return LuggageSpot(self, here, name, node, directory)
+            trail.append(node)
+        return LuggageSpot(self, None, "", trail[-1], True)
+
+
+@attrs.define(eq=False)
+class LuggageFile:
+    """An open file of the luggage."""
+
+    luggage: Luggage
+    node: Node
+
+    def pread(self, offset: int, size: int) -> Bytes:
+        """See `trees.File`."""
+        return self.node.data[offset : offset + size]
+
+    def pwrite(self, offset: int, data: bytes, now: int) -> int:
+        """See `trees.File`. What does not fit any more is not taken."""
+        node = self.node
+        old = len(node.data)
+        end = offset + len(data)
+        if end > old:
+            room = self.luggage.limits.luggage_bytes - self.luggage.used
+            if end - old > room:
+                data = data[: max(old + room - offset, 0)]
+                if not data:
+                    raise CallFailed(ENOSPC, f"{self.luggage.used} bytes in the luggage")
+                end = offset + len(data)
+        if not data:
+            return 0
+        contents = node.data
+        if not isinstance(contents, bytearray):
+            contents = node.data = bytearray(contents)
+        if end > old:
+            self.luggage.used += end - old
+            if offset > old:
+                contents += bytes(offset - old)
+        contents[offset:end] = data
+        node.mtim = node.ctim = now
+        return len(data)
+
+    def size(self) -> int:
+        """See `trees.File`."""
+        return len(self.node.data)
+
+    def resize(self, size: int, now: int) -> None:
+        """See `trees.File`."""
+        node, old = self.node, len(self.node.data)
+        if size > old:
+            if size - old > self.luggage.limits.luggage_bytes - self.luggage.used:
+                raise CallFailed(EFBIG if size >> 63 else ENOSPC, f"a file of {size} bytes")
+            if not isinstance(node.data, bytearray):
+                node.data = bytearray(node.data)
+            node.data += bytes(size - old)
+        elif isinstance(node.data, bytearray):
+            del node.data[size:]
+        else:
+            node.data = node.data[:size]
+        self.luggage.used += size - old
+        node.mtim = node.ctim = now
+
+    def stat(self) -> Stat:
+        """See `trees.File`."""
+        return self.node.stat()
+
+    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
+        """See `trees.File`."""
+        self.node.set_times(atim, mtim, now)
+
+    def sync(self) -> None:
+        """Memory is as durable as the agent."""
+
+    def close(self) -> None:
+        """See `trees.File`."""
+        self.node.opened -= 1
+        self.luggage.drop(self.node)
+
+    def encode(self) -> list[Any]:
+        """See `trees.File`."""
+        return ["file", self.node.inode]
+
+
+@attrs.define(eq=False)
+class LuggageDirectory:
+    """An open directory of the luggage."""
+
+    luggage: Luggage
+    node: Node
+
+    def walk(self, route: Route, follow: bool) -> Spot:
+        """See `trees.Directory`."""
+        return self.luggage.walk(self.node, route, follow)
+
+    def entries(self, cookie: int) -> Iterator[Entry]:
+        """See `trees.Directory`."""
+        folder = self.node.folder
+        assert folder is not None
+        if cookie == 0:
+            yield Entry(1, self.node.inode, DIRECTORY, b".")
+        if cookie <= 1:
+            yield Entry(2, (folder.parent or self.node).inode, DIRECTORY, b"..")
+        order = folder.order
+        for index in range(bisect_left(order, (cookie, "")), len(order)):
+            serial, name = order[index]
+            found = folder.entries.get(name)
+            if found is not None and found[0] == serial:
+                yield Entry(serial + 1, found[1].inode, found[1].kind, name.encode())
+
+    def stat(self) -> Stat:
+        """See `trees.Directory`."""
+        return self.node.stat()
+
+    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
+        """See `trees.Directory`."""
+        self.node.set_times(atim, mtim, now)
+
+    def close(self) -> None:
+        """See `trees.Directory`."""
+        self.node.opened -= 1
+        self.luggage.drop(self.node)
+
+    def encode(self) -> list[Any]:
+        """See `trees.Directory`."""
+        return ["directory", self.node.inode]
+
+
+@attrs.define(eq=False)
+class LuggageSpot:
+    """Where a path leads in the luggage. `parent` is None when the path ended in '.' or '..'; `node` is None
+    when the name is free."""
+
+    luggage: Luggage
+    parent: Node | None
+    name: str
+    node: Node | None
+    directory: bool
+
+    def __enter__(self) -> LuggageSpot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def _there(self) -> Node:
+        if self.node is None:
+            raise CallFailed(ENOENT, self.name)
+        return self.node
+
+    def _free(self) -> Node:
+        """The directory in which this spot's name is free."""
+        if self.node is not None or self.parent is None:
+            raise CallFailed(EEXIST, self.name)
+        return self.parent
+
+    def stat(self) -> Stat:
+        """See `trees.Spot`."""
+        return self._there().stat()
+
+    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
+        """See `trees.Spot`."""
+        self._there().set_times(atim, mtim, now)
+
+    def open(self, oflags: int, read: bool, write: bool, now: int) -> LuggageFile | LuggageDirectory:
+        """See `trees.Spot`."""
+        node = self.node
+        if node is None:
+            if not oflags & CREAT:
+                raise CallFailed(ENOENT, self.name)
+            if self.directory:
+                raise CallFailed(EISDIR, self.name)
+            return self.luggage.open(self.luggage.make(self._free(), self.name, REGULAR_FILE, now))
+        if oflags & CREAT and oflags & EXCL:
+            raise CallFailed(EEXIST, self.name)
+        if node.kind == SYMBOLIC_LINK:
+            raise CallFailed(ELOOP, f"{self.name} is a link, and links are not followed")
+        if node.folder is not None:
+            if write or oflags & (CREAT | TRUNC):
+                raise CallFailed(EISDIR, self.name)
+        elif oflags & O_DIRECTORY:
+            raise CallFailed(ENOTDIR, self.name)
+        opened = self.luggage.open(node)
+        if oflags & TRUNC and isinstance(opened, LuggageFile):
+            opened.resize(0, now)
+        return opened
+
+    def mkdir(self, now: int) -> None:
+        """See `trees.Spot`."""
+        self.luggage.make(self._free(), self.name, DIRECTORY, now)
+
+    def rmdir(self, now: int) -> None:
+        """See `trees.Spot`."""
+        node = self._there()
+        if node.folder is None:
+            raise CallFailed(ENOTDIR, self.name)
+        if self.parent is None:
+            raise CallFailed(EINVAL, "'.' and '..' cannot be removed")
+        if node.folder.entries:
+            raise CallFailed(ENOTEMPTY, self.name)
+        node.folder.parent = None
+        self.luggage.leave(self.parent, self.name, now)
+
+    def unlink(self, now: int) -> None:
+        """See `trees.Spot`."""
+        node = self._there()
+        if node.folder is not None or self.parent is None:
+            raise CallFailed(EISDIR, self.name)
+        self.luggage.leave(self.parent, self.name, now)
+
+    def readlink(self) -> bytes:
+        """See `trees.Spot`."""
+        node = self._there()
+        if node.kind != SYMBOLIC_LINK:
+            raise CallFailed(EINVAL, f"{self.name} is not a link")
+        return bytes(node.data)
+
+    def symlink(self, text: str, now: int) -> None:
+        """See `trees.Spot`."""
+        if self.node is None and self.directory:
+            raise CallFailed(ENOENT, self.name)
+        self.luggage.make(self._free(), self.name, SYMBOLIC_LINK, now, text.encode())
+
+    def rename_to(self, target: Spot, now: int) -> None:
+        """See `trees.Spot`."""
+        if not isinstance(target, LuggageSpot):
+            raise CallFailed(EXDEV, "between file systems")
+        node, old = self._there(), target.node
+        if self.parent is None or target.parent is None:
+            raise CallFailed(EBUSY, "'.' and '..' cannot be renamed")
+        if node is old:
+            return
+        if node.folder is not None:
+            self._check_not_inside(node, target.parent)
+            if old is not None and old.folder is None:
+                raise CallFailed(ENOTDIR, target.name)
+        elif target.directory and old is None:
+            raise CallFailed(ENOTDIR, target.name)
+        elif old is not None and old.folder is not None:
+            raise CallFailed(EISDIR, target.name)
+        if target.parent.links == 0:
+            raise CallFailed(ENOENT, "the directory was removed")
+        if old is not None and old.folder is not None:
+            target.rmdir(now)
+        elif old is not None:
+            target.unlink(now)
+        node.links += 1  # so that leaving its old name does not end it
+        self.luggage.leave(self.parent, self.name, now)
+        node.links -= 1
+        self.luggage.enter(target.parent, target.name, node, now)
+        if node.folder is not None:
+            node.folder.parent = target.parent
+
+    def _check_not_inside(self, node: Node, directory: Node) -> None:
+        above: Node | None = directory
+        while above is not None and above.folder is not None:
+            if above is node:
+                raise CallFailed(EINVAL, "a directory cannot move into itself")
+            above = above.folder.parent
+
+    def link_to(self, target: Spot, now: int) -> None:
+        """See `trees.Spot`."""
+        if not isinstance(target, LuggageSpot):
+            raise CallFailed(EXDEV, "between file systems")
+        node = self._there()
+        if node.folder is not None:
+            raise CallFailed(EPERM, "a directory has one name")
+        if target.node is None and target.directory:
+            raise CallFailed(ENOENT, target.name)
+        self.luggage.enter(target._free(), target.name, node, now)

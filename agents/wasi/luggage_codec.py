@@ -1,0 +1,195 @@
+"""Luggage to plain values and back, and luggage from a mapping of paths to contents.
+
+A snapshot's luggage is an attacker's: `decode_luggage` rebuilds the accounts instead of believing them,
+checks the tree's shape without recursion, and raises only `BadSnapshot`.
+
+Layout: `[next inode, nodes]`, nodes by rising inode, each `[inode, kind, atim, mtim, ctim, payload]`; the
+payload of a file or link is its bytes, of a directory `[next serial, [[serial, name, inode], ...]]` by rising
+serial.
+Invariant: `encode_luggage(decode_luggage(v)[0]) == v` for every `v` that is accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from agents.errors import BadSnapshot, CallFailed
+
+from .abi import CREAT, DIRECTORY, EINVAL, EXCL, REGULAR_FILE, SYMBOLIC_LINK, U64
+from .limits import Limits
+from .luggage import FIRST_SERIAL, ROOT, Folder, Luggage, LuggageFile, LuggageSpot, Node
+from .paths import Route, parse_text, valid_name
+
+_NODES_MAX_EXTRA = 1  # the root has no name; open nodes without a name are bounded by the descriptors
+
+
+def _reachable(luggage: Luggage, open_nodes: Iterable[Node]) -> dict[int, Node]:
+    found = {node.inode: node for node in open_nodes}
+    todo = [luggage.root]
+    while todo:
+        node = todo.pop()
+        found[node.inode] = node
+        if node.folder is not None:
+            for _, child in node.folder.entries.values():
+                if child.folder is not None:
+                    todo.append(child)
+                else:
+                    found[child.inode] = child
+    return found
+
+
+def encode_luggage(luggage: Luggage, open_nodes: Iterable[Node]) -> list[Any]:
+    """Plain values for everything that has a name or is in `open_nodes`."""
+    nodes = []
+    for inode, node in sorted(_reachable(luggage, open_nodes).items()):
+        payload: Any
+        if node.folder is None:
+            payload = bytes(node.data)
+        else:
+            lines = [[serial, name, child.inode] for name, (serial, child) in node.folder.entries.items()]
+            payload = [node.folder.next_serial, lines]
+        nodes.append([inode, node.kind, node.atim, node.mtim, node.ctim, payload])
+    return [luggage.next_inode, nodes]
+
+
+def whole(value: object, least: int = 0, most: int = U64) -> int:
+    """`value`, when it is a whole number in the range. Raises `BadSnapshot`."""
+    if type(value) is not int or not least <= value <= most:
+        raise BadSnapshot("a number in the WASI state is missing or out of range")
+    return value
+
+
+def fields(value: object, count: int) -> list[Any]:
+    """`value`, when it is a list of `count` items. Raises `BadSnapshot`."""
+    if not isinstance(value, list) or len(value) != count:
+        raise BadSnapshot(f"a record of {count} fields in the WASI state has another shape")
+    return value
+
+
+def _decode_node(item: object, limits: Limits) -> tuple[Node, list[Any]]:
+    """A node, and a directory's lines, which name nodes that may not be decoded yet."""
+    inode, kind, atim, mtim, ctim, payload = fields(item, 6)
+    node = Node(whole(inode, ROOT), whole(kind), whole(atim), whole(mtim), whole(ctim))
+    if node.kind in (REGULAR_FILE, SYMBOLIC_LINK):
+        if not isinstance(payload, bytes):
+            raise BadSnapshot("a file without bytes in the luggage")
+        node.data = payload
+        if node.kind == SYMBOLIC_LINK:
+            check_link(payload, limits)
+        return node, []
+    if node.kind != DIRECTORY:
+        raise BadSnapshot(f"a node of kind {node.kind} in the luggage")
+    next_serial, lines = fields(payload, 2)
+    if not isinstance(lines, list):
+        raise BadSnapshot("a directory without lines in the luggage")
+    node.folder = Folder(None, next_serial=whole(next_serial, FIRST_SERIAL))
+    return node, lines
+
+
+def check_link(text: bytes, limits: Limits) -> None:
+    """Raises `BadSnapshot` when a link's text is none that a guest could have stored."""
+    try:
+        parse_text(text.decode(), limits)
+    except (CallFailed, UnicodeDecodeError):
+        raise BadSnapshot("a symbolic link in the luggage holds an impossible path") from None
+
+
+def decode_luggage(value: object, limits: Limits) -> tuple[Luggage, dict[int, Node]]:
+    """The luggage and its nodes by inode; the caller opens what was open, then calls `check_open`."""
+    next_inode, items = fields(value, 2)
+    if not isinstance(items, list) or len(items) > limits.files + limits.descriptors + _NODES_MAX_EXTRA:
+        raise BadSnapshot("more nodes in the luggage than this station takes")
+    nodes: dict[int, Node] = {}
+    directories: list[tuple[Node, list[Any]]] = []
+    used = last = 0
+    for item in items:
+        node, lines = _decode_node(item, limits)
+        if node.inode <= last:
+            raise BadSnapshot("nodes of the luggage out of order")
+        last = node.inode
+        nodes[node.inode] = node
+        used += len(node.data)
+        if node.folder is not None:
+            directories.append((node, lines))
+    if used > limits.luggage_bytes:
+        raise BadSnapshot(f"{used} bytes of luggage where this station takes {limits.luggage_bytes}")
+    root = nodes.get(ROOT)
+    if root is None or root.folder is None or whole(next_inode) <= last:
+        raise BadSnapshot("luggage without a root, or that would number two files alike")
+    luggage = Luggage(limits, root, next_inode, used)
+    for node, lines in directories:
+        _decode_lines(luggage, node, lines, nodes)
+    _check_shape(luggage, [node for node, _ in directories])
+    return luggage, nodes
+
+
+def _decode_lines(luggage: Luggage, node: Node, lines: list[Any], nodes: dict[int, Node]) -> None:
+    folder = node.folder
+    assert folder is not None
+    last = FIRST_SERIAL - 1
+    luggage.names += len(lines)
+    if luggage.names > luggage.limits.files:
+        raise BadSnapshot("more names in the luggage than this station takes")
+    for line in lines:
+        serial, name, inode = fields(line, 3)
+        child = nodes.get(whole(inode))
+        if child is None or child is luggage.root or whole(serial) <= last or serial >= folder.next_serial:
+            raise BadSnapshot("a name in the luggage that leads nowhere, or is out of order")
+        if not valid_name(name, luggage.limits) or name in folder.entries:
+            raise BadSnapshot("an impossible name in the luggage, or one twice")
+        last = serial
+        if child.folder is not None:
+            if child.folder.parent is not None:
+                raise BadSnapshot("a directory with two names in the luggage")
+            child.folder.parent = node
+        folder.entries[name] = (serial, child)
+        folder.order.append((serial, name))
+        child.links += 1
+
+
+def _check_shape(luggage: Luggage, directories: list[Node]) -> None:
+    """Every directory with a name hangs below the root; those without one (open, removed) are empty."""
+    luggage.root.links = 1
+    found, todo = 0, [luggage.root]
+    while todo:
+        node = todo.pop()
+        found += 1
+        assert node.folder is not None
+        todo.extend(child for _, child in node.folder.entries.values() if child.folder is not None)
+    for node in directories:
+        if node.links == 0:
+            found += 1
+            if node.folder is not None and node.folder.entries:
+                raise BadSnapshot("a removed directory with something in it")
+    if found != len(directories):
+        raise BadSnapshot("directories of the luggage that hold each other")
+
+
+def check_open(nodes: Mapping[int, Node]) -> None:
+    """Raises `BadSnapshot` for a node with neither name nor descriptor."""
+    if any(node.links == 0 and node.opened == 0 for node in nodes.values()):
+        raise BadSnapshot("a file that nothing refers to in the luggage")
+
+
+def fill(luggage: Luggage, files: Mapping[str, bytes], now: int) -> None:
+    """Put `files` (path from the root, without a leading slash, to contents) into the luggage, making the
+    directories that they need; a path that ends in a slash is a directory. Raises `CallFailed`."""
+    for path, data in files.items():
+        route = parse_text(path.removeprefix("/"), luggage.limits)
+        if not route.names or route.names[0] in luggage.mounts:
+            raise CallFailed(EINVAL, f"{path} cannot be packed into the luggage")
+        above = len(route.names) if route.directory else len(route.names) - 1
+        for count in range(1, above + 1):
+            with luggage.walk(luggage.root, Route(route.names[:count]), True) as spot:
+                if isinstance(spot, LuggageSpot) and spot.node is None:
+                    spot.mkdir(now)
+        if route.directory:
+            continue
+        with luggage.walk(luggage.root, route, True) as spot:
+            opened = spot.open(CREAT | EXCL, False, True, now)
+            assert isinstance(opened, LuggageFile)
+            luggage.need(data)
+            opened.node.data = data
+            luggage.used += len(data)
+            opened.close()

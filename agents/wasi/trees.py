@@ -1,0 +1,168 @@
+"""What the WASI functions need of a file system, as Protocols, so that the agent's luggage, a granted host
+directory and the files of `/portcall/` answer the same calls.
+
+Three kinds of open thing: a `File` has contents at offsets, a `Directory` is where paths start, a `Channel`
+is read and written in order and may make the agent wait. A `Spot` is where a path leads: a name in a
+directory, and what it names, if anything.
+
+Invariants: every method raises only `CallFailed`; `now` is the station's wall clock in nanoseconds, an
+argument; no method of a `File` or a `Directory` waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from agents.waits import Suspend
+
+from .paths import Route
+
+if TYPE_CHECKING:
+    from agents.hostcalls import Context
+
+Bytes = bytes | bytearray | memoryview
+
+
+class Stat(NamedTuple):
+    """A `filestat`: times in nanoseconds since 1970, size in bytes."""
+
+    device: int
+    inode: int
+    kind: int
+    links: int
+    size: int
+    atim: int
+    mtim: int
+    ctim: int
+
+
+class Entry(NamedTuple):
+    """One line of a directory: the cookie of the line after it, inode, filetype, name in UTF-8."""
+
+    following: int
+    inode: int
+    kind: int
+    name: bytes
+
+
+class File(Protocol):
+    """An open regular file."""
+
+    def pread(self, offset: int, size: int) -> Bytes:
+        """At most `size` bytes from `offset`; fewer only at the end of the file."""
+
+    def pwrite(self, offset: int, data: bytes, now: int) -> int:
+        """Put `data` at `offset`; the result is how much was taken. Raises ENOSPC when that is nothing."""
+
+    def size(self) -> int:
+        """Bytes in the file."""
+
+    def resize(self, size: int, now: int) -> None:
+        """Cut the file, or make it longer with zeros."""
+
+    def stat(self) -> Stat:
+        """The file's attributes."""
+
+    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
+        """Set the times that are not None."""
+
+    def sync(self) -> None:
+        """Make what was written durable, where that means something."""
+
+    def close(self) -> None:
+        """Give the file up."""
+
+    def encode(self) -> list[Any]:
+        """What a snapshot keeps of it: its kind, then what the kind needs."""
+
+
+class Directory(Protocol):
+    """An open directory."""
+
+    def walk(self, route: Route, follow: bool) -> Spot:
+        """Where `route` leads from here; `follow` says whether a symbolic link at its end is followed."""
+
+    def entries(self, cookie: int) -> Iterator[Entry]:
+        """Its lines from the one that `cookie` names (0: the first), '.' and '..' among them."""
+
+    def stat(self) -> Stat:
+        """The directory's attributes."""
+
+    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
+        """Set the times that are not None."""
+
+    def close(self) -> None:
+        """Give the directory up."""
+
+    def encode(self) -> list[Any]:
+        """What a snapshot keeps of it: its kind, then what the kind needs."""
+
+
+class Channel(Protocol):
+    """Something that is read and written in order: a standard stream, a file of `/portcall/`."""
+
+    def read(self, ctx: Context, size: int) -> Bytes | Suspend:
+        """At most `size` bytes, none at the end; or what to wait for before this is called again."""
+
+    def write(self, ctx: Context, data: bytes) -> int | Suspend:
+        """Take `data`; or what to wait for before this is called again with the same data."""
+
+    def pending(self, ctx: Context) -> int | None:
+        """How many bytes a read would find (0: end of file, or unknown); None when it would have to wait."""
+
+    def rewind(self) -> bool:
+        """Begin again at the start. False when that means nothing here: ESPIPE."""
+
+    def rights(self) -> int:
+        """The rights that make sense here."""
+
+    def stat(self) -> Stat:
+        """Its attributes."""
+
+    def close(self) -> None:
+        """Give it up."""
+
+    def encode(self) -> list[Any]:
+        """What a snapshot keeps of it: its kind, then what the kind needs."""
+
+
+class Spot(Protocol):
+    """Where a path leads. A context manager: a host directory keeps descriptors open for it."""
+
+    def stat(self) -> Stat:
+        """Attributes of what is there."""
+
+    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
+        """Set the times that are not None."""
+
+    def open(self, oflags: int, read: bool, write: bool, now: int) -> File | Directory | Channel:
+        """Open or create what is there (`oflags` of path_open)."""
+
+    def mkdir(self, now: int) -> None:
+        """Make a directory."""
+
+    def rmdir(self, now: int) -> None:
+        """Remove an empty directory."""
+
+    def unlink(self, now: int) -> None:
+        """Remove a name that is not a directory's."""
+
+    def readlink(self) -> bytes:
+        """The text of a symbolic link."""
+
+    def symlink(self, text: str, now: int) -> None:
+        """Make a symbolic link that holds `text`."""
+
+    def rename_to(self, target: Spot, now: int) -> None:
+        """Move what is here to `target`, in place of what is there. Raises EXDEV between file systems."""
+
+    def link_to(self, target: Spot, now: int) -> None:
+        """Give what is here a second name. Raises EXDEV between file systems."""
+
+    def __enter__(self) -> Spot: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
