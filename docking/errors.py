@@ -56,7 +56,10 @@ class StoreUnusable(StoreError):
 
 
 class WriteFailed(StoreError):
-    """A write was not confirmed: it may be on the disk or not. Nothing may be said about it until the store is reopened."""
+    """A write was not confirmed: it may be on the disk or not.
+
+    Nothing may be said about it until the store is reopened.
+    """
 
 
 class CarrierError(DockingError):

@@ -1,0 +1,261 @@
+"""Goal: exactly one of "the destination has the agent, durably" and "the agent goes on here" becomes true.
+
+The source's machine: one object per handoff, driven by `states.SOURCE`. It judges a message (`_classify`),
+looks the event up, and carries out the step that the table names.
+
+It does no I/O, and knows neither what the agent is nor who sent a message: its owner gives it only messages
+of its peer. Invariants: `commit` is signed and sent only when a COMMITTED record was written; the bodies
+are dropped when no message can need them any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, evolve
+
+from docking.errors import LocalProtocolError
+from docking.handoff.actions import (
+    Action,
+    Alarm,
+    Cargo,
+    Departure,
+    Persist,
+    Record,
+    Refused,
+    Release,
+    Resume,
+    Send,
+    SourceTrust,
+    Timing,
+)
+from docking.handoff.messages import (
+    Abort,
+    Commit,
+    Done,
+    Message,
+    Receipt,
+    Refuse,
+    Side,
+    Standing,
+    State,
+    Status,
+    Transfer,
+    Want,
+)
+from docking.handoff.states import IGNORE, SOURCE, Source, SourceEvent
+
+_E = SourceEvent
+_NO_ANSWER = Refused("no-answer", "the destination gave no receipt in time")
+_RESTARTED = Refused("restarted", "the station restarted before the agent had left")
+_RECLAIMED = Refused("reclaimed", "a person decided that the agent stays here")
+
+
+@define(eq=False)
+class Sender:
+    """One handoff at its source. `due`:
+
+    when `tick` wants to be called (the clock of the `now` arguments), or None.
+    """
+
+    record: Record
+    state: Source
+    due: float | None
+    _trust: SourceTrust
+    _timing: Timing
+    _departure: Departure | None
+    _deadline: float
+    _wait: float
+    _refused: Refused
+    _lost: bool
+
+    @classmethod
+    def leaving(cls, departure: Departure, trust: SourceTrust, timing: Timing) -> Sender:
+        """A handoff that has not begun (`begin`)."""
+        offer = departure.offer
+        record = Record(
+            offer.hid,
+            Side.SOURCE,
+            Source.FROZEN,
+            offer.agent,
+            offer.hop,
+            offer.destination,
+            offer.epoch,
+            offer.visit,
+            offer.expires,
+        )
+        return cls(record, Source.FROZEN, None, trust, timing, departure, 0.0, 0.0, _NO_ANSWER, False)
+
+    @classmethod
+    def recorded(cls, record: Record, trust: SourceTrust, timing: Timing) -> Sender:
+        """A handoff found in the ledger; after a restart, `restart` sets it going."""
+        if not isinstance(record.state, Source):
+            raise LocalProtocolError("a record of the other side")
+        return cls(record, record.state, None, trust, timing, None, 0.0, 0.0, _RESTARTED, False)
+
+    @property
+    def finished(self) -> bool:
+        """Nothing more will happen unless a peer repeats itself."""
+        return self.state in (Source.GONE, Source.ABORTED)
+
+    # What happens
+
+    def begin(self, now: float) -> list[Action[Any]]:
+        """The station wants the agent to leave."""
+        if self._departure is None or self.state is not Source.FROZEN:
+            raise LocalProtocolError("this handoff has begun")
+        self._deadline = now + self._departure.patience
+        return self._fire(_E.BEGIN, now)
+
+    def restart(self, now: float) -> list[Action[Any]]:
+        """The station has started again."""
+        self._refused = _RESTARTED
+        return self._fire(_E.RESTART, now)
+
+    def give_up(self, now: float, why: Refused) -> list[Action[Any]]:
+        """The station wants the agent to stay. Without effect once the receipt has come."""
+        self._refused = why
+        return self._fire(_E.GIVE_UP, now)
+
+    def reclaim(self, now: float) -> list[Action[Any]]:
+        """A person takes the agent back from a destination that will never run it."""
+        self._refused = _RECLAIMED
+        return self._fire(_E.RECLAIM, now)
+
+    def written(self, record: Record, now: float) -> list[Action[Any]]:
+        """`record` is on the disk."""
+        awaited = {Source.COMMITTING: Source.COMMITTED, Source.ABORTING: Source.ABORTED}.get(self.state)
+        return self._fire(_E.DURABLE, now) if record.state is awaited else []
+
+    def tick(self, now: float) -> list[Action[Any]]:
+        """It is `now`."""
+        if self.due is None or now < self.due:
+            return []
+        self.due = None
+        if self.state is Source.OFFERED and now >= self._deadline:
+            self._refused = _NO_ANSWER
+            return self._fire(_E.DEADLINE, now)
+        return self._fire(_E.TIMER, now)
+
+    def receive(self, message: Message, now: float) -> list[Action[Any]]:
+        """A message of the destination."""
+        event = self._classify(message)
+        return [] if event is None else self._fire(event, now, message)
+
+    # How it is judged
+
+    def _classify(self, message: Message) -> SourceEvent | None:
+        match message:
+            case Want():
+                return _E.WANT
+            case Refuse(code=code, reason=reason, retry_after=retry_after):
+                if self.state is Source.OFFERED:
+                    self._refused = Refused(code, reason, retry_after)
+                return _E.REFUSE
+            case Receipt(receipt=receipt):
+                # Only where it matters: a signature is checked once, not for each repetition.
+                if (
+                    self.state is not Source.OFFERED
+                    or self._trust.verify_receipt(self.record, receipt) is None
+                ):
+                    return _E.RECEIPT
+                return _E.BAD_RECEIPT
+            case Done():
+                return _E.DONE
+            case Status():
+                return _E.STATUS
+            case State(standing=Standing.UNKNOWN | Standing.DISCARDED):
+                return _E.FORGOTTEN
+            case State():
+                return _E.PENDING
+            case _:
+                return None
+
+    def _fire(self, event: SourceEvent, now: float, message: Message | None = None) -> list[Action[Any]]:
+        self.state, step = SOURCE[self.state].get(event, (self.state, IGNORE))
+        return [] if step == IGNORE else STEPS[step](self, now, message)
+
+    # What is done: the steps of the table
+
+    def _first_offer(self, now: float, message: Message | None) -> list[Action[Any]]:
+        assert self._departure is not None
+        cargo = Cargo(self._departure.offer, self._departure.bodies)
+        return [Persist(self.record, cargo, durable=False), *self._offer_again(now, message)]
+
+    def _offer_again(self, now: float, message: Message | None) -> list[Action[Any]]:
+        assert self._departure is not None
+        self._wait_for(now, self._timing.offer_again)
+        return [Send(self.record.peer, self._departure.offer)]
+
+    def _offer_soon(self, now: float, message: Message | None) -> list[Action[Any]]:
+        # Not at once: a peer that keeps forgetting would keep both of us busy.
+        self._wait_for(now, self._timing.offer_soon)
+        return []
+
+    def _transfer(self, now: float, message: Message | None) -> list[Action[Any]]:
+        assert self._departure is not None
+        assert isinstance(message, Want)
+        wanted = set(message.parts)
+        bodies = tuple(body for body in self._departure.bodies if body.index in wanted)
+        if len(bodies) != len(wanted):
+            reason = "the destination wants parts that were not offered, or that are not here"
+            return [Alarm(self.record.hid, "bad-want", reason)]
+        self._wait_for(now, self._timing.offer_again)
+        return [Send(self.record.peer, Transfer(self.record.hid, bodies))]
+
+    def _alarm_bad_receipt(self, now: float, message: Message | None) -> list[Action[Any]]:
+        return [Alarm(self.record.hid, "bad-receipt", "a receipt that does not verify was ignored")]
+
+    def _write_committed(self, now: float, message: Message | None) -> list[Action[Any]]:
+        assert isinstance(message, Receipt)
+        commit = self._trust.sign_commit(self.record, message.receipt)
+        self.record = evolve(self.record, state=Source.COMMITTED, receipt=message.receipt, commit=commit)
+        self._departure, self.due, self._wait = None, None, 0.0
+        return [Persist(self.record, None, durable=True)]
+
+    def _commit(self, now: float, message: Message | None) -> list[Action[Any]]:
+        self._wait_for(now, self._timing.commit_again)
+        return [Send(self.record.peer, Commit(self.record.hid, self.record.commit))]
+
+    def _release(self, now: float, message: Message | None) -> list[Action[Any]]:
+        self.due = None
+        self.record = evolve(self.record, state=Source.GONE)
+        return [Persist(self.record, None, durable=False), Release(self.record)]
+
+    def _alarm_lost(self, now: float, message: Message | None) -> list[Action[Any]]:
+        if self._lost:
+            return []
+        self._lost = True
+        reason = "the destination gave a receipt and now knows nothing of the agent: it lost its disk"
+        return [Alarm(self.record.hid, "destination-lost-agent", reason)]
+
+    def _write_aborted(self, now: float, message: Message | None) -> list[Action[Any]]:
+        self._departure, self.due = None, None
+        self.record = evolve(
+            self.record, state=Source.ABORTED, code=self._refused.code, reason=self._refused.reason
+        )
+        return [Persist(self.record, None, durable=True)]
+
+    def _keep(self, now: float, message: Message | None) -> list[Action[Any]]:
+        return [Resume(self.record, self._refused), Send(self.record.peer, Abort(self.record.hid))]
+
+    def _abort(self, now: float, message: Message | None) -> list[Action[Any]]:
+        return [Send(self.record.peer, Abort(self.record.hid))]
+
+    def _say_pending(self, now: float, message: Message | None) -> list[Action[Any]]:
+        return [Send(self.record.peer, State(self.record.hid, Side.SOURCE, Standing.PENDING))]
+
+    def _say_settled(self, now: float, message: Message | None) -> list[Action[Any]]:
+        return [Send(self.record.peer, State(self.record.hid, Side.SOURCE, Standing.SETTLED))]
+
+    def _wait_for(self, now: float, first: float) -> None:
+        self._wait = min(max(first, self._wait * 2), self._timing.longest)
+        self.due = now + self._wait
+        if self.state is Source.OFFERED:
+            self.due = min(self.due, self._deadline)
+
+
+STEPS: dict[str, Callable[[Sender, float, Message | None], list[Action[Any]]]] = {
+    step: getattr(Sender, f"_{step}") for row in SOURCE.values() for _, step in row.values()
+}
