@@ -1,0 +1,172 @@
+"""Signed statements: COSE_Sign1 (RFC 9052, section 4.2) with EdDSA (RFC 9053, section 2.2) over deterministic
+CBOR.
+
+    18([ << {1: -8, 3: "application/vnd.portcall.KIND+cbor", 4: signer's public key} >>, {}, << payload >>,
+    signature ])
+
+The external data of the Sig_structure is `portcall/1`.
+
+Not here: what the payloads mean, and whom to trust.
+
+Invariants:
+- A signature for one kind of statement is never one for another: the kind is in the protected header.
+- A signature made for another protocol with the same key is never one of ours: the external data differs.
+- One statement has one encoding: deterministic CBOR, an empty unprotected header, nothing optional. So a
+  digest of the bytes names the statement *and* its signature, and a third party cannot make a second valid
+  spelling.
+- A `Signed` object exists only for a signature that was verified or just made.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from attrs import field, frozen
+
+from agents import canonical
+from agents.credentials.fields import array, byte_string
+from agents.credentials.keys import KEY_SIZE, SIGNATURE_SIZE, PublicKey, SecretKey
+from agents.errors import CredentialError, MalformedCredential, NotCanonical
+
+EXTERNAL = b"portcall/1"
+_TAG_18 = b"\xd2"
+_ALG, _CONTENT_TYPE, _KID = 1, 3, 4
+_EDDSA = -8
+# Memory: a statement is held whole. The largest is a passport with an itinerary of a thousand stops.
+MAX_STATEMENT = 256 * 1024
+BOUNDS = canonical.Bounds(max_bytes=MAX_STATEMENT, max_depth=40, max_items=20_000)
+_HEADER_BOUNDS = canonical.Bounds(max_bytes=256, max_depth=2, max_items=16)
+
+
+class Statement(Protocol):
+    """What can be signed: an attrs class with a kind, a payload, and the way back."""
+
+    KIND: ClassVar[str]
+
+    def payload(self) -> dict[int, Any]:
+        """The fields as a map that `agents.canonical` encodes."""
+        ...
+
+
+class Readable(Statement, Protocol):
+    """A statement that can be read back from its payload."""
+
+    @classmethod
+    def from_payload(cls: type[R], value: object) -> R:
+        """The statement; `MalformedCredential` if `value` is not its payload."""
+        ...
+
+
+R = TypeVar("R", bound=Readable)
+S_co = TypeVar("S_co", bound=Statement, covariant=True)
+S = TypeVar("S", bound=Statement)
+
+
+@frozen
+class Signed(Generic[S_co]):
+    """A statement whose signature holds. `envelope`: the exact bytes; `digest`: their digest (32 bytes)."""
+
+    envelope: bytes = field(repr=False)
+    body: S_co
+    signer: PublicKey
+    digest: bytes = field(repr=False)
+
+
+@frozen
+class Header:
+    """What an envelope says of itself, before anything is verified."""
+
+    kind: str
+    signer: PublicKey
+
+
+def sign(body: S, key: SecretKey) -> Signed[S]:
+    """Sign `body` with `key`. The same body and key always give the same bytes."""
+    protected = _protected(body.KIND, key.public)
+    payload = canonical.encode(body.payload())
+    signature = key.sign(_to_be_signed(protected, payload))
+    envelope = _TAG_18 + canonical.encode([protected, {}, payload, signature])
+    if len(envelope) > MAX_STATEMENT:
+        raise MalformedCredential(
+            f"a {body.KIND} of {len(envelope)} bytes; at most {MAX_STATEMENT} are allowed"
+        )
+    return Signed(envelope, body, key.public, canonical.digest(envelope))
+
+
+def verify(cls: type[R], envelope: bytes, signer: PublicKey | None = None) -> Signed[R]:
+    """Check that `envelope` is a statement of type `cls` with a valid signature.
+
+    `signer`: who must have signed; None takes the key the envelope names, and the caller compares it with the
+    body. Raises `MalformedCredential`; `CredentialError` with code `signature` (wrong bytes) or `signer`
+    (another key)."""
+    header, protected, payload, signature = _open(envelope)
+    if header.kind != cls.KIND:
+        raise MalformedCredential(f"this is a {header.kind}, and a {cls.KIND} was expected")
+    if signer is not None and header.signer != signer:
+        raise CredentialError(
+            "signer", f"the {cls.KIND} is signed by {header.signer}, and {signer} was expected"
+        )
+    if not header.signer.verify(signature, _to_be_signed(protected, payload)):
+        raise CredentialError(
+            "signature", f"the signature of the {cls.KIND} by {header.signer} does not hold"
+        )
+    body = cls.from_payload(decode(payload, BOUNDS, cls.KIND))
+    return Signed(envelope, body, header.signer, canonical.digest(envelope))
+
+
+def peek(envelope: bytes) -> Header:
+    """Kind and claimed signer of an envelope, unverified. `MalformedCredential` if it is none."""
+    return _open(envelope)[0]
+
+
+def decode(data: bytes, bounds: canonical.Bounds, what: str) -> Any:
+    """Decode deterministic CBOR; `MalformedCredential` (with the reason) instead of `NotCanonical`."""
+    try:
+        return canonical.decode(data, bounds)
+    except NotCanonical as error:
+        raise MalformedCredential(f"{what}: {error}") from error
+
+
+def identify(domain: str, *parts: object) -> bytes:
+    """A digest (32 bytes) of `parts` that no other domain can give: names agents, clones and handoffs."""
+    return canonical.digest(canonical.encode([f"portcall {domain}", *parts]))
+
+
+def _protected(kind: str, signer: PublicKey) -> bytes:
+    header = {_ALG: _EDDSA, _CONTENT_TYPE: f"application/vnd.portcall.{kind}+cbor", _KID: signer.raw}
+    return canonical.encode(header)
+
+
+def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
+    return canonical.encode(["Signature1", protected, EXTERNAL, payload])
+
+
+def _open(envelope: bytes) -> tuple[Header, bytes, bytes, bytes]:
+    # Endless statements: the size is known before anything is decoded.
+    if len(envelope) > MAX_STATEMENT:
+        raise MalformedCredential(f"a statement of {len(envelope)} bytes; at most {MAX_STATEMENT} are read")
+    if envelope[:1] != _TAG_18:
+        raise MalformedCredential("not a COSE_Sign1 message (CBOR tag 18)")
+    parts = array(decode(envelope[1:], BOUNDS, "envelope"), "envelope", 4)
+    if len(parts) != 4 or parts[1] != {} or not isinstance(parts[1], dict):
+        raise MalformedCredential("envelope: not four parts with an empty unprotected header")
+    protected = byte_string(parts[0], "envelope: protected header", 1, 256)
+    payload = byte_string(parts[2], "envelope: payload", 1, MAX_STATEMENT)
+    signature = byte_string(parts[3], "envelope: signature", SIGNATURE_SIZE)
+    return _header(protected), protected, payload, signature
+
+
+def _header(protected: bytes) -> Header:
+    value = decode(protected, _HEADER_BOUNDS, "protected header")
+    # Algorithm confusion: the only algorithm is EdDSA, and a header with anything more or less is refused.
+    if not isinstance(value, dict) or value.keys() != {_ALG, _CONTENT_TYPE, _KID} or value[_ALG] != _EDDSA:
+        raise MalformedCredential("protected header: not EdDSA with a content type and a key")
+    content = value[_CONTENT_TYPE]
+    if not isinstance(content, str) or not content.startswith("application/vnd.portcall."):
+        raise MalformedCredential("protected header: not a Portcall content type")
+    kind = content.removeprefix("application/vnd.portcall.").removesuffix("+cbor")
+    signer = PublicKey(byte_string(value[_KID], "protected header: key", KEY_SIZE))
+    # One spelling only, and a kind that cannot write control characters into an error.
+    if not (kind.isascii() and kind.replace("-", "").isalpha()) or protected != _protected(kind, signer):
+        raise MalformedCredential("protected header: not in its one spelling")
+    return Header(kind, signer)

@@ -1,0 +1,171 @@
+"""The owner's signed statement: who this agent is, what it is made of, where it may go, what it may do.
+
+Not where it has been (`trail`). Invariants: a verified passport is signed by the owner it names, and the
+agent's id is the digest of owner, nonce and image, so nobody can issue another passport for the same id with
+another image."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from attrs import field, frozen
+
+from agents.credentials import envelope
+from agents.credentials.envelope import Signed, identify
+from agents.credentials.fields import COUNT, Fields, array, byte_string, text, uint
+from agents.credentials.itinerary import Itinerary
+from agents.credentials.keys import KEY_SIZE, PublicKey, SecretKey, text_of
+from agents.credentials.permit import Permit
+from agents.errors import CredentialError, MalformedCredential
+
+VERSION = 1
+NONCE_SIZE = 16
+MAX_ADDRESSES = 8
+MAX_ADDRESS = 256
+MAX_LABEL = 64
+# Clones of clones multiply: a passport cannot allow more than (1 + 16) ** 4 agents.
+MAX_CLONES = 16
+MAX_GENERATIONS = 4
+
+
+@frozen
+class Home:
+    """The station that launches the agent and takes it back. `addresses`: hints, URLs or `host:port`."""
+
+    station: PublicKey
+    addresses: tuple[str, ...] = ()
+
+
+@frozen
+class Clones:
+    """How often an agent may be cloned: `each` clones per agent, for `generations` generations of clones."""
+
+    each: int = 0
+    generations: int = 0
+
+
+@frozen
+class Passport:
+    """The statement. Times are milliseconds since 1970; digests have 32 bytes.
+
+    `nonce`: 16 bytes, fresh for each agent. `image`, `state`: digests of the image and of the initial state.
+    `results`: the X25519 key that results are sealed to. `hops`: the most moves. `label`: what people call
+    the agent; it need not be unique."""
+
+    KIND: ClassVar[str] = "passport"
+
+    owner: PublicKey
+    nonce: bytes = field(repr=text_of)
+    image: bytes = field(repr=text_of)
+    state: bytes = field(repr=text_of)
+    home: Home
+    not_before: int
+    expires: int
+    itinerary: Itinerary
+    hops: int
+    clones: Clones
+    permit: Permit
+    results: bytes = field(repr=text_of)
+    label: str
+
+    @property
+    def agent(self) -> bytes:
+        """The agent's id, 32 bytes."""
+        return agent_id(self.owner, self.nonce, self.image)
+
+    def payload(self) -> dict[int, Any]:
+        """As a map for CBOR."""
+        return {
+            1: VERSION,
+            2: self.agent,
+            3: self.owner.raw,
+            4: self.nonce,
+            5: self.image,
+            6: self.state,
+            7: [self.home.station.raw, list(self.home.addresses)],
+            8: self.not_before,
+            9: self.expires,
+            10: self.itinerary.value(),
+            11: self.hops,
+            12: [self.clones.each, self.clones.generations],
+            13: self.permit.payload(),
+            14: self.results,
+            15: self.label,
+        }
+
+    @classmethod
+    def from_payload(cls, value: object) -> Passport:
+        """The inverse of `payload`.
+
+        Raises `MalformedCredential`; `CredentialError` `agent-id` if the id does not recompute.
+        """
+        read = Fields.of(value, "passport")
+        version = read.uint(1, "version")
+        if version != VERSION:
+            raise MalformedCredential(f"passport: version {version}; this station reads version {VERSION}")
+        station, addresses = read.pair(7, "home")
+        each, generations = read.pair(12, "clones")
+        agent = read.digest(2, "agent id")
+        passport = cls(
+            owner=read.key(3, "owner"),
+            nonce=read.octets(4, "nonce", NONCE_SIZE),
+            image=read.digest(5, "image"),
+            state=read.digest(6, "state"),
+            home=Home(
+                PublicKey(byte_string(station, "passport: home", KEY_SIZE)),
+                tuple(
+                    text(address, "passport: address", MAX_ADDRESS)
+                    for address in array(addresses, "passport: addresses", MAX_ADDRESSES)
+                ),
+            ),
+            not_before=read.time(8, "not before"),
+            expires=read.time(9, "expiry"),
+            itinerary=Itinerary.from_value(read.take(10, "itinerary")),
+            hops=read.uint(11, "hops", COUNT),
+            clones=Clones(
+                uint(each, "passport: clones", MAX_CLONES),
+                uint(generations, "passport: generations", MAX_GENERATIONS),
+            ),
+            permit=Permit.from_payload(read.take(13, "permit")),
+            results=read.octets(14, "result key", KEY_SIZE),
+            label=read.text(15, "label", MAX_LABEL),
+        )
+        read.done()
+        if passport.agent != agent:
+            raise CredentialError("agent-id", "the agent's id is not what its owner, nonce and image give")
+        return passport
+
+
+def agent_id(owner: PublicKey, nonce: bytes, image: bytes) -> bytes:
+    """The id of the agent (32 bytes) that `owner` makes of `image` with `nonce`."""
+    return identify("agent", owner.raw, nonce, image)
+
+
+def issue(passport: Passport, owner: SecretKey) -> Signed[Passport]:
+    """Sign `passport`.
+
+    Raises `CredentialError` `owner` if `owner` is not the key it names, and `MalformedCredential` if a field
+    is out of its bounds, so that nothing is issued that stations would not read."""
+    if owner.public != passport.owner:
+        raise CredentialError("owner", "a passport is signed by the owner that it names")
+    Passport.from_payload(passport.payload())
+    return envelope.sign(passport, owner)
+
+
+def verify_passport(data: bytes) -> Signed[Passport]:
+    """Check signature, owner and agent id; not trust, not time.
+
+    Raises `MalformedCredential`; `CredentialError` `passport-signature` or `agent-id`.
+    """
+    try:
+        signed = envelope.verify(Passport, data)
+    except CredentialError as error:
+        if error.code == "signature":
+            raise CredentialError("passport-signature", error.reason) from error
+        raise
+    if signed.signer != signed.body.owner:
+        raise CredentialError(
+            "passport-signature",
+            f"the passport names the owner {signed.body.owner} and is signed by {signed.signer}",
+        )
+    return signed
