@@ -90,13 +90,18 @@ class Arrival:
 
 @frozen
 class Followed:
-    """The outcome: the points before and after what was new, the new visits, each with the point before it,
-    and the position here (None in an audit)."""
+    """The outcome: the points before and after what was new, the new statements, each with the point before
+    it, and the positions that the agent may have here (none in an audit)."""
 
     start: TrailPoint
     point: TrailPoint
-    visits: tuple[tuple[TrailPoint, Signed[Visit]], ...]
+    steps: tuple[tuple[TrailPoint, Signed[Any]], ...]
     here: tuple[Position, ...] = ()
+
+    @property
+    def visits(self) -> tuple[Signed[Visit], ...]:
+        """The new visits."""
+        return tuple(signed for _, signed in self.steps if isinstance(signed.body, Visit))
 
 
 def follow(point: TrailPoint, link: bytes) -> tuple[TrailPoint, Signed[Any]]:
@@ -150,14 +155,15 @@ def verify_trail(
         _check_state(before, signed.body)
     if arrival is not None and arrival.state != point.state:
         raise CredentialError("state-digest", "the state that arrived is not the one that was sent")
-    visits = tuple((before, signed) for before, signed in steps if isinstance(signed.body, Visit))
     for before, signed in steps:
         if isinstance(signed.body, Visit):
             _check_stop(passport.body, before, signed.body)
         elif isinstance(signed.body, Clone):
             _check_clone(passport.body, before, signed.body)
     _check_amounts(passport.body, point)
-    return Followed(start, point, visits, () if arrival is None else _places(passport.body, point, arrival))
+    return Followed(
+        start, point, tuple(steps), () if arrival is None else _places(passport.body, point, arrival)
+    )
 
 
 def whole(passport: Passport, point: TrailPoint) -> bool:
