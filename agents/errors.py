@@ -13,6 +13,7 @@
     ├── CredentialError            a signed statement that does not hold: a code and a sentence
     │   ├── MalformedCredential    its bytes are not such a statement
     │   └── CannotOpen             sealed for another key, or altered on the way
+    ├── ToolchainError             an author's compiler is missing, or does not take the source
     ├── EngineError                an engine is missing, or cannot take this module
     ├── HostCallError              raised inside a host call; never leaves a run
     │   ├── CallFailed             the guest sees an errno
@@ -99,6 +100,10 @@ class CannotOpen(CredentialError):
 
 class EngineError(PortcallError):
     """An engine is not installed, or cannot take this module, with the reason."""
+
+
+class ToolchainError(PortcallError):
+    """A compiler is not installed, or does not take the source; the message says what to do."""
 
 
 class HostCallError(PortcallError):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import attrs
 
-from agents.errors import PortcallError
+from agents.errors import ToolchainError
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
 
@@ -30,10 +30,6 @@ SETJMP_FLAGS = (
     *("-mcpu=generic+exception_handling", "-lsetjmp", str(HERE / "c" / "longjmp_tag.s")),
 )
 ZIG_FLAGS = ("-target", "wasm32-wasi", "-O", "ReleaseSmall", "-fno-strip")
-
-
-class ToolchainError(PortcallError):
-    """A compiler is not installed, or does not take the source; the message says what to do."""
 
 
 def compile_c(source: Path) -> bytes:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from agents.errors import ToolchainError
 from agents.hostcalls import IMPORTS
 from agents.sdk import toolchains
-from agents.sdk.toolchains import ToolchainError, compile_c, compile_zig
+from agents.sdk.toolchains import compile_c, compile_zig
 from agents.wasm.decode import decode_module
 from agents.wasm.syntax import F32, F64, I32, I64, ImportFunc, Module, ValType
 
