@@ -19,7 +19,6 @@ from docking.errors import LocalProtocolError
 from docking.handoff.actions import (
     Action,
     Alarm,
-    Cargo,
     Departure,
     Persist,
     Record,
@@ -179,9 +178,7 @@ class Sender:
     # What is done: the steps of the table
 
     def _first_offer(self, now: float, message: Message | None) -> list[Action[Any]]:
-        assert self._departure is not None
-        cargo = Cargo(self._departure.offer, self._departure.bodies)
-        return [Persist(self.record, cargo, durable=False), *self._offer_again(now, message)]
+        return [Persist(self.record, None, durable=False), *self._offer_again(now, message)]
 
     def _offer_again(self, now: float, message: Message | None) -> list[Action[Any]]:
         assert self._departure is not None
