@@ -185,9 +185,9 @@ class Context:
     has_export: Callable[[str], bool] | None = None
 
 
-# `(ctx, *args) -> result`. Arguments and results are bits, never negative: an i32 is 0 .. 2**32 - 1 (a pointer
-# is an index as it stands), an i64 0 .. 2**64 - 1, a float its pattern. A negative result is taken modulo 2**32
-# or 2**64.
+# `(ctx, *args) -> result`. Arguments and results are bits, never negative: an i32 is 0 .. 2**32 - 1 (a
+# pointer is an index as it stands), an i64 0 .. 2**64 - 1, a float its pattern. A negative result is
+# taken modulo 2**32 or 2**64.
 HostFunction = Callable[..., int | Suspend | None]
 
 

@@ -1,0 +1,109 @@
+"""Compiled code on disk, so that an image is compiled once and not at each start.
+
+Machine code is trusted absolutely by the engine that loads it, so this cache trusts nobody but its own
+user: the directory must belong to the user and be closed to all others, each file likewise, and each
+carries a digest, since a torn write after a power failure would otherwise run. Code never comes from a
+peer.
+
+Not a cache of programs in memory; that is each engine's. Invariants: `load` gives exactly the bytes that
+`store` got under that key, or None; neither ever raises for the state of a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+import stat
+import sys
+from pathlib import Path
+
+from agents.canonical import DIGEST_SIZE, digest
+from agents.errors import EngineError
+
+_MAGIC = b"portcall compiled code 1\n"
+MAX_FILE = 1 << 30  # bytes of one file; a hole in the file system is no reason to fill the memory
+MAX_TOTAL = 2 << 30  # bytes of all files; the oldest go first
+
+
+def default_directory() -> Path:
+    """`$XDG_CACHE_HOME/portcall/code`, or the platform's equivalent."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "portcall" / "code"
+
+
+class CodeCache:
+    """A directory of compiled code that only this user can write."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open or make `directory`. Raises `EngineError` when others could have written into it."""
+        self.directory = directory
+        try:
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, exist_ok=True)
+            status = os.lstat(directory)
+        except OSError as error:
+            raise EngineError(f"the cache directory {directory} cannot be made: {error.strerror}") from None
+        if not stat.S_ISDIR(status.st_mode) or not _private(status, 0o077):
+            raise EngineError(
+                f"{directory} is not this user's alone (mode 0700 is needed):"
+                " compiled code from there cannot be trusted"
+            )
+
+    def load(self, key: str) -> memoryview | None:
+        """The code stored under `key`, or None."""
+        try:
+            flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+            descriptor = os.open(self.directory / key, flags | getattr(os, "O_BINARY", 0))
+        except OSError:
+            return None
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or not _private(status, 0o022) or status.st_size > MAX_FILE:
+                return None
+            try:
+                content = memoryview(file.read())
+            except OSError:
+                return None
+        start = len(_MAGIC) + DIGEST_SIZE
+        body = content[start:]
+        expected = _MAGIC + digest(key.encode(), body)
+        return body if hmac.compare_digest(content[:start], expected) else None
+
+    def store(self, key: str, body: bytes | bytearray | memoryview) -> None:
+        """Keep `body` under `key`. A full disk only means that it is not kept."""
+        if len(body) > MAX_FILE - 4096:
+            return
+        temporary = self.directory / f".{key}.{os.getpid()}"
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(_MAGIC)
+                file.write(digest(key.encode(), body))
+                file.write(body)
+            os.replace(temporary, self.directory / key)
+            self._trim()
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+    def _trim(self) -> None:
+        entries = [(entry.stat(), entry.path) for entry in os.scandir(self.directory)]
+        total = sum(status.st_size for status, _ in entries)
+        for status, path in sorted(entries, key=lambda item: item[0].st_mtime):
+            if total <= MAX_TOTAL:
+                break
+            os.unlink(path)
+            total -= status.st_size
+
+
+def _private(status: os.stat_result, forbidden: int) -> bool:
+    """Ours, and none of the permission bits `forbidden`. On Windows the rules of the profile hold."""
+    if not hasattr(os, "geteuid"):
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & forbidden

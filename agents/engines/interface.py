@@ -1,0 +1,148 @@
+"""What a module imports and exports, read from its bytes by our own decoder.
+
+An engine could tell too, but one aborts the whole process over a v128 in a signature, and two would tell it
+differently. Bodies and segments are not looked at, so it is quick for large modules; the engine's own
+validation of the whole module follows.
+
+Invariant: only `EngineError` and the decoder's `ModuleError`s are raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from agents.errors import EngineError
+from agents.wasm import decode as wasm
+from agents.wasm.encode import unsigned
+from agents.wasm.syntax import (
+    EXTERNREF,
+    F32,
+    F64,
+    FUNCREF,
+    I32,
+    I64,
+    V128,
+    FuncType,
+    GlobalType,
+    ImportFunc,
+    MemType,
+    Module,
+    TableType,
+    ValType,
+)
+
+from . import Exported, ImportedFunction, Limits
+
+_LETTERS: Mapping[ValType, str] = {
+    I32: "i", I64: "I", F32: "f", F64: "F",
+    V128: "v", FUNCREF: "r", EXTERNREF: "x",
+}
+_OTHER = "?"  # a reference of another type: it cannot cross
+_KEPT = {wasm.TYPE, wasm.IMPORT, wasm.FUNCTION, wasm.TABLE, wasm.MEMORY, wasm.TAG, wasm.GLOBAL, wasm.EXPORT}
+_EMPTY_BODY = b"\x02\x00\x0b"  # two bytes: no locals, `end`
+
+
+@attrs.frozen
+class Interface:
+    """Imports by index, exports by name, and what else decides whether an agent can run and travel.
+
+    hidden_globals: indices of mutable globals without an export: state that a module not rewritten cannot
+    give.
+    start: the module has a start function, which runs at each instantiation.
+    """
+
+    imports: tuple[ImportedFunction, ...]
+    exports: Mapping[str, Exported]
+    memories: tuple[MemType, ...]
+    tables: tuple[TableType, ...]
+    hidden_globals: tuple[int, ...]
+    start: bool
+
+
+def interface(code: bytes) -> Interface:
+    """Read it from a module's bytes. Raises `EngineError` for imports that an agent may not have."""
+    kept = bytearray(code[:8])
+    functions, start = b"\x00", False
+    for section, _, payload in wasm.sections(code):
+        start = start or section == wasm.START
+        if section in _KEPT:
+            kept += bytes([section]) + unsigned(len(payload)) + payload
+        if section == wasm.FUNCTION:
+            functions = bytes(payload[:5])
+    # As many empty bodies as functions are declared; the decoder checks that number against the bytes first.
+    count = _leading_number(functions)
+    if count <= len(code):
+        body = unsigned(count) + _EMPTY_BODY * count
+        kept += bytes([wasm.CODE]) + unsigned(len(body)) + body
+    return _of(wasm.decode_module(bytes(kept)), start)
+
+
+def check_limits(found: Interface, limits: Limits) -> None:
+    """Refuse more memories or tables than `limits` allows. Raises `EngineError`."""
+    if len(found.memories) > limits.memories:
+        raise EngineError(f"{len(found.memories)} memories, where at most {limits.memories} are allowed")
+    if len(found.tables) > limits.tables:
+        raise EngineError(f"{len(found.tables)} tables, where at most {limits.tables} are allowed")
+
+
+def letters(types: tuple[ValType, ...]) -> str:
+    """Types as letters."""
+    return "".join(_LETTERS.get(kind, _OTHER) for kind in types)
+
+
+def _of(module: Module, start: bool) -> Interface:
+    imports = []
+    for entry in module.imports:
+        where = f"{entry.module}.{entry.name}"
+        if not isinstance(entry.desc, ImportFunc):
+            raise EngineError(f"the module imports a {entry.kind}, {where}; an agent may import functions")
+        signature = _functype(module, entry.desc.type)
+        params, results = letters(signature.params), letters(signature.results)
+        if not set(params + results) <= set("iIfF"):
+            raise EngineError(f"the import {where} takes or gives vectors or references, which cannot cross")
+        imports.append(ImportedFunction(entry.module, entry.name, params, results))
+    exports = {}
+    for export in module.exports:
+        exports[export.name] = _exported(module, export.kind, export.index)
+    shown = {export.index for export in module.exports if export.kind == "global"}
+    hidden = [i for i, kind in enumerate(module.global_types) if kind.mutable and i not in shown]
+    return Interface(tuple(imports), exports, module.mem_types, module.table_types, tuple(hidden), start)
+
+
+def _exported(module: Module, kind: str, index: int) -> Exported:
+    try:
+        if kind == "func":
+            signature = _functype(module, module.func_type_indices[index])
+            return Exported("func", letters(signature.params), letters(signature.results))
+        if kind == "memory":
+            limits = module.mem_types[index].limits
+            return Exported("memory", minimum=limits.min, maximum=limits.max)
+        if kind == "table":
+            table = module.table_types[index]
+            element = letters((table.elem,))
+            return Exported("table", results=element, minimum=table.limits.min, maximum=table.limits.max)
+        if kind == "global":
+            declared: GlobalType = module.global_types[index]
+            return Exported("global", results=letters((declared.val,)), mutable=declared.mutable)
+        return Exported("tag")
+    except IndexError:
+        raise EngineError(f"an export names {kind} {index}, which does not exist") from None
+
+
+def _functype(module: Module, index: int) -> FuncType:
+    if index >= len(module.types):
+        raise EngineError(f"a function has type {index}, which does not exist")
+    return module.types[index]
+
+
+def _leading_number(payload: bytes) -> int:
+    """The unsigned LEB128 number that `payload` begins with; what is wrong with it, the decoder says."""
+    number = shift = 0
+    for byte in payload:
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    return number

@@ -1,0 +1,344 @@
+"""What every engine must do: calls, state, limits. Each test runs on all engines that work here."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+import wasmtime
+
+from agents import engines
+from agents.canonical import digest
+from agents.engines import Limits
+from agents.engines.codecache import CodeCache
+from agents.errors import EngineError, LimitReached, WasmTrap
+
+
+@pytest.fixture(params=engines.NAMES)
+def engine(request, tmp_path):
+    if request.param not in engines.available():
+        pytest.skip(f"{request.param} does not work on this Python")
+    return engines.load(request.param, cache=tmp_path / "code")
+
+
+def start(engine, text, host=None, tick=lambda: None, limits=Limits(), **options):  # noqa: B008
+    code = bytes(wasmtime.wat2wasm(text))
+    program = engine.program(code, digest(code), **options)
+    return program.instantiate(host or (lambda index, args: 0), tick, limits)
+
+
+STATE = """(module
+  (memory (export "m") 1 3) (global (export "i") (mut i32) (i32.const -1)) (global (export "I") (mut i64) (i64.const -2))
+  (global (export "f") (mut f32) (f32.const nan:0x200001)) (global (export "F") (mut f64) (f64.const nan:0x1234))
+  (global (export "c") i32 (i32.const 7))
+  (func (export "add") (param i32 i64) (result i64) (i64.add (i64.extend_i32_s (local.get 0)) (local.get 1)))
+  (func (export "two") (param i32) (result i32 f64) (local.get 0) (global.get 3))
+  (func (export "peek") (param i32) (result i32) (i32.load8_u (local.get 0))))"""
+
+
+def test_numbers_cross_as_bits(engine):
+    instance = start(engine, STATE)
+    assert instance.get_global("i") == ("i", 0xFFFFFFFF)
+    assert instance.get_global("I") == ("I", 0xFFFFFFFFFFFFFFFE)
+    assert instance.get_global("f") == ("f", 0x7FA00001)
+    assert instance.get_global("F") == ("F", 0x7FF0000000001234)
+    assert instance.call("add", [0xFFFFFFFF, 3]) == (2,)
+    assert instance.call("two", [0x80000000]) == (0x80000000, 0x7FF0000000001234)
+    for name, bits in [("i", 0x80000001), ("I", 1 << 63), ("f", 0xFFA00002), ("F", 0xFFF0000000005678)]:
+        instance.set_global(name, bits)
+        assert instance.get_global(name)[1] == bits
+
+
+def test_memory_is_seen_from_both_sides_and_grows_within_limits(engine):
+    instance = start(engine, STATE, limits=Limits(memory=2 << 16))
+    instance.memory("m")[100] = 42
+    assert instance.call("peek", [100]) == (42,)
+    assert len(instance.memory("m")) == 65536
+    instance.memory_grow("m", 2)
+    assert instance.memory_pages("m") == 2
+    assert len(instance.memory("m")) == 131072
+    with pytest.raises(LimitReached) as caught:
+        instance.memory_grow("m", 3)
+    assert caught.value.what == "memory"
+
+
+@pytest.mark.parametrize("name", ["nothing", "m", "i"])
+def test_a_call_of_what_is_no_function_is_an_engine_error(engine, name):
+    with pytest.raises(EngineError):
+        start(engine, STATE).call(name)
+
+
+def test_wrong_use_of_exports_is_an_engine_error(engine):
+    instance = start(engine, STATE)
+    for use in (
+        lambda: instance.call("add", [1]),
+        lambda: instance.get_global("m"),
+        lambda: instance.get_global("none"),
+        lambda: instance.set_global("c", 1),
+        lambda: instance.memory("i"),
+        lambda: instance.memory_pages("none"),
+        lambda: instance.functions("m"),
+    ):
+        with pytest.raises(EngineError):
+            use()
+
+
+HOST = """(module (import "a" "f" (func $f (param i32 i64 f32 f64) (result i64))) (import "a" "n" (func $n))
+  (import "a" "f" (func $again (param i32 i64 f32 f64) (result i64)))
+  (func (export "run") (result i64)
+    (call $f (i32.const -1) (i64.const -2) (f32.const 1) (f64.const nan:0x4444)))
+  (func (export "none") (call $n))
+  (func (export "again") (result i64)
+    (call $again (i32.const 1) (i64.const 2) (f32.const 1) (f64.const 1))))"""
+
+
+def test_host_functions_get_and_give_bits(engine):
+    seen = []
+
+    def host(index, args):
+        seen.append((index, tuple(args)))
+        return None if index == 1 else -5
+
+    instance = start(engine, HOST, host)
+    assert instance.call("run") == (2**64 - 5,)
+    assert instance.call("none") == ()
+    assert instance.call("again") == (2**64 - 5,)
+    # The same function imported twice may answer under either index.
+    assert [index in (0, 2) for index, _ in seen] == [True, False, True]
+    assert seen[0][1] == (2**32 - 1, 2**64 - 2, 0x3F800000, 0x7FF0000000004444)
+    assert seen[1] == (1, ())
+
+
+class Oops(Exception):
+    pass
+
+
+def test_an_exception_of_a_host_function_comes_out_of_the_call_and_the_instance_lives_on(engine):
+    def host(index, args):
+        raise Oops(index)
+
+    instance = start(engine, HOST, host)
+    for _ in range(3):
+        with pytest.raises(Oops):
+            instance.call("run")
+    with pytest.raises(Oops):
+        instance.call("none")
+
+
+def test_host_functions_can_call_back(engine):
+    depth = []
+
+    def host(index, args):
+        if args[0] == 0:
+            return 10
+        depth.append(args[0])
+        return instance.call("down", [args[0] - 1])[0] + 1
+
+    instance = start(
+        engine,
+        """(module (import "a" "f" (func $f (param i32) (result i32)))
+             (func (export "down") (param i32) (result i32) (call $f (local.get 0))))""",
+        host,
+    )
+    assert instance.call("down", [5]) == (15,)
+    assert depth == [5, 4, 3, 2, 1]
+
+
+TRAPS = [
+    ("unreachable", "unreachable"),
+    ("(drop (i32.div_s (i32.const 1) (i32.const 0)))", "division"),
+    ("(drop (i32.div_s (i32.const 0x80000000) (i32.const -1)))", "integer-overflow"),
+    ("(drop (i32.trunc_f32_s (f32.const nan)))", "conversion"),
+    ("(drop (i32.load (i32.const 70000)))", "memory-bounds"),
+    ("(call_indirect (i32.const 9))", "table-bounds"),
+    ("(call_indirect (i32.const 0))", "null"),
+    ("(call_indirect (i32.const 1))", "signature"),
+]
+
+
+@pytest.mark.parametrize(("body", "code"), TRAPS)
+def test_each_trap_has_its_word(engine, body, code):
+    instance = start(
+        engine,
+        f"""(module (memory 1) (table 2 funcref) (elem (i32.const 1) $x)
+              (func $x (param i32)) (func (export "run") {body}))""",
+    )
+    for _ in range(2):
+        with pytest.raises(WasmTrap) as caught:
+            instance.call("run")
+        assert caught.value.code == code
+        assert caught.value.reason
+
+
+def test_deep_recursion_is_a_limit_and_the_process_goes_on(engine):
+    instance = start(
+        engine,
+        """(module (func $f (export "f") (param i32) (result i32)
+             (if (result i32) (local.get 0) (then (i32.add (i32.const 1) (call $f (i32.sub (local.get 0) (i32.const 1)))))
+               (else (i32.const 0)))))""",
+    )
+    assert instance.call("f", [1000]) == (1000,)
+    for _ in range(2):
+        with pytest.raises(LimitReached) as caught:
+            instance.call("f", [0xFFFFFFFF])
+        assert caught.value.what == "stack"
+    assert instance.call("f", [1000]) == (1000,)
+
+
+def test_deep_recursion_in_a_thread(engine):
+    caught = []
+
+    def work():
+        instance = start(engine, '(module (func $f (export "f") (call $f) (call $f)))')
+        try:
+            instance.call("f")
+        except LimitReached as error:
+            caught.append(error.what)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert caught == ["stack"]
+
+
+LOOP = '(module (func (export "run") (loop $l (br $l))))'
+
+
+def test_a_runaway_loop_is_stopped_by_its_tick(engine):
+    ticks = []
+
+    def tick():
+        ticks.append(time.monotonic())
+        if len(ticks) == 3:
+            raise LimitReached("wall", "enough")
+        instance.check_after(1_000_000)
+
+    instance = start(engine, LOOP, tick=tick)
+    instance.check_after(1_000_000)
+    with pytest.raises(LimitReached, match="enough"):
+        instance.call("run")
+    assert len(ticks) == 3
+
+
+def test_an_initial_memory_beyond_the_limit_is_refused(engine):
+    with pytest.raises(LimitReached) as caught:
+        start(engine, "(module (memory 1000))", limits=Limits(memory=1 << 20))
+    assert caught.value.what == "memory"
+
+
+def test_growing_memory_or_table_beyond_the_limit_fails_in_the_agent(engine):
+    text = """(module (memory (export "m") 1) (table $t (export "t") 1 funcref)
+      (func (export "memory") (result i32) (loop $l (br_if $l (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+        (memory.size))
+      (func (export "table") (result i32)
+        (loop $l (br_if $l (i32.ne (table.grow $t (ref.null func) (i32.const 64)) (i32.const -1)))) (table.size $t)))"""
+    instance = start(engine, text, limits=Limits(memory=1 << 20, table_elements=500))
+    assert instance.call("memory") == (16,)
+    assert instance.call("table")[0] <= 500
+
+
+def test_a_trap_while_instantiating_is_a_trap(engine):
+    with pytest.raises(WasmTrap):
+        start(engine, '(module (memory 1) (data (i32.const 65536) "x"))')
+    with pytest.raises(WasmTrap):
+        start(engine, "(module (func $s unreachable) (start $s))")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '(module (import "a" "m" (memory 1)))',
+        '(module (import "a" "g" (global i32)))',
+        '(module (import "a" "f" (func (param v128))))',
+        '(module (import "a" "f" (func (param externref))))',
+    ],
+)
+def test_imports_that_cannot_cross_are_refused(engine, text):
+    with pytest.raises(EngineError):
+        start(engine, text)
+
+
+@pytest.mark.parametrize("code", [b"", b"\0asm", b"\0asm\1\0\0\0\3\2\xff\xff", b"\0asm\1\0\0\0\1\5\1\x60\0\1\x77"])
+def test_bytes_that_are_no_module_are_refused(engine, code):
+    with pytest.raises(EngineError):
+        engine.program(code, digest(code))
+
+
+def test_too_many_memories_or_tables_are_refused(engine):
+    with pytest.raises(EngineError):
+        start(engine, "(module" + "(table 1 funcref)" * 40 + ")")
+
+
+def test_vector_and_reference_exports_do_no_harm(engine):
+    instance = start(
+        engine,
+        """(module (func (export "v") (param v128) (result v128) (local.get 0))
+             (func (export "r") (param externref) (result i32) (i32.const 1))
+             (func (export "ok") (result i32) (i32.const 3)))""",
+    )
+    assert instance.call("ok") == (3,)
+    with pytest.raises(EngineError):
+        instance.call("r", [0])
+
+
+def test_after_close_nothing_can_be_reached(engine):
+    instance = start(engine, STATE)
+    instance.close()
+    instance.close()
+    for use in (lambda: instance.call("add", [1, 2]), lambda: instance.get_global("i"), lambda: instance.memory("m")):
+        with pytest.raises(EngineError):
+            use()
+
+
+def test_programs_are_kept_in_memory_and_their_code_on_disk(engine, tmp_path):
+    code = bytes(wasmtime.wat2wasm(STATE))
+    program = engine.program(code, digest(code))
+    assert engine.program(code, digest(code)) is program
+    files = os.listdir(tmp_path / "code")
+    assert len(files) == 1
+    assert digest(code).hex() in files[0]
+    fresh = engines.load(engine.name, cache=tmp_path / "code").program(code, digest(code))
+    assert fresh.instantiate(lambda i, a: 0, lambda: None, Limits()).call("add", [1, 2]) == (3,)
+
+
+def test_compiled_code_that_was_altered_is_not_used(engine, tmp_path):
+    code = bytes(wasmtime.wat2wasm(STATE))
+    engine.program(code, digest(code))
+    (file,) = (tmp_path / "code").iterdir()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert CodeCache(tmp_path / "code").load(file.name) is None
+    fresh = engines.load(engine.name, cache=tmp_path / "code").program(code, digest(code))
+    assert fresh.instantiate(lambda i, a: 0, lambda: None, Limits()).call("add", [1, 2]) == (3,)
+    assert CodeCache(tmp_path / "code").load(file.name) is not None
+
+
+def test_a_cache_that_others_could_write_is_refused(tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o700)
+    cache = CodeCache(shared)
+    cache.store("key", b"code")
+    assert bytes(cache.load("key") or b"") == b"code"
+    assert cache.load("other") is None
+    (shared / "key").chmod(0o622)
+    assert cache.load("key") is None
+    shared.chmod(0o770)
+    with pytest.raises(EngineError, match="0700"):
+        CodeCache(shared)
+    link = tmp_path / "link"
+    shared.chmod(0o700)
+    link.symlink_to(shared)
+    with pytest.raises(EngineError):
+        CodeCache(link)
+    (shared / "file").symlink_to(shared / "key")
+    (shared / "key").chmod(0o600)
+    assert cache.load("key") is not None
+    assert cache.load("file") is None
+
+
+def test_unknown_engines_are_refused():
+    with pytest.raises(EngineError, match="known are"):
+        engines.load("nothing")
