@@ -1,0 +1,153 @@
+"""What the rewriter adds to a module: types, globals, helper functions, all *after* the module's own.
+
+No index of the original module moves, so the agent's instructions are copied as they stand. Types are shared where
+equal. Helpers come right after the original functions, in the order in which they are first asked for; resume copies
+come after the helpers, since only the resume table names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from agents.errors import UnsupportedFeature
+from agents.wasm import opcodes as op
+from agents.wasm.syntax import (
+    F32,
+    F64,
+    I32,
+    I64,
+    V128,
+    FuncType,
+    Func,
+    Global,
+    GlobalType,
+    Instr,
+    MemArg,
+    Module,
+    RefType,
+    ValType,
+)
+
+#: The letters that stand for number and vector types in metadata and helper names.
+LETTERS: dict[ValType, str] = {I32: "i", I64: "I", F32: "f", F64: "F", V128: "v"}
+TYPES: dict[str, ValType] = {letter: valtype for valtype, letter in LETTERS.items()}
+END = Instr(op.END, None)
+
+_ZEROS: dict[ValType, Instr] = {
+    I32: Instr(op.I32_CONST, 0),
+    I64: Instr(op.I64_CONST, 0),
+    F32: Instr(op.F32_CONST, 0),
+    F64: Instr(op.F64_CONST, 0),
+    V128: Instr(op.V128_CONST, bytes(16)),
+}
+
+
+class Additions:
+    """Collects additions to ``module`` and gives out their indices."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.types: list[FuncType] = list(module.types)
+        self._type_index: dict[FuncType, int] = {}
+        for index, functype in enumerate(module.types):
+            self._type_index.setdefault(functype, index)
+        self.first_function = module.imported("func") + len(module.funcs)
+        self.functions: list[Func] = []
+        self.names: list[str] = []
+        self._named: dict[str, int] = {}
+        self.first_global = module.imported("global") + len(module.globals)
+        self.globals: list[Global] = []
+        self._instrs: dict[tuple[int, object], Instr] = {}
+
+    def instr(self, code: int, imm: object = None) -> Instr:
+        """An instruction, shared with equal ones."""
+        key = (code, imm)
+        found = self._instrs.get(key)
+        if found is None:
+            found = self._instrs[key] = Instr(code, imm)
+        return found
+
+    def functype(self, params: Sequence[ValType], results: Sequence[ValType]) -> int:
+        """Index of a function type, added when the module lacks it."""
+        functype = FuncType(tuple(params), tuple(results))
+        index = self._type_index.get(functype)
+        if index is None:
+            index = self._type_index[functype] = len(self.types)
+            self.types.append(functype)
+        return index
+
+    def blocktype(self, results: Sequence[ValType], params: Sequence[ValType] = ()) -> object:
+        """The immediate of a ``block`` that takes ``params`` and leaves ``results``."""
+        if not params and not results:
+            return None
+        if not params and len(results) == 1:
+            return results[0]
+        return self.functype(params, results)
+
+    def block_signature(self, blocktype: object) -> FuncType:
+        """Parameters and results of a block type."""
+        if blocktype is None:
+            return _EMPTY
+        if isinstance(blocktype, int):
+            return self.types[blocktype]
+        return FuncType((), (blocktype,))  # type: ignore[arg-type]
+
+    def add_global(self, valtype: ValType, mutable: bool = True, initial: int = 0) -> int:
+        """Index of a new private global."""
+        zero = _ZEROS.get(valtype)
+        if isinstance(valtype, RefType):
+            zero = Instr(op.REF_NULL, valtype.heap)
+        elif initial:
+            zero = Instr(op.I32_CONST, initial)
+        assert zero is not None
+        self.globals.append(Global(GlobalType(valtype, mutable), (zero, END)))
+        return self.first_global + len(self.globals) - 1
+
+    def helper(
+        self,
+        name: str,
+        params: Sequence[ValType],
+        results: Sequence[ValType],
+        build: Callable[[], tuple[Sequence[ValType], Sequence[Instr]]],
+    ) -> int:
+        """Index of the helper ``name``; ``build`` gives its further locals and body when it is new."""
+        index = self._named.get(name)
+        if index is None:
+            index = self._named[name] = self.first_function + len(self.functions)
+            position = len(self.functions)
+            placeholder = Func(self.functype(params, results), (), ())
+            self.functions.append(placeholder)
+            self.names.append(name)
+            extra, body = build()
+            self.functions[position] = Func(placeholder.type, tuple(extra), (*body, END))
+        return index
+
+    def zeros(self, valtypes: Sequence[ValType]) -> list[Instr]:
+        """Values that satisfy the result types of a function that returns while unwinding."""
+        out = []
+        for valtype in valtypes:
+            if isinstance(valtype, RefType):
+                out.append(self.instr(op.REF_NULL, valtype.heap))
+                if not valtype.nullable:
+                    out.append(self.instr(op.REF_AS_NON_NULL))
+            else:
+                out.append(_ZEROS[valtype])
+        return out
+
+    def memarg(self, offset: int, memory: int, align: int = 0) -> MemArg:
+        return MemArg(align, offset, memory)
+
+
+_EMPTY = FuncType((), ())
+
+
+def letters(valtypes: Sequence[ValType]) -> str:
+    """``valtypes`` as letters; only number and vector types have one."""
+    return "".join(LETTERS[valtype] for valtype in valtypes)
+
+
+def require_numeric(valtypes: Sequence[ValType], what: str, function: int | str, offset: int | None = None) -> None:
+    """Refuse references where bytes must be saved. Raises UnsupportedFeature naming ``function``."""
+    for valtype in valtypes:
+        if valtype not in LETTERS:
+            raise UnsupportedFeature(f"a live reference ({what}) where the agent may be suspended", function, offset)

