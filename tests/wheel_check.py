@@ -1,7 +1,7 @@
-"""Run by `.ci/run` with the Python into which the wheel was installed, in an empty folder, outside the checkout.
+"""Run by `.ci/run` with the Python into which the wheel was installed, in an empty folder.
 
-Not a test module: it checks what only an installed wheel can show. Every module imports, every data file of the
-checkout's packages came along, and the commands of the README's first lines work.
+Not a test module: it checks what only an installed wheel can show. Every module imports, every data file of
+the checkout's packages came along, and the commands of the README's first lines work.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ def main() -> None:
     for package in (agents, docking):
         (installed,) = (Path(path) for path in package.__path__)
         assert CHECKOUT not in installed.parents, f"{package.__name__} comes from the checkout"
-        for file in (CHECKOUT / package.__name__).rglob("*"):
+        source = CHECKOUT / package.__name__
+        for file in source.rglob("*"):
             if file.is_file() and "__pycache__" not in file.parts:
-                assert (installed / file.relative_to(CHECKOUT / package.__name__)).is_file(), f"{file} is missing"
+                assert (installed / file.relative_to(source)).is_file(), f"{file} is missing"
                 data += file.suffix != ".py"
         modules += [found.name for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
     for name in modules:
-        if name.endswith("__main__") or (name in OPTIONAL and importlib.util.find_spec(OPTIONAL[name]) is None):
-            continue
-        importlib.import_module(name)
+        absent = name in OPTIONAL and importlib.util.find_spec(OPTIONAL[name]) is None
+        if not name.endswith("__main__") and not absent:
+            importlib.import_module(name)
     print(f"{len(modules)} modules import, {data} data files are there")
     portcall = Path(sys.executable).with_name("portcall")
     commands = subprocess.run([portcall, "--help"], capture_output=True, text=True, check=True).stdout
