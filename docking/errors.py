@@ -8,6 +8,10 @@
     ├── StoreError                     the station's durable memory
     │   ├── StoreUnusable              cannot be opened: another version, another program's, damaged, in use
     │   └── WriteFailed                a write was not confirmed; only what is read back says what happened
+    ├── ConfigError                    a policy or key file says something that cannot be meant
+    ├── IdentityError                  keys of this station and its peers
+    │   ├── KeyFileError               cannot be read, is open to others, or its passphrase is wrong
+    │   └── KeyChanged                 a known name shows another key: a person must decide
     └── CarrierError                   a message could not be carried to a peer, or its answer back
         ├── PeerUnreachable            nothing was delivered
         └── NoAnswer                   it may or may not have been delivered
@@ -60,6 +64,34 @@ class WriteFailed(StoreError):
 
     Nothing may be said about it until the store is reopened.
     """
+
+
+class ConfigError(DockingError):
+    """A policy, or another thing that people write, says something that cannot be meant; the message says
+    where."""
+
+
+class IdentityError(DockingError):
+    """Keys of this station and of its peers."""
+
+
+class KeyFileError(IdentityError):
+    """A key file cannot be read or written, is open to other users, or the passphrase is wrong."""
+
+
+class KeyChanged(IdentityError):
+    """A known name shows another key. Nothing is sent to it until a person accepts the new key.
+
+    `pinned`, `offered`: the two keys, in text form.
+    """
+
+    def __init__(self, name: str, pinned: str, offered: str) -> None:
+        super().__init__(
+            f"the station {name!r} shows another key than before. It may have been set up anew, or someone else "
+            f"answers in its name. Known: {pinned}. Now: {offered}. If its keeper confirms the new key, accept it "
+            f"with: portcall key accept {name} {offered}"
+        )
+        self.name, self.pinned, self.offered = name, pinned, offered
 
 
 class CarrierError(DockingError):

@@ -1,0 +1,245 @@
+"""An agent as it travels or rests: which image, which state, and the credentials that vouch for both.
+
+    ["portcall.capsule", 1, {1: passport, 2: trail, 3: results, 4: image's digest, 5: state's digest,
+                             6: checkpoint?, 7: image?, 8: state?}]
+
+A file or message without image and state is still a capsule: enough for an audit. Between stations the parts
+travel as the handoff says; here they are put together again.
+
+Not policy: `verify` says whether a capsule is what it claims and whom it answers to; `docking.admission`
+decides.
+
+Invariants: only `verify` makes a `VerifiedCapsule`; the checks run in the order of the admission, so the
+first failure is the one that is told. Every function is pure: keys, times and randomness are arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from agents import canonical
+from agents.credentials import envelope, sealing
+from agents.credentials.envelope import Signed
+from agents.credentials.fields import DIGEST_SIZE, Fields, array
+from agents.credentials.itinerary import Position
+from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.passport import Passport, verify_passport
+from agents.credentials.results import Results, verify_results
+from agents.credentials.trail import Arrival, Followed, Trail, verify_trail
+from agents.credentials.trailpoint import TrailPoint
+from agents.credentials.visits import Head
+from agents.errors import CredentialError, MalformedCredential, NotCanonical, PortcallError
+
+FORMAT = "portcall.capsule"
+VERSION = 1
+# Whole capsules are read from files by people; between stations the parts have their own, smaller bounds.
+MAX_CAPSULE = 2**30
+_CONTEXT = b"portcall capsule 1"
+# Owners' and stations' clocks differ: a passport may be this much (ms) from the future.
+SKEW = 2 * 60 * 1000
+
+
+def _size(data: bytes | None) -> str:
+    return "None" if data is None else f"<{len(data)} bytes>"
+
+
+@frozen
+class Trust:
+    """What a verifier believes before it looks.
+
+    `owners`: the keys it trusts; None trusts every owner (an audit, or a station that says so loudly).
+    `revoked`: raw keys of owners and ids of agents that are not to be let in. `here`, `sender`: this station
+    and the peer that offers; None in an audit. `certifiers`: who certified this station. `known`: what this
+    station verified before, by head. `images`: digests of images that validated here before. `validate`:
+    raises a `PortcallError` for an image that does not validate."""
+
+    owners: Container[PublicKey] | None = None
+    revoked: Container[bytes] = frozenset()
+    here: PublicKey | None = None
+    sender: PublicKey | None = None
+    certifiers: frozenset[PublicKey] = frozenset()
+    known: Mapping[bytes, TrailPoint] = field(factory=dict)
+    images: Container[bytes] = frozenset()
+    validate: Callable[[bytes], object] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        # Failing open: a station that forgot the sender would skip a check without noticing.
+        if (self.here is None) is not (self.sender is None):
+            raise ValueError("a station that verifies an arrival knows both itself and the sender")
+
+
+@frozen
+class Capsule:
+    """The parts. `passport`, `checkpoint`: envelopes; `image`, `state`: digests (32 bytes); `image_bytes`,
+    `state_bytes`: what they are digests of, if it is here."""
+
+    passport: bytes = field(repr=_size)
+    trail: Trail
+    results: Results
+    image: bytes
+    state: bytes
+    checkpoint: bytes | None = field(default=None, repr=_size)
+    image_bytes: bytes | None = field(default=None, repr=_size)
+    state_bytes: bytes | None = field(default=None, repr=_size)
+
+    def encode(self) -> bytes:
+        """The capsule as bytes, for a file."""
+        parts: dict[int, Any] = {
+            1: self.passport,
+            2: self.trail.value(),
+            3: self.results.value(),
+            4: self.image,
+            5: self.state,
+        }
+        for key, value in ((6, self.checkpoint), (7, self.image_bytes), (8, self.state_bytes)):
+            if value is not None:
+                parts[key] = value
+        return canonical.encode([FORMAT, VERSION, parts])
+
+    @classmethod
+    def decode(cls, data: bytes, max_bytes: int = MAX_CAPSULE) -> Capsule:
+        """The inverse of `encode`; `MalformedCredential`. Nothing is verified yet."""
+        bounds = canonical.Bounds(max_bytes=max_bytes, max_depth=6, max_items=2_000_000)
+        try:
+            whole = array(canonical.decode(data, bounds), "capsule", 3)
+        except NotCanonical as error:
+            raise MalformedCredential(f"not a capsule: {error}") from error
+        if len(whole) != 3 or whole[0] != FORMAT:
+            raise MalformedCredential("not a capsule")
+        if whole[1] != VERSION:
+            raise MalformedCredential("a capsule of another version; this is version 1")
+        read = Fields.of(whole[2], "capsule")
+        most = max_bytes
+        capsule = cls(
+            passport=read.octets(1, "passport", 1, envelope.MAX_STATEMENT),
+            trail=Trail.from_value(read.take(2, "trail")),
+            results=Results.from_value(read.take(3, "results")),
+            image=read.octets(4, "image's digest", DIGEST_SIZE),
+            state=read.octets(5, "state's digest", DIGEST_SIZE),
+            checkpoint=read.octets(6, "checkpoint", 1, envelope.MAX_STATEMENT) if read.has(6) else None,
+            image_bytes=read.octets(7, "image", 0, most) if read.has(7) else None,
+            state_bytes=read.octets(8, "state", 0, most) if read.has(8) else None,
+        )
+        read.done()
+        return capsule
+
+    @property
+    def digest(self) -> bytes:
+        """The digest (32 bytes) of the encoded capsule."""
+        return canonical.digest(self.encode())
+
+    def bare(self) -> Capsule:
+        """Without the bytes of image and state: enough for an audit."""
+        return evolve(self, image_bytes=None, state_bytes=None)
+
+    def seal(self, to: PublicKey, ephemeral: bytes) -> bytes:
+        """Sealed to the station `to`. `ephemeral`: 32 fresh random bytes."""
+        return sealing.seal(self.encode(), to.box(), _CONTEXT, ephemeral)
+
+    @classmethod
+    def open(cls, data: bytes, key: SecretKey, max_bytes: int = MAX_CAPSULE) -> Capsule:
+        """The inverse of `seal`, at the station it was sealed to.
+
+        Raises `CannotOpen` (`not-for-us`, `altered`); `MalformedCredential`.
+        """
+        if len(data) > sealing.sealed_size(max_bytes):
+            raise MalformedCredential(f"a sealed capsule of {len(data)} bytes; at most {max_bytes} are read")
+        return cls.decode(sealing.open_sealed(data, key.box(), _CONTEXT), max_bytes)
+
+    def verify(self, trust: Trust, now: int) -> VerifiedCapsule:
+        """Checks 1 to 5 of the admission, in this order; `now` in milliseconds since 1970.
+
+        With `trust.here` the capsule must be complete: image known or carried, state carried. Raises
+        `CredentialError`, with the code of the first check that fails; see docs/reference/credentials.md."""
+        return self._verify(trust, now, bodies=trust.here is not None)
+
+    def precheck(self, trust: Trust, now: int) -> None:
+        """The same checks without the bytes of image and state, to refuse an offer before they travel. Raises
+        as `verify` does."""
+        self.bare()._verify(trust, now, bodies=False)
+
+    def _verify(self, trust: Trust, now: int, bodies: bool) -> VerifiedCapsule:
+        passport = verify_passport(self.passport)
+        check_owner(passport.body, trust, now)
+        self._check_image(passport.body, trust, bodies)
+        # What is hashed is what came: the state's own claim is only its name.
+        state = self.state if self.state_bytes is None else canonical.digest(self.state_bytes)
+        if state != self.state:
+            raise CredentialError("state-digest", "the state's bytes are not what their digest says")
+        arrival = None
+        if trust.here is not None and trust.sender is not None:
+            arrival = Arrival(trust.here, trust.sender, now, state, trust.certifiers)
+        followed = verify_trail(self.trail, passport, trust.known, self.checkpoint, arrival)
+        if followed.point.agent in trust.revoked:
+            raise CredentialError("revoked", "this agent was revoked here")
+        if bodies and self.state_bytes is None:
+            raise CredentialError("state-missing", "the agent's state did not arrive")
+        if arrival is None and state != followed.point.state:
+            raise CredentialError("state-digest", "the state is not the one that the trail ends with")
+        results = verify_results(self.results, passport, followed)
+        return VerifiedCapsule(self, passport, followed, results, now)
+
+    def _check_image(self, passport: Passport, trust: Trust, bodies: bool) -> None:
+        if self.image != passport.image:
+            raise CredentialError("image-digest", "the image is not the one that the passport names")
+        if self.image_bytes is not None and canonical.digest(self.image_bytes) != self.image:
+            raise CredentialError("image-digest", "the image was exchanged: its digest is not the passport's")
+        if self.image in trust.images:
+            return
+        if self.image_bytes is None:
+            if bodies:
+                raise CredentialError("image-missing", "the agent's image is neither here nor in the capsule")
+            return
+        if trust.validate is not None:
+            try:
+                trust.validate(self.image_bytes)
+            except PortcallError as error:
+                raise CredentialError("image-invalid", f"the image does not validate: {error}") from error
+
+
+@frozen
+class VerifiedCapsule:
+    """A capsule that passed `Capsule.verify` at `now` (ms): what it says is signed, chained and legal so
+    far."""
+
+    capsule: Capsule
+    passport: Signed[Passport]
+    followed: Followed
+    results: Head
+    now: int
+
+    @property
+    def agent(self) -> bytes:
+        """The agent's id (32 bytes): a clone's, where the trail says so."""
+        return self.followed.point.agent
+
+    @property
+    def point(self) -> TrailPoint:
+        """Where the trail stands: worth keeping under its head."""
+        return self.followed.point
+
+    @property
+    def hop(self) -> int:
+        """The index of the visit that ended at the source: of the move that brings the agent here."""
+        return self.followed.point.index - 1
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        """The positions in the itinerary that the agent may have here, the preferred first."""
+        return self.followed.here
+
+
+def check_owner(passport: Passport, trust: Trust, now: int) -> None:
+    """Check 1 without the signature: owner trusted, nothing revoked, not expired, not from the future."""
+    if trust.owners is not None and passport.owner not in trust.owners:
+        raise CredentialError("owner-unknown", f"the owner {passport.owner} is not trusted here")
+    if passport.owner.raw in trust.revoked:
+        raise CredentialError("revoked", f"the owner {passport.owner} was revoked here")
+    if passport.agent in trust.revoked:
+        raise CredentialError("revoked", "this agent was revoked here")
+    if now > passport.expires:
+        raise CredentialError("expired", "the agent's passport has expired")
+    if now + SKEW < passport.not_before:
+        raise CredentialError("not-yet-valid", "the agent's passport is not valid yet")
