@@ -385,6 +385,8 @@ class _Decoder:
             many = r.u32()
             runs.append((many, r.val_type()))
             total += many
+            if total > 0xFFFFFFFF:
+                raise r.malformed("too many locals", start)
         encoded = self.data[start : r.position]
         found = self.locals_seen.get(encoded)
         if found is None:

@@ -1,0 +1,156 @@
+"""The name section (WebAssembly 3.0, appendix A.7, with the extended names that tools write).
+
+Names are for people: in diagnostics, and in the frames of a suspended agent. Nothing depends on them, so a
+section that does not decode counts as absent (`module_names`). Indices in it need not exist.
+
+Invariant: `decode_names(encode_names(n)) == n`; subsections of unknown ids are kept as bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from agents.errors import MalformedModule, ModuleTooLarge
+
+from .bounds import Bounds
+from .encode import name as encode_name
+from .encode import unsigned
+from .reader import Reader
+from .syntax import Custom, Module
+
+NameMap = Mapping[int, str]
+IndirectNameMap = Mapping[int, NameMap]
+
+SECTION: Final = "name"
+# Subsection id to field. 1 to 11 but 2, 3 and 10 are name maps; those three are name maps per function or type.
+_FLAT: Final = {
+    1: "functions",
+    4: "types",
+    5: "tables",
+    6: "memories",
+    7: "globals",
+    8: "elems",
+    9: "datas",
+    11: "tags",
+}
+_INDIRECT: Final = {2: "locals", 3: "labels", 10: "fields"}
+_MODULE: Final = 0
+_BOUNDS: Final = Bounds()
+
+
+@attrs.frozen
+class Names:
+    """What the name section says; each map goes from an index to a name."""
+
+    module: str | None = None
+    functions: NameMap = attrs.field(factory=dict)
+    locals: IndirectNameMap = attrs.field(factory=dict)
+    labels: IndirectNameMap = attrs.field(factory=dict)
+    types: NameMap = attrs.field(factory=dict)
+    tables: NameMap = attrs.field(factory=dict)
+    memories: NameMap = attrs.field(factory=dict)
+    globals: NameMap = attrs.field(factory=dict)
+    elems: NameMap = attrs.field(factory=dict)
+    datas: NameMap = attrs.field(factory=dict)
+    fields: IndirectNameMap = attrs.field(factory=dict)
+    tags: NameMap = attrs.field(factory=dict)
+    unknown: Mapping[int, bytes] = attrs.field(factory=dict)
+
+    def function(self, index: int) -> str | None:
+        """The name of function `index`, None when it has none."""
+        return self.functions.get(index)
+
+
+def _name_map(r: Reader) -> dict[int, str]:
+    return {r.u32(): r.name() for _ in range(r.count(_BOUNDS, least=2))}
+
+
+def _indirect_name_map(r: Reader) -> dict[int, NameMap]:
+    return {r.u32(): _name_map(r) for _ in range(r.count(_BOUNDS, least=2))}
+
+
+def decode_names(payload: bytes, offset: int = 0) -> Names:
+    """The names in the content of a name section, which began at `offset` of its module.
+
+    Raises `MalformedModule` or `ModuleTooLarge`.
+    """
+    r = Reader(payload)
+    found: dict[str, object] = {}
+    unknown: dict[int, bytes] = {}
+    try:
+        while r.position < r.end:
+            ident = r.byte()
+            size = r.u32()
+            if size > r.end - r.position:
+                raise r.malformed("length out of bounds in the name section")
+            part = Reader(payload, r.position, r.position + size)
+            r.position += size
+            if ident == _MODULE:
+                found["module"] = part.name()
+            elif ident in _FLAT:
+                found[_FLAT[ident]] = _name_map(part)
+            elif ident in _INDIRECT:
+                found[_INDIRECT[ident]] = _indirect_name_map(part)
+            else:
+                unknown[ident] = part.take(size)
+            if part.position != part.end:
+                raise part.malformed("bytes after the end of a subsection of the name section")
+    except MalformedModule as error:
+        raise MalformedModule(error.message, offset + (error.offset or 0)) from None
+    except ModuleTooLarge as error:
+        raise ModuleTooLarge(error.message, offset + (error.offset or 0)) from None
+    return Names(**found, unknown=unknown)  # type: ignore[arg-type]  # each value was made for its field
+
+
+def module_names(module: Module) -> Names:
+    """The names of `module`; none when it has no name section, or one that does not decode (A.7)."""
+    payload = module.custom(SECTION)
+    if payload is None:
+        return Names()
+    try:
+        return decode_names(payload)
+    except (MalformedModule, ModuleTooLarge):
+        return Names()
+
+
+def _encode_map(names: NameMap) -> bytes:
+    entries = [unsigned(index) + encode_name(names[index]) for index in sorted(names)]
+    return unsigned(len(entries)) + b"".join(entries)
+
+
+def _encode_indirect(names: IndirectNameMap) -> bytes:
+    entries = [unsigned(index) + _encode_map(names[index]) for index in sorted(names)]
+    return unsigned(len(entries)) + b"".join(entries)
+
+
+def encode_names(names: Names) -> bytes:
+    """The content of a name section: subsections and indices in order, empty ones left out."""
+    parts: dict[int, bytes] = dict(names.unknown)
+    if names.module is not None:
+        parts[_MODULE] = encode_name(names.module)
+    for ident, field in _FLAT.items():
+        if getattr(names, field):
+            parts[ident] = _encode_map(getattr(names, field))
+    for ident, field in _INDIRECT.items():
+        if getattr(names, field):
+            parts[ident] = _encode_indirect(getattr(names, field))
+    return b"".join(bytes([ident]) + unsigned(len(part)) + part for ident, part in sorted(parts.items()))
+
+
+def with_names(module: Module, names: Names) -> Module:
+    """`module` with `names` as its name section: in the place of the one it has, else at the end."""
+    made = encode_names(names)
+    if module.custom(SECTION) is None:
+        return attrs.evolve(module, customs=(*module.customs, Custom(SECTION, made, 11)))
+    replaced = False
+    customs = []
+    for custom in module.customs:
+        if custom.name != SECTION:
+            customs.append(custom)
+        elif not replaced:
+            replaced = True
+            customs.append(attrs.evolve(custom, data=made))
+    return attrs.evolve(module, customs=tuple(customs))

@@ -1,0 +1,100 @@
+"""The outside help of these tests: the `wasm-tools` program, the specification's scripts, an engine to
+compare with.
+
+All three may be absent: then the callers skip and say so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def spec_folder() -> Path | None:
+    """Where the specification's `.wast` files are: `PORTCALL_WASM_SPEC`, or beside the repository."""
+    named = os.environ.get("PORTCALL_WASM_SPEC")
+    folder = Path(named) if named else ROOT.parent / "shared" / "testdata" / "wasm-spec"
+    return folder if folder.is_dir() else None
+
+
+def spec_scripts() -> list[Path]:
+    """All scripts, in order; none when the folder is absent."""
+    folder = spec_folder()
+    return [] if folder is None else sorted(folder.rglob("*.wast"))
+
+
+@cache
+def wasm_tools() -> str | None:
+    """The `wasm-tools` program: on the path, or beside this Python."""
+    return shutil.which("wasm-tools") or shutil.which("wasm-tools", path=str(Path(sys.executable).parent))
+
+
+def run_tool(*args: str, data: bytes | None = None) -> bytes | None:
+    """What `wasm-tools args` prints, None when it fails."""
+    program = wasm_tools()
+    assert program is not None  # the callers skip without it
+    done = subprocess.run([program, *args], input=data, capture_output=True, timeout=120, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+@attrs.frozen
+class Command:
+    """One command of a script that carries a binary module."""
+
+    kind: str
+    line: int
+    module: bytes
+
+
+def commands(script: Path, folder: Path) -> Iterator[Command]:
+    """The commands of `script` that carry a module; `folder` is for the files between."""
+    listing = folder / "script.json"
+    made = run_tool("json-from-wast", str(script), "--wasm-dir", str(folder), "-o", str(listing))
+    assert made is not None, f"{script} cannot be read"
+    listed: list[dict[str, Any]] = json.loads(listing.read_text())["commands"]
+    for entry in listed:
+        if "filename" not in entry:
+            continue
+        path = folder / entry["filename"]
+        data: bytes | None = path.read_bytes()
+        if path.suffix != ".wasm":
+            # Text that is kept as text: malformed text is not ours to judge, the rest has a binary form.
+            if entry["type"] == "assert_malformed":
+                continue
+            data = run_tool("parse", str(path))
+            assert data is not None, f"{script.name}:{entry['line']} does not parse"
+        assert data is not None
+        yield Command(entry["type"], entry["line"], data)
+
+
+@cache
+def _engine() -> Any:
+    import wasmtime
+
+    config = wasmtime.Config()
+    for name in dir(config):
+        if name.startswith("wasm_"):
+            setattr(config, name, True)
+    return wasmtime.Engine(config)
+
+
+def engine_accepts(data: bytes) -> bool:
+    """Whether wasmtime, with every feature on, finds `data` valid."""
+    import wasmtime
+
+    try:
+        wasmtime.Module.validate(_engine(), data)
+    except wasmtime.WasmtimeError:
+        return False
+    return True
