@@ -174,6 +174,11 @@ class Luggage:
         node.opened += 1
         return LuggageDirectory(self, node) if node.folder is not None else LuggageFile(self, node)
 
+    def open_root(self) -> LuggageDirectory:
+        """The root, opened."""
+        self.root.opened += 1
+        return LuggageDirectory(self, self.root)
+
     def walk(self, start: Node, route: Route, follow: bool) -> Spot:
         """Where `route` leads from the directory `start` (see `Directory.walk`)."""
         if start.folder is None:

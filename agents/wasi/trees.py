@@ -103,8 +103,11 @@ class Directory(Protocol):
 class Channel(Protocol):
     """Something that is read and written in order: a standard stream, a file of `/portcall/`."""
 
-    def read(self, ctx: Context, size: int) -> Bytes | Suspend:
-        """At most `size` bytes, none at the end; or what to wait for before this is called again."""
+    def read(self, ctx: Context, size: int, wait: bool) -> Bytes | Suspend:
+        """At most `size` bytes, none at the end; or what to wait for before this is called again.
+
+        Without `wait` (the descriptor is NONBLOCK) it raises EAGAIN when nothing is there.
+        """
 
     def write(self, ctx: Context, data: bytes) -> int | Suspend:
         """Take `data`; or what to wait for before this is called again with the same data."""
@@ -112,8 +115,8 @@ class Channel(Protocol):
     def pending(self, ctx: Context) -> int | None:
         """How many bytes a read would find (0: end of file, or unknown); None when it would have to wait."""
 
-    def rewind(self) -> bool:
-        """Begin again at the start. False when that means nothing here: ESPIPE."""
+    def seek(self, old: int, new: int) -> bool:
+        """The guest moves its offset from `old` to `new`. False when it cannot: ESPIPE."""
 
     def rights(self) -> int:
         """The rights that make sense here."""
@@ -126,6 +129,16 @@ class Channel(Protocol):
 
     def encode(self) -> list[Any]:
         """What a snapshot keeps of it: its kind, then what the kind needs."""
+
+
+class Grant(Protocol):
+    """A host directory that a station lets an agent use under one guest name."""
+
+    def root(self) -> Directory:
+        """The directory itself, opened."""
+
+    def reopen(self, names: tuple[str, ...], kind: int) -> File | Directory:
+        """What lies there under `names`, for an agent that had it open. Raises `CallFailed`."""
 
 
 class Spot(Protocol):

@@ -1,0 +1,412 @@
+"""The calls as files: `/portcall/go`, `/portcall/call/SERVICE` and so on, for programs that link nothing.
+
+Each file leads to the same function of `agents.hostcalls` as the import of its name, so both roads give the
+same answers and the same errors. What a write means is decided when it reaches the host: one `fd_write` is
+one call. Buffered writers therefore act at their flush or close, and a writer that sends a name and its
+newline apart does no harm, since blank writes to `go`, `go_at` and `sleep` mean nothing.
+
+A read brings one answer and then an end of file. `inbox` goes on to the next message after that; the others
+answer anew when they are opened again, or after a seek to 0. `call/SERVICE` is written (the request), then
+read (the reply); a write after that begins another request.
+
+Invariants: what a file holds is bounded by `BODY_MAX`; a file's state is plain and travels with the agent,
+also in the middle of an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from agents import hostcalls
+from agents.errors import BadSnapshot, CallFailed
+from agents.waits import BODY_MAX, HOST_MAX, Suspend
+
+from .abi import (
+    CREAT,
+    DIRECTORY,
+    EACCES,
+    EAGAIN,
+    EEXIST,
+    EILSEQ,
+    EINVAL,
+    EISDIR,
+    EMSGSIZE,
+    ENOENT,
+    ENOSPC,
+    ENOTDIR,
+    EPERM,
+    EROFS,
+    EXCL,
+    FD_READ,
+    FD_SEEK,
+    FD_TELL,
+    FD_WRITE,
+    O_DIRECTORY,
+    REGULAR_FILE,
+    STREAM_RIGHTS,
+)
+from .luggage_codec import fields, whole
+from .paths import Route
+from .trees import Bytes, Entry, Spot, Stat
+
+if TYPE_CHECKING:
+    from agents.hostcalls import Context
+
+MOUNT = "portcall"
+DEVICE = 2
+
+
+@attrs.define(eq=False)
+class CallFile:
+    """One open file below `/portcall/`. `content` is the answer being read, None before there is one."""
+
+    name: str
+    argument: str = ""
+    content: bytes | None = None
+    position: int = 0
+    request: bytes = b""
+
+    def read(self, ctx: Context, size: int, wait: bool) -> Bytes | Suspend:
+        """See `trees.Channel`."""
+        if not size:
+            return b""
+        if self.content is None:
+            found = _READ[self.name](ctx, self, wait)
+            if isinstance(found, Suspend):
+                return found
+            self.content, self.position = found, 0
+        chunk = self.content[self.position : self.position + size]
+        self.position += len(chunk)
+        if not chunk and self.name == "inbox":
+            self.content = None
+        return chunk
+
+    def write(self, ctx: Context, data: bytes) -> int | Suspend:
+        """See `trees.Channel`."""
+        return _WRITE[self.name](ctx, self, data) or len(data)
+
+    def pending(self, ctx: Context) -> int | None:
+        """See `trees.Channel`. Only an empty inbox makes a poll wait; a call is made by the read itself."""
+        if self.content is not None:
+            return len(self.content) - self.position
+        if self.name == "inbox":
+            return None if ctx.kept.message is None else len(ctx.kept.message.body)
+        return 0
+
+    def seek(self, old: int, new: int) -> bool:
+        """See `trees.Channel`. A request stays as it is: C and Python seek between writing and reading."""
+        if self.content is not None:
+            if new == 0 and self.name != "call":
+                self.content, self.position = None, 0
+            else:
+                self.position = min(max(self.position + new - old, 0), len(self.content))
+        return True
+
+    def rights(self) -> int:
+        """See `trees.Channel`."""
+        access = (FD_READ if self.name in _READ else 0) | (FD_WRITE if self.name in _WRITE else 0)
+        return STREAM_RIGHTS | FD_SEEK | FD_TELL | access
+
+    def stat(self) -> Stat:
+        """See `trees.Channel`."""
+        return Stat(DEVICE, _INODES[self.name], REGULAR_FILE, 1, len(self.content or b""), 0, 0, 0)
+
+    def close(self) -> None:
+        """See `trees.Channel`."""
+
+    def encode(self) -> list[Any]:
+        """See `trees.Channel`."""
+        return ["call", self.name, self.argument, self.content, self.position, self.request]
+
+
+def decode_call_file(value: list[Any]) -> CallFile:
+    """The file that `CallFile.encode` wrote. Raises `BadSnapshot`."""
+    _, name, argument, content, position, request = fields(value, 6)
+    if not isinstance(name, str) or name not in _INODES or not isinstance(argument, str):
+        raise BadSnapshot("no such file below /portcall")
+    if (name in _FOLDERS) != bool(argument) or len(argument) > HOST_MAX or "\0" in argument:
+        raise BadSnapshot(f"/portcall/{name} with a name that it cannot have")
+    if not isinstance(request, bytes) or not isinstance(content, bytes | None):
+        raise BadSnapshot(f"/portcall/{name} without bytes")
+    if max(len(request), len(content or b"")) > BODY_MAX:
+        raise BadSnapshot(f"/portcall/{name} holds more than {BODY_MAX} bytes")
+    return CallFile(name, argument, content, whole(position, 0, BODY_MAX), request)
+
+
+# --- reading: (ctx, file, wait) -> the whole answer ---
+
+
+def _read_here(ctx: Context, file: CallFile, wait: bool) -> bytes:
+    return hostcalls.here(ctx).encode()
+
+
+def _read_me(ctx: Context, file: CallFile, wait: bool) -> bytes:
+    return hostcalls.me(ctx).encode()
+
+
+def _read_next_stop(ctx: Context, file: CallFile, wait: bool) -> bytes:
+    return hostcalls.next_stop(ctx).encode()
+
+
+def _read_sender(ctx: Context, file: CallFile, wait: bool) -> bytes:
+    return ctx.kept.sender.encode()
+
+
+def _read_lookup(ctx: Context, file: CallFile, wait: bool) -> bytes:
+    return "\n".join(hostcalls.lookup(ctx, file.argument)).encode()[:BODY_MAX]
+
+
+def _read_inbox(ctx: Context, file: CallFile, wait: bool) -> bytes | Suspend:
+    message: hostcalls.Message | Suspend | None = ctx.kept.message
+    if message is None or ctx.event is not None:
+        message = hostcalls.recv(ctx, None if wait else 0)
+    if isinstance(message, Suspend):
+        return message
+    if message is None:
+        raise CallFailed(EAGAIN, "no message")
+    ctx.kept.message = None
+    return message.body
+
+
+def _read_clone(ctx: Context, file: CallFile, wait: bool) -> bytes | Suspend:
+    done = hostcalls.clone(ctx)
+    if isinstance(done, Suspend):
+        return done
+    return b"" if done.child is None else done.child.encode()
+
+
+def _read_call(ctx: Context, file: CallFile, wait: bool) -> bytes | Suspend:
+    try:
+        return hostcalls.call(ctx, file.argument, file.request)
+    except CallFailed:
+        file.content, file.position = b"", 0  # reading on does not call again
+        raise
+
+
+# --- writing: (ctx, file, data) -> None, or what to wait for ---
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode().strip()
+    except UnicodeDecodeError:
+        raise CallFailed(EILSEQ, "a name that is not UTF-8") from None
+
+
+def _write_go(ctx: Context, file: CallFile, data: bytes) -> Suspend | None:
+    host = _text(data[: HOST_MAX + 2])
+    return hostcalls.go(ctx, host) if host else None
+
+
+def _write_go_at(ctx: Context, file: CallFile, data: bytes) -> Suspend | None:
+    host = _text(data[: HOST_MAX + 2])
+    return hostcalls.go_at(ctx, host, file.argument) if host else None
+
+
+def _write_sleep(ctx: Context, file: CallFile, data: bytes) -> Suspend | None:
+    text = _text(data[:20])
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or int(text) > 0xFFFFFFFF:
+        raise CallFailed(EINVAL, "sleep takes a whole number of milliseconds")
+    return hostcalls.sleep(ctx, int(text) * 1_000_000)
+
+
+def _write_call(ctx: Context, file: CallFile, data: bytes) -> None:
+    if file.content is not None:
+        file.content, file.request = None, b""
+    if len(file.request) + len(data) > BODY_MAX:
+        raise CallFailed(EMSGSIZE, f"a request of more than {BODY_MAX} bytes")
+    file.request += data
+
+
+def _write_send(ctx: Context, file: CallFile, data: bytes) -> None:
+    hostcalls.send(ctx, file.argument, data)
+
+
+def _write_report(ctx: Context, file: CallFile, data: bytes) -> None:
+    hostcalls.report(ctx, file.argument, data)
+
+
+def _write_log(ctx: Context, file: CallFile, data: bytes) -> None:
+    state = ctx.wasi
+    if state.logged + len(data) > state.limits.log_bytes:
+        raise CallFailed(ENOSPC, "the log of this visit is full")
+    state.logged += len(data)
+    for line in data.decode("utf-8", "replace").splitlines():
+        if line:
+            hostcalls.log(ctx, 2, line[: hostcalls.LOG_MAX])
+
+
+_READ: dict[str, Callable[[Any, CallFile, bool], bytes | Suspend]] = {
+    "here": _read_here,
+    "me": _read_me,
+    "next_stop": _read_next_stop,
+    "sender": _read_sender,
+    "inbox": _read_inbox,
+    "clone": _read_clone,
+    "call": _read_call,
+    "lookup": _read_lookup,
+}
+_WRITE: dict[str, Callable[[Any, CallFile, bytes], Suspend | None]] = {
+    "go": _write_go,
+    "go_at": _write_go_at,
+    "sleep": _write_sleep,
+    "log": _write_log,
+    "call": _write_call,
+    "send": _write_send,
+    "report": _write_report,
+}
+_FOLDERS = ("call", "send", "report", "lookup", "go_at")  # the file's name below them is an argument
+_NAMES = ("go", "go_at", "here", "me", "next_stop", "call", "send", "inbox", "sender", "sleep", "clone",
+          "report", "log", "lookup")  # fmt: skip
+_INODES = {name: index for index, name in enumerate(_NAMES, 2)}
+
+
+# --- the folders ---
+
+
+@attrs.frozen(eq=False)
+class CallFolder:
+    """`/portcall` itself (no name), or a folder in it, whose files exist under any name."""
+
+    name: str = ""
+
+    def walk(self, route: Route, follow: bool) -> Spot:
+        """See `trees.Directory`."""
+        trail = [self.name] if self.name else []
+        above = len(trail)
+        for name in route.names:
+            if trail and trail[0] not in _FOLDERS:
+                raise CallFailed(ENOTDIR, trail[0])
+            if name != "..":
+                trail.append(name)
+            elif len(trail) > above:
+                trail.pop()
+            else:
+                raise CallFailed(EPERM, "a path that leads out of its directory")
+        return CallSpot(tuple(trail), route.directory)
+
+    def entries(self, cookie: int) -> Iterator[Entry]:
+        """See `trees.Directory`. The files in a folder are not listed: any name will do."""
+        lines = [(self._inode, DIRECTORY, "."), (1, DIRECTORY, "..")]
+        if not self.name:
+            lines += [
+                (_INODES[name], DIRECTORY if name in _FOLDERS else REGULAR_FILE, name) for name in _NAMES
+            ]
+        for index, (inode, kind, name) in enumerate(lines):
+            if index >= cookie:
+                yield Entry(index + 1, inode, kind, name.encode())
+
+    @property
+    def _inode(self) -> int:
+        return _INODES.get(self.name, 1)
+
+    def stat(self) -> Stat:
+        """See `trees.Directory`."""
+        return Stat(DEVICE, self._inode, DIRECTORY, 1, 0, 0, 0, 0)
+
+    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
+        """See `trees.Directory`."""
+        raise CallFailed(EROFS, "/portcall does not change")
+
+    def close(self) -> None:
+        """See `trees.Directory`."""
+
+    def encode(self) -> list[Any]:
+        """See `trees.Directory`."""
+        return ["calls", self.name]
+
+
+def decode_call_folder(value: list[Any]) -> CallFolder:
+    """The folder that `CallFolder.encode` wrote. Raises `BadSnapshot`."""
+    _, name = fields(value, 2)
+    if name not in ("", *_FOLDERS):
+        raise BadSnapshot("no such folder in /portcall")
+    return CallFolder(name)
+
+
+@attrs.frozen(eq=False)
+class CallSpot:
+    """Where a path below `/portcall` leads: its names, and whether it must be a folder."""
+
+    names: tuple[str, ...]
+    directory: bool
+
+    def __enter__(self) -> CallSpot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def _find(self) -> CallFile | CallFolder:
+        if not self.names:
+            return CallFolder()
+        name, argument = self.names[0], "/".join(self.names[1:])
+        if name not in _INODES:
+            raise CallFailed(ENOENT, f"/portcall/{name}")
+        if name in _FOLDERS and not argument:
+            return CallFolder(name)
+        if self.directory:
+            raise CallFailed(ENOTDIR, f"/portcall/{name}")
+        return CallFile(name, argument)
+
+    def stat(self) -> Stat:
+        """See `trees.Spot`."""
+        return self._find().stat()
+
+    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
+        """See `trees.Spot`. A file here has no times; programs that set them mean no harm."""
+        self._find()
+
+    def open(self, oflags: int, read: bool, write: bool, now: int) -> CallFile | CallFolder:
+        """See `trees.Spot`. Creating and truncating are what `open(..., "w")` asks for, and do nothing."""
+        found = self._find()
+        if oflags & CREAT and oflags & EXCL:
+            raise CallFailed(EEXIST, "/portcall does not change")
+        if isinstance(found, CallFolder):
+            if write or oflags & CREAT:
+                raise CallFailed(EISDIR, found.name)
+            return found
+        if oflags & O_DIRECTORY:
+            raise CallFailed(ENOTDIR, found.name)
+        rights = found.rights()
+        if (read or write) and not ((read and rights & FD_READ) or (write and rights & FD_WRITE)):
+            raise CallFailed(EACCES, f"/portcall/{found.name} is not for that")
+        return found
+
+    def _refuse(self) -> CallFailed:
+        self._find()
+        return CallFailed(EROFS, "/portcall does not change")
+
+    def mkdir(self, now: int) -> None:
+        """See `trees.Spot`."""
+        raise self._refuse()
+
+    def rmdir(self, now: int) -> None:
+        """See `trees.Spot`."""
+        raise self._refuse()
+
+    def unlink(self, now: int) -> None:
+        """See `trees.Spot`."""
+        raise self._refuse()
+
+    def readlink(self) -> bytes:
+        """See `trees.Spot`."""
+        self._find()
+        raise CallFailed(EINVAL, "no links in /portcall")
+
+    def symlink(self, text: str, now: int) -> None:
+        """See `trees.Spot`."""
+        raise self._refuse()
+
+    def rename_to(self, target: Spot, now: int) -> None:
+        """See `trees.Spot`."""
+        raise self._refuse()
+
+    def link_to(self, target: Spot, now: int) -> None:
+        """See `trees.Spot`."""
+        raise self._refuse()
