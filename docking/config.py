@@ -3,10 +3,10 @@
 Read from a TOML file or made in code. Not enforcement (`admission`, and the workers), and not the station's
 key.
 
-    [limits]                      # per agent
-    cpu = "30s"                   # of computing, over the agent's whole journey
+    [limits]                      # per agent and stay
+    cpu = "30s"                   # of computing
     memory = "64MiB"
-    carried = "1GiB"              # state carried over the journey
+    carried = "1GiB"              # of state that leaves with it
     messages = 10000
     state = "64MiB"               # of one arriving agent
     image = "32MiB"
@@ -22,7 +22,7 @@ key.
     key = "ed25519:..."
     name = "alice"                # for people
     capabilities = ["service:*", "host:clone"]
-    residents = 100               # optional, as are cpu, memory, carried, messages: tighter limits for this owner
+    residents = 100               # of this owner's agents; tighter cpu, memory, carried, messages too
 
     [revoked]
     owners = ["ed25519:..."]
@@ -100,6 +100,10 @@ def _rules(value: Iterable[OwnerRule | PublicKey | str]) -> tuple[OwnerRule, ...
     return tuple(_rule(rule) for rule in value)
 
 
+def _ids(value: Iterable[bytes]) -> frozenset[bytes]:
+    return frozenset(value)
+
+
 @frozen
 class Policy:
     """What a station allows. `Policy()` admits nobody; `Policy(owners=[key])` admits that owner's agents.
@@ -110,7 +114,7 @@ class Policy:
     `any_owner`: capabilities for owners without a rule; None refuses them."""
 
     owners: tuple[OwnerRule, ...] = field(default=(), converter=_rules)
-    revoked: frozenset[bytes] = field(default=frozenset(), converter=frozenset)
+    revoked: frozenset[bytes] = field(default=frozenset(), converter=_ids)
     budget: Budget = DEFAULT_BUDGET
     state: int = 64 * MIB
     image: int = 32 * MIB

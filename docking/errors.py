@@ -8,7 +8,7 @@
     ├── StoreError                     the station's durable memory
     │   ├── StoreUnusable              cannot be opened: another version, another program's, damaged, in use
     │   └── WriteFailed                a write was not confirmed; only what is read back says what happened
-    ├── ConfigError                    a policy or key file says something that cannot be meant
+    ├── ConfigError                    a policy says something that cannot be meant
     ├── IdentityError                  keys of this station and its peers
     │   ├── KeyFileError               cannot be read, is open to others, or its passphrase is wrong
     │   └── KeyChanged                 a known name shows another key: a person must decide
@@ -87,9 +87,9 @@ class KeyChanged(IdentityError):
 
     def __init__(self, name: str, pinned: str, offered: str) -> None:
         super().__init__(
-            f"the station {name!r} shows another key than before. It may have been set up anew, or someone else "
-            f"answers in its name. Known: {pinned}. Now: {offered}. If its keeper confirms the new key, accept it "
-            f"with: portcall key accept {name} {offered}"
+            f"the station {name!r} shows another key than before. It may have been set up anew, or someone "
+            f"else answers in its name. Known: {pinned}. Now: {offered}. If its keeper confirms the new key, "
+            f"accept it with: portcall key accept {name} {offered}"
         )
         self.name, self.pinned, self.offered = name, pinned, offered
 
