@@ -1,9 +1,9 @@
 """The corpora: C programs, benchmark kernels and MicroPython scripts, and how each becomes a Wasm module.
 
 Sources are in git; what is built from them is cached under the build directory (``PORTCALL_BUILD``, else
-``build/`` beside the packages), by a digest of source and command, so that a changed source or flag never meets a
-stale module. A tool that is absent raises `ToolMissing`, which tests turn into a skip with its reason. Nothing
-here runs Wasm.
+``build/`` beside the packages), by a digest of source and command, so that a changed source or flag never
+meets a stale module. A tool that is absent raises `ToolMissing`, which tests turn into a skip with its reason.
+Nothing here runs Wasm.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class Program:
 
 @frozen(slots=True)
 class Kernel:
-    """A benchmark kernel: exports ``run(n: i32) -> i32``; its work is linear in n, and `turns` is about 0.2 s of it."""
+    """A benchmark kernel: exports ``run(n: i32) -> i32``, linear in n; `turns` is about 0.2 s of work."""
 
     name: str
     wasm: bytes
@@ -93,7 +93,7 @@ def wat_to_wasm(text: str) -> bytes:
 
 
 def compile_c(sources: list[Path], flags: tuple[str, ...]) -> bytes:
-    """Compile C and assembly sources to one Wasm module with ``zig cc``, cached; names are kept, debug info is not.
+    """Compile C and assembly sources to one Wasm module with ``zig cc``, cached; keeps names, not debug info.
 
     Raises:
         ToolMissing: ziglang (or wasm-tools, which strips) is not installed.
@@ -127,7 +127,8 @@ def c_program(name: str) -> Program:
         ToolMissing: see `compile_c`.
     """
     directory = HERE / "c"
-    sources, flags = [directory / f"{name}.c"], ("-target", "wasm32-wasi", *STRICT_C, *STACKS)
+    sources = [directory / f"{name}.c"]
+    flags: tuple[str, ...] = ("-target", "wasm32-wasi", *STRICT_C, *STACKS)
     if "<setjmp.h>" in sources[0].read_text():
         sources.append(directory / "c_longjmp.s")
         flags += SETJMP
