@@ -2,8 +2,8 @@
 
 Sources are in git; what is built from them is cached under the build directory (``PORTCALL_BUILD``, else
 ``build/`` beside the packages), by a digest of source and command, so that a changed source or flag never
-meets a stale module. A tool that is absent raises `ToolMissing`, which tests turn into a skip with its reason.
-Nothing here runs Wasm.
+meets a stale module. A tool that is absent raises `ToolMissing`, which tests turn into a skip with its
+reason. Nothing here runs Wasm.
 """
 
 import hashlib
