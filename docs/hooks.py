@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ The imports of the module `portcall`, ABI version {version}.
 | import | result | meaning |
 | --- | --- | --- |
 """
+HANDOFF_HEAD = """# Handoff
+
+The protocol that moves one agent from a source to a destination. Both sides are tables; this page is written
+from them. An event that is not in a state's rows is late, doubled or none of its business: it is ignored, and
+the state stays. Why it is so is told in [its topic](../topics/handoff.md).
+"""
 ERRORS_HEAD = """# Errors
 
 What a caller of the Python interface may catch. A trap, a used-up budget or a refusal is not an error: it is
@@ -50,7 +57,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages to the site (an mkdocs event)."""
     from mkdocs.structure.files import File
 
-    sys.path.insert(0, str(ROOT))
+    sys.path[:0] = [str(ROOT)]  # mkdocs loads this file by its path alone
     for uri, page in PAGES.items():
         files.append(File.generated(config, uri, content=page()))
     return files
@@ -113,6 +120,33 @@ def _first_paragraph(documented: object) -> str:
     return (inspect.getdoc(documented) or "").split("\n\n")[0].replace("\n", " ")
 
 
+def handoff_page() -> str:
+    """`reference/handoff.md`: the two transition tables of the protocol, drawn and written out."""
+    from docking.handoff import messages, states
+    from docs import statechart
+
+    tables: dict[str, Mapping[Any, Mapping[Any, tuple[Any, str]]]] = {
+        "source": states.SOURCE,
+        "destination": states.DESTINATION,
+    }
+    parts = [HANDOFF_HEAD]
+    for side, table in tables.items():
+        steps = {state.name: {e.value: row for e, row in rows.items()} for state, rows in table.items()}
+        chart = {state: {e: after.name for e, (after, _) in row.items()} for state, row in steps.items()}
+        parts += [f"## The {side}\n", statechart.draw(chart, f"states of the {side}"), ""]
+        parts += ["| state | event | next state | step |", "| --- | --- | --- | --- |"]
+        for state, row in steps.items():
+            for event, (after, step) in row.items():
+                parts.append(f"| {state} | {event} | {after.name} | `{step}` |")
+        parts.append("")
+    parts.append("## Messages\n")
+    for found in vars(messages).values():
+        if inspect.isclass(found) and found.__module__ == messages.__name__ and attrs.has(found):
+            fields = ", ".join(f"`{field.name}`" for field in attrs.fields(found))
+            parts.append(f"`{found.__name__}`: {fields}\n:   {_first_paragraph(found)}\n")
+    return "\n".join(parts)
+
+
 def changelog_page() -> str:
     """`changelog.md`: the file of the repository."""
     return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -122,5 +156,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/commands.md": commands_page,
     "reference/abi.md": abi_page,
     "reference/errors.md": errors_page,
+    "reference/handoff.md": handoff_page,
     "changelog.md": changelog_page,
 }
