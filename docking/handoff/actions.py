@@ -154,6 +154,13 @@ class Start(Generic[T]):
 
 
 @frozen
+class Left:
+    """The agent is the destination's, durably: the commit point. It must never run here again."""
+
+    record: Record
+
+
+@frozen
 class Resume:
     """The agent did not leave: resume it here with an error from `go`, or try the next alternative."""
 
@@ -184,4 +191,6 @@ class Alarm:
     reason: str
 
 
-Action: TypeAlias = "Persist | Send | Start[T] | Resume | Release | Drop | Alarm"
+Notice: TypeAlias = "Start[T] | Left | Resume | Release | Drop | Alarm"
+"""What the station is told."""
+Action: TypeAlias = "Persist | Send | Notice[T]"

@@ -118,7 +118,7 @@ def head_size(prefix: Buffer, limits: Limits = DEFAULT_LIMITS) -> int:
 
 
 class Reader:
-    """Takes a message in pieces, as they come from a connection, and copies each byte once, into its place."""
+    """Takes a message in pieces, as a connection gives them; each byte is copied once, into its place."""
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self._limits = limits

@@ -191,6 +191,10 @@ class Desk(Generic[T]):
             return [_stranger(message.hid)]
         return self._after(key, machine, machine.receive(message, now))
 
+    def writing(self, key: Key) -> bool:
+        """Whether something of this handoff is being written: an answer may follow when it is."""
+        return key in self._unwritten
+
     def judge(self, sender: bytes, message: Offer | Transfer) -> Judged[T] | Refused:
         """The slow part of receiving one of these: changes nothing, and may run in another thread."""
         machine = self._machine((message.hid, Side.DESTINATION))

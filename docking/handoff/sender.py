@@ -20,6 +20,7 @@ from docking.handoff.actions import (
     Action,
     Alarm,
     Departure,
+    Left,
     Persist,
     Record,
     Refused,
@@ -210,6 +211,9 @@ class Sender:
         self.record = evolve(self.record, state=Source.COMMITTED, receipt=message.receipt, commit=commit)
         self._departure, self.due, self._wait = None, None, 0.0
         return [Persist(self.record, None, durable=True)]
+
+    def _leave(self, now: float, message: Message | None) -> list[Action[Any]]:
+        return [Left(self.record), *self._commit(now, message)]
 
     def _commit(self, now: float, message: Message | None) -> list[Action[Any]]:
         self._wait_for(now, self._timing.commit_again)

@@ -116,7 +116,7 @@ SOURCE: Mapping[Source, Mapping[SourceEvent, tuple[Source, str]]] = {
         SE.STATUS: (S.OFFERED, "say_pending"),
     },
     S.COMMITTING: {
-        SE.DURABLE: (S.COMMITTED, "commit"),
+        SE.DURABLE: (S.COMMITTED, "leave"),
         SE.STATUS: (S.COMMITTING, "say_pending"),
     },
     S.COMMITTED: {

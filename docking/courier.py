@@ -1,0 +1,299 @@
+"""Carries out what the desk says: writes, sends, waits, and tells the station. Knows how, and never whether.
+
+Checkpoint, send, retry, recover: over a `Journal` (durable writes) and a `Carrier` (authenticated requests
+to peers).
+
+It is not HTTP, and decides nothing about a handoff: that is in the tables of `docking.handoff.states`.
+Invariants: what must be written first is on the disk before what follows from it is sent or told; actions
+of one step are carried out in order; after a write whose fate is unknown the courier stops, and only a
+restart reads what is true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from attrs import define, field, frozen
+
+from docking.changes import Capsule, Checkpoint
+from docking.errors import CarrierError, LocalProtocolError, StoreError, WriteFailed
+from docking.handoff.actions import (
+    Action,
+    Alarm,
+    Departure,
+    Left,
+    Notice,
+    Persist,
+    Record,
+    Refused,
+    Resume,
+    Send,
+)
+from docking.handoff.desk import Desk
+from docking.handoff.messages import Message, Offer, Side, Transfer, hears
+from docking.handoff.states import Destination
+from docking.journal import Journal
+from docking.store import Failpoint, never
+
+T = TypeVar("T")
+Key: TypeAlias = "tuple[bytes, Side]"
+_log = logging.getLogger(__name__)
+
+# Judging hashes and verifies all of it: from this size on (bytes) not on the event loop.
+JUDGE_ASIDE = 256 * 1024
+
+
+class Carrier(Protocol):
+    """Brings messages to stations and their answers back.
+
+    Authenticates both ends, and bounds sizes and times.
+    """
+
+    async def exchange(self, peer: bytes, message: Message) -> Message | None:
+        """Deliver `message` to the station with the key `peer`; its answer, or None if it has none.
+
+        Raises `PeerUnreachable` if it was certainly not delivered, and `NoAnswer` if that is not known.
+        """
+        ...
+
+
+@frozen
+class Recovered:
+    """What a restart found.
+
+    `residents` live here and can be resumed; `held` and `leaving` are not decided yet.
+    """
+
+    residents: tuple[Capsule, ...]
+    held: tuple[Record, ...]
+    leaving: tuple[Record, ...]
+
+
+@define(eq=False)
+class Courier(Generic[T]):
+    """The handoffs of one station, in one event loop.
+
+    `notify` is called with what the station must know, in order, and must not block or raise.
+    `answer_within`: seconds that a request of a peer waits for the disk before it is answered with nothing.
+    """
+
+    desk: Desk[T]
+    journal: Journal
+    _carrier: Carrier
+    _notify: Callable[[Notice[T]], None]
+    _failpoint: Failpoint = never
+    _answer_within: float = 10.0
+    _waiters: dict[Key, list[asyncio.Future[Message | None]]] = field(factory=dict)
+    _departures: dict[bytes, asyncio.Future[Refused | None]] = field(factory=dict)
+    _on_their_way: set[tuple[bytes, type[Message]]] = field(factory=set)
+    _tasks: set[asyncio.Task[None]] = field(factory=set)
+    _timer: asyncio.TimerHandle | None = None
+    _stopped: bool = False
+
+    # What the station asks for
+
+    def recover(self) -> Recovered:
+        """Take up what the store says is not over. To be called once, before anything else."""
+        store = self.journal.store
+        records = store.unfinished()
+        leaving = tuple(record for record in records if record.side is Side.SOURCE)
+        undecided = {(record.agent, record.hop) for record in leaving}
+        residents = tuple(c for c in store.capsules("live") if (c.agent, c.hop) not in undecided)
+        held = tuple(record for record in records if record.side is Side.DESTINATION)
+        for record in records:
+            self._perform(self.desk.restart(record, self._now()))
+        return Recovered(residents, held, leaving)
+
+    async def depart(self, departure: Departure, checkpoint: Checkpoint | None = None) -> Refused | None:
+        """Hand an agent over. None when it is the destination's, durably; or why it stays.
+
+        `checkpoint`: its state, from which it goes on here if the station crashes before it has left.
+        """
+        self._check()
+        hid = departure.offer.hid
+        result = self._departures[hid] = asyncio.get_running_loop().create_future()
+        try:
+            actions = self.desk.depart(departure, self._now())
+            if checkpoint is not None:
+                self._write([checkpoint], durable=False)
+            self._perform(actions)
+            return await asyncio.shield(result)
+        finally:
+            self._departures.pop(hid, None)
+
+    async def checkpoint(self, checkpoint: Checkpoint, durable: bool) -> None:
+        """Store the state of an agent that lives here; with `durable`, return when it is on the disk."""
+        self._check()
+        future = self._write([checkpoint], durable)
+        if durable:
+            await future
+
+    def give_up(self, hid: bytes, why: Refused) -> None:
+        """Keep an agent that was to leave, unless the destination's receipt has come."""
+        self._perform(self.desk.give_up(hid, why, self._now()))
+
+    def reclaim(self, hid: bytes) -> None:
+        """A person takes an agent back from a destination that will never run it."""
+        self._perform(self.desk.reclaim(hid, self._now()))
+
+    def adopt(self, hid: bytes) -> None:
+        """A person decides that an agent held in doubt shall live here."""
+        self._perform(self.desk.adopt(hid, self._now()))
+
+    def discard(self, hid: bytes) -> None:
+        """A person decides that an agent held in doubt shall not live here."""
+        self._perform(self.desk.discard(hid, self._now()))
+
+    async def close(self) -> None:
+        """Stop sending, and write what is queued. Handoffs go on after the next start."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.journal.close()
+
+    # What peers send
+
+    async def handle(self, sender: bytes, message: Message) -> Message | None:
+        """A request of the station with this key, authenticated by the carrier; the answer, if there is one."""
+        self._check()
+        name = type(message).__name__.upper()
+        self._failpoint(f"{name}.received")
+        key = (message.hid, hears(message))
+        waiter: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(key, []).append(waiter)
+        try:
+            self._perform(await self._receive(sender, message))
+            if not waiter.done() and self.desk.writing(key):
+                await asyncio.wait([waiter], timeout=self._answer_within)
+        finally:
+            self._waiters[key].remove(waiter)
+            if not self._waiters[key]:
+                del self._waiters[key]
+        self._failpoint(f"{name}.answered")
+        return waiter.result() if waiter.done() else None
+
+    async def _receive(self, sender: bytes, message: Message) -> list[Action[T]]:
+        bodies = message.bodies if isinstance(message, Offer | Transfer) else ()
+        if isinstance(message, Offer | Transfer) and sum(len(body.data) for body in bodies) >= JUDGE_ASIDE:
+            loop = asyncio.get_running_loop()
+            judged = await loop.run_in_executor(None, self.desk.judge, sender, message)
+            return self.desk.apply(sender, message, judged, self._now())
+        return self.desk.receive(sender, message, self._now())
+
+    # How actions are carried out
+
+    def _perform(self, actions: list[Action[T]]) -> None:
+        for action in actions:
+            match action:
+                case Persist(record=record, durable=durable):
+                    future = self._write([action], durable)
+                    future.add_done_callback(functools.partial(self._written, record))
+                case Send(to=to, message=message):
+                    self._send(to, message)
+                case _:
+                    self._tell(action)
+        self._arm()
+
+    def _write(self, changes: list[Any], durable: bool) -> asyncio.Future[None]:
+        future = self.journal.write(changes, durable)
+        future.add_done_callback(self._log_failure)
+        return future
+
+    def _log_failure(self, future: asyncio.Future[None]) -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            _log.error("a write to the store failed: %s", error)
+            if isinstance(error, WriteFailed):
+                self._stop()
+
+    def _written(self, record: Record, future: asyncio.Future[None]) -> None:
+        if self._stopped or future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self._perform(self.desk.written(record, self._now()))
+        elif record.state is Destination.HELD and isinstance(error, StoreError):
+            self._perform(self.desk.unwritten(record, self._now()))
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            _log.critical("no handoff goes on until this station is restarted: its store does not write")
+            for result in self._departures.values():
+                if not result.done():
+                    result.set_exception(WriteFailed("the store does not write: the station must restart"))
+
+    def _tell(self, notice: Notice[T]) -> None:
+        match notice:
+            case Left(record) | Resume(record):
+                result = self._departures.get(record.hid)
+                if result is not None and not result.done():
+                    result.set_result(notice.refused if isinstance(notice, Resume) else None)
+            case Alarm(hid, code, reason):
+                _log.warning("%s: %s", code, reason, extra={"handoff": hid.hex()})
+            case _:
+                pass
+        self._notify(notice)
+
+    def _send(self, to: bytes, message: Message) -> None:
+        speaker = Side.SOURCE if hears(message) is Side.DESTINATION else Side.DESTINATION
+        waiters = [w for w in self._waiters.get((message.hid, speaker), ()) if not w.done()]
+        for waiter in waiters:
+            waiter.set_result(message)
+        # A repetition while the first is still on its way would only add to the load that delays it.
+        mark = (message.hid, type(message))
+        if not waiters and not self._stopped and mark not in self._on_their_way:
+            self._on_their_way.add(mark)
+            task = asyncio.get_running_loop().create_task(self._exchange(to, message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _exchange(self, to: bytes, message: Message) -> None:
+        name = type(message).__name__.upper()
+        try:
+            self._failpoint(f"{name}.before-send")
+            answer = await self._carrier.exchange(to, message)
+            self._failpoint(f"{name}.after-send")
+        except CarrierError as error:
+            _log.info("%s was not answered: %s", name, error, extra={"handoff": message.hid.hex()})
+            return
+        finally:
+            self._on_their_way.discard((message.hid, type(message)))
+        if answer is None or self._stopped:
+            return
+        if isinstance(answer, Offer | Transfer) or answer.hid != message.hid:
+            _log.warning("%s was answered with something else", name, extra={"handoff": message.hid.hex()})
+            return
+        self._perform(self.desk.receive(to, answer, self._now()))
+
+    # Time
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _arm(self) -> None:
+        due = None if self._stopped else self.desk.next_due()
+        if self._timer is not None:
+            if due is not None and self._timer.when() <= due and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer = asyncio.get_running_loop().call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if not self._stopped:
+            self._perform(self.desk.tick(self._now()))
+
+    def _check(self) -> None:
+        if self._stopped:
+            raise LocalProtocolError("this courier has stopped")

@@ -1,0 +1,145 @@
+"""Waits for the disk instead of the event loop, and lets many writers share one wait: group commit.
+
+A thread writes what has been queued, in the order it was queued, as one transaction per turn; while the
+disk is busy, the queue grows, and the next turn takes all of it. Writes that nobody waits for
+(`durable=False`) linger a moment, so that they ride with the next that somebody waits for.
+
+It is not the store, and decides nothing. Invariants: a future is done only when its changes are on the
+disk, or will not be; what was queued first is written first, so a crash loses a tail of the queue and never
+a middle; after a write whose fate is unknown, nothing is written any more. A volatile store has no disk to
+wait for: it is written at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from attrs import define, field, frozen
+
+from docking.changes import Change
+from docking.errors import StoreError, WriteFailed
+from docking.store import Store
+
+# Memory and latency: one transaction does not take more than this many groups.
+MAX_GROUPS = 256
+# The log is moved into the file when about this much was written since the last time.
+LOG_BYTES = 8 << 20
+
+
+@frozen(eq=False)
+class _Entry:
+    changes: Sequence[Change]
+    durable: bool
+    since: float
+    future: asyncio.Future[None]
+
+
+@define(eq=False)
+class Journal:
+    """The only writer of `store`, for one event loop. `linger`:
+
+    seconds that an undemanding write may wait for company.
+    """
+
+    store: Store
+    _linger: float = 0.005
+    _queue: deque[_Entry] = field(factory=deque)
+    _wake: threading.Condition = field(factory=threading.Condition)
+    _urgent: int = 0
+    _closing: bool = False
+    _thread: threading.Thread | None = None
+    _mover: threading.Thread | None = None
+
+    def write(self, changes: Sequence[Change], durable: bool) -> asyncio.Future[None]:
+        """Queue a group of changes.
+
+        The future ends with None, with `StoreError` (not written) or with `WriteFailed` (nobody knows).
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        entry = _Entry(changes, durable, time.monotonic(), future)
+        if self.store.volatile:
+            self._settle([entry], self._commit([entry]))
+            return future
+        with self._wake:
+            if self._closing:
+                raise WriteFailed("the journal is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, args=(loop,), name="journal", daemon=True)
+                self._thread.start()
+            self._queue.append(entry)
+            self._urgent += durable
+            if durable or len(self._queue) == 1:
+                self._wake.notify()
+        return future
+
+    async def close(self) -> None:
+        """Write what is queued, and end the thread. The store stays open."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        for thread in (self._thread, self._mover):
+            if thread is not None:
+                await asyncio.get_running_loop().run_in_executor(None, thread.join)
+
+    # In the thread
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        while entries := self._take():
+            outcome = self._commit(entries)
+            try:
+                loop.call_soon_threadsafe(self._settle, entries, outcome)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                return
+            self._move_log()
+
+    def _take(self) -> list[_Entry]:
+        """The next entries in order, when they are due; none when the journal is closed and empty."""
+        with self._wake:
+            while True:
+                if self._urgent or self._closing or len(self._queue) >= MAX_GROUPS:
+                    break
+                wait = self._queue[0].since + self._linger - time.monotonic() if self._queue else None
+                if wait is not None and wait <= 0:
+                    break
+                self._wake.wait(wait)
+            entries = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUPS))]
+            self._urgent -= sum(entry.durable for entry in entries)
+            return entries
+
+    def _commit(self, entries: Sequence[_Entry]) -> list[StoreError | None]:
+        try:
+            return self.store.commit([entry.changes for entry in entries])
+        except WriteFailed as error:
+            return [error] * len(entries)
+
+    def _settle(self, entries: Sequence[_Entry], outcome: Sequence[StoreError | None]) -> None:
+        for entry, error in zip(entries, outcome, strict=True):
+            if entry.future.cancelled():
+                continue
+            if error is None:
+                entry.future.set_result(None)
+            else:
+                entry.future.set_exception(error)
+
+    def _move_log(self) -> None:
+        """Empty the write-ahead log now and then:
+
+        beside the commits, or between them if that was not enough.
+        """
+        size = self.store.log_bytes
+        if size >= 8 * LOG_BYTES:
+            self._move()
+        elif size >= LOG_BYTES and (self._mover is None or not self._mover.is_alive()):
+            self._mover = threading.Thread(target=self._move, name="journal-log", daemon=True)
+            self._mover.start()
+
+    def _move(self) -> None:
+        # An error here loses nothing: the log holds all, and the next commit will tell of a failing disk.
+        with contextlib.suppress(StoreError):
+            self.store.empty_log()

@@ -1,0 +1,76 @@
+-- The store of a station. Each block brings a store from the version before it to its own (`PRAGMA user_version`).
+-- A block that was released is never changed: a new version is a new block at the end.
+
+-- version 1
+
+-- What the station knows of itself: its epoch, and whatever else is small and must last.
+CREATE TABLE facts (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) WITHOUT ROWID;
+
+-- One row per handoff and side. Times are milliseconds since 1970.
+CREATE TABLE ledger (
+    hid BLOB NOT NULL CHECK (length(hid) = 32),
+    side TEXT NOT NULL,
+    state TEXT NOT NULL,
+    agent BLOB NOT NULL CHECK (length(agent) = 32),
+    hop INTEGER NOT NULL,
+    peer BLOB NOT NULL CHECK (length(peer) = 32),
+    epoch BLOB NOT NULL,
+    visit BLOB NOT NULL,
+    expires INTEGER NOT NULL,
+    receipt BLOB NOT NULL,
+    commitment BLOB NOT NULL,
+    code TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    changed INTEGER NOT NULL,
+    PRIMARY KEY (hid, side),
+    CHECK (side = 'source' AND state IN ('frozen', 'committed', 'gone', 'aborted')
+        OR side = 'destination' AND state IN ('held', 'running', 'discarded'))
+) WITHOUT ROWID;
+CREATE INDEX ledger_by_agent ON ledger (agent, hop);
+CREATE INDEX ledger_open ON ledger (changed) WHERE state IN ('frozen', 'committed', 'held');
+
+-- Bodies by digest, each once. `uses` counts rows of cargo; `idle`: since when nothing uses it, NULL while something does.
+CREATE TABLE parts (
+    digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
+    size INTEGER NOT NULL,
+    uses INTEGER NOT NULL,
+    idle INTEGER,
+    body BLOB NOT NULL
+);
+CREATE INDEX parts_idle ON parts (idle) WHERE idle IS NOT NULL;
+
+-- The state of each agent that is here, by agent and index of its visit. `note` is the station's own word on it.
+CREATE TABLE capsules (
+    agent BLOB NOT NULL CHECK (length(agent) = 32),
+    hop INTEGER NOT NULL,
+    standing TEXT NOT NULL CHECK (standing IN ('held', 'live', 'departed')),
+    changed INTEGER NOT NULL,
+    note BLOB NOT NULL,
+    PRIMARY KEY (agent, hop)
+) WITHOUT ROWID;
+
+-- What each capsule is made of.
+CREATE TABLE cargo (
+    agent BLOB NOT NULL,
+    hop INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    PRIMARY KEY (agent, hop, position)
+) WITHOUT ROWID;
+
+-- Letters to other stations that are to be delivered at least once.
+CREATE TABLE outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    recipient BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    body BLOB NOT NULL,
+    due INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    attempts INTEGER NOT NULL
+);
+CREATE INDEX outbox_due ON outbox (due);
