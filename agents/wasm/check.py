@@ -20,7 +20,17 @@ from agents.errors import InvalidModule, ModuleTooLarge
 from . import opcodes as op
 from .context import FIXED, Context, Effect, Wrong, effect_of, indirect
 from .decode import instruction_offsets
-from .matching import BOTTOM, Bottom, Operand, all_match, defaultable, is_number_or_vector, matches, type_name
+from .matching import (
+    BOTTOM,
+    BOTTOM_REF,
+    Bottom,
+    Operand,
+    all_match,
+    defaultable,
+    is_number_or_vector,
+    matches,
+    type_name,
+)
 from .syntax import I32, BlockType, Catch, Func, FuncType, Instr, RefType, ValType
 
 
@@ -140,10 +150,12 @@ class _Body:
         for kind in reversed(kinds):
             self.pop(kind)
 
-    def pop_ref(self) -> RefType | Bottom:
+    def pop_ref(self) -> RefType:
         """Pop a reference. Raises `Wrong`."""
         found = self.pop_any()
-        if isinstance(found, (RefType, Bottom)):
+        if isinstance(found, Bottom):
+            return BOTTOM_REF
+        if isinstance(found, RefType):
             return found
         raise Wrong(f"type mismatch: expected a reference, found {type_name(found)}")
 
@@ -299,7 +311,7 @@ class _Body:
         """Continues with the reference, which is then not null."""
         found = self.pop_ref()
         self.through(self.label(depth))
-        self.stack.append(found if isinstance(found, Bottom) else RefType(False, found.heap))
+        self.stack.append(RefType(False, found.heap))
 
     def br_on_non_null(self, depth: int) -> None:
         """Branches with the reference, which is then not null."""
@@ -389,7 +401,7 @@ class _Body:
     def ref_as_non_null(self, imm: None) -> None:
         """Any reference, which is then not null."""
         found = self.pop_ref()
-        self.stack.append(found if isinstance(found, Bottom) else RefType(False, found.heap))
+        self.stack.append(RefType(False, found.heap))
 
     def local_type(self, index: int) -> ValType:
         """Raises `Wrong`."""

@@ -10,7 +10,7 @@ Not here: which instruction needs which type (`check`). Invariant: `matches` is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 import attrs
 
@@ -26,6 +26,8 @@ class Bottom:
 
 BOTTOM: Final = Bottom()
 Operand = ValType | Bottom
+BOTTOM_REF: Final = RefType(False, cast(HeapType, "bottom"))
+"""The type of a reference that unreachable code conjured up: it matches every reference type."""
 
 _BOTTOMS: Final = {"nofunc": "func", "noextern": "extern", "noexn": "exn"}
 _SELF: Final = -1  # a definition that mentions itself, while it is looked for among the earlier ones
@@ -93,7 +95,7 @@ def _closed(kinds: tuple[ValType, ...], own: int) -> tuple[ValType, ...]:
 
 
 def _heap_matches(low: HeapType, high: HeapType) -> bool:
-    if low == high:
+    if low == high or low == BOTTOM_REF.heap:
         return True
     if isinstance(low, int):
         return high == "func"

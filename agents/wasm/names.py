@@ -25,7 +25,7 @@ NameMap = Mapping[int, str]
 IndirectNameMap = Mapping[int, NameMap]
 
 SECTION: Final = "name"
-# Subsection id to field. 1 to 11 but 2, 3 and 10 are name maps; those three are name maps per function or type.
+# Subsection ids and fields: name maps, and name maps per function or type.
 _FLAT: Final = {
     1: "functions",
     4: "types",
