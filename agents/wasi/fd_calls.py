@@ -264,11 +264,12 @@ def fd_filestat_set_size(ctx: Context, fd: int, size: int) -> int:
 
 def fd_filestat_set_times(ctx: Context, fd: int, atim: int, mtim: int, flags: int) -> int:
     """Set the times of a file or directory."""
+    times = new_times(ctx, atim, mtim, flags)
     found: Descriptor = ctx.wasi.table.get(fd, FD_FILESTAT_SET_TIMES)
     where = found.file or found.directory
     if where is None:
         raise CallFailed(EBADF, f"descriptor {fd} has no times")
-    where.set_times(*new_times(ctx, atim, mtim, flags))
+    where.set_times(*times)
     return 0
 
 

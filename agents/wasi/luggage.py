@@ -198,6 +198,8 @@ class Luggage:
                     raise CallFailed(EPERM, "a path that leads out of its directory")
                 trail.pop()
                 continue
+            if name == ".":
+                continue
             if here is self.root and name in self.mounts:
                 rest = Route(tuple(reversed(todo)), directory)
                 return self.mounts[name].walk(rest, follow)

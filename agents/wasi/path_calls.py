@@ -19,6 +19,7 @@ from .abi import (
     ENAMETOOLONG,
     ENOTCAPABLE,
     ENOTDIR,
+    EXCL,
     FD_READ,
     FD_READDIR,
     FD_WRITE,
@@ -61,9 +62,9 @@ def _directory(ctx: Context, fd: int, rights: int) -> tuple[Descriptor, Director
 
 def _spot(ctx: Context, fd: int, rights: int, path: int, size: int, flags: int = 0) -> Spot:
     """Where the path leads, from a directory with these rights."""
+    _, directory = _directory(ctx, fd, rights)
     if flags > SYMLINK_FOLLOW:
         raise CallFailed(EINVAL, f"lookup flags {flags:#x}")
-    _, directory = _directory(ctx, fd, rights)
     return directory.walk(route(ctx, path, size), bool(flags & SYMLINK_FOLLOW))
 
 
@@ -72,19 +73,20 @@ def path_open(
     flags: int, result: int,
 ) -> int:  # fmt: skip
     """Open, and perhaps create or empty, a file or directory."""
-    if lookup > SYMLINK_FOLLOW or oflags > 15 or flags > 31 or (base | inheriting) & ~ALL_RIGHTS:
-        raise CallFailed(EINVAL, "flags or rights that do not exist")
-    if (oflags & CREAT and oflags & O_DIRECTORY) or (oflags & TRUNC and not base & FD_WRITE):
-        raise CallFailed(EINVAL, "a directory to create, or a file to empty that is not written")
     needed = PATH_OPEN
     needed |= PATH_CREATE_FILE if oflags & CREAT else 0
     needed |= PATH_FILESTAT_SET_SIZE if oflags & TRUNC else 0
     found, directory = _directory(ctx, fd, needed)
+    if lookup > SYMLINK_FOLLOW or oflags > 15 or flags > 31 or (base | inheriting) & ~ALL_RIGHTS:
+        raise CallFailed(EINVAL, "flags or rights that do not exist")
+    if oflags & CREAT and oflags & O_DIRECTORY:
+        raise CallFailed(EINVAL, "a directory is not made by opening it")
     if (base | inheriting) & ~found.inheriting:
         raise CallFailed(ENOTCAPABLE, "more rights than the directory hands on")
     check(ctx.memory, result, 4)
     ctx.wasi.table.check_room()
-    with directory.walk(route(ctx, path, size), bool(lookup)) as spot:
+    exclusive = oflags & CREAT and oflags & EXCL  # then a link is in the way, wherever it leads
+    with directory.walk(route(ctx, path, size), bool(lookup) and not exclusive) as spot:
         opened = spot.open(
             oflags, bool(base & (FD_READ | FD_READDIR)), bool(base & FD_WRITE), ctx.ambient.wall_ns()
         )
@@ -141,6 +143,7 @@ def path_link(
     ctx: Context, fd: int, flags: int, path: int, size: int, new_fd: int, new_path: int, new_size: int
 ) -> int:
     """Give a file a second name."""
+    _directory(ctx, new_fd, PATH_LINK_TARGET)
     with (
         _spot(ctx, fd, PATH_LINK_SOURCE, path, size, flags) as spot,
         _spot(ctx, new_fd, PATH_LINK_TARGET, new_path, new_size) as target,
@@ -153,6 +156,7 @@ def path_rename(
     ctx: Context, fd: int, path: int, size: int, new_fd: int, new_path: int, new_size: int
 ) -> int:
     """Move a file or directory."""
+    _directory(ctx, new_fd, PATH_RENAME_TARGET)
     with (
         _spot(ctx, fd, PATH_RENAME_SOURCE, path, size) as spot,
         _spot(ctx, new_fd, PATH_RENAME_TARGET, new_path, new_size) as target,
@@ -163,6 +167,7 @@ def path_rename(
 
 def path_symlink(ctx: Context, text: int, text_size: int, fd: int, path: int, size: int) -> int:
     """Make a symbolic link. One that holds an absolute path would lead out: EPERM."""
+    _directory(ctx, fd, PATH_SYMLINK)
     limits = ctx.wasi.limits
     if text_size > limits.path_bytes:
         raise CallFailed(ENAMETOOLONG, f"a link of {text_size} bytes")

@@ -16,9 +16,10 @@ from .limits import Limits
 
 @attrs.frozen
 class Route:
-    """The names of a relative path, '.' left out; `directory` when it ended in a slash or a dot.
+    """The names of a relative path; `directory` when it ended in a slash or a dot.
 
-    `names` may hold '..'; whoever walks the route must not pass above the directory where it starts.
+    `names` may hold '..', and ends in '.' when the path did; whoever walks the route must not pass above the
+    directory where it starts.
     """
 
     names: tuple[str, ...]
@@ -49,7 +50,9 @@ def parse_text(text: str, limits: Limits) -> Route:
         raise CallFailed(EPERM, "an absolute path")
     parts = text.split("/")
     last = parts[-1]
-    names = tuple(part for part in parts if part and part != ".")
+    names = tuple([part for part in parts if part and part != "."])
+    if last == ".":
+        names += (".",)  # where nothing is, 'new/.' is nothing that can be made
     if len(names) > limits.depth:
         raise CallFailed(ENAMETOOLONG, f"a path of {len(names)} names")
     longest = limits.name_bytes

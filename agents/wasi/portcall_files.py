@@ -282,8 +282,10 @@ class CallFolder:
         for name in route.names:
             if trail and trail[0] not in _FOLDERS:
                 raise CallFailed(ENOTDIR, trail[0])
-            if name != "..":
+            if name not in (".", ".."):
                 trail.append(name)
+            elif name == ".":
+                continue
             elif len(trail) > above:
                 trail.pop()
             else:

@@ -1,0 +1,532 @@
+"""Host directories that a station lets an agent use: `--dir HOST::GUEST`, never anything else.
+
+The only module of `agents.wasi` that touches the disk; whoever runs an agent makes a `HostGrant` and hands it
+in.
+
+A path is walked one name at a time, each opened relative to the descriptor of the one before and never
+through a symbolic link: links are read and walked by this code, '..' goes back to a descriptor that it still
+holds. So no rename or link that another process makes at the same time can lead the walk out of the granted
+directory. Only regular files and directories are opened; a FIFO or a device could block the station or worse.
+
+Invariants: every descriptor of the host's is closed by `close` or with its holder; what does not travel is
+not encoded: a snapshot keeps the guest's name of the grant and the names below it, which the next station
+opens again if it grants the same name (see `state.WasiState.decode`).
+
+Not defended: a granted directory that may be written can be filled up, and hard links that are already in it
+lead wherever they lead.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stats
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import attrs
+
+from agents.errors import CallFailed
+
+from . import abi
+from .limits import Limits
+from .paths import Route, parse_text
+from .trees import Bytes, Entry, Spot, Stat
+
+DEVICE = 3
+_LEVELS = 64  # descriptors that one walk may hold: a/a/a/... would use up the station's
+_LISTED = 65_536  # names of one directory that are shown: a listing is held in memory while it is read
+_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_KINDS = {
+    stats.S_IFREG: abi.REGULAR_FILE,
+    stats.S_IFDIR: abi.DIRECTORY,
+    stats.S_IFLNK: abi.SYMBOLIC_LINK,
+    stats.S_IFCHR: abi.CHARACTER_DEVICE,
+}
+_ERRNOS: Mapping[int, int] = {
+    errno.EACCES: abi.EACCES, errno.EBUSY: abi.EBUSY, errno.EEXIST: abi.EEXIST, errno.EFBIG: abi.EFBIG,
+    errno.EINVAL: abi.EINVAL, errno.EISDIR: abi.EISDIR, errno.ELOOP: abi.ELOOP, errno.EMFILE: abi.EMFILE,
+    errno.EMLINK: abi.EMLINK, errno.ENAMETOOLONG: abi.ENAMETOOLONG, errno.ENFILE: abi.EMFILE,
+    errno.ENOENT: abi.ENOENT, errno.ENOMEM: abi.ENOMEM, errno.ENOSPC: abi.ENOSPC, errno.EDQUOT: abi.ENOSPC,
+    errno.ENOTDIR: abi.ENOTDIR, errno.ENOTEMPTY: abi.ENOTEMPTY, errno.ENXIO: abi.EACCES,
+    errno.EOVERFLOW: abi.EOVERFLOW, errno.EPERM: abi.EPERM, errno.EROFS: abi.EROFS, errno.EXDEV: abi.EXDEV,
+    errno.ENOTSUP: abi.ENOTSUP,
+}  # fmt: skip
+
+
+def _fail(error: OSError) -> NoReturn:
+    """The host's error as the guest's. Its message names host paths, so it is not passed on."""
+    raise CallFailed(_ERRNOS.get(error.errno or 0, abi.EIO), "the host directory refuses") from None
+
+
+class _Handle:
+    """One descriptor of the host's, closed at the latest when nobody holds it any more."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _open(name: str, flags: int, at: int, mode: int = 0o666) -> _Handle:
+    return _Handle(os.open(name, flags | _OPEN, mode, dir_fd=at))
+
+
+def _stat(found: os.stat_result) -> Stat:
+    kind = _KINDS.get(stats.S_IFMT(found.st_mode), abi.UNKNOWN)
+    times = (found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns)
+    return Stat(DEVICE, found.st_ino, kind, found.st_nlink, found.st_size, *(max(each, 0) for each in times))
+
+
+def _set_times(
+    target: int | str, found: os.stat_result, atim: int | None, mtim: int | None, **where: Any
+) -> None:
+    times = (found.st_atime_ns if atim is None else atim, found.st_mtime_ns if mtim is None else mtim)
+    try:
+        os.utime(target, ns=times, **where)
+    except OverflowError:
+        raise CallFailed(abi.EOVERFLOW, "a time that the host cannot store") from None
+
+
+_Opened = TypeVar("_Opened", "HostFile", "HostDirectory")
+
+
+class HostGrant:
+    """A host directory under a guest name. `read_only` refuses everything that would change it."""
+
+    def __init__(
+        self, host: str | Path, guest: str, *, read_only: bool = False, limits: Limits | None = None
+    ) -> None:
+        """Raises `CallFailed` when `host` is no directory that can be opened, or `guest` no name."""
+        if os.open not in os.supports_dir_fd or os.utime not in os.supports_dir_fd:
+            raise CallFailed(abi.ENOTSUP, "this platform cannot open files relative to a directory safely")
+        if not guest:
+            raise CallFailed(abi.EINVAL, "a granted directory needs a name")
+        self.guest, self.read_only, self.limits = guest, read_only, limits or Limits()
+        try:
+            self._handle = _Handle(os.open(host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError as error:
+            raise CallFailed(_ERRNOS.get(error.errno or 0, abi.EIO), f"{host}: {error.strerror}") from None
+
+    def root(self) -> HostDirectory:
+        """See `trees.Grant`."""
+        return HostDirectory(self, _Handle(os.dup(self._handle.fd)), ())
+
+    def reopen(self, names: tuple[str, ...], kind: int) -> HostFile | HostDirectory:
+        """See `trees.Grant`. A file is opened for writing too, when that is allowed: the descriptor's rights
+        say what the agent had."""
+        root = self.root()
+        if not names and kind == abi.DIRECTORY:
+            return root
+        with root.walk(Route(names), False) as spot:
+            if kind == abi.DIRECTORY:
+                return _expect(spot.open(abi.O_DIRECTORY, True, False, 0), HostDirectory)
+            try:
+                return _expect(spot.open(0, True, True, 0), HostFile)
+            except CallFailed:
+                return _expect(spot.open(0, True, False, 0), HostFile)
+
+    def check_writable(self) -> None:
+        """Raises EROFS."""
+        if self.read_only:
+            raise CallFailed(abi.EROFS, f"{self.guest} is granted for reading only")
+
+    def close(self) -> None:
+        """No further opening through this grant."""
+        self._handle.close()
+
+
+def _expect(opened: Any, kind: type[_Opened]) -> _Opened:
+    if not isinstance(opened, kind):
+        opened.close()
+        raise CallFailed(abi.ENOENT, "something else is there now")
+    return opened
+
+
+@attrs.define(eq=False)
+class HostFile:
+    """An open regular file of the host's."""
+
+    grant: HostGrant
+    handle: _Handle
+    names: tuple[str, ...]  # where it was when it was opened, from the grant's root
+
+    def pread(self, offset: int, size: int) -> Bytes:
+        """See `trees.File`."""
+        try:
+            return os.pread(self.handle.fd, size, offset)
+        except OSError as error:
+            _fail(error)
+
+    def pwrite(self, offset: int, data: bytes, now: int) -> int:
+        """See `trees.File`."""
+        self.grant.check_writable()
+        try:
+            return os.pwrite(self.handle.fd, data, offset)
+        except OSError as error:
+            _fail(error)
+
+    def size(self) -> int:
+        """See `trees.File`."""
+        return self.stat().size
+
+    def resize(self, size: int, now: int) -> None:
+        """See `trees.File`."""
+        self.grant.check_writable()
+        try:
+            os.ftruncate(self.handle.fd, size)
+        except OSError as error:
+            _fail(error)
+
+    def stat(self) -> Stat:
+        """See `trees.File`."""
+        try:
+            return _stat(os.fstat(self.handle.fd))
+        except OSError as error:
+            _fail(error)
+
+    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
+        """See `trees.File`."""
+        self.grant.check_writable()
+        try:
+            _set_times(self.handle.fd, os.fstat(self.handle.fd), atim, mtim)
+        except OSError as error:
+            _fail(error)
+
+    def sync(self) -> None:
+        """See `trees.File`."""
+        try:
+            os.fsync(self.handle.fd)
+        except OSError as error:
+            _fail(error)
+
+    def close(self) -> None:
+        """See `trees.File`."""
+        self.handle.close()
+
+    def encode(self) -> list[Any]:
+        """See `trees.File`."""
+        return ["host-file", self.grant.guest, list(self.names)]
+
+
+@attrs.define(eq=False)
+class HostDirectory:
+    """An open directory of the host's."""
+
+    grant: HostGrant
+    handle: _Handle
+    names: tuple[str, ...]
+    listed: list[str] | None = None  # the names, while a guest reads through them
+
+    def walk(self, route: Route, follow: bool) -> Spot:
+        """See `trees.Directory`."""
+        try:
+            return _walk(self, route, follow)
+        except OSError as error:
+            _fail(error)
+
+    def entries(self, cookie: int) -> Iterator[Entry]:
+        """See `trees.Directory`. Names come as they were when the first line was read. A name that is not
+        UTF-8 cannot be told to the guest and is left out."""
+        if cookie == 0 or self.listed is None:
+            self.listed = self._list()
+        own = self.stat().inode
+        if cookie == 0:
+            yield Entry(1, own, abi.DIRECTORY, b".")
+        if cookie <= 1:
+            yield Entry(
+                2, own, abi.DIRECTORY, b".."
+            )  # the parent of the granted directory is nobody's business
+        for index in range(max(cookie, 2) - 2, len(self.listed)):
+            name = self.listed[index]
+            try:
+                found = os.stat(name, dir_fd=self.handle.fd, follow_symlinks=False)
+            except OSError:
+                continue  # gone since
+            kind = _KINDS.get(stats.S_IFMT(found.st_mode), abi.UNKNOWN)
+            yield Entry(index + 3, found.st_ino, kind, name.encode())
+
+    def _list(self) -> list[str]:
+        try:
+            with os.scandir(self.handle.fd) as lines:
+                names = [line.name for line in islice(lines, _LISTED)]
+        except OSError as error:
+            _fail(error)
+        return sorted(name for name in names if _is_utf8(name))
+
+    def stat(self) -> Stat:
+        """See `trees.Directory`."""
+        try:
+            return _stat(os.fstat(self.handle.fd))
+        except OSError as error:
+            _fail(error)
+
+    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
+        """See `trees.Directory`."""
+        self.grant.check_writable()
+        try:
+            _set_times(self.handle.fd, os.fstat(self.handle.fd), atim, mtim)
+        except OSError as error:
+            _fail(error)
+
+    def close(self) -> None:
+        """See `trees.Directory`."""
+        self.handle.close()
+
+    def encode(self) -> list[Any]:
+        """See `trees.Directory`."""
+        return ["host-directory", self.grant.guest, list(self.names)]
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _link(name: str, at: int) -> str | None:
+    """The text of the link `name`; None when it is no link, or nothing."""
+    try:
+        return os.readlink(name, dir_fd=at)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return None
+        raise
+
+
+def _walk(start: HostDirectory, route: Route, follow: bool) -> HostSpot:
+    limits = start.grant.limits
+    trail: list[tuple[str, _Handle]] = []  # below `start`
+    todo, steps, expanded, directory = list(reversed(route.names)), 0, 0, route.directory
+    while todo:
+        name = todo.pop()
+        here = trail[-1][1] if trail else start.handle
+        steps += 1
+        if steps > limits.depth or len(trail) >= _LEVELS:
+            raise CallFailed(abi.ENAMETOOLONG, "a path of too many steps")
+        if name == ".":
+            continue
+        if name == "..":
+            if not trail:
+                raise CallFailed(abi.EPERM, "a path that leads out of its directory")
+            trail.pop()[1].close()
+            continue
+        link = _link(name, here.fd) if todo or follow or directory else None
+        if link is not None:
+            expanded += 1
+            if expanded > limits.symlinks:
+                raise CallFailed(abi.ELOOP, f"more than {limits.symlinks} links in one path")
+            if not _is_utf8(link):
+                raise CallFailed(abi.EILSEQ, "a link that is not UTF-8")
+            expansion = parse_text(link, limits)
+            directory = directory or (expansion.directory and not todo)
+            todo.extend(reversed(expansion.names))
+            continue
+        if not todo:
+            return HostSpot(start, trail, name, directory)
+        trail.append((name, _open(name, os.O_RDONLY | os.O_DIRECTORY, here.fd)))
+    return HostSpot(start, trail, "", True)
+
+
+@attrs.define(eq=False)
+class HostSpot:
+    """Where a path leads in a host directory: a name in the innermost directory of `trail`, or that directory
+    itself when the name is empty."""
+
+    start: HostDirectory
+    trail: list[tuple[str, _Handle]]
+    name: str
+    directory: bool
+
+    def __enter__(self) -> HostSpot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for _name, handle in self.trail:
+            handle.close()
+
+    @property
+    def _at(self) -> int:
+        return self.trail[-1][1].fd if self.trail else self.start.handle.fd
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (*self.start.names, *(name for name, _ in self.trail), *((self.name,) if self.name else ()))
+
+    def _lstat(self) -> os.stat_result:
+        try:
+            if not self.name:
+                return os.fstat(self._at)
+            found = os.stat(self.name, dir_fd=self._at, follow_symlinks=False)
+        except OSError as error:
+            _fail(error)
+        if self.directory and not stats.S_ISDIR(found.st_mode):
+            raise CallFailed(abi.ENOTDIR, self.name)
+        return found
+
+    def _change(self, error: int = abi.EEXIST) -> None:
+        """Raises when nothing here may be changed, or when the path is no plain name (then with `error`)."""
+        self.start.grant.check_writable()
+        if not self.name:
+            raise CallFailed(error, "'.' and '..' are not made, moved or removed")
+
+    def stat(self) -> Stat:
+        """See `trees.Spot`."""
+        return _stat(self._lstat())
+
+    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
+        """See `trees.Spot`."""
+        self.start.grant.check_writable()
+        found = self._lstat()
+        try:
+            if self.name:
+                _set_times(self.name, found, atim, mtim, dir_fd=self._at, follow_symlinks=False)
+            else:
+                _set_times(self._at, found, atim, mtim)
+        except OSError as error:
+            _fail(error)
+
+    def open(self, oflags: int, read: bool, write: bool, now: int) -> HostFile | HostDirectory:
+        """See `trees.Spot`."""
+        grant = self.start.grant
+        if write or oflags & (abi.CREAT | abi.TRUNC):
+            grant.check_writable()
+        try:
+            found = self._lstat()
+        except CallFailed as error:
+            if error.errno != abi.ENOENT or not oflags & abi.CREAT:
+                raise
+            if self.directory:
+                raise CallFailed(abi.EISDIR, self.name) from None
+        else:
+            self._check_kind(found, oflags, write)
+            if stats.S_ISDIR(found.st_mode):
+                return self._open_directory()
+        flags = (os.O_RDWR if read else os.O_WRONLY) if write or oflags & abi.TRUNC else os.O_RDONLY
+        flags |= (os.O_CREAT if oflags & abi.CREAT else 0) | (os.O_EXCL if oflags & abi.EXCL else 0)
+        try:
+            handle = _open(self.name, flags, self._at)
+            if not stats.S_ISREG(os.fstat(handle.fd).st_mode):  # changed since `_lstat`
+                raise CallFailed(abi.EACCES, f"{self.name} is no regular file")
+            if oflags & abi.TRUNC:
+                os.ftruncate(handle.fd, 0)
+        except OSError as error:
+            _fail(error)
+        return HostFile(grant, handle, self._names)
+
+    def _check_kind(self, found: os.stat_result, oflags: int, write: bool) -> None:
+        if oflags & abi.CREAT and oflags & abi.EXCL:
+            raise CallFailed(abi.EEXIST, self.name)
+        if stats.S_ISLNK(found.st_mode):
+            raise CallFailed(abi.ELOOP, f"{self.name} is a link, and links are not followed")
+        if stats.S_ISDIR(found.st_mode):
+            if write or oflags & (abi.CREAT | abi.TRUNC):
+                raise CallFailed(abi.EISDIR, self.name)
+        elif oflags & abi.O_DIRECTORY:
+            raise CallFailed(abi.ENOTDIR, self.name)
+        elif not stats.S_ISREG(found.st_mode):
+            raise CallFailed(abi.EACCES, f"{self.name} is no regular file")
+
+    def _open_directory(self) -> HostDirectory:
+        try:
+            if self.name:
+                handle = _open(self.name, os.O_RDONLY | os.O_DIRECTORY, self._at)
+            else:
+                handle = _Handle(os.dup(self._at))
+        except OSError as error:
+            _fail(error)
+        return HostDirectory(self.start.grant, handle, self._names)
+
+    def mkdir(self, now: int) -> None:
+        """See `trees.Spot`."""
+        self._change()
+        try:
+            os.mkdir(self.name, dir_fd=self._at)
+        except OSError as error:
+            _fail(error)
+
+    def rmdir(self, now: int) -> None:
+        """See `trees.Spot`."""
+        self._change(abi.EINVAL)
+        try:
+            os.rmdir(self.name, dir_fd=self._at)
+        except OSError as error:
+            _fail(error)
+
+    def unlink(self, now: int) -> None:
+        """See `trees.Spot`."""
+        self._change(abi.EISDIR)
+        if stats.S_ISDIR(self._lstat().st_mode):
+            raise CallFailed(abi.EISDIR, self.name)
+        try:
+            os.unlink(self.name, dir_fd=self._at)
+        except OSError as error:
+            _fail(error)
+
+    def readlink(self) -> bytes:
+        """See `trees.Spot`."""
+        if not self.name:
+            raise CallFailed(abi.EINVAL, "a directory is no link")
+        try:
+            return os.readlink(self.name, dir_fd=self._at).encode("utf-8", "surrogateescape")
+        except OSError as error:
+            _fail(error)
+
+    def symlink(self, text: str, now: int) -> None:
+        """See `trees.Spot`."""
+        self._change()
+        try:
+            os.symlink(text, self.name, dir_fd=self._at)
+        except OSError as error:
+            _fail(error)
+
+    def rename_to(self, target: Spot, now: int) -> None:
+        """See `trees.Spot`."""
+        if not isinstance(target, HostSpot) or target.start.grant is not self.start.grant:
+            raise CallFailed(abi.EXDEV, "between file systems")
+        self._change(abi.EBUSY)
+        target._change(abi.EBUSY)
+        found = self._lstat()
+        if target.directory and not stats.S_ISDIR(found.st_mode):
+            raise CallFailed(abi.ENOTDIR, target.name)
+        try:
+            os.rename(self.name, target.name, src_dir_fd=self._at, dst_dir_fd=target._at)
+        except OSError as error:
+            _fail(error)
+
+    def link_to(self, target: Spot, now: int) -> None:
+        """See `trees.Spot`."""
+        if not isinstance(target, HostSpot) or target.start.grant is not self.start.grant:
+            raise CallFailed(abi.EXDEV, "between file systems")
+        self._change(abi.EPERM)
+        target._change()
+        if stats.S_ISDIR(self._lstat().st_mode):
+            raise CallFailed(abi.EPERM, "a directory has one name")
+        try:
+            os.link(self.name, target.name, src_dir_fd=self._at, dst_dir_fd=target._at, follow_symlinks=False)
+        except OSError as error:
+            _fail(error)
+
+
+def parse_grant(text: str) -> tuple[str, str, bool]:
+    """Host directory, guest name and whether it is for reading only, from `HOST::GUEST[::ro]` or `HOST`.
+
+    Raises `CallFailed` EINVAL for anything else.
+    """
+    parts = text.split("::")
+    read_only = len(parts) == 3 and parts[2] == "ro"
+    if not parts[0] or len(parts) > 2 + read_only or (len(parts) > 1 and not parts[1]):
+        raise CallFailed(abi.EINVAL, f"{text!r} is not HOST::GUEST or HOST::GUEST::ro")
+    return parts[0], parts[1] if len(parts) > 1 else parts[0], read_only
