@@ -113,7 +113,7 @@ class Continuation:
         """The blocks around the body, outermost first; group 0 is innermost, just outside the result block."""
         instr = self.additions.instr
         blocks = [instr(op.BLOCK, self.additions.blocktype(_arm_types(group))) for group in reversed(plan.groups)]
-        return [*blocks, instr(op.BLOCK, self.additions.blocktype(plan.functype.results))]
+        return blocks
 
     def close_arms(self, plan: FramePlan, resume: int, results: Sequence[ValType]) -> list[Instr]:
         """What follows the result block's ``return``: per group, save the frame and return zeros."""
@@ -144,12 +144,12 @@ class Continuation:
         return out
 
     def question(self, site: Site, depth: int) -> list[Instr]:
-        """Ask whether to leave; ``depth`` is the label of the function's result block from here."""
+        """Ask whether to leave; ``depth`` is the label of the innermost arm's block from here."""
         instr = self.additions.instr
         shared = len(site.group.sites) > 1
         out = [instr(op.I32_CONST, site.number)] if shared else []
         out += self.machinery.poll() if site.poll else [instr(op.GLOBAL_GET, self.machinery.state)]
-        out.append(instr(op.BR_IF, depth + 1 + site.group.number))
+        out.append(instr(op.BR_IF, depth + site.group.number))
         if shared:
             out.append(instr(op.DROP))
         return out
@@ -220,10 +220,14 @@ class _FastCopy:
         plan, parent = self.plan, self.parent
         body = plan.func.body
         out = parent.open_arms(plan)
+        inner = 0
+        if plan.shape.label_used:  # keep the function's own label, so that no branch in the body changes
+            out.append(parent.additions.instr(op.BLOCK, parent.additions.blocktype(plan.functype.results)))
+            inner = 1
         spilled = {plan.shape.constructs[index].start: index for index in plan.spills}
         sites = {site.position: site for site in plan.sites}
         if ENTRY in sites:
-            out += parent.question(sites[ENTRY], 0)
+            out += parent.question(sites[ENTRY], inner)
         cursor = 0
         for position in sorted({*spilled, *sites} - {ENTRY}):
             out += body[cursor:position]
@@ -232,9 +236,9 @@ class _FastCopy:
             out.append(body[position])
             site = sites.get(position)
             if site is not None:
-                out += parent.question(site, site.construct.depth)
+                out += parent.question(site, site.construct.depth + inner)
             cursor = position + 1
-        out += body[cursor:]  # its last `end` closes the result block
+        out += body[cursor:] if inner else body[cursor:-1]
         out.append(parent.additions.instr(op.RETURN))
         out += parent.close_arms(plan, self.resume, plan.functype.results)
         out.append(END)
@@ -293,6 +297,26 @@ class _ResumeCopy:
         self.verbatim = 0  # how many constructs without sites are open
         self.sites = {site.position: site for site in plan.sites}
         self.regions = self._find_regions()
+        # Regions that only lead to sites forget the resume point when they dispatch; where an exception may arrive
+        # instead of a result, and where the way leads into a further region, it is needed after the dispatch.
+        self.consuming = {
+            index
+            for index, blocks in self.regions.items()
+            if index and all(landing is None or (token[0] == "site" and not self._covered(landing.first))  # type: ignore[index]
+                   for _, _, token, _, landing in blocks)
+        }
+
+    def _covered(self, number: int) -> bool:
+        return self.plan.sites[number - 1].covered
+
+    def _in_loop(self, region: int) -> bool:
+        """Whether the dispatch of ``region`` may run again."""
+        constructs = self.plan.shape.constructs
+        while region:
+            if constructs[region].code == op.LOOP:
+                return True
+            region = constructs[region].parent
+        return False
 
     # --- the whole -------------------------------------------------------------------------------------------
 
@@ -301,6 +325,7 @@ class _ResumeCopy:
         self._restore()
         self.out += self.parent.open_arms(plan)
         self.labels = [("arm", group.number) for group in reversed(plan.groups)]
+        self.out.append(self.instr(op.BLOCK, self.add.blocktype(plan.functype.results)))
         self._push(0)
         self.opens.append(0)
         self._open_region(0)
@@ -420,7 +445,12 @@ class _ResumeCopy:
         targets = [
             self._depth(landing.token) for landing in landings for _ in range(landing.first, landing.last + 1)
         ]
-        self.out += self._choose(targets, landings[0].first)
+        if index in self.consuming:
+            clear = [self.instr(op.I32_CONST, 0), self.instr(op.LOCAL_SET, self.rp)]
+            choose = self._choose(targets, landings[0].first)
+            self.out += choose[:1] + clear + choose[1:] if len(choose) > 1 else clear + choose
+        else:
+            self.out += self._choose(targets, landings[0].first)
         if self.live:
             self._end()
 
@@ -550,6 +580,8 @@ class _ResumeCopy:
                     "a non-null reference as the parameter of a loop or try_table that is resumed inside,",
                     self.plan.function,
                 )
+        if self.live:  # entered from above, a region must not dispatch
+            self.out += [self.instr(op.I32_CONST, 0), self.instr(op.LOCAL_SET, self.rp)]
         self._end()  # the way in, from above and from the dispatch
         self.out += self.scratch.get_all(params, "param")
         opener = self.body[construct.start]
@@ -561,7 +593,7 @@ class _ResumeCopy:
         poll = self.sites.get(construct.start)
         if poll is not None:
             self.out += self.scratch.get_all(params, "param")
-            self.out += self.parent.question(poll, self._depth(0))
+            self.out += self.parent.question(poll, self._depth(0) + 1)
             self._settle(poll)
             self._land(poll)
         elif self.live:
@@ -598,7 +630,7 @@ class _ResumeCopy:
     def _call_site(self, site: Site, instr: Instr) -> None:
         if self.live:
             self.out.append(instr)
-            self.out += self.parent.question(site, self._depth(0))
+            self.out += self.parent.question(site, self._depth(0) + 1)
             self._settle(site)
         self._land(site)
 
@@ -611,11 +643,12 @@ class _ResumeCopy:
 
     def _land(self, site: Site) -> None:
         self._end()
+        region = self._region_of(site.construct.index)
         arrived = [self.instr(op.I32_CONST, 0), self.instr(op.LOCAL_SET, self.rp)]
         if site.covered:  # an exception may have come instead of a result
             self.out += [self.instr(op.LOCAL_GET, self.rp), self.instr(op.IF, None)]
             self.out += [*arrived, self.instr(op.CALL, self.parent.machinery.rethrow()), END]
-        elif len(self.regions) > 1:  # a region that is entered from above must not dispatch
+        elif region not in self.consuming and self._in_loop(region):
             self.out += arrived
         for position, valtype in enumerate(site.below):
             self.out.append(self.instr(op.LOCAL_GET, self.scratch.local(valtype, ("below", position))))

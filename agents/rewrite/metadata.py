@@ -27,6 +27,9 @@ VERSION = 1
 MAX_CONTINUATION = 1 << 30
 #: A section of more is refused before it is parsed: CPython's has about 5 MB.
 BOUNDS = canonical.Bounds(max_bytes=1 << 26, max_items=5_000_000)
+#: What engines allow in one function; bounds what a short count can make the decoder build.
+MAX_LOCALS = 50_000
+_LETTERS = "iIfFv"
 _FRAME = struct.Struct("<IIII")
 _POLL, _INDIRECT = 0, 1  # values of the callee field below the functions' own
 
@@ -218,10 +221,28 @@ def _encode_resume(resume: ResumeInfo, texts: list[str]) -> list[Any]:
         if site.layout not in layouts:
             layouts.append(site.layout)
         callee = _POLL if site.kind == "poll" else _INDIRECT if site.callee is None else site.callee + 2
-        numbers += [site.position - position, callee, layouts.index(site.layout), texts.index(site.results)]
+        kind = layouts.index(site.layout) * len(texts) + texts.index(site.results)
+        numbers += [site.position - position, callee, kind]
         position = site.position
-    packed = [[layout.below, _leb(layout.live), layout.types, layout.covered] for layout in layouts]
-    return [resume.function, resume.results, packed, _leb(numbers)]
+    packed = [number for layout in layouts for number in _encode_layout(layout)]
+    return [resume.function, resume.results, _leb([len(layouts), *packed, *numbers])]
+
+
+def _encode_layout(layout: Layout) -> Iterator[int]:
+    """``below`` and ``covered``, then the live locals as runs of one type, each as its length and index steps."""
+    yield len(layout.below) << 1 | layout.covered
+    for letter in layout.below:
+        yield _LETTERS.index(letter)
+    runs = [(letter, layout.types.count(letter)) for letter in _LETTERS if letter in layout.types]
+    yield len(runs)
+    at = 0
+    for letter, count in runs:
+        yield count * len(_LETTERS) + _LETTERS.index(letter)
+        last = 0
+        for local in layout.live[at : at + count]:
+            yield local - last
+            last = local
+        at += count
 
 
 def decode_metadata(data: bytes) -> Metadata:
@@ -245,29 +266,38 @@ def decode_metadata(data: bytes) -> Metadata:
         )
     except BadImage:
         raise
-    except (FormatError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (FormatError, KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration, RuntimeError) as error:
         raise BadImage(f"the section {SECTION!r} is not what the rewriter writes: {error}") from error
 
 
 def _decode_resume(entry: Sequence[Any], texts: list[str]) -> ResumeInfo:
-    function, results, packed, numbers = entry
-    layouts = [
-        Layout(_letters(below), tuple(_unleb(live)), _letters(types), bool(covered))
-        for below, live, types, covered in packed
-    ]
-    if any(len(layout.live) != len(layout.types) for layout in layouts):
-        raise ValueError("a layout with locals of unknown type")
+    function, results, packed = entry
+    numbers = _unleb(packed)
+    layouts = [_decode_layout(numbers) for _ in range(next(numbers, 0))]
     sites = []
     position = -1
-    fields = list(_unleb(numbers))
-    if len(fields) % 4:
-        raise ValueError("sites of the wrong length")
-    for index in range(0, len(fields), 4):
-        step, callee, layout, text = fields[index : index + 4]
+    for step in numbers:
+        callee = next(numbers)
+        layout, text = divmod(next(numbers), len(texts))
         position += step
         kind = "poll" if callee == _POLL else "call"
         sites.append(SiteInfo(kind, position, callee - 2 if callee > 1 else None, layouts[layout], texts[text]))
     return ResumeInfo(_number(function), _letters(results), tuple(sites))
+
+
+def _decode_layout(numbers: Iterator[int]) -> Layout:
+    head = next(numbers)
+    below = "".join(_LETTERS[next(numbers)] for _ in range(head >> 1))
+    live: list[int] = []
+    types = ""
+    for _ in range(next(numbers)):
+        count, letter = divmod(next(numbers), len(_LETTERS))
+        types += _LETTERS[letter] * min(count, MAX_LOCALS)
+        last = 0
+        for _ in range(count):
+            last += next(numbers)
+            live.append(last)
+    return Layout(below, tuple(live), types, bool(head & 1))
 
 
 def _number(value: Any) -> int:

@@ -45,6 +45,7 @@ class Skeleton:
     enclosing: dict[int, int]  # position of a call -> construct it stands in
     ends: dict[int, Construct]  # position of an ``end`` -> construct
     elses: dict[int, Construct]  # position of an ``else`` -> construct
+    label_used: bool  # whether a branch goes to the function's own label
 
     def of(self, position: int) -> Construct:
         return self.constructs[self.opened_at[position]]
@@ -58,6 +59,7 @@ def skeleton(body: tuple[Instr, ...]) -> Skeleton:
     opened_at = {-1: 0}
     enclosing: dict[int, int] = {}
     current = root
+    label_used = False
     for position in events:
         code = body[position].code
         if code in LOCALS:
@@ -74,6 +76,11 @@ def skeleton(body: tuple[Instr, ...]) -> Skeleton:
                 current = constructs[current.parent]
         elif code in CALLS:
             enclosing[position] = current.index
+        elif code in BRANCHES and not label_used:
+            imm = body[position].imm
+            label_used = current.depth in ((*imm[0], imm[1]) if code == op.BR_TABLE else (imm,))  # type: ignore[index,misc]
+        if code == op.TRY_TABLE:
+            label_used = label_used or any(catch.label == current.depth - 1 for catch in body[position].imm[1])  # type: ignore[index]
     return Skeleton(
         constructs,
         events,
@@ -81,4 +88,5 @@ def skeleton(body: tuple[Instr, ...]) -> Skeleton:
         enclosing,
         {construct.end: construct for construct in constructs},
         {construct.middle: construct for construct in constructs if construct.middle >= 0},
+        label_used,
     )
