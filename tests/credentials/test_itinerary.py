@@ -1,0 +1,225 @@
+"""Itineraries: positions against a definition of the same language by sets of words; bounds."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents import canonical
+from agents.credentials.itinerary import (
+    HOME,
+    MAX_DEPTH,
+    MAX_NODES,
+    START,
+    Alt,
+    Any,
+    Itinerary,
+    Loop,
+    Node,
+    Place,
+    Position,
+    Seq,
+    Set,
+    Stop,
+)
+from agents.errors import CredentialError, MalformedCredential
+from tests.credentials.journeys import NOW, public
+
+NAMES = ("a", "b", "c")
+KEYS = {name: public(name) for name in NAMES}
+HOMEKEY = public("home")
+
+stops = st.sampled_from(NAMES).map(lambda name: Stop(KEYS[name]))
+
+
+def parts(children: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    lists = st.lists(children, min_size=1, max_size=3)
+    return st.one_of(
+        lists.map(Seq), lists.map(Alt), lists.map(Set), st.builds(Loop, st.integers(1, 3), children)
+    )
+
+
+trees = st.recursive(stops, parts, max_leaves=5)
+
+
+def words(node: Node, most: int) -> set[str]:
+    """All ways through `node` of at most `most` stops: the definition, without positions."""
+    if isinstance(node, Stop):
+        return {next(n for n in NAMES if KEYS[n] == node.station)}
+    if isinstance(node, Alt):
+        return set().union(*(words(p, most) for p in node.parts))
+    if isinstance(node, Loop):
+        once = words(node.part, most)
+        found, turn = set(once), once
+        for _ in range(node.turns - 1):
+            turn = {a + b for a in turn for b in once if len(a + b) <= most}
+            found |= turn
+        return found
+    assert isinstance(node, (Seq, Set))
+    orders = [node.parts] if isinstance(node, Seq) else itertools.permutations(node.parts)
+    found = set()
+    for order in orders:
+        ways = {""}
+        for part in order:
+            ways = {a + b for a in ways for b in words(part, most) if len(a + b) <= most}
+        found |= ways
+    return found
+
+
+def walk(itinerary: Itinerary, word: str) -> set[Position]:
+    """The positions after `word`, over all choices."""
+    here = {START}
+    for name in word:
+        here = {
+            step.position
+            for position in here
+            for step in itinerary.steps(position)
+            if step.admits(KEYS[name], NOW)
+        }
+    return here
+
+
+@settings(max_examples=150, deadline=None)
+@given(trees)
+def test_positions_spell_exactly_the_words_of_the_tree(tree: Node) -> None:
+    itinerary, most = Itinerary(tree), 4
+    language = words(tree, 12)
+    prefixes = {word[:size] for word in language for size in range(len(word) + 1)}
+    for size in range(1, most + 1):
+        for letters in itertools.product(NAMES, repeat=size):
+            word = "".join(letters)
+            here = walk(itinerary, word)
+            assert bool(here) == (word in prefixes)
+            assert any(itinerary.complete(p) for p in here) == (word in language)
+
+
+@settings(max_examples=100, deadline=None)
+@given(trees, st.lists(st.integers(0, 10), max_size=6))
+def test_any_walk_stays_within_its_bounds(tree: Node, choices: list[int]) -> None:
+    itinerary = Itinerary(tree)
+    assert Itinerary.from_value(canonical.decode(canonical.encode(itinerary.value()))) == itinerary
+    position = START
+    for choice in choices:
+        steps = list(itinerary.steps(position))
+        if not steps:
+            assert itinerary.complete(position)
+            break
+        step = steps[choice % len(steps)]
+        position = step.position
+        assert itinerary.stop(position) == step.stop
+        assert Position.from_value(position.value()) == position
+    assert str(itinerary)
+
+
+def test_ambiguous_sets_and_loops_do_not_blow_up() -> None:
+    """As an automaton, this itinerary has some 2^40 states for each turn."""
+    anyone = Any(public("certifier"))
+    tree = Itinerary(Loop(10**9, Set([Alt([anyone, Seq([anyone, Loop(1000, anyone)])]) for _ in range(40)])))
+    begun = time.process_time()
+    position = START
+    for turn in range(200):
+        found = tree.reach(position, public("guest"), NOW, HOMEKEY, [public("certifier")])
+        assert 0 < len(found) <= MAX_NODES
+        position = found[turn % len(found)]
+    assert time.process_time() - begun < 2
+    assert len(position.path) <= 2 * MAX_DEPTH
+
+
+def test_widest_tree() -> None:
+    tree = Itinerary(Alt([Stop(public("a"))] * (MAX_NODES - 1)))
+    assert sum(1 for _ in tree.steps(START)) == MAX_NODES - 1
+    with pytest.raises(MalformedCredential, match="parts"):
+        Itinerary(Alt([Stop(public("a"))] * MAX_NODES))
+
+
+def deep(levels: int) -> Node:
+    node: Node = Stop(public("a"))
+    for _ in range(levels - 1):
+        node = Loop(2, node)
+    return node
+
+
+def test_depth_is_bounded() -> None:
+    Itinerary(deep(MAX_DEPTH))
+    with pytest.raises(MalformedCredential, match="deeper"):
+        Itinerary(deep(MAX_DEPTH + 1))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        [0],
+        [0, b"short"],
+        [0, bytes(32), -1],
+        [0, bytes(32), 1, 2],
+        [1, []],
+        [1],
+        [1, [[0, bytes(32)]], 3],
+        [3, [[0, bytes(32)]] * 65],
+        [4, 0, [0, bytes(32)]],
+        [4, 2**40, [0, bytes(32)]],
+        [4, True, [0, bytes(32)]],
+        [6, bytes(32)],
+        ["x"],
+        b"",
+        {},
+        None,
+    ],
+)
+def test_malformed_trees_are_refused(value: object) -> None:
+    with pytest.raises(MalformedCredential):
+        Itinerary.from_value(value)
+
+
+def test_wide_and_deep_trees_are_refused_while_they_are_read() -> None:
+    wide: object = [1, [[0, bytes(32)]] * MAX_NODES]
+    nested: object = [0, bytes(32)]
+    for _ in range(500):
+        nested = [1, [nested]]
+    for value in (wide, nested):
+        with pytest.raises(MalformedCredential, match="more than"):
+            Itinerary.from_value(value)
+
+
+@pytest.mark.parametrize("value", [[], [3], [0, 1], [2, 0], [1, -1], [1, 2**64], [1] * 40, ["x"], 5, [True]])
+def test_malformed_positions_are_refused(value: object) -> None:
+    with pytest.raises(MalformedCredential):
+        Position.from_value(value)
+
+
+@pytest.mark.parametrize("path", [(), (5,), (0,), (0, 0), (0, 2), (0, 5), (1, 2, 9), (2, 2), (0, 2**64)])
+def test_positions_that_are_not_in_the_tree(path: tuple[int, ...]) -> None:
+    tree = Itinerary(Set([Stop(public("a")), Loop(2, Stop(public("b")))]))
+    with pytest.raises(CredentialError) as caught:
+        list(tree.steps(Position(Place.STOP, path)))
+    assert caught.value.code == "itinerary"
+
+
+def test_home_is_reached_from_everywhere_and_leads_nowhere() -> None:
+    tree = Itinerary.via([public("a"), public("b")])
+    first = tree.reach(START, public("a"), NOW, HOMEKEY)
+    assert tree.reach(START, HOMEKEY, NOW, HOMEKEY) == ()
+    assert tree.reach(first[0], HOMEKEY, NOW, HOMEKEY) == (HOME,)
+    assert list(tree.steps(HOME)) == []
+    assert not tree.complete(HOME)
+    assert tree.stop(HOME) is None
+    # where home is a stop, it is that stop
+    tree = Itinerary.via([public("a"), HOMEKEY, public("b")])
+    home = tree.reach(tree.reach(START, public("a"), NOW, HOMEKEY)[0], HOMEKEY, NOW, HOMEKEY)
+    assert home != (HOME,)
+    assert tree.reach(home[0], public("b"), NOW, HOMEKEY)
+
+
+def test_preference_is_the_order() -> None:
+    tree = Itinerary(Alt([Stop(public("a")), Stop(public("b")), Loop(3, Stop(public("c")))]))
+    assert [step.stop for step in tree.steps(START)] == [Stop(public(n)) for n in "abc"]
+    there = tree.reach(START, public("c"), NOW, HOMEKEY)[0]
+    assert [s.position.path for s in tree.steps(there)] == [(2, 1)]
+    assert evolve(there, path=(2, 2)) in walk(tree, "ccc")
+    assert walk(tree, "cccc") == set()
