@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from agents.errors import UnsupportedFeature
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import (
+    EXNREF,
     F32,
     F64,
     I32,
@@ -28,9 +28,19 @@ from agents.wasm.syntax import (
     ValType,
 )
 
-#: The letters that stand for number and vector types in metadata and helper names.
-LETTERS: dict[ValType, str] = {I32: "i", I64: "I", F32: "f", F64: "F", V128: "v"}
-TYPES: dict[str, ValType] = {letter: valtype for valtype, letter in LETTERS.items()}
+#: The letters that stand for the types of values that a frame can hold, in metadata and helper names. An exception
+#: ("x") becomes its tag and payload, where every tag is the module's own.
+LETTERS: dict[ValType, str] = {
+    I32: "i",
+    I64: "I",
+    F32: "f",
+    F64: "F",
+    V128: "v",
+    EXNREF: "x",
+    RefType(False, "exn"): "x",
+}
+NUMERIC = frozenset((I32, I64, F32, F64, V128))
+TYPES: dict[str, ValType] = {"i": I32, "I": I64, "f": F32, "F": F64, "v": V128, "x": EXNREF}
 END = Instr(op.END, None)
 
 _ZEROS: dict[ValType, Instr] = {
@@ -142,12 +152,5 @@ _EMPTY = FuncType((), ())
 
 
 def letters(valtypes: Sequence[ValType]) -> str:
-    """``valtypes`` as letters; only number and vector types have one."""
+    """``valtypes`` as letters; only what a frame can hold has one."""
     return "".join(LETTERS[valtype] for valtype in valtypes)
-
-
-def require_numeric(valtypes: Sequence[ValType], what: str, function: int | str, offset: int | None = None) -> None:
-    """Refuse references where bytes must be saved. Raises UnsupportedFeature naming ``function``."""
-    for valtype in valtypes:
-        if valtype not in LETTERS:
-            raise UnsupportedFeature(f"a live reference ({what}) where the agent may be suspended", function, offset)

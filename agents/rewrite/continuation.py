@@ -651,7 +651,7 @@ class _ResumeCopy:
         elif region not in self.consuming and self._in_loop(region):
             self.out += arrived
         for position, valtype in enumerate(site.below):
-            self.out.append(self.instr(op.LOCAL_GET, self.scratch.local(valtype, ("below", position))))
+            self.out += self.scratch.get(valtype, ("below", position))
         for slot, valtype in enumerate(site.results):
             self.out.append(self.instr(op.LOCAL_GET, self.scratch.local(valtype, ("result", slot))))
         self.live = True

@@ -16,15 +16,16 @@ from collections.abc import Callable, Collection
 import attrs
 
 from agents.errors import UnsupportedFeature
-from agents.rewrite.additions import LETTERS, Additions
+from agents.rewrite.additions import LETTERS, NUMERIC, Additions
 from agents.rewrite.callgraph import CallGraph
+from agents.rewrite.exceptions import can_be_saved
 from agents.rewrite.liveness import ENTRY, live_at
 from agents.rewrite.options import Options
 from agents.rewrite.skeleton import CALLS, Construct, Skeleton, skeleton
 from agents.wasm import opcodes as op
-from agents.wasm.syntax import Func, FuncType, Module, RefType, ValType
+from agents.wasm.syntax import EXNREF, Func, FuncType, Module, RefType, ValType
 
-_RANK = {valtype: rank for rank, valtype in enumerate(LETTERS)}
+_RANK = {valtype: "iIfFvx".index(letter) for valtype, letter in LETTERS.items()}
 
 OperandTypes = Callable[[Collection[int]], "dict[int, tuple[ValType, ...]]"]
 
@@ -86,6 +87,8 @@ def plan_frames(
     found = [position for position in found if _reachable(position, shape, operands)]
     if not found:
         return None
+    if not NUMERIC.issuperset(functype.results):
+        raise UnsupportedFeature("a reference as the result of a function that may be suspended", function)
     marked = _enclosing(shape, found)
     frame_locals = list(functype.params) + list(func.locals)
     spills: dict[int, tuple[int, ...]] = {}
@@ -232,13 +235,7 @@ def _place_sites(
         needed = live[position]
         for local in spilled:
             needed |= 1 << local
-        for valtype in (*below, *results, *(plan.locals[local] for local in _members(needed))):
-            if valtype not in LETTERS:
-                raise UnsupportedFeature(
-                    f"a reference ({_reftype_name(valtype)}) that is live at {_site_name(plan, position)}, "
-                    "where the agent may be suspended,",
-                    plan.function,
-                )
+        _require_savable(plan, position, below, results, [plan.locals[local] for local in _members(needed)], additions)
         draft = _Draft(position, poll, construct, below, results, covered and not poll, needed, loops)
         kind = (below, results if below else (), draft.covered)
         drafts.setdefault(kind, []).append(draft)
@@ -258,6 +255,29 @@ def _place_sites(
         )
         group.sites.append(site)
         plan.sites.append(site)
+
+
+def _require_savable(
+    plan: FramePlan,
+    position: int,
+    below: Collection[ValType],
+    results: Collection[ValType],
+    live: Collection[ValType],
+    additions: Additions,
+) -> None:
+    """Raises UnsupportedFeature, naming function and instruction, for a value that has no bytes."""
+    savable = NUMERIC
+    if can_be_saved(additions.module):
+        savable |= {EXNREF}
+        below = [EXNREF if valtype in LETTERS and valtype not in NUMERIC else valtype for valtype in below]
+    for valtypes, known, what in ((below, savable, "operand"), (live, savable, "local"), (results, NUMERIC, "result")):
+        for valtype in valtypes:
+            if valtype not in known:
+                raise UnsupportedFeature(
+                    f"a reference ({_reftype_name(valtype)}, a live {what}) at {_site_name(plan, position)}, "
+                    "where the agent may be suspended,",
+                    plan.function,
+                )
 
 
 @attrs.frozen

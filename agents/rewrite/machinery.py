@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agents.rewrite import exceptions
 from agents.rewrite.additions import TYPES, Additions
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import EXNREF, F32, F64, I32, I64, V128, Catch, Instr, ValType
@@ -24,6 +25,7 @@ TRANSFER = 16
 SLOT = 16
 HEADER = 16
 PAGE = 65536
+_WIDTHS = {"i": 8, "I": 8, "f": 8, "F": 8, "v": 16, "x": exceptions.WIDTH}
 
 _STORE = {I32: op.I32_STORE, I64: op.I64_STORE, F32: op.F32_STORE, F64: op.F64_STORE, V128: op.V128_STORE}
 _LOAD = {I32: op.I32_LOAD, I64: op.I64_LOAD, F32: op.F32_LOAD, F64: op.F64_LOAD, V128: op.V128_LOAD}
@@ -31,20 +33,20 @@ _LOAD = {I32: op.I32_LOAD, I64: op.I64_LOAD, F32: op.F32_LOAD, F64: op.F64_LOAD,
 
 def width(letter: str) -> int:
     """Bytes that a value of the type ``letter`` takes in a frame."""
-    return 16 if letter == "v" else 8
+    return _WIDTHS[letter]
 
 
 class Machinery:
     """Gives the index of each helper, adding it when it is first asked for."""
 
-    def __init__(self, additions: Additions, memory: int, exceptions: bool, base: int) -> None:
+    def __init__(self, additions: Additions, memory: int, throws: bool, base: int) -> None:
         self.add = additions
         self.memory = memory
         self.base = base
         self.state = additions.add_global(I32)
         self.bottom = additions.add_global(I32, initial=base)
         self.top = additions.add_global(I32, initial=base)
-        self.exception = additions.add_global(EXNREF) if exceptions else None
+        self.exception = additions.add_global(EXNREF) if throws else None
 
     # --- what the fast and resume copies call ---------------------------------------------------------------
 
@@ -71,7 +73,7 @@ class Machinery:
             ]
             offset = HEADER
             for position, letter in [*enumerate(below), *enumerate(live, site + 1)]:
-                body += [i(op.LOCAL_GET, frame), i(op.LOCAL_GET, position), self._store(letter, offset)]
+                body += self._store_from(frame, position, letter, offset)
                 offset += width(letter)
             return (I32,), body
 
@@ -93,7 +95,7 @@ class Machinery:
             ]
             offset = 0
             for position, letter in enumerate(live):
-                body += [i(op.LOCAL_GET, place), i(op.LOCAL_GET, position), self._store(letter, offset)]
+                body += self._store_from(place, position, letter, offset)
                 offset += width(letter)
             return (I32,), body
 
@@ -286,9 +288,25 @@ class Machinery:
     def _load(self, letter: str, offset: int) -> Instr:
         return self.add.instr(_LOAD[TYPES[letter]], self.add.memarg(offset, self.memory))
 
+    def _store_from(self, address: int, local: int, letter: str, offset: int) -> list[Instr]:
+        """Store a local at the address that another local holds."""
+        i = self.add.instr
+        if letter == "x":
+            helper = exceptions.save_exception(self.add, self._store)
+            at = [i(op.LOCAL_GET, address), i(op.I32_CONST, offset), i(op.I32_ADD)]
+            return [*at, i(op.LOCAL_GET, local), i(op.CALL, helper)]
+        return [i(op.LOCAL_GET, address), i(op.LOCAL_GET, local), self._store(letter, offset)]
+
     def _loads(self, values: str, offset: int) -> list[Instr]:
+        """Load values that lie one after the other at the address in local 0."""
+        i = self.add.instr
         body: list[Instr] = []
         for letter in values:
-            body += [self.add.instr(op.LOCAL_GET, 0), self._load(letter, offset)]
+            body.append(i(op.LOCAL_GET, 0))
+            if letter == "x":
+                helper = exceptions.load_exception(self.add, self._load)
+                body += [i(op.I32_CONST, offset), i(op.I32_ADD), i(op.CALL, helper)]
+            else:
+                body.append(self._load(letter, offset))
             offset += width(letter)
         return body

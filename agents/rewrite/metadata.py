@@ -29,7 +29,7 @@ MAX_CONTINUATION = 1 << 30
 BOUNDS = canonical.Bounds(max_bytes=1 << 26, max_items=5_000_000)
 #: What engines allow in one function; bounds what a short count can make the decoder build.
 MAX_LOCALS = 50_000
-_LETTERS = "iIfFv"
+_LETTERS = "iIfFvx"
 _FRAME = struct.Struct("<IIII")
 _POLL, _INDIRECT = 0, 1  # values of the callee field below the functions' own
 
@@ -181,8 +181,8 @@ def join_frames(metadata: Metadata, frames: Iterable[Frame]) -> bytes:
 
 
 def frame_values(site: SiteInfo, frame: Frame) -> Iterator[tuple[ValueInfo, int | float | bytes]]:
-    """The values of a frame, for people: integers signed, v128 as bytes."""
-    formats = {"i": "<i4x", "I": "<q", "f": "<f4x", "F": "<d", "v": "16s"}
+    """The values of a frame, for people: integers signed, v128 as bytes, an exception as its tag's index plus one."""
+    formats = {"i": "<i4x", "I": "<q", "f": "<f4x", "F": "<d", "v": "16s", "x": "<I60x"}
     offset = 0
     for info in site.layout.values:
         yield info, struct.unpack_from(formats[info.type], frame.values, offset)[0]
@@ -307,7 +307,7 @@ def _number(value: Any) -> int:
 
 
 def _letters(value: Any) -> str:
-    if type(value) is not str or not set(value) <= set("iIfFv"):
+    if type(value) is not str or not set(value) <= set(_LETTERS):
         raise ValueError(f"{value!r} names no types")
     return value
 

@@ -23,7 +23,7 @@ class PortableMachinery(Machinery):
     """Loads through globals, saves into the agent's memory, is driven by the host."""
 
     def __init__(self, additions: Additions, memory: int) -> None:
-        super().__init__(additions, memory, exceptions=False, base=0)
+        super().__init__(additions, memory, throws=False, base=0)
         self.site_global = additions.add_global(I32)
         self.slots: list[int] = []
         self.results: list[int] = []

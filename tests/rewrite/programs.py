@@ -293,3 +293,37 @@ _program(
            (then (call $tick (i32.const 1)))
            (else (i32.add (i32.const 1) (call $down (i32.sub (local.get $n) (i32.const 1)))))))""",
 )
+_program(
+    "exceptions held in locals and operands",
+    (6,),
+    """(tag $e (param i32 i64)) (tag $v (param v128)) (tag $none)
+       (func $raise (param i32)
+         (if (i32.eqz (i32.rem_u (local.get 0) (i32.const 3))) (then (throw $e (call $tick (i32.const 1)) (i64.const 77))))
+         (if (i32.eq (i32.rem_u (local.get 0) (i32.const 3)) (i32.const 1)) (then (throw $v (v128.const i32x4 1 2 3 4))))
+         (if (i32.ne (local.get 0) (i32.const 2)) (then (throw $none))))
+       (func $cleanup (param i32) (result i32) (local $held exnref) (local $kept i32)
+         (block $done
+           (block $caught (result exnref)
+             (try_table (catch_all_ref $caught) (call $raise (local.get 0)))
+             (br $done))
+           (local.set $held)
+           (local.set $kept (call $tick (i32.const 3)))
+           (if (i32.gt_u (local.get 0) (i32.const 4))
+             (then local.get $held local.get $kept call $tick local.set $kept throw_ref))
+           (drop (call $tick (local.get $kept)))
+           local.get $held throw_ref)
+         (i32.add (call $tick (i32.const 5)) (ref.is_null (local.get $held))))
+       (func (export "run") (param $n i32) (result i32) (local $sum i32)
+         (loop $l
+           (block $next
+             (block $vector (result v128)
+               (block $pair (result i32 i64)
+                 (try_table (catch $e $pair) (catch $v $vector) (catch_all $next)
+                   (local.set $sum (i32.add (local.get $sum) (call $cleanup (local.get $n)))))
+                 (br $next))
+               i32.wrap_i64 i32.add local.get $sum i32.add local.set $sum
+               (br $next))
+             i32x4.extract_lane 2 local.get $sum i32.const 5 i32.mul i32.add local.set $sum)
+           (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+         (local.get $sum))""",
+)
