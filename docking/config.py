@@ -43,7 +43,8 @@ from typing import Any
 
 from attrs import evolve, field, fields, frozen
 
-from agents.credentials.keys import PublicKey, bytes_of, text_of
+from agents.credentials.fields import AMOUNT
+from agents.credentials.keys import PublicKey, bytes_of
 from agents.credentials.permit import Budget, Permit
 from agents.errors import CredentialError
 from docking.errors import ConfigError
@@ -257,8 +258,8 @@ class _Table:
 
     def count(self, word: str, default: int) -> int:
         value = self.take(word, default, int)
-        if value < 0:
-            raise ConfigError(f"policy: [{self.name}] {word}: below 0")
+        if not 0 <= value <= AMOUNT:
+            raise ConfigError(f"policy: [{self.name}] {word}: not from 0 to 2^53")
         return int(value)
 
     def share(self, word: str, default: float) -> float:
@@ -297,7 +298,10 @@ def amount(text: str, units: tuple[str, ...], what: str) -> int:
     match = _AMOUNT.match(text)
     if match is None or match[2] not in units:
         raise ConfigError(f"{what}: write a number and one of {', '.join(units)}, not {text[:80]!r}")
-    return int(match[1]) * _UNITS[match[2]]
+    value = int(match[1]) * _UNITS[match[2]]
+    if value > AMOUNT:
+        raise ConfigError(f"{what}: {text!r} is beyond all measure")
+    return value
 
 
 def read_permit(pairs: Iterable[str], default: Permit) -> Permit:
@@ -311,7 +315,7 @@ def read_permit(pairs: Iterable[str], default: Permit) -> Permit:
         if word in ("cpu", "memory", "carried"):
             units = _TIMES if word == "cpu" else _SIZES
             budget = evolve(budget, **{word: amount(value, units, word)})
-        elif word == "messages" and value.isdecimal():
+        elif word == "messages" and value.isdecimal() and len(value) < 16:
             budget = evolve(budget, messages=int(value))
         elif word == "allow":
             allowed.append(value)
@@ -325,8 +329,3 @@ def read_permit(pairs: Iterable[str], default: Permit) -> Permit:
         return Permit(budget, (allowed or list(default.capabilities)) + needed, needed)
     except CredentialError as error:
         raise ConfigError(f"permit: {error.reason}") from error
-
-
-def agent_text(agent: bytes) -> str:
-    """An agent's id as people see it: 52 letters."""
-    return text_of(agent)
