@@ -75,9 +75,19 @@ def main() -> None:
     from agents.errors import PortcallError
 
     try:
-        portcall(prog_name="portcall")
-    except PortcallError as error:
+        code = portcall.main(prog_name="portcall", standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("portcall: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has closed it, as `head` does
+        sys.stdout = None  # else Python complains when it flushes it at the end
+        sys.exit(1)
+    except (PortcallError, click.ClickException) as error:
         if os.environ.get("PORTCALL_DEBUG"):
             raise
         click.echo(f"portcall: {error}", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_code if isinstance(error, click.ClickException) else 1)
+    sys.exit(code if isinstance(code, int) else 0)

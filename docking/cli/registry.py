@@ -19,4 +19,8 @@ class Entry(NamedTuple):
 
 
 # The order is the order of the help: first what is done with one file, then what needs a station.
-COMMANDS: dict[str, Entry] = {}
+COMMANDS: dict[str, Entry] = {
+    "inspect": Entry(
+        "docking.cli.inspection", "inspect", "Show what an image, snapshot or capsule holds."
+    ),
+}

@@ -1,0 +1,82 @@
+"""`portcall inspect`: what an image, snapshot, capsule or module says. See `docking.cli.describe`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agents.image import AgentImage
+from docking.cli.describe import Described, describe
+from docking.cli.output import amount, plain, print_fields, print_json
+from docking.cli.sources import read_file
+
+
+@click.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--image", type=click.Path(path_type=Path), help="A snapshot's image, for its names.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(file: Path, image: Path | None, as_json: bool) -> None:
+    """Show what an image, snapshot or capsule holds.
+
+    Nothing is run, and no signature is checked: that is what `portcall verify` does.
+    """
+    known = None if image is None else AgentImage.unpack(read_file(image))
+    described = describe(read_file(file), known)
+    if as_json:
+        print_json(described)
+    else:
+        show(described)
+
+
+def show(described: Described) -> None:
+    """Prints what was described, for people."""
+    stack = described.get("stack")
+    inner = described.get("snapshot")
+    print_fields(_fields({k: v for k, v in described.items() if k not in ("stack", "frames", "snapshot")}))
+    if stack is not None:
+        _show_stack(stack, described["frames"])
+    if inner is not None:
+        click.echo()
+        show(inner)
+
+
+def _fields(described: Described) -> Iterator[tuple[str, object]]:
+    for name, value in described.items():
+        if isinstance(value, list):
+            for number, item in enumerate(value):
+                yield (name if number == 0 else ""), _line(item)
+        elif value is not None:
+            yield name, _line(value)
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    words = []
+    for name, item in value.items():
+        if name in ("bytes", "changed", "compressed"):
+            words.append(f"{amount(item)} {name}" if name != "bytes" else amount(item))
+        elif isinstance(item, list):
+            words.append(f"{name}: {', '.join(_line(each) for each in item) or 'none'}")
+        else:
+            words.append(f"{name} {_line(item)}")
+    return ", ".join(words)
+
+
+def _show_stack(stack: list[Described], frames: int) -> None:
+    if not frames:
+        return
+    click.echo(f"\nstack, innermost first ({frames} {'frame' if frames == 1 else 'frames'})")
+    for number, frame in enumerate(stack):
+        if "values" not in frame:
+            where = f"function {frame['function']}, site {frame['site']}"
+            click.echo(f"  {number}  {where}, {frame['bytes']} bytes")
+            continue
+        doing = f"calls {plain(frame['calls'])}" if frame["kind"] == "call" else "at the head of a loop"
+        click.echo(f"  {number}  {plain(frame['function'])}, site {frame['site']}: {doing}")
+        print_fields(((v["what"], f"{v['type']:<4}  {v['value']}") for v in frame["values"]), indent=7)
+    if frames > len(stack):
+        click.echo(f"  and {frames - len(stack)} more")
