@@ -83,6 +83,20 @@ def byte_string_at(data: memoryview, at: int) -> tuple[int, int]:
     return start, start + size
 
 
+def byte_strings(data: memoryview, at: int, count: int) -> list[memoryview]:
+    """Contents of the `count` byte strings that begin at `at` and end with `data`, without a copy.
+
+    Raises `NotCanonical`.
+    """
+    found = []
+    for _ in range(count):
+        start, at = byte_string_at(data, at)
+        found.append(data[start:at])
+    if at != len(data):
+        raise NotCanonical(f"bytes after the last value at offset {at}")
+    return found
+
+
 _SIMPLE = {0xF4: False, 0xF5: True, 0xF6: None}
 
 

@@ -37,6 +37,7 @@ from .waits import (
     GoAt,
     Input,
     InputReady,
+    Kept,
     Message,
     Recv,
     Refused,
@@ -153,19 +154,6 @@ class Ambient(Protocol):
 
     def send(self, to: str, body: bytes) -> None:
         """Hand a message over for delivery. Raises `CallFailed` when it cannot be taken."""
-
-
-@attrs.define
-class Kept:
-    """What a call has already received and could not give for want of room: part of the snapshot.
-
-    A reply or message longer than the guest's buffer stays here, so that trying again with more room neither
-    calls the service twice nor loses the message.
-    """
-
-    message: Message | None = None
-    reply: tuple[str, bytes, bytes] | None = None  # service, request, reply
-    sender: str = ""  # of the message received last
 
 
 @attrs.define

@@ -154,6 +154,19 @@ class Suspend:
     wait: Wait
 
 
+@attrs.define
+class Kept:
+    """What a call has already received and could not give for want of room: part of the snapshot.
+
+    A reply or message longer than the guest's buffer stays here, so that trying again with more room neither
+    calls the service twice nor loses the message.
+    """
+
+    message: Message | None = None
+    reply: tuple[str, bytes, bytes] | None = None  # service, request, reply
+    sender: str = ""  # of the message received last
+
+
 _WAITS: dict[str, type[Any]] = {
     "go": Go,
     "go_at": GoAt,

@@ -21,6 +21,8 @@ import attrs
 
 from agents.errors import EngineError
 
+from .watch import Alarm, Watch
+
 NAMES = ("wasmtime", "wasmer")
 DEFAULT_STACK = 1 << 20  # bytes of native stack that agent code may use; a Python thread has 8 MiB
 Kind = Literal["func", "memory", "global", "table", "tag"]
@@ -97,6 +99,9 @@ class Instance(Protocol):
     def memory_address(self, name: str) -> int:
         """Address of its first byte. Stays the same for a 32-bit memory while the instance is open."""
 
+    def changed(self, name: str) -> list[tuple[int, int]]:
+        """Runs (first, number) of 4 KiB pages of a memory that are not as in a fresh instance."""
+
     def functions(self, table: str) -> dict[int, int]:
         """Identity -> index, for each function in the table; of several indices the lowest."""
 
@@ -112,8 +117,8 @@ class Instance(Protocol):
     def set_reference(self, name: str, functions: str, function: int | None) -> None:
         """Set a mutable global to what the table `functions` holds at `function`, or to null."""
 
-    def check_after(self, nanoseconds: int) -> None:
-        """Have `tick` called, while agent code runs, about this long from now."""
+    def check_after(self, nanoseconds: int) -> Alarm | None:
+        """Have `tick` called, if agent code runs about this long from now; None when it cannot be stopped."""
 
     def close(self) -> None:
         """Free everything. Harmless to repeat."""
@@ -155,6 +160,10 @@ class Engine(Protocol):
     @property
     def version(self) -> str:
         """The version of its package."""
+
+    @property
+    def watch(self) -> Watch:
+        """Calls actions at their times, in a thread of its own."""
 
     @property
     def profiles(self) -> frozenset[str]:

@@ -17,11 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import heapq
 import struct
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_bool, c_char_p, c_int32, c_size_t, c_uint8, c_uint64, c_void_p
 from importlib.metadata import version as package_version
@@ -36,10 +34,12 @@ from agents.errors import EngineError, LimitReached, ModuleError, WasmTrap
 from . import DEFAULT_STACK, Exported, HostCall, ImportedFunction, Limits, default_cache
 from .codecache import CodeCache
 from .interface import Interface, check_limits, interface
+from .pages import Initial, Runs
+from .watch import Alarm, Watch
 
-_PAGE = 65536
+WASM_PAGE = 65536
 _KEEP = 8  # programs kept in memory per engine; each holds its machine code
-_CALL_NEVER = (1 << 63) - 1  # epochs away: never
+_UNLIMITED = 1 << 40  # bytes: for the instance that only shows what memories hold at first
 _REASON_MAX = 2000  # characters of a trap's message: the guest chooses its function names
 
 
@@ -198,7 +198,7 @@ class WasmtimeEngine:
         self._lock = threading.Lock()
         self._engines: dict[bool, wasmtime.Engine] = {}
         self._programs: dict[tuple[bytes, bool], WasmtimeProgram] = {}
-        self._watch: _Watch | None = None
+        self.watch = Watch()
 
     def program(self, code: bytes, digest: bytes, *, interruptible: bool = True) -> WasmtimeProgram:
         """Compile, or take from the cache. Code that is not interruptible runs faster."""
@@ -219,13 +219,6 @@ class WasmtimeEngine:
             while len(self._programs) > _KEEP:
                 del self._programs[next(iter(self._programs))]
         return program
-
-    def watch(self) -> _Watch:
-        """The thread that moves the epoch."""
-        with self._lock:
-            if self._watch is None:
-                self._watch = _Watch(ctypes.cast(self._engines[True].ptr(), c_void_p).value or 0)
-            return self._watch
 
     def _engine(self, interruptible: bool) -> wasmtime.Engine:
         with self._lock:
@@ -286,6 +279,8 @@ class WasmtimeProgram:
         self.exports: Mapping[str, Exported] = shape.exports
         self.signatures = [(_reader(entry.params), _writer(entry.results)) for entry in shape.imports]
         self._module, self._native = module, native
+        self._initial: dict[str, Initial] = {}
+        self._lock = threading.Lock()
         self._linker = wasmtime.Linker(native)
         self._linker.allow_shadowing = True  # a module may import one function twice
         linker = ctypes.cast(self._linker.ptr(), c_void_p)
@@ -310,6 +305,22 @@ class WasmtimeProgram:
         )
         if error:
             raise EngineError(f"wasmtime cannot link {entry.module}.{entry.name}: {_message(error)}")
+
+    def next_epoch(self) -> None:
+        """Have the `tick` of every running instance of this engine called."""
+        _increment_epoch(self.native)
+
+    def initial(self, name: str) -> Initial:
+        """What the memory `name` holds in a fresh instance."""
+        with self._lock:
+            found = self._initial.get(name)
+            if found is None:
+                limits = Limits(memory=_UNLIMITED, table_elements=1 << 32)
+                instance = self.instantiate(_no_host, _no_tick, limits)
+                found = Initial(instance.memory(name), instance.memory_address(name))
+                instance.close()
+                self._initial[name] = found
+            return found
 
     def instantiate(self, host: HostCall, tick: Callable[[], None], limits: Limits) -> WasmtimeInstance:
         """A fresh instance, about 10 µs."""
@@ -467,8 +478,8 @@ class WasmtimeInstance:
         more = pages - int(_memory_size(self._context, memory))
         if more <= 0:
             return
-        if pages * _PAGE > self._ceiling:
-            raise LimitReached("memory", f"{pages * _PAGE} bytes of memory where {self._ceiling} are allowed")
+        if pages * WASM_PAGE > self._ceiling:
+            raise LimitReached("memory", f"{pages * WASM_PAGE} bytes of memory; {self._ceiling} are allowed")
         previous = c_uint64()
         error = _memory_grow(self._context, memory, more, ctypes.addressof(previous))
         if error:
@@ -477,7 +488,7 @@ class WasmtimeInstance:
     def memory(self, name: str) -> memoryview:
         """Its bytes, writable."""
         memory = self._of_kind(name, "memory")
-        size = int(_memory_size(self._context, memory)) * _PAGE
+        size = int(_memory_size(self._context, memory)) * WASM_PAGE
         address = _memory_data(self._context, memory) or 0
         known = self._views.get(name)
         if known is not None and known[:2] == (address, size):
@@ -489,6 +500,11 @@ class WasmtimeInstance:
     def memory_address(self, name: str) -> int:
         """Address of its first byte."""
         return int(_memory_data(self._context, self._of_kind(name, "memory")) or 0)
+
+    def changed(self, name: str) -> Runs:
+        """Pages that are not as they were when an instance is fresh."""
+        initial = self.program.initial(name)
+        return initial.changed(self.memory_address(name), self.memory_pages(name) * WASM_PAGE)
 
     # --- references ---
 
@@ -552,10 +568,11 @@ class WasmtimeInstance:
 
     # --- time and end ---
 
-    def check_after(self, nanoseconds: int) -> None:
+    def check_after(self, nanoseconds: int) -> Alarm | None:
         """Have `tick` called about this long from now."""
-        if self.program.interruptible:
-            self.program.engine.watch().at(time.monotonic_ns() + nanoseconds)
+        if not self.program.interruptible:
+            return None
+        return self.program.engine.watch.after(nanoseconds, self.program.next_epoch)
 
     def close(self) -> None:
         """Free everything."""
@@ -572,6 +589,14 @@ class WasmtimeInstance:
 _MASKS = {"i": 0xFFFFFFFF, "f": 0xFFFFFFFF, "I": (1 << 64) - 1, "F": (1 << 64) - 1, "v": (1 << 128) - 1}
 _CODES = {code.value: _TRAPS.get(code.name, (code.name.lower(), "")) for code in wasmtime.TrapCode}
 _REASONS = {code: reason for code, reason in _TRAPS.values() if reason}
+
+
+def _no_host(index: int, args: Sequence[int]) -> None:
+    raise EngineError("a host call while the initial memory was read")
+
+
+def _no_tick() -> None:
+    return None
 
 
 def _view(address: int, size: int) -> memoryview:
@@ -597,33 +622,3 @@ def _trap_of(trap: int) -> tuple[str, str]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _REASON_MAX else text[: _REASON_MAX - 1] + "…"
-
-
-class _Watch:
-    """Moves the engine's epoch at the times asked for; sleeps otherwise. One thread per engine."""
-
-    def __init__(self, engine: int) -> None:
-        self._engine = engine
-        self._times: list[int] = []
-        self._wake = threading.Condition()
-        threading.Thread(target=self._run, name="portcall-watch", daemon=True).start()
-
-    def at(self, when: int) -> None:
-        """Move the epoch at `when` (monotonic nanoseconds)."""
-        with self._wake:
-            heapq.heappush(self._times, when)
-            if self._times[0] == when:
-                self._wake.notify()
-
-    def _run(self) -> None:
-        while True:
-            with self._wake:
-                while not self._times:
-                    self._wake.wait()
-                late = time.monotonic_ns() - self._times[0]
-                if late < 0:
-                    self._wake.wait(-late / 1e9)
-                    continue
-                while self._times and self._times[0] <= time.monotonic_ns():
-                    heapq.heappop(self._times)
-            _increment_epoch(self._engine)

@@ -1,0 +1,72 @@
+"""A thread that calls things at given times: what stops an agent that does not come back by itself.
+
+One per engine, started when first needed; it sleeps in between. Actions are short and must not raise.
+Invariant: an action that was cancelled before its time is not called.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable
+
+Action = Callable[[], None]
+
+
+class Alarm:
+    """One action at one time (monotonic nanoseconds)."""
+
+    __slots__ = ("action", "number", "when")
+
+    def __init__(self, when: int, number: int, action: Action) -> None:
+        self.when, self.number, self.action = when, number, action
+
+    def __lt__(self, other: Alarm) -> bool:
+        return (self.when, self.number) < (other.when, other.number)
+
+    def cancel(self) -> None:
+        """Do not call it any more."""
+        self.action = _nothing
+
+
+def _nothing() -> None:
+    return None
+
+
+class Watch:
+    """The thread and what it has yet to do."""
+
+    def __init__(self) -> None:
+        self._alarms: list[Alarm] = []
+        self._numbers = itertools.count()
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def after(self, nanoseconds: int, action: Action) -> Alarm:
+        """Have `action` called this long from now, in the watch's thread."""
+        alarm = Alarm(time.monotonic_ns() + nanoseconds, next(self._numbers), action)
+        with self._wake:
+            heapq.heappush(self._alarms, alarm)
+            if self._thread is None or not self._thread.is_alive():  # none lives on in a forked child
+                self._thread = threading.Thread(target=self._run, name="portcall-watch", daemon=True)
+                self._thread.start()
+            if self._alarms[0] is alarm:
+                self._wake.notify()
+        return alarm
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while self._alarms and self._alarms[0].action is _nothing:
+                    heapq.heappop(self._alarms)
+                if not self._alarms:
+                    self._wake.wait()
+                    continue
+                early = self._alarms[0].when - time.monotonic_ns()
+                if early > 0:
+                    self._wake.wait(early / 1e9)
+                    continue
+                alarm = heapq.heappop(self._alarms)
+            alarm.action()

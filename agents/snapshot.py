@@ -1,0 +1,385 @@
+"""Snapshot: the whole state of a suspended agent as bytes.
+
+Memories (only the pages that differ from the image's own initial memory, compressed), mutable globals,
+tables that changed, the continuation as a list of frames, innermost first, the call that the agent waits
+in, and the state of its virtual WASI. An agent that has not begun has a snapshot too: its luggage and
+arguments.
+
+Format only; nothing is executed, and no engine is known here. A line with the version, then CBOR byte
+strings: a header, the WASI state, and one compressed block per memory. Large parts are beside the header,
+so that reading them costs no copy.
+
+Invariants: `Snapshot.decode(s.encode()) == s`; `Snapshot.decode(b).encode() == b` for every accepted `b`;
+`decode` raises only `BadSnapshot`, and so does `check`, which compares it with its image. Nothing may be
+restored unless both passed. A peer that lies inside these limits can make its agent compute nonsense,
+never more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import attrs
+import zstandard
+
+from . import canonical
+from .canonical import DIGEST_SIZE, Bounds
+from .errors import BadSnapshot, NotCanonical
+from .image import AgentImage
+from .rewrite.metadata import Frame, check_frames
+from .waits import (
+    BODY_MAX,
+    ENTRY_MAX,
+    HOST_MAX,
+    SERVICE_MAX,
+    GoAt,
+    Kept,
+    Message,
+    Wait,
+    decode_wait,
+    encode_wait,
+)
+
+MAGIC = b"portcall snapshot 1\n"
+PAGE = 4096  # bytes: the unit in which memories are compared and travel
+WASM_PAGE = 65536
+MAX_BYTES = 1 << 30  # of an encoded snapshot: what a peer can make a station hold for one agent
+MAX_WASI = 128 << 20  # bytes of encoded WASI state
+MAX_MEMORIES = 64
+MAX_NAME = 1024  # bytes of UTF-8 in the name of an import
+_LEVEL = 1  # of zstd: a hop waits for it, and the network is seldom slower than level 3 is
+_HEADER = Bounds(max_bytes=256 << 20, max_depth=8, max_items=8_000_000)
+_U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
+
+Stage = Literal["new", "start", "run"]  # not begun; inside the start function; inside the entry
+
+
+@attrs.frozen
+class MemoryState:
+    """One memory: its size in 64 KiB pages, and what differs.
+
+    runs: (first page, number of pages) of 4 KiB, ascending and apart; block: these pages, joined and
+    compressed.
+    """
+
+    pages: int
+    runs: tuple[tuple[int, int], ...]
+    block: bytes | memoryview = attrs.field(repr=False, eq=bytes)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the pages that differ."""
+        return PAGE * sum(count for _, count in self.runs)
+
+    def restore(self, memory: memoryview) -> None:
+        """Put the pages where they belong. Raises `BadSnapshot` when the block is not exactly these pages."""
+        if not self.runs:
+            return
+        try:
+            reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(self.block)
+            for first, count in self.runs:
+                target = memory[first * PAGE : (first + count) * PAGE]
+                while target:
+                    got = reader.readinto(target)
+                    if not got:
+                        raise BadSnapshot("a memory's block is shorter than its pages")
+                    target = target[got:]
+            if reader.read(1):
+                raise BadSnapshot("a memory's block is longer than its pages")
+        except zstandard.ZstdError as error:
+            raise BadSnapshot(f"a memory's block cannot be decompressed: {error}") from None
+
+
+def capture_memory(memory: memoryview, runs: Iterable[tuple[int, int]]) -> MemoryState:
+    """The state of a memory of which `runs` differ."""
+    kept = tuple(runs)
+    size = PAGE * sum(count for _, count in kept)
+    if not kept:
+        return MemoryState(len(memory) // WASM_PAGE, (), b"")
+    compressor = zstandard.ZstdCompressor(level=_LEVEL).compressobj(size=size)
+    block = [compressor.compress(memory[first * PAGE : (first + count) * PAGE]) for first, count in kept]
+    block.append(compressor.flush())
+    return MemoryState(len(memory) // WASM_PAGE, kept, b"".join(block))
+
+
+@attrs.frozen
+class TableState:
+    """A table that the agent's code may change: its size, and for elements that changed (element, function).
+
+    A function is named by its position in the export `portcall.functions`; None is null.
+    """
+
+    size: int
+    changed: tuple[tuple[int, int | None], ...]
+
+
+@attrs.frozen
+class Pending:
+    """The host call that the agent is in. `wait` is None when it was stopped before the call was made."""
+
+    module: str
+    name: str
+    args: tuple[int, ...]
+    wait: Wait | None
+
+
+@attrs.frozen
+class Snapshot:
+    """A suspended agent.
+
+    image: digest of its image; stage, entry, args: which export was called first, and with which bits
+    globals: index -> (type letter, bits), for references (letter r) the function's position, or None for null
+    memories: by index; tables: index -> state; frames: innermost first; wasi: encoded state, or empty
+    """
+
+    image: bytes
+    entry: str
+    args: tuple[int, ...] = ()
+    stage: Stage = "new"
+    globals: Mapping[int, tuple[str, int | None]] = attrs.field(factory=dict)
+    memories: tuple[MemoryState, ...] = ()
+    tables: Mapping[int, TableState] = attrs.field(factory=dict)
+    frames: tuple[Frame, ...] = ()
+    pending: Pending | None = None
+    kept: Kept = attrs.field(factory=Kept)
+    wasi: bytes = attrs.field(default=b"", repr=False)
+
+    @property
+    def weak(self) -> str | None:
+        """The export to call on arrival, when the stack was left behind."""
+        if self.pending is not None and isinstance(self.pending.wait, GoAt):
+            return self.pending.wait.entry
+        return None
+
+    def encode(self) -> bytes:
+        """Deterministic bytes."""
+        header = {
+            "image": self.image,
+            "entry": self.entry,
+            "args": list(self.args),
+            "stage": self.stage,
+            "globals": {index: _encode_global(*value) for index, value in self.globals.items()},
+            "memories": [[memory.pages, _encode_runs(memory.runs)] for memory in self.memories],
+            "tables": {
+                index: [table.size, dict(table.changed)] for index, table in self.tables.items()
+            },
+            "frames": [[frame.resume, frame.site, frame.values] for frame in self.frames],
+            "pending": None if self.pending is None else _encode_pending(self.pending),
+            "kept": _encode_kept(self.kept),
+        }
+        parts = [MAGIC]
+        for part in (canonical.encode(header), self.wasi, *(memory.block for memory in self.memories)):
+            parts += [canonical.byte_string_head(len(part)), part]  # type: ignore[list-item]
+        return b"".join(parts)
+
+    @classmethod
+    def decode(cls, data: bytes | memoryview) -> Snapshot:
+        """The snapshot in these bytes, which must outlive it. Raises `BadSnapshot`."""
+        if len(data) > MAX_BYTES:
+            raise BadSnapshot(f"{len(data)} bytes; at most {MAX_BYTES} are accepted")
+        view = memoryview(data)
+        if view[: len(MAGIC)] != MAGIC:
+            raise BadSnapshot("not a snapshot of format version 1")
+        try:
+            start, end = canonical.byte_string_at(view, len(MAGIC))
+            header = canonical.decode(view[start:end], _HEADER)
+            memories = header.get("memories") if isinstance(header, dict) else None
+            if not isinstance(memories, list) or len(memories) > MAX_MEMORIES:
+                raise BadSnapshot(f"a snapshot without a list of at most {MAX_MEMORIES} memories")
+            wasi, *blocks = canonical.byte_strings(view, end, 1 + len(memories))
+        except NotCanonical as error:
+            raise BadSnapshot(f"not a snapshot: {error}") from None
+        if len(wasi) > MAX_WASI:
+            raise BadSnapshot(f"{len(wasi)} bytes of WASI state; at most {MAX_WASI} are accepted")
+        return _read(header, bytes(wasi), blocks)
+
+    def check(self, image: AgentImage) -> None:
+        """That it belongs to `image` and that the image can have such frames. Raises `BadSnapshot`."""
+        if self.image != image.digest:
+            raise BadSnapshot("the snapshot belongs to another image")
+        metadata = image.metadata
+        if self.frames:
+            if metadata is None:
+                raise BadSnapshot("a snapshot with frames of an image that cannot be suspended")
+            check_frames(metadata, self.frames)
+            innermost = metadata.site(self.frames[0].resume, self.frames[0].site)
+            if (innermost.kind == "call") != (self.pending is not None):
+                raise BadSnapshot("the innermost frame does not fit the call that the agent waits in")
+        elif self.pending is not None and self.weak is None:
+            raise BadSnapshot("an agent that waits in a call, and has no frame there")
+        state = self.frames or self.pending or self.memories or self.globals or self.tables
+        if self.stage == "new" and state:
+            raise BadSnapshot("an agent that has not begun, and has state")
+
+
+# --- the header ---
+
+
+def _encode_global(letter: str, value: int | None) -> list[Any]:
+    return [letter, value.to_bytes(16, "little") if letter == "v" and value is not None else value]
+
+
+def _encode_runs(runs: tuple[tuple[int, int], ...]) -> list[int]:
+    """Gap before each run and its length, alternating."""
+    numbers, end = [], 0
+    for first, count in runs:
+        numbers += [first - end, count]
+        end = first + count
+    return numbers
+
+
+def _encode_pending(pending: Pending) -> list[Any]:
+    wait = None if pending.wait is None else encode_wait(pending.wait)
+    return [pending.module, pending.name, list(pending.args), wait]
+
+
+def _encode_kept(kept: Kept) -> list[Any]:
+    message = None if kept.message is None else [kept.message.sender, kept.message.body]
+    return [message, None if kept.reply is None else list(kept.reply), kept.sender]
+
+
+_FIELDS = {
+    *("image", "entry", "args", "stage", "globals", "memories", "tables", "frames", "pending", "kept"),
+}
+
+
+def _read(header: Any, wasi: bytes, blocks: list[memoryview]) -> Snapshot:
+    if not isinstance(header, dict) or set(header) != _FIELDS:
+        raise BadSnapshot("the fields are not those of a snapshot")
+    if not isinstance(header["image"], bytes) or len(header["image"]) != DIGEST_SIZE:
+        raise BadSnapshot("the image's digest is none")
+    if header["stage"] not in ("new", "start", "run"):
+        raise BadSnapshot(f"the stage {header['stage']!r} is unknown")
+    return Snapshot(
+        image=header["image"],
+        entry=_text(header["entry"], ENTRY_MAX, "the entry"),
+        args=_numbers(header["args"], 1000, (1 << 128) - 1, "the entry's arguments"),
+        stage=header["stage"],
+        globals={
+            _number(index, _U32, "a global's index"): _read_global(value)
+            for index, value in _map(header["globals"], "the globals").items()
+        },
+        memories=tuple(
+            _read_memory(value, block) for value, block in zip(header["memories"], blocks, strict=True)
+        ),
+        tables={
+            _number(index, _U32, "a table's index"): _read_table(value)
+            for index, value in _map(header["tables"], "the tables").items()
+        },
+        frames=tuple(_read_frame(value) for value in _list(header["frames"], None, "the frames")),
+        pending=None if header["pending"] is None else _read_pending(header["pending"]),
+        kept=_read_kept(header["kept"]),
+        wasi=wasi,
+    )
+
+
+def _read_global(value: Any) -> tuple[str, int | None]:
+    letter, bits = _list(value, 2, "a global")
+    if letter == "v":
+        if not isinstance(bits, bytes) or len(bits) != 16:
+            raise BadSnapshot("a vector that is not 16 bytes")
+        return "v", int.from_bytes(bits, "little")
+    if letter == "r":
+        return "r", None if bits is None else _number(bits, _U32, "a function's position")
+    if letter not in ("i", "f", "I", "F"):
+        raise BadSnapshot("a global of no known type")
+    return letter, _number(bits, _U32 if letter in "if" else _U64, "a global's value")
+
+
+def _read_memory(value: Any, block: memoryview) -> MemoryState:
+    pages, numbers = _list(value, 2, "a memory")
+    size = _number(pages, 1 << 32, "a memory's size")
+    items = _numbers(numbers, None, 1 << 36, "a memory's runs")
+    if len(items) % 2:
+        raise BadSnapshot("a run of pages without a length")
+    runs, end = [], 0
+    for gap, count in zip(items[::2], items[1::2], strict=True):
+        # Runs lie apart: so a list of pages has one form, and the list is no longer than the pages it names.
+        if not count or (not gap and end):
+            raise BadSnapshot("an empty run of pages, or one that belongs to the run before it")
+        runs.append((end + gap, count))
+        end += gap + count
+    if end * PAGE > size * WASM_PAGE:
+        raise BadSnapshot("pages beyond the end of their memory")
+    if bool(runs) != bool(len(block)):
+        raise BadSnapshot("pages without contents, or contents without pages")
+    return MemoryState(size, tuple(runs), block)
+
+
+def _read_table(value: Any) -> TableState:
+    size, changed = _list(value, 2, "a table")
+    elements = []
+    for element, function in _map(changed, "a table's elements").items():
+        if function is not None:
+            _number(function, _U32, "a function's position")
+        elements.append((_number(element, _U32, "an element's index"), function))
+    if elements and elements[-1][0] >= _number(size, _U32, "a table's size"):
+        raise BadSnapshot("an element beyond the end of its table")
+    return TableState(_number(size, _U32, "a table's size"), tuple(elements))
+
+
+def _read_frame(value: Any) -> Frame:
+    resume, site, values = _list(value, 3, "a frame")
+    if not isinstance(values, bytes):
+        raise BadSnapshot("a frame without values")
+    return Frame(_number(resume, _U32, "a frame's function"), _number(site, _U32, "a frame's site"), values)
+
+
+def _read_pending(value: Any) -> Pending:
+    module, name, args, wait = _list(value, 4, "the pending call")
+    return Pending(
+        _text(module, MAX_NAME, "an import's module"),
+        _text(name, MAX_NAME, "an import's name"),
+        _numbers(args, 1000, _U64, "the pending call's arguments"),
+        None if wait is None else decode_wait(wait),
+    )
+
+
+def _read_kept(value: Any) -> Kept:
+    message, reply, sender = _list(value, 3, "what a call kept")
+    kept = Kept(sender=_text(sender, HOST_MAX, "a sender"))
+    if message is not None:
+        who, body = _list(message, 2, "a message")
+        kept.message = Message(_text(who, HOST_MAX, "a sender"), _body(body))
+    if reply is not None:
+        service, request, answer = _list(reply, 3, "a reply")
+        kept.reply = (_text(service, SERVICE_MAX, "a service"), _body(request), _body(answer))
+    return kept
+
+
+def _list(value: Any, size: int | None, what: str) -> list[Any]:
+    if not isinstance(value, list) or size not in (None, len(value)):
+        raise BadSnapshot(f"{what}: not a list of the right length")
+    return value
+
+
+def _map(value: Any, what: str) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise BadSnapshot(f"{what}: not a map")
+    return value
+
+
+def _number(value: Any, most: int, what: str) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise BadSnapshot(f"{what}: {value!r} is no number from 0 to {most}")
+    return value
+
+
+def _numbers(value: Any, most_items: int | None, most: int, what: str) -> tuple[int, ...]:
+    items = _list(value, None, what)
+    if most_items is not None and len(items) > most_items:
+        raise BadSnapshot(f"{what}: more than {most_items}")
+    return tuple(_number(item, most, what) for item in items)
+
+
+def _text(value: Any, most: int, what: str) -> str:
+    if not isinstance(value, str) or len(value.encode()) > most:
+        raise BadSnapshot(f"{what}: not a text of at most {most} bytes")
+    return value
+
+
+def _body(value: Any) -> bytes:
+    if not isinstance(value, bytes) or len(value) > BODY_MAX:
+        raise BadSnapshot(f"not at most {BODY_MAX} bytes")
+    return value

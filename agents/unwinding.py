@@ -1,0 +1,233 @@
+"""The continuation of a running instance: how it is unwound, read, put back and resumed, in both profiles.
+
+The counterpart of `agents.rewrite.machinery` and `agents.rewrite.portable`, which say what lies where;
+this side is the host's. It decides nothing: when to suspend and what then happens is the runtime's.
+
+A *stack* has the same methods in both profiles. In between `begin` and `unwound` the instance must not be
+touched.
+Invariant: `frames` of a suspended instance, given to `restore` of a fresh one, continue the same computation.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from .engines import Instance
+from .errors import BadSnapshot
+from .rewrite.machinery import SLOT, TRANSFER, width
+from .rewrite.metadata import MAX_CONTINUATION, Frame, Metadata, join_frames, split_frames
+
+WASM_PAGE = 65536
+
+
+class Stack(Protocol):
+    """The continuation of one instance."""
+
+    def begin(self) -> None:
+        """Inside a host call: from now on every call returns at once, and saves its frame."""
+
+    def suspended(self) -> bool:
+        """After a call of an export returned: whether it unwound instead of finishing."""
+
+    def unwound(self) -> None:
+        """After it unwound: put the instance in order."""
+
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames, innermost first. Raises `BadSnapshot` when they are not frames of this image."""
+
+    def restore(self, frames: Sequence[Frame]) -> None:
+        """Put frames into a fresh instance. Raises `BadSnapshot` or `RunStopped`."""
+
+    def resume(self, types: str, results: Sequence[int]) -> None:
+        """Continue the innermost frame with the results (bits) of the call that it waits for, and so on."""
+
+    def results(self, types: str) -> tuple[int, ...]:
+        """After all frames finished: results of the outermost."""
+
+    def park(self) -> object:
+        """Hide the waiting frames, so that an export can be called under a host function."""
+
+    def unpark(self, parked: object) -> None:
+        """Show them again."""
+
+
+class StandardStack:
+    """Frames in a memory of their own; the driver is in the module."""
+
+    def __init__(self, instance: Instance, metadata: Metadata) -> None:
+        self._instance, self._metadata = instance, metadata
+        self._resumable = instance.has("portcall.resume")
+
+    def begin(self) -> None:
+        """See `Stack`."""
+        self._instance.set_global("portcall.state", 1)
+
+    def suspended(self) -> bool:
+        """See `Stack`."""
+        return self._instance.get_global("portcall.state")[1] != 0
+
+    def unwound(self) -> None:
+        """See `Stack`."""
+        return
+
+    def _span(self) -> tuple[int, int]:
+        bottom = self._instance.get_global("portcall.bottom")[1]
+        return bottom, self._instance.get_global("portcall.top")[1]
+
+    def frames(self) -> tuple[Frame, ...]:
+        """See `Stack`."""
+        bottom, top = self._span()
+        memory = self._instance.memory("portcall.frames")
+        # Agent code that forges the machinery's exports cannot, but a hand-made image may hold anything here.
+        if not bottom <= top <= len(memory):
+            raise BadSnapshot("the continuation does not lie in the frames memory")
+        return split_frames(self._metadata, memory[bottom:top])
+
+    def restore(self, frames: Sequence[Frame]) -> None:
+        """See `Stack`."""
+        self._write(join_frames(self._metadata, frames))
+
+    def _write(self, joined: bytes) -> None:
+        instance = self._instance
+        base = instance.get_global("portcall.base")[1]
+        top = base + len(joined)
+        instance.memory_grow("portcall.frames", -(-top // WASM_PAGE))
+        memory = instance.memory("portcall.frames")
+        if top > len(memory):
+            raise BadSnapshot("the frames do not fit into the frames memory")
+        memory[base:top] = joined
+        instance.set_global("portcall.bottom", base)
+        instance.set_global("portcall.top", top)
+
+    def resume(self, types: str, results: Sequence[int]) -> None:
+        """See `Stack`."""
+        if not self._resumable:
+            raise BadSnapshot("nothing in this image can be resumed")
+        if types:
+            memory = self._instance.memory("portcall.frames")
+            for position, (letter, value) in enumerate(zip(types, results, strict=True)):
+                slot = TRANSFER + SLOT * position
+                memory[slot : slot + width(letter)] = value.to_bytes(width(letter), "little")
+        self._instance.call("portcall.resume")
+
+    def results(self, types: str) -> tuple[int, ...]:
+        """See `Stack`."""
+        memory = self._instance.memory("portcall.frames")
+        found = []
+        for position, letter in enumerate(types):
+            slot, size = TRANSFER + SLOT * position, {"i": 4, "f": 4, "v": 16}.get(letter, 8)
+            found.append(int.from_bytes(memory[slot : slot + size], "little"))
+        return tuple(found)
+
+    def park(self) -> object:
+        """See `Stack`."""
+        bottom, top = self._span()
+        waiting = bytes(self._instance.memory("portcall.frames")[bottom:top])
+        self._write(b"")
+        return bottom, top, waiting
+
+    def unpark(self, parked: object) -> None:
+        """See `Stack`."""
+        # Exactly where they lay: the driver under the host function remembers the place.
+        assert isinstance(parked, tuple)
+        bottom, top, waiting = parked
+        self._instance.memory("portcall.frames")[bottom:top] = waiting
+        self._instance.set_global("portcall.bottom", bottom)
+        self._instance.set_global("portcall.top", top)
+
+
+class PortableStack:
+    """Frames pass through the agent's own memory when they are saved; the driver is here."""
+
+    def __init__(self, instance: Instance, metadata: Metadata) -> None:
+        self._instance, self._metadata = instance, metadata
+        self._waiting: deque[Frame] = deque()
+        self._covered = b""
+        self._suspended = False
+
+    def begin(self) -> None:
+        """See `Stack`."""
+        # How much the frames will cover is not known yet.
+        self._covered = bytes(self._instance.memory("portcall.memory.0"))
+        self._instance.set_global("portcall.top", 0)
+        self._instance.set_global("portcall.state", 1)
+
+    def suspended(self) -> bool:
+        """See `Stack`."""
+        return self._instance.get_global("portcall.state")[1] != 0
+
+    def unwound(self) -> None:
+        """See `Stack`."""
+        top = self._instance.get_global("portcall.top")[1]
+        covered, self._covered = self._covered, b""
+        if top > len(covered):
+            raise BadSnapshot("the continuation does not lie in the memory")
+        memory = self._instance.memory("portcall.memory.0")
+        saved = bytes(memory[:top])
+        memory[:top] = covered[:top]
+        self._instance.set_global("portcall.state", 0)
+        self._waiting.extendleft(reversed(split_frames(self._metadata, saved)))
+        if sum(len(frame.values) for frame in self._waiting) > MAX_CONTINUATION:
+            raise BadSnapshot("a continuation that is too long")
+
+    def frames(self) -> tuple[Frame, ...]:
+        """See `Stack`."""
+        return tuple(self._waiting)
+
+    def restore(self, frames: Sequence[Frame]) -> None:
+        """See `Stack`."""
+        self._waiting = deque(frames)
+
+    def resume(self, types: str, results: Sequence[int]) -> None:
+        """See `Stack`."""
+        instance = self._instance
+        for position, (letter, value) in enumerate(zip(types, results, strict=True)):
+            self._set("portcall.result", 2 * position, value & 0xFFFFFFFFFFFFFFFF)
+            if letter == "v":
+                self._set("portcall.result", 2 * position + 1, value >> 64)
+        while self._waiting:
+            frame = self._waiting.popleft()
+            for word in range(len(frame.values) // 8):
+                value = int.from_bytes(frame.values[8 * word : 8 * word + 8], "little")
+                self._set("portcall.slot", word, value)
+            instance.set_global("portcall.site", frame.site)
+            instance.call("portcall.step", [frame.resume])
+            if self.suspended():
+                return
+
+    def _set(self, prefix: str, position: int, value: int) -> None:
+        name = f"{prefix}.{position}"
+        if self._instance.has(name):  # a word that no function reads has no global
+            self._instance.set_global(name, value)
+
+    def results(self, types: str) -> tuple[int, ...]:
+        """See `Stack`."""
+        found = []
+        for position, letter in enumerate(types):
+            value = self._word(2 * position)
+            if letter == "v":
+                value |= self._word(2 * position + 1) << 64
+            found.append(value & 0xFFFFFFFF if letter in "if" else value)
+        return tuple(found)
+
+    def _word(self, position: int) -> int:
+        return self._instance.get_global(f"portcall.result.{position}")[1]
+
+    def park(self) -> object:
+        """See `Stack`."""
+        waiting, self._waiting = self._waiting, deque()
+        return waiting
+
+    def unpark(self, parked: object) -> None:
+        """See `Stack`."""
+        assert isinstance(parked, deque)
+        self._waiting = parked
+
+
+def stack_of(instance: Instance, metadata: Metadata) -> Stack:
+    """The stack of an instance of a rewritten module."""
+    if metadata.profile == "portable":
+        return PortableStack(instance, metadata)
+    return StandardStack(instance, metadata)
