@@ -1,0 +1,1 @@
+"""The oracle: whatever is suspended, captured, restored and resumed gives what the undisturbed run gives."""

@@ -1,0 +1,272 @@
+"""A module that hops: runs a rewritten module on its ABI alone and takes every opportunity to suspend.
+
+`Traveller` speaks to the rewritten module directly (the reserved exports, the frames memory), beside the
+product's runtime, so that the two check each other. Each hop captures the state to a `State` of plain data,
+leaves the instance, makes a fresh one, restores, and resumes there.
+
+Invariant: nothing is carried from one instance to the next but what `State` holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import wasmtime
+
+from agents.rewrite.metadata import SECTION, decode_metadata, split_frames
+from agents.wasm.decode import custom_section, decode_module
+from agents.wasm.encode import encode_module
+from agents.wasm.syntax import F32, F64, I32, I64, V128, Export, Module, ValType
+
+from . import bits
+from .bits import Value
+
+PAGE = 65536
+TRANSFER, SLOT = 16, 16
+_ZEROS = bytes(PAGE)
+OFF = ("wasm_stack_switching", "wasm_custom_page_sizes", "wasm_wide_arithmetic", "wasm_threads")
+_LETTERS = {I32: "i", I64: "I", F32: "f", F64: "F", V128: "v"}
+
+
+def letter(kind: ValType) -> str:
+    """A value type as the letter that `Value` uses."""
+    heap = getattr(kind, "heap", None)
+    if heap is None:
+        return _LETTERS[kind]
+    if heap in ("extern", "noextern"):
+        return "x"
+    return "e" if heap in ("exn", "noexn") else "r"
+
+
+def engine() -> wasmtime.Engine:
+    """All of WebAssembly 3.0; NaNs made canonical, or two compilations of one sum may differ in bits."""
+    config = wasmtime.Config()
+    for name in dir(config):
+        if name.startswith("wasm_"):
+            setattr(config, name, name not in OFF)
+    config.cranelift_nan_canonicalization = True
+    config.max_wasm_stack = 512 * 1024
+    config.memory_reservation = 0  # thousands of instances in one address space
+    config.memory_guard_size = 0
+    config.memory_reservation_for_growth = 0
+    return wasmtime.Engine(config)
+
+
+def new_store(on: wasmtime.Engine) -> wasmtime.Store:
+    """A store that may hold as many instances as a journey has hops."""
+    store = wasmtime.Store(on)
+    store.set_limits(instances=10_000_000, memories=10_000_000, tables=10_000_000)
+    return store
+
+
+@attrs.frozen
+class State:
+    """All that travels. `memories`: (pages, {page number: bytes that are not all zero})."""
+
+    memories: tuple[tuple[int, dict[int, bytes]], ...]
+    globals: tuple[Value | int, ...]  # an int: position in the module's table of functions
+    tables: tuple[tuple[Value | int, ...], ...]
+    frames: bytes
+
+
+class Traveller:
+    """One rewritten module, in whichever instance it lives just now.
+
+    wasm: the rewritten module. link: makes the imports for a store: gives one extern per import, in order.
+    hops: at most this many per call; then it runs on undisturbed.
+    """
+
+    def __init__(
+        self,
+        on: wasmtime.Engine,
+        store: wasmtime.Store,
+        wasm: bytes,
+        link: Callable[[Traveller], Sequence[Any]],
+        hops: int,
+    ) -> None:
+        self.engine, self.store, self.link, self.limit = on, store, link, hops
+        section = custom_section(wasm, SECTION)
+        assert section is not None
+        self.metadata = decode_metadata(section)
+        self.shape: Module = decode_module(wasm)
+        self.exported = {export.name: export for export in self.shape.exports}
+        self.module = wasmtime.Module(on, wasm)
+        self.pending: Callable[[], Sequence[Value]] | None = None
+        self.hopped = 0  # in the last call
+        self.cut = False  # the last call used up its hops
+        self.instance = self._instantiate()
+        self.start_pending = self.metadata.start
+
+    def _instantiate(self) -> wasmtime.Instance:
+        return wasmtime.Instance(self.store, self.module, self.link(self))
+
+    def export(self, name: str) -> Any:
+        """An export of the present instance."""
+        return self.instance.exports(self.store)["portcall." + name]
+
+    # --- running -----------------------------------------------------------------------------------------
+
+    def invoke(self, name: str, args: Sequence[Value]) -> list[Value]:
+        """Call an export and take every opportunity to hop. Raises what the engine raises."""
+        functype = self.shape.func_type(self.exported[name].index)
+        func = self.instance.exports(self.store)[name]
+        self.hopped, self.cut = 0, False
+        if "portcall.resume" not in self.exported:
+            return bits.call(self.store, func, args, len(functype.results))
+        self._ask()
+        results = bits.call(self.store, func, args, len(functype.results))
+        if self._suspended():
+            while self._suspended():
+                self.hop()
+                if self.pending is not None:
+                    completed, self.pending = self.pending, None
+                    self._answer(completed())
+                self._ask()
+                bits.call(self.store, self.export("resume"), (), 0)
+            results = self._transferred([letter(kind) for kind in functype.results])
+        return results
+
+    def suspend(self, complete: Callable[[], Sequence[Value]]) -> None:
+        """For a host function: suspend here, and be completed at the destination."""
+        self.pending = complete
+        bits.set_global(self.store, self.export("state"), Value("i", 1))
+
+    def may_hop(self) -> bool:
+        """Whether this call has hops left."""
+        return self.hopped < self.limit
+
+    def _ask(self) -> None:
+        self.cut = not self.may_hop()
+        self._write(self.export("frames"), 0, int(self.may_hop()).to_bytes(4, "little"))
+
+    def _suspended(self) -> bool:
+        return bits.get_global(self.store, self.export("state")).bits == 1
+
+    def _answer(self, values: Sequence[Value]) -> None:
+        frames = self.export("frames")
+        for slot, value in enumerate(values):
+            data = value.bits.to_bytes(bits.WIDTHS[value.letter], "little")
+            self._write(frames, TRANSFER + SLOT * slot, data)
+
+    def reset(self) -> None:
+        """After a trap or an exception, which ends an agent: let a script go on with this instance."""
+        if "portcall.resume" in self.exported:
+            self.pending = None
+            bits.set_global(self.store, self.export("state"), Value("i", 0))
+            for name in ("bottom", "top"):
+                bits.set_global(self.store, self.export(name), Value("i", self.metadata.base))
+
+    def _transferred(self, kinds: Sequence[str]) -> list[Value]:
+        frames = self.export("frames")
+        values = []
+        for slot, kind in enumerate(kinds):
+            assert kind in bits.WIDTHS, f"a result of type {kind} came through the transfer area"
+            at = TRANSFER + SLOT * slot
+            data = self._read(frames, at, at + bits.WIDTHS[kind])
+            values.append(Value(kind, int.from_bytes(data, "little")))
+        return values
+
+    # --- hopping -----------------------------------------------------------------------------------------
+
+    def hop(self) -> None:
+        """Leave this instance and arrive in a fresh one."""
+        state = self.capture()
+        split_frames(self.metadata, state.frames)  # the metadata admits every frame that our own code made
+        self.hopped += 1
+        self.instance = self._instantiate()
+        self.restore(state)
+
+    def capture(self) -> State:
+        """The present instance as data."""
+        functions = self._functions()
+        count = self.metadata.memories
+        memories = tuple(self._capture_memory(self.export(f"memory.{n}")) for n in range(count))
+        values = tuple(
+            self._named(bits.get_global(self.store, self.export(f"global.{n}")), functions)
+            for n in self.metadata.globals
+        )
+        tables = tuple(
+            tuple(self._named(v, functions) for v in bits.table_values(self.store, self.export(f"table.{n}")))
+            for n in self.metadata.tables
+        )
+        bottom = bits.get_global(self.store, self.export("bottom")).bits
+        top = bits.get_global(self.store, self.export("top")).bits
+        return State(memories, values, tables, self._read(self.export("frames"), bottom, top))
+
+    def restore(self, state: State) -> None:
+        """Make the present, fresh instance continue `state`."""
+        for number, (pages, written) in enumerate(state.memories):
+            self._restore_memory(self.export(f"memory.{number}"), pages, written)
+        functions = None
+        if "portcall.functions" in self.exported:
+            functions = bits.table_values(self.store, self.export("functions"))
+        for number, value in zip(self.metadata.globals, state.globals, strict=True):
+            bits.set_global(self.store, self.export(f"global.{number}"), self._found(value, functions))
+        for number, values in zip(self.metadata.tables, state.tables, strict=True):
+            found = [self._found(value, functions) for value in values]
+            bits.set_table(self.store, self.export(f"table.{number}"), found)
+        frames = self.export("frames")
+        end = self.metadata.base + len(state.frames)
+        while frames.size(self.store) * PAGE < end:
+            frames.grow(self.store, 1)
+        self._write(frames, self.metadata.base, state.frames)
+        bits.set_global(self.store, self.export("bottom"), Value("i", self.metadata.base))
+        bits.set_global(self.store, self.export("top"), Value("i", end))
+        if self.metadata.drops:
+            bits.call(self.store, self.export("drop"), (), 0)
+
+    def _functions(self) -> dict[int, int]:
+        if "portcall.functions" not in self.exported:
+            return {}
+        table = bits.table_values(self.store, self.export("functions"))
+        return {value.bits: position for position, value in reversed(list(enumerate(table)))}
+
+    @staticmethod
+    def _named(value: Value, functions: dict[int, int]) -> Value | int:
+        return functions[value.bits] if value.letter == "r" and value.bits else value
+
+    @staticmethod
+    def _found(value: Value | int, functions: list[Value] | None) -> Value:
+        if isinstance(value, int):
+            assert functions is not None
+            return functions[value]
+        return value
+
+    def _capture_memory(self, memory: wasmtime.Memory) -> tuple[int, dict[int, bytes]]:
+        pages = memory.size(self.store)
+        written = {}
+        for page in range(pages):
+            data = self._read(memory, page * PAGE, (page + 1) * PAGE)
+            if data != _ZEROS:
+                written[page] = data
+        return pages, written
+
+    def _restore_memory(self, memory: wasmtime.Memory, pages: int, written: dict[int, bytes]) -> None:
+        before = memory.size(self.store)
+        if pages > before:
+            memory.grow(self.store, pages - before)
+        for page in range(pages):
+            if page in written:
+                self._write(memory, page * PAGE, written[page])
+            elif page < before:  # an active segment may have written here, and the program have cleared it
+                at = page * PAGE
+                if self._read(memory, at, at + PAGE) != _ZEROS:
+                    self._write(memory, at, _ZEROS)
+
+    def _read(self, memory: wasmtime.Memory, start: int, end: int) -> bytes:
+        return bits.read(self.store, memory, start, end - start)
+
+    def _write(self, memory: wasmtime.Memory, at: int, data: bytes) -> None:
+        bits.write(self.store, memory, at, data)
+
+
+def exposing(wasm: bytes) -> bytes:
+    """The same module with its memories and mutable globals exported under the rewriter's names."""
+    module = decode_module(wasm)
+    exports = list(module.exports)
+    exports += [Export(f"portcall.memory.{n}", "memory", n) for n in range(len(module.mem_types))]
+    mutable = [number for number, kind in enumerate(module.global_types) if kind.mutable]
+    exports += [Export(f"portcall.global.{n}", "global", n) for n in mutable]
+    return encode_module(attrs.evolve(module, exports=tuple(exports), source=None, offsets={}))
