@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,9 @@ class Calls:
 
     def read(self, fd: int, *sizes: int) -> Any:
         error = self.raw("fd_read", fd, *self._vector(sizes or (4096,)), RESULT)
-        return error if isinstance(error, Suspend) else (error, b"" if error else self.get(DATA, self.number()))
+        return (
+            error if isinstance(error, Suspend) else (error, b"" if error else self.get(DATA, self.number()))
+        )
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> tuple[int, int]:
         self.put(DATA, data)
@@ -203,7 +206,7 @@ class Calls:
             assert error == 0
         names, cookie = [], 0
         while True:
-            _, lines = self.readdir(fd, 100, cookie)
+            _, lines = self.readdir(fd, 300, cookie)
             names += [name for _, _, name in lines]
             if not lines:
                 break
@@ -265,7 +268,9 @@ class Virtual(Calls):
         finally:
             self.ctx.event = None
 
-    def hop(self, limits: Limits | None = None, grants: Any = None, station: Station | None = None) -> Virtual:
+    def hop(
+        self, limits: Limits | None = None, grants: Any = None, station: Station | None = None
+    ) -> Virtual:
         """This guest at another station: its WASI state through plain values, its memory as it is."""
         state = WasiState.decode(self.state.encode(), limits or self.state.limits, grants)
         there = Virtual(state, station or Station())
@@ -283,24 +288,28 @@ class Virtual(Calls):
         return bytes(self.station.out[1])
 
 
-def trampolines() -> bytes:
+@cache
+def trampolines() -> tuple[wasmtime.Engine, wasmtime.Module]:
     """A module that exports every WASI function as it imports it."""
     types = {"i": "i32", "I": "i64"}
     imports, exports = [], []
     for name, (params, results) in SIGNATURES.items():
-        typed = "".join(f" (param {types[p]})" for p in params) + "".join(f" (result {types[r]})" for r in results)
+        typed = "".join(f" (param {types[p]})" for p in params) + "".join(
+            f" (result {types[r]})" for r in results
+        )
         imports.append(f'(import "{MODULE}" "{name}" (func ${name}{typed}))')
         gets = " ".join(f"(local.get {index})" for index in range(len(params)))
         exports.append(f'(func (export "{name}"){typed} (call ${name} {gets}))')
     text = "\n".join(["(module", *imports, f'(memory (export "memory") {PAGES})', *exports, ")"])
-    return wasmtime.wat2wasm(text)
+    engine = wasmtime.Engine()
+    return engine, wasmtime.Module(engine, wasmtime.wat2wasm(text))
 
 
 class Native(Calls):
     """A guest of wasmtime's own WASI, with a host directory as `/`."""
 
     def __init__(self, root: Path, args: Sequence[str] = (), environ: Sequence[tuple[str, str]] = ()) -> None:
-        engine = wasmtime.Engine()
+        engine, module = trampolines()
         self.store = wasmtime.Store(engine)
         config = wasmtime.WasiConfig()
         config.argv, config.env = list(args), list(environ)
@@ -308,7 +317,7 @@ class Native(Calls):
         self.store.set_wasi(config)
         linker = wasmtime.Linker(engine)
         linker.define_wasi()
-        self.exports = linker.instantiate(self.store, wasmtime.Module(engine, trampolines())).exports(self.store)
+        self.exports = linker.instantiate(self.store, module).exports(self.store)
         self.memory = self.exports["memory"]
 
     def raw(self, name: str, *args: int) -> Any:
