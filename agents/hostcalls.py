@@ -239,8 +239,10 @@ def send(ctx: Context, to: str, body: bytes) -> None:
 def recv(ctx: Context, timeout_ns: int | None = None) -> Suspend | Message | None:
     """The next message; None when `timeout_ns` nanoseconds passed without one (None waits for ever)."""
     if ctx.event is None:
+        _look_at_clock(ctx)
         return Suspend(Recv(timeout_ns))
     if isinstance(ctx.event, TimedOut):
+        _let_pass(ctx, timeout_ns or 0)
         return None
     message: Message = _expect(ctx, Message)
     ctx.kept.sender = message.sender
@@ -250,8 +252,10 @@ def recv(ctx: Context, timeout_ns: int | None = None) -> Suspend | Message | Non
 def sleep(ctx: Context, ns: int) -> Suspend | None:
     """Sleep for `ns` nanoseconds."""
     if ctx.event is None:
+        _look_at_clock(ctx)
         return Suspend(Sleep(ns))
     _expect(ctx, Woke)
+    _let_pass(ctx, ns)
     return None
 
 
@@ -280,6 +284,18 @@ def lookup(ctx: Context, service: str) -> tuple[str, ...]:
 def exit(ctx: Context, code: int) -> NoReturn:
     """End the agent with exit code `code`."""
     raise EndOfRun(code & _U32)
+
+
+def _look_at_clock(ctx: Context) -> None:
+    """So that `_let_pass` knows when the wait began."""
+    if ctx.wasi is not None:
+        ctx.wasi.monotonic(ctx.ambient)
+
+
+def _let_pass(ctx: Context, ns: int) -> None:
+    """The agent's monotonic clock shows that it slept, wherever it was meanwhile."""
+    if ctx.wasi is not None:
+        ctx.wasi.slept(ctx.ambient, ns)
 
 
 def _name(text: str, most: int) -> str:

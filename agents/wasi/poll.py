@@ -63,7 +63,7 @@ def poll_oneoff(ctx: Context, subscriptions: int, events: int, count: int, resul
     if ctx.event is not None:
         _take(ctx, wanted)
     monotonic, wall = state.monotonic(ctx.ambient), ctx.ambient.wall_ns()
-    if state.polling is None:
+    if ctx.event is None or state.polling is None:
         state.polling = (monotonic, wall)
     ready, first = _ready(ctx, wanted, monotonic)
     if not ready:
