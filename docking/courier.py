@@ -161,7 +161,7 @@ class Courier(Generic[T]):
     # What peers send
 
     async def handle(self, sender: bytes, message: Message) -> Message | None:
-        """A request of the station with this key, authenticated by the carrier; the answer, if there is one."""
+        """A request of the station with this key, which the carrier has authenticated; the answer, if any."""
         self._check()
         name = type(message).__name__.upper()
         self._failpoint(f"{name}.received")

@@ -1,0 +1,1 @@
+"""Crashes and bad networks, in a deterministic simulator with the real machines, codec and store."""

@@ -1,0 +1,194 @@
+"""The crash matrix holds, and would notice if it did not: each weakening of the protocol breaks it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docking.handoff import actions, desk, messages, receiver, sender
+from docking.handoff.states import DESTINATION, SOURCE
+from docking.handoff.states import Destination as D
+from docking.handoff.states import DestinationEvent as DE
+from docking.handoff.states import Source as S
+from docking.handoff.states import SourceEvent as SE
+from tests.crash import matrix
+from tests.crash.simulator import Run
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    path = matrix.scratch()
+    yield path
+    matrix.shutil.rmtree(path, ignore_errors=True)
+
+
+def test_every_single_fault_and_many_together(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = matrix.run(6.0, seed=1, folder=folder)
+    with capsys.disabled():
+        print("\n" + "\n".join(report.lines()))
+    assert not report.broken, report.broken[0]
+    assert report.total > 1000
+    # The faults did bite: every kind of end was seen.
+    assert set(report.ends) >= {"arrived", "stayed", "in doubt", "lost with a disk, kept at the source"}
+
+
+def test_the_same_faults_end_the_same(folder: Path) -> None:
+    plan = matrix.PLANS["there and back"]
+    nominal = Run(plan, (), folder / "run").outcome()
+    _, faults = matrix.draw(random.Random(3), nominal)
+    assert Run(plan, faults, folder / "run").outcome() == Run(plan, faults, folder / "run").outcome()
+
+
+def _rewire(table: Any, state: Any, event: Any, entry: Any) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda patch: patch.setitem(table[state], event, entry)
+
+
+def _cut(table: Any, *pairs: Any) -> Callable[[pytest.MonkeyPatch], None]:
+    def weaken(patch: pytest.MonkeyPatch) -> None:
+        for state, event in pairs:
+            patch.delitem(table[state], event)
+
+    return weaken
+
+
+def _commit_at_once(patch: pytest.MonkeyPatch) -> None:
+    """COMMIT leaves before COMMITTED is on the disk."""
+    write = sender.STEPS["write_committed"]
+    patch.setitem(
+        sender.STEPS,
+        "write_committed",
+        lambda self, now, message: [*write(self, now, message), *self._commit(now, message)],
+    )
+
+
+def _receipt_at_once(patch: pytest.MonkeyPatch) -> None:
+    """The receipt leaves before HELD is on the disk."""
+    write = receiver.STEPS["write_held"]
+    patch.setitem(receiver.STEPS, "write_held", lambda self, now: [*write(self, now), *self._receipt(now)])
+
+
+def _done_at_once(patch: pytest.MonkeyPatch) -> None:
+    """DONE leaves before RUNNING is on the disk."""
+    start = receiver.STEPS["start"]
+    patch.setitem(receiver.STEPS, "start", lambda self, now: [*start(self, now), *self._done(now)])
+
+
+def _start_when_held(patch: pytest.MonkeyPatch) -> None:
+    """The agent runs as soon as it is held."""
+
+    def eager(self: Any, now: float) -> list[Any]:
+        assert self.record is not None
+        start = actions.Start(self.record, None, self._judged.admission)
+        return [
+            start,
+            messages
+            and actions.Send(self.peer, messages.Receipt(self.hid, self.record.epoch, self.record.receipt)),
+        ]
+
+    patch.setitem(receiver.STEPS, "receipt", eager)
+
+
+def _never_presume_abort(patch: pytest.MonkeyPatch) -> None:
+    """A source says "unknown" of what it has forgotten in a crash."""
+    patch.setattr(desk.Desk, "_for_unknown_source", lambda self, peer, message: [])
+
+
+def _always_presume_abort(patch: pytest.MonkeyPatch) -> None:
+    """A source says ABORT of what it knows nothing of, even with a new disk."""
+    presume = desk.Desk._for_unknown_source
+
+    def weak(self: Any, peer: bytes, message: Any) -> list[Any]:
+        return [actions.Send(peer, messages.Abort(message.hid))] if presume(self, peer, message) else []
+
+    patch.setattr(desk.Desk, "_for_unknown_source", weak)
+
+
+def _second_copies(patch: pytest.MonkeyPatch) -> None:
+    """Two handoffs of one hop may be held at once."""
+    patch.setattr(desk.Desk, "_other_copy", lambda self, offer: None)
+
+
+def _singles(outcome: Any) -> Any:
+    return ((kind, (fault,)) for kind, fault in matrix.singles(outcome))
+
+
+def _crashes(outcome: Any) -> Any:
+    return ((kind, (fault,)) for kind, fault in matrix.crashes(outcome))
+
+
+def _messages(outcome: Any) -> Any:
+    return ((kind, (fault,)) for kind, fault in matrix.messages(outcome))
+
+
+# The weakening; the journey and the faults that tell.
+MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, Any]] = {
+    "commit before it is written": (_commit_at_once, "there", _crashes),
+    "receipt before it is written": (_receipt_at_once, "there", _crashes),
+    "done before it is written": (_done_at_once, "there", _crashes),
+    "run when held": (_start_when_held, "there", _crashes),
+    "never presume abort": (_never_presume_abort, "there", _crashes),
+    "always presume abort": (_always_presume_abort, "there", _crashes),
+    "say commit while it is being written": (
+        _rewire(SOURCE, S.COMMITTING, SE.STATUS, (S.COMMITTING, "commit")),
+        "there",
+        matrix.slow_write_and_crash,
+    ),
+    "accept a receipt after giving up": (
+        _rewire(SOURCE, S.ABORTED, SE.RECEIPT, (S.COMMITTING, "write_committed")),
+        "there",
+        _singles,
+    ),
+    "forget a commit at restart": (
+        _rewire(SOURCE, S.COMMITTED, SE.RESTART, (S.ABORTING, "write_aborted")),
+        "there",
+        _crashes,
+    ),
+    "give up a commit that is not confirmed": (
+        _rewire(SOURCE, S.COMMITTED, SE.TIMER, (S.ABORTING, "write_aborted")),
+        "there",
+        _messages,
+    ),
+    "never offer again, and never give up": (
+        _cut(SOURCE, (S.OFFERED, SE.TIMER), (S.OFFERED, SE.DEADLINE)),
+        "there",
+        _messages,
+    ),
+    "never repeat the commit": (
+        _cut(SOURCE, (S.COMMITTED, SE.TIMER), (S.COMMITTED, SE.RESTART)),
+        "there",
+        _singles,
+    ),
+    "never ask": (_cut(DESTINATION, (D.HELD, DE.TIMER), (D.HELD, DE.RESTART)), "there", _singles),
+    "start in doubt": (_rewire(DESTINATION, D.HELD, DE.DOUBT, (D.RUNNABLE, "start")), "there", _crashes),
+    "start after a restart": (
+        _rewire(DESTINATION, D.HELD, DE.RESTART, (D.RUNNABLE, "start")),
+        "there",
+        matrix.slow_write_and_crash,
+    ),
+    "discard instead of asking": (
+        _rewire(DESTINATION, D.HELD, DE.TIMER, (D.DISCARDED, "drop")),
+        "there",
+        _singles,
+    ),
+    "say nothing of what is done": (
+        _cut(DESTINATION, (D.RUNNING, DE.COMMIT), (D.RUNNING, DE.STATUS)),
+        "there",
+        _messages,
+    ),
+    "two copies of one hop": (_second_copies, "there and back", _singles),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_weaker_protocol_is_found_out(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weaken, plan, faults = MUTANTS[name]
+    trial = matrix.Matrix(folder, stop_at=1)
+    outcome = trial.nominal(plan)
+    weaken(monkeypatch)
+    for kind, case in faults(outcome):
+        trial.attempt(kind, plan, case)
+    assert trial.report.broken, f"{trial.report.total} cases, and nobody noticed: {name}"
