@@ -16,6 +16,7 @@ from agents.rewrite.machinery import SLOT, TRANSFER, Machinery
 from agents.rewrite.metadata import SECTION, Layout, Metadata, ResumeInfo, SiteInfo, encode_metadata
 from agents.rewrite.options import Options
 from agents.rewrite.portable import PortableMachinery
+from agents.wasm import names as name_section
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import (
     FUNCREF,
@@ -187,10 +188,9 @@ def _assemble(
         start=module.start is not None,
         drops=bool(drops),
     )
-    added = {additions.first_function + position: name for position, name in enumerate(additions.names)}
     customs = tuple(custom for custom in module.customs if not custom.name.startswith("metadata.code."))
     customs += (Custom(SECTION, encode_metadata(metadata), 11),)
-    return attrs.evolve(
+    made_module = attrs.evolve(
         module,
         types=tuple(additions.types),
         funcs=(*fast, *additions.functions, *copies),
@@ -204,6 +204,21 @@ def _assemble(
         source=None,
         offsets={},
     )
+    return _with_names(made_module, additions, infos)
+
+
+def _with_names(module: Module, additions: Additions, infos: list[ResumeInfo]) -> Module:
+    """Name what was added, where the module names its functions at all."""
+    names = name_section.module_names(module)
+    if not names.functions:
+        return module
+    functions = dict(names.functions)
+    for position, name in enumerate(additions.names):
+        functions[additions.first_function + position] = name
+    first_copy = additions.first_function + len(additions.names)
+    for position, info in enumerate(infos):
+        functions[first_copy + position] = f"{functions.get(info.function, info.function)} (resumed)"
+    return name_section.with_names(module, attrs.evolve(names, functions=functions))
 
 
 def _holds_functions(module: Module, index: int) -> bool:
