@@ -21,6 +21,7 @@ EBUSY: Final = 10
 EEXIST: Final = 20
 EFAULT: Final = 21
 EFBIG: Final = 22
+EHOSTUNREACH: Final = 23
 EILSEQ: Final = 25
 EINVAL: Final = 28
 EIO: Final = 29

@@ -264,7 +264,8 @@ class Virtual(Calls):
         assert self.waiting is not None
         self.ctx.event = event
         try:
-            return self.raw(*self.waiting)
+            name, args = self.waiting
+            return self.raw(name, *args)
         finally:
             self.ctx.event = None
 

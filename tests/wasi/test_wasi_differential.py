@@ -121,8 +121,8 @@ class Both:
         if a != b:
             assert allowed(call, a, b), f"{method}{args} {fds}: {ours} here, {theirs} there"
             error_a, error_b = (x[0] if isinstance(x, tuple) else x for x in (a, b))
-            self.parted = (
-                self.parted or (0 in (error_a, error_b) and "sync" not in call and "flags" not in call)
+            self.parted = self.parted or (
+                0 in (error_a, error_b) and "sync" not in call and "flags" not in call
             )
 
     def appends(self, index: int) -> bool:
@@ -162,7 +162,33 @@ def tree(guest: Calls, at: str = "") -> dict[str, Any]:
 
 
 paths = st.sampled_from(
-    ["a", "b", "d", "d/e", "d/f", "l", "m", "k", "d/..", "d/../a", "l/", "a/", "d/", "n/", "d/e/", "./a", "l/e", "d/.", "..", "/a", "m/f", "d/l", "../a", "d//f"] + [""]
+    [
+        "a",
+        "b",
+        "d",
+        "d/e",
+        "d/f",
+        "l",
+        "m",
+        "k",
+        "d/..",
+        "d/../a",
+        "l/",
+        "a/",
+        "d/",
+        "n/",
+        "d/e/",
+        "./a",
+        "l/e",
+        "d/.",
+        "..",
+        "/a",
+        "m/f",
+        "d/l",
+        "../a",
+        "d//f",
+    ]
+    + [""]
 )
 texts = st.sampled_from(["a", "d", "../a", "d/e", "l", "/a", "..", "nope", "d/", "./d"])
 files = st.integers(0, 4)
