@@ -14,8 +14,10 @@ from collections.abc import Callable, Collection, Container, Mapping
 from attrs import field, frozen
 
 from agents.capsule import Capsule, Trust, VerifiedCapsule
+from agents.credentials.envelope import Signed
 from agents.credentials.itinerary import Position
 from agents.credentials.keys import PublicKey
+from agents.credentials.passport import Passport
 from agents.credentials.permit import Budget, Permit, covers
 from agents.credentials.trailpoint import TrailPoint
 from agents.errors import CredentialError
@@ -71,6 +73,7 @@ def trust(
     sender: PublicKey,
     *,
     known: Mapping[bytes, TrailPoint] | None = None,
+    passports: Mapping[bytes, Signed[Passport]] | None = None,
     images: Container[bytes] = frozenset(),
     validate: Callable[[bytes], object] | None = None,
     certifiers: frozenset[PublicKey] = frozenset(),
@@ -83,6 +86,7 @@ def trust(
         sender=sender,
         certifiers=certifiers,
         known=known or {},
+        passports=passports or {},
         images=images,
         validate=validate,
     )

@@ -73,11 +73,16 @@ class Signed(Generic[S_co]):
 
 
 @frozen
-class Header:
-    """What an envelope says of itself, before anything is verified."""
+class Unverified:
+    """An envelope that was taken apart. `kind`, `signer`: what it says of itself; nothing of it is
+    verified."""
 
     kind: str
     signer: PublicKey
+    envelope: bytes = field(repr=False)
+    protected: bytes = field(repr=False)
+    payload: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
 
 
 def sign(body: S, key: SecretKey) -> Signed[S]:
@@ -93,30 +98,39 @@ def sign(body: S, key: SecretKey) -> Signed[S]:
     return Signed(envelope, body, key.public, canonical.digest(envelope))
 
 
-def verify(cls: type[R], envelope: bytes, signer: PublicKey | None = None) -> Signed[R]:
+def verify(cls: type[R], envelope: bytes | Unverified, signer: PublicKey | None = None) -> Signed[R]:
     """Check that `envelope` is a statement of type `cls` with a valid signature.
 
     `signer`: who must have signed; None takes the key the envelope names, and the caller compares it with the
     body. Raises `MalformedCredential`; `CredentialError` with code `signature` (wrong bytes) or `signer`
     (another key)."""
-    header, protected, payload, signature = _open(envelope)
-    if header.kind != cls.KIND:
-        raise MalformedCredential(f"this is a {header.kind}, and a {cls.KIND} was expected")
-    if signer is not None and header.signer != signer:
+    what = envelope if isinstance(envelope, Unverified) else peek(envelope)
+    if what.kind != cls.KIND:
+        raise MalformedCredential(f"this is a {what.kind}, and a {cls.KIND} was expected")
+    if signer is not None and what.signer != signer:
         raise CredentialError(
-            "signer", f"the {cls.KIND} is signed by {header.signer}, and {signer} was expected"
+            "signer", f"the {cls.KIND} is signed by {what.signer}, and {signer} was expected"
         )
-    if not header.signer.verify(signature, _to_be_signed(protected, payload)):
-        raise CredentialError(
-            "signature", f"the signature of the {cls.KIND} by {header.signer} does not hold"
-        )
-    body = cls.from_payload(decode(payload, BOUNDS, cls.KIND))
-    return Signed(envelope, body, header.signer, canonical.digest(envelope))
+    if not what.signer.verify(what.signature, _to_be_signed(what.protected, what.payload)):
+        raise CredentialError("signature", f"the signature of the {cls.KIND} by {what.signer} does not hold")
+    body = cls.from_payload(decode(what.payload, BOUNDS, cls.KIND))
+    return Signed(what.envelope, body, what.signer, canonical.digest(what.envelope))
 
 
-def peek(envelope: bytes) -> Header:
-    """Kind and claimed signer of an envelope, unverified. `MalformedCredential` if it is none."""
-    return _open(envelope)[0]
+def peek(envelope: bytes) -> Unverified:
+    """Take an envelope apart, without verifying anything. `MalformedCredential` if it is none."""
+    # Endless statements: the size is known before anything is decoded.
+    if len(envelope) > MAX_STATEMENT:
+        raise MalformedCredential(f"a statement of {len(envelope)} bytes; at most {MAX_STATEMENT} are read")
+    if envelope[:1] != _TAG_18:
+        raise MalformedCredential("not a COSE_Sign1 message (CBOR tag 18)")
+    parts = array(decode(envelope[1:], BOUNDS, "envelope"), "envelope", 4)
+    if len(parts) != 4 or parts[1] != {} or not isinstance(parts[1], dict):
+        raise MalformedCredential("envelope: not four parts with an empty unprotected header")
+    protected = byte_string(parts[0], "envelope: protected header", 1, 256)
+    payload = byte_string(parts[2], "envelope: payload", 1, MAX_STATEMENT)
+    signature = byte_string(parts[3], "envelope: signature", SIGNATURE_SIZE)
+    return Unverified(*_header(protected), envelope, protected, payload, signature)
 
 
 def decode(data: bytes, bounds: canonical.Bounds, what: str) -> Any:
@@ -141,22 +155,7 @@ def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
     return canonical.encode(["Signature1", protected, EXTERNAL, payload])
 
 
-def _open(envelope: bytes) -> tuple[Header, bytes, bytes, bytes]:
-    # Endless statements: the size is known before anything is decoded.
-    if len(envelope) > MAX_STATEMENT:
-        raise MalformedCredential(f"a statement of {len(envelope)} bytes; at most {MAX_STATEMENT} are read")
-    if envelope[:1] != _TAG_18:
-        raise MalformedCredential("not a COSE_Sign1 message (CBOR tag 18)")
-    parts = array(decode(envelope[1:], BOUNDS, "envelope"), "envelope", 4)
-    if len(parts) != 4 or parts[1] != {} or not isinstance(parts[1], dict):
-        raise MalformedCredential("envelope: not four parts with an empty unprotected header")
-    protected = byte_string(parts[0], "envelope: protected header", 1, 256)
-    payload = byte_string(parts[2], "envelope: payload", 1, MAX_STATEMENT)
-    signature = byte_string(parts[3], "envelope: signature", SIGNATURE_SIZE)
-    return _header(protected), protected, payload, signature
-
-
-def _header(protected: bytes) -> Header:
+def _header(protected: bytes) -> tuple[str, PublicKey]:
     value = decode(protected, _HEADER_BOUNDS, "protected header")
     # Algorithm confusion: the only algorithm is EdDSA, and a header with anything more or less is refused.
     if not isinstance(value, dict) or value.keys() != {_ALG, _CONTENT_TYPE, _KID} or value[_ALG] != _EDDSA:
@@ -169,4 +168,4 @@ def _header(protected: bytes) -> Header:
     # One spelling only, and a kind that cannot write control characters into an error.
     if not (kind.isascii() and kind.replace("-", "").isalpha()) or protected != _protected(kind, signer):
         raise MalformedCredential("protected header: not in its one spelling")
-    return Header(kind, signer)
+    return kind, signer

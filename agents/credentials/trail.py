@@ -25,7 +25,7 @@ from attrs import evolve, field, frozen
 
 from agents import canonical
 from agents.credentials import envelope
-from agents.credentials.envelope import Readable, Signed
+from agents.credentials.envelope import Readable, Signed, Unverified
 from agents.credentials.fields import COUNT, DIGEST_SIZE, array, byte_string, uint
 from agents.credentials.itinerary import START, Place, Position
 from agents.credentials.keys import PublicKey
@@ -107,17 +107,18 @@ class Followed:
 def follow(point: TrailPoint, link: bytes) -> tuple[TrailPoint, Signed[Any]]:
     """Check one link against `point` (check 3 only) and move on. `CredentialError`, its code beginning
     `trail-`."""
-    kind = envelope.peek(link).kind
+    opened = envelope.peek(link)
+    kind = opened.kind
     if point.phase is Phase.ENDED:
         raise CredentialError("trail-ended", f"a {kind} follows the end of the trail")
     if point.phase is Phase.VISIT and kind == Clone.KIND:
-        return _clone(point, _verified(Clone, link, point.holder, "trail-next"))
+        return _clone(point, _verified(Clone, opened, point.holder, "trail-next"))
     if point.phase is Phase.VISIT and kind == Visit.KIND:
-        return _visit(point, _verified(Visit, link, point.holder, "trail-next"))
+        return _visit(point, _verified(Visit, opened, point.holder, "trail-next"))
     if point.phase is Phase.RECEIPT and kind == Receipt.KIND:
-        return _receipt(point, _verified(Receipt, link, point.holder, "trail-signer"))
+        return _receipt(point, _verified(Receipt, opened, point.holder, "trail-signer"))
     if point.phase is Phase.COMMIT and kind == Commit.KIND:
-        return _commit(point, _verified(Commit, link, point.source, "trail-signer"))
+        return _commit(point, _verified(Commit, opened, point.source, "trail-signer"))
     raise CredentialError("trail-order", f"a {kind} stands where a {point.phase.name.lower()} belongs")
 
 
@@ -202,7 +203,7 @@ def _start(
     return point
 
 
-def _verified(cls: type[Readable], link: bytes, signer: PublicKey, other: str) -> Signed[Any]:
+def _verified(cls: type[Readable], link: Unverified, signer: PublicKey, other: str) -> Signed[Any]:
     try:
         return envelope.verify(cls, link, signer)
     except MalformedCredential:

@@ -85,6 +85,15 @@ def test_check_1_the_owner() -> None:
     assert code(evolve(capsule, passport=forged), HERE) == "passport-signature"
 
 
+def test_a_passport_that_was_verified_before_is_not_verified_again() -> None:
+    journey = tour()
+    known = evolve(HERE, passports={journey.passport.digest: journey.passport})
+    assert journey.capsule().verify(known, NOW).passport is journey.passport
+    assert code(journey.capsule(), known, NOW + 25 * HOUR) == "expired"
+    bent = evolve(journey.capsule(), passport=journey.passport.envelope[:-1] + b"x")
+    assert code(bent, known) == "passport-signature"
+
+
 def test_check_1_the_id() -> None:
     class Liar(Passport):
         @property
