@@ -54,7 +54,98 @@ class Trust:
     and the peer that offers; None in an audit. `certifiers`: who certified this station. `known`,
     `passports`: what this station verified before: points by head, passports by digest. `images`: digests of
     images that validated here before. `validate`: raises a `PortcallError` for an image that does not
-    validate. """
+    validate."""
+
+    owners: Container[PublicKey] | None = None
+    revoked: Container[bytes] = frozenset()
+    here: PublicKey | None = None
+    sender: PublicKey | None = None
+    certifiers: frozenset[PublicKey] = frozenset()
+    known: Mapping[bytes, TrailPoint] = field(factory=dict)
+    passports: Mapping[bytes, Signed[Passport]] = field(factory=dict)
+    images: Container[bytes] = frozenset()
+    validate: Callable[[bytes], object] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        # Failing open: a station that forgot the sender would skip a check without noticing.
+        if (self.here is None) is not (self.sender is None):
+            raise ValueError("a station that verifies an arrival knows both itself and the sender")
+
+
+@frozen
+class Capsule:
+    """The parts. `passport`, `checkpoint`: envelopes; `image`, `state`: digests (32 bytes); `image_bytes`,
+    `state_bytes`: what they are digests of, if it is here."""
+
+    passport: bytes = field(repr=_size)
+    trail: Trail
+    results: Results
+    image: bytes
+    state: bytes
+    checkpoint: bytes | None = field(default=None, repr=_size)
+    image_bytes: bytes | None = field(default=None, repr=_size)
+    state_bytes: bytes | None = field(default=None, repr=_size)
+
+    def encode(self) -> bytes:
+        """The capsule as bytes, for a file."""
+        parts: dict[int, Any] = {
+            1: self.passport,
+            2: self.trail.value(),
+            3: self.results.value(),
+            4: self.image,
+            5: self.state,
+        }
+        for key, value in ((6, self.checkpoint), (7, self.image_bytes), (8, self.state_bytes)):
+            if value is not None:
+                parts[key] = value
+        return canonical.encode([FORMAT, VERSION, parts])
+
+    @classmethod
+    def decode(cls, data: bytes, max_bytes: int = MAX_CAPSULE) -> Capsule:
+        """The inverse of `encode`; `MalformedCredential`. Nothing is verified yet."""
+        bounds = canonical.Bounds(max_bytes=max_bytes, max_depth=6, max_items=2_000_000)
+        try:
+            whole = array(canonical.decode(data, bounds), "capsule", 3)
+        except NotCanonical as error:
+            raise MalformedCredential(f"not a capsule: {error}") from error
+        if len(whole) != 3 or whole[0] != FORMAT:
+            raise MalformedCredential("not a capsule")
+        if whole[1] != VERSION:
+            raise MalformedCredential("a capsule of another version; this is version 1")
+        read = Fields.of(whole[2], "capsule")
+        most = max_bytes
+        capsule = cls(
+            passport=read.octets(1, "passport", 1, envelope.MAX_STATEMENT),
+            trail=Trail.from_value(read.take(2, "trail")),
+            results=Results.from_value(read.take(3, "results")),
+            image=read.octets(4, "image's digest", DIGEST_SIZE),
+            state=read.octets(5, "state's digest", DIGEST_SIZE),
+            checkpoint=read.octets(6, "checkpoint", 1, envelope.MAX_STATEMENT) if read.has(6) else None,
+            image_bytes=read.octets(7, "image", 0, most) if read.has(7) else None,
+            state_bytes=read.octets(8, "state", 0, most) if read.has(8) else None,
+        )
+        read.done()
+        return capsule
+
+    @property
+    def digest(self) -> bytes:
+        """The digest (32 bytes) of the encoded capsule."""
+        return canonical.digest(self.encode())
+
+    def bare(self) -> Capsule:
+        """Without the bytes of image and state: enough for an audit."""
+        return evolve(self, image_bytes=None, state_bytes=None)
+
+    def seal(self, to: PublicKey, ephemeral: bytes) -> bytes:
+        """Sealed to the station `to`. `ephemeral`: 32 fresh random bytes."""
+        return sealing.seal(self.encode(), to.box(), _CONTEXT, ephemeral)
+
+    @classmethod
+    def open(cls, data: bytes, key: SecretKey, max_bytes: int = MAX_CAPSULE) -> Capsule:
+        """The inverse of `seal`, at the station it was sealed to.
+
+        Raises `CannotOpen` (`not-for-us`, `altered`); `MalformedCredential`.
+        """
         if len(data) > sealing.sealed_size(max_bytes):
             raise MalformedCredential(f"a sealed capsule of {len(data)} bytes; at most {max_bytes} are read")
         return cls.decode(sealing.open_sealed(data, key.box(), _CONTEXT), max_bytes)
