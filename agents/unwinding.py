@@ -46,6 +46,9 @@ class Stack(Protocol):
     def results(self, types: str) -> tuple[int, ...]:
         """After all frames finished: results of the outermost."""
 
+    def clear(self) -> None:
+        """Forget all frames."""
+
     def park(self) -> object:
         """Hide the waiting frames, so that an export can be called under a host function."""
 
@@ -120,6 +123,10 @@ class StandardStack:
             slot, size = TRANSFER + SLOT * position, {"i": 4, "f": 4, "v": 16}.get(letter, 8)
             found.append(int.from_bytes(memory[slot : slot + size], "little"))
         return tuple(found)
+
+    def clear(self) -> None:
+        """See `Stack`."""
+        self._write(b"")
 
     def park(self) -> object:
         """See `Stack`."""
@@ -214,6 +221,10 @@ class PortableStack:
 
     def _word(self, position: int) -> int:
         return self._instance.get_global(f"portcall.result.{position}")[1]
+
+    def clear(self) -> None:
+        """See `Stack`."""
+        self._waiting.clear()
 
     def park(self) -> object:
         """See `Stack`."""

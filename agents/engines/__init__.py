@@ -21,7 +21,7 @@ import attrs
 
 from agents.errors import EngineError
 
-from .watch import Alarm, Watch
+from .watch import Watch
 
 NAMES = ("wasmtime", "wasmer")
 DEFAULT_STACK = 1 << 20  # bytes of native stack that agent code may use; a Python thread has 8 MiB
@@ -59,7 +59,7 @@ class ImportedFunction:
 
 @attrs.frozen
 class Exported:
-    """What is exported: a function's types, or a memory's or table's size (pages, elements)."""
+    """What is exported: a function's types, or a memory's or table's size (pages, elements); its index."""
 
     kind: Kind
     params: str = ""
@@ -67,6 +67,7 @@ class Exported:
     minimum: int = 0
     maximum: int | None = None
     mutable: bool = False
+    index: int = 0
 
 
 class Instance(Protocol):
@@ -117,9 +118,6 @@ class Instance(Protocol):
     def set_reference(self, name: str, functions: str, function: int | None) -> None:
         """Set a mutable global to what the table `functions` holds at `function`, or to null."""
 
-    def check_after(self, nanoseconds: int) -> Alarm | None:
-        """Have `tick` called, if agent code runs about this long from now; None when it cannot be stopped."""
-
     def close(self) -> None:
         """Free everything. Harmless to repeat."""
 
@@ -140,11 +138,18 @@ class Program(Protocol):
         """What an instance offers."""
 
     @property
+    def starts(self) -> bool:
+        """Whether it has a start function, which then runs in each new instance."""
+
+    @property
     def interruptible(self) -> bool:
-        """Whether agent code that never comes back can be stopped (`check_after`)."""
+        """Whether agent code that never comes back can be stopped."""
+
+    def interrupt(self) -> None:
+        """Have `tick` called, soon, by every instance that runs agent code. From any thread."""
 
     def instantiate(self, host: HostCall, tick: Callable[[], None], limits: Limits) -> Instance:
-        """A fresh instance. `tick` may raise `RunStopped`, or call `check_after` again.
+        """A fresh instance. `tick` is called between two instructions, and may raise `RunStopped`.
 
         Raises `RunStopped` when the limits or the code forbid it, `EngineError` when the engine cannot.
         """

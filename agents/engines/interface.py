@@ -15,6 +15,7 @@ import attrs
 
 from agents.errors import EngineError
 from agents.wasm import decode as wasm
+from agents.wasm import opcodes as op
 from agents.wasm.encode import unsigned
 from agents.wasm.syntax import (
     EXTERNREF,
@@ -79,6 +80,32 @@ def interface(code: bytes) -> Interface:
     return _of(wasm.decode_module(bytes(kept)), start)
 
 
+# Instructions after which a fresh instance is not as this one: they write tables or drop segments.
+_MARKS = frozenset(
+    (op.TABLE_SET, op.TABLE_GROW, op.TABLE_FILL, op.TABLE_COPY, op.TABLE_INIT, op.DATA_DROP, op.ELEM_DROP)
+)
+
+
+def unfit(code: bytes) -> str:
+    """Why the state of a module that was not rewritten is not all in its exports; "" when it is.
+
+    Raises `ModuleError` or `EngineError`. It reads every instruction.
+    """
+    found = interface(code)
+    if found.hidden_globals:
+        return f"its global {found.hidden_globals[0]} can change and is not exported"
+    exported = {export.index for export in found.exports.values() if export.kind == "memory"}
+    hidden = [index for index in range(len(found.memories)) if index not in exported]
+    if hidden:
+        return f"its memory {hidden[0]} is not exported"
+    if found.start:
+        return "it has a start function, which would run again"
+    module = wasm.decode_module(code)
+    if any(instr.code in _MARKS for func in module.funcs for instr in func.body):
+        return "it changes tables or drops segments"
+    return ""
+
+
 def check_limits(found: Interface, limits: Limits) -> None:
     """Refuse more memories or tables than `limits` allows. Raises `EngineError`."""
     if len(found.memories) > limits.memories:
@@ -115,17 +142,18 @@ def _exported(module: Module, kind: str, index: int) -> Exported:
     try:
         if kind == "func":
             signature = _functype(module, module.func_type_indices[index])
-            return Exported("func", letters(signature.params), letters(signature.results))
+            return Exported("func", letters(signature.params), letters(signature.results), index=index)
         if kind == "memory":
             limits = module.mem_types[index].limits
-            return Exported("memory", minimum=limits.min, maximum=limits.max)
+            return Exported("memory", minimum=limits.min, maximum=limits.max, index=index)
         if kind == "table":
             table = module.table_types[index]
             element = letters((table.elem,))
             return Exported("table", results=element, minimum=table.limits.min, maximum=table.limits.max)
         if kind == "global":
             declared: GlobalType = module.global_types[index]
-            return Exported("global", results=letters((declared.val,)), mutable=declared.mutable)
+            kind_of = letters((declared.val,))
+            return Exported("global", results=kind_of, mutable=declared.mutable, index=index)
         return Exported("tag")
     except IndexError:
         raise EngineError(f"an export names {kind} {index}, which does not exist") from None

@@ -35,7 +35,7 @@ from . import DEFAULT_STACK, Exported, HostCall, ImportedFunction, Limits, defau
 from .codecache import CodeCache
 from .interface import Interface, check_limits, interface
 from .pages import Initial, Runs
-from .watch import Alarm, Watch
+from .watch import Watch
 
 WASM_PAGE = 65536
 _KEEP = 8  # programs kept in memory per engine; each holds its machine code
@@ -277,6 +277,7 @@ class WasmtimeProgram:
         self.engine, self.digest, self.interface, self.interruptible = engine, digest, shape, interruptible
         self.imports: Sequence[ImportedFunction] = shape.imports
         self.exports: Mapping[str, Exported] = shape.exports
+        self.starts = shape.start
         self.signatures = [(_reader(entry.params), _writer(entry.results)) for entry in shape.imports]
         self._module, self._native = module, native
         self._initial: dict[str, Initial] = {}
@@ -306,8 +307,8 @@ class WasmtimeProgram:
         if error:
             raise EngineError(f"wasmtime cannot link {entry.module}.{entry.name}: {_message(error)}")
 
-    def next_epoch(self) -> None:
-        """Have the `tick` of every running instance of this engine called."""
+    def interrupt(self) -> None:
+        """Have `tick` called by every running instance, those of other programs too."""
         _increment_epoch(self.native)
 
     def initial(self, name: str) -> Initial:
@@ -566,14 +567,6 @@ class WasmtimeInstance:
         elif not _table_get(self._context, self._of_kind(functions, "table"), function, self._val_at):
             raise EngineError(f"there is no function {function}")
 
-    # --- time and end ---
-
-    def check_after(self, nanoseconds: int) -> Alarm | None:
-        """Have `tick` called about this long from now."""
-        if not self.program.interruptible:
-            return None
-        return self.program.engine.watch.after(nanoseconds, self.program.next_epoch)
-
     def close(self) -> None:
         """Free everything."""
         store, self._store = self._store, None
@@ -622,3 +615,11 @@ def _trap_of(trap: int) -> tuple[str, str]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _REASON_MAX else text[: _REASON_MAX - 1] + "…"
+
+
+def assemble(text: str) -> bytes:
+    """The binary form of a module in text form (WAT). Raises `EngineError`."""
+    try:
+        return bytes(wasmtime.wat2wasm(text))
+    except wasmtime.WasmtimeError as error:
+        raise EngineError(f"the text is not a module: {_cut(str(error))}") from None

@@ -213,10 +213,10 @@ def test_a_runaway_loop_is_stopped_by_its_tick(engine):
         ticks.append(time.monotonic())
         if len(ticks) == 3:
             raise LimitReached("wall", "enough")
-        instance.check_after(1_000_000)
+        engine.watch.after(1_000_000, instance.program.interrupt)
 
     instance = start(engine, LOOP, tick=tick)
-    instance.check_after(1_000_000)
+    engine.watch.after(1_000_000, instance.program.interrupt)
     with pytest.raises(LimitReached, match="enough"):
         instance.call("run")
     assert len(ticks) == 3

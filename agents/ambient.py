@@ -1,0 +1,69 @@
+"""An ambient for agents that run alone, without a station: `portcall run`, tests, and teaching.
+
+Time and randomness are arguments, so that a run can be repeated exactly. Nothing leaves the process but
+output.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import attrs
+
+from .errors import CallFailed
+from .hostcalls import EHOSTUNREACH
+
+_NAMES = ("error", "warning", "info", "detail")
+
+
+def _to_terminal(fd: int, data: bytes) -> None:
+    stream = sys.stderr if fd == 2 else sys.stdout
+    stream.write(data.decode("utf-8", "replace"))
+    stream.flush()
+
+
+@attrs.define
+class Alone:
+    """One agent, one place. See `agents.hostcalls.Ambient` for the methods."""
+
+    wall: Callable[[], int]
+    monotonic: Callable[[], int]
+    entropy: Callable[[int], bytes]
+    station: str = "here"
+    agent_id: str = "agent"
+    next_stop: str = ""
+    sink: Callable[[int, bytes], None] = _to_terminal
+    reports: list[tuple[str, bytes]] = attrs.field(factory=list)
+
+    def wall_ns(self) -> int:
+        """See `Ambient`."""
+        return self.wall()
+
+    def monotonic_ns(self) -> int:
+        """See `Ambient`."""
+        return self.monotonic()
+
+    def random(self, size: int) -> bytes:
+        """See `Ambient`."""
+        return self.entropy(size)
+
+    def output(self, fd: int, data: bytes) -> None:
+        """See `Ambient`."""
+        self.sink(fd, data)
+
+    def log(self, level: int, text: str) -> None:
+        """See `Ambient`."""
+        self.sink(2, f"{_NAMES[level]}: {text}\n".encode())
+
+    def report(self, key: str, value: bytes) -> None:
+        """See `Ambient`. Kept in `reports`."""
+        self.reports.append((key, value))
+
+    def lookup(self, service: str) -> tuple[str, ...]:
+        """See `Ambient`. There are no other stations."""
+        return ()
+
+    def send(self, to: str, body: bytes) -> None:
+        """See `Ambient`. There is nobody else."""
+        raise CallFailed(EHOSTUNREACH, f"no agent {to!r} can be reached from here")

