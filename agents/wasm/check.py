@@ -88,7 +88,7 @@ class _Body:
             code = instr.code
             if code == op.LOCAL_GET and local_types is not None:
                 try:
-                    stack.append(local_types[instr.imm])  # type: ignore[call-overload]
+                    stack.append(local_types[instr.imm])
                 except IndexError:
                     self.place = place
                     raise Wrong(f"unknown local {instr.imm}") from None

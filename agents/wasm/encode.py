@@ -279,10 +279,7 @@ def _elem(known: _Encodings, elem: Elem) -> bytes:
         flags |= 1 if elem.mode == "passive" else 3
     if flags & 3:
         head += b"\0" if short else val_type(elem.type)
-    if short:
-        items = _vector(map(_func_index, elem.items))
-    else:
-        items = _vector(_expr(known, item) for item in elem.items)
+    items = _vector(map(_func_index, elem.items)) if short else _vector(_expr(known, item) for item in elem.items)
     return unsigned(flags) + head + items
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -127,7 +127,7 @@ class Instr:
     """
 
     code: int
-    imm: object = None
+    imm: Any = None
 
 
 Expr = tuple[Instr, ...]
