@@ -17,8 +17,8 @@ from agents.wasm.syntax import (
     I32,
     I64,
     V128,
-    FuncType,
     Func,
+    FuncType,
     Global,
     GlobalType,
     Instr,
@@ -39,7 +39,7 @@ LETTERS: dict[ValType, str] = {
     EXNREF: "x",
     RefType(False, "exn"): "x",
 }
-NUMERIC = frozenset((I32, I64, F32, F64, V128))
+NUMERIC: frozenset[ValType] = frozenset((I32, I64, F32, F64, V128))
 TYPES: dict[str, ValType] = {"i": I32, "I": I64, "f": F32, "F": F64, "v": V128, "x": EXNREF}
 END = Instr(op.END, None)
 

@@ -142,9 +142,7 @@ def _host_may_fill_tables(module: Module) -> bool:
     return module.imported("table") > 0 or any(export.kind == "table" for export in module.exports)
 
 
-def _fixpoint(
-    edges: dict[int, _Edges], by_type: dict[int, list[int]], seeds: set[int]
-) -> tuple[set[int], set[int]]:
+def _fixpoint(edges: dict[int, _Edges], by_type: dict[int, list[int]], seeds: set[int]) -> tuple[set[int], set[int]]:
     callers: dict[int, list[int]] = {}
     type_callers: dict[int, list[int]] = {}
     for index, edge in edges.items():
@@ -159,10 +157,10 @@ def _fixpoint(
     while work:
         index = work.pop()
         reached = callers.get(index, [])
-        functype = members.get(index)
-        if functype is not None and functype not in types:
-            types.add(functype)
-            reached = reached + type_callers.get(functype, [])
+        number = members.get(index)
+        if number is not None and number not in types:
+            types.add(number)
+            reached = reached + type_callers.get(number, [])
         for caller in reached:
             if caller not in unwinds:
                 unwinds.add(caller)

@@ -53,7 +53,7 @@ def save_exception(additions: Additions, store: Store) -> int:
             extra += params
             body += [END, *(i(op.LOCAL_SET, place) for place in reversed(places))]
             offset = 8
-            for place, valtype in zip(places, params):
+            for place, valtype in zip(places, params, strict=True):
                 body += [i(op.LOCAL_GET, 0), i(op.LOCAL_GET, place), store(LETTERS[valtype], offset)]
                 offset += _width(valtype)
             body += [i(op.LOCAL_GET, 0), i(op.I32_CONST, index + 1), store("i", 0), i(op.RETURN)]

@@ -27,6 +27,7 @@ from agents.wasm.syntax import (
     Module,
     RefType,
     TableType,
+    ValType,
 )
 
 PREFIX = "portcall."
@@ -66,11 +67,11 @@ def changed_tables(module: Module) -> tuple[int, ...]:
     for func in module.funcs:
         for instr in func.body:
             if instr.code in _TABLE_WRITES:
-                changed.add(instr.imm)  # type: ignore[arg-type]
+                changed.add(instr.imm)
             elif instr.code == op.TABLE_COPY:
-                changed.add(instr.imm[0])  # type: ignore[index]
+                changed.add(instr.imm[0])
             elif instr.code == op.TABLE_INIT:
-                changed.add(instr.imm[1])  # type: ignore[index]
+                changed.add(instr.imm[1])
     return tuple(sorted(changed))
 
 
@@ -99,14 +100,14 @@ def mark_drops(module: Module) -> tuple[Module, list[tuple[int, Instr]]]:
 def redrop(additions: Additions, marks: list[tuple[int, Instr]]) -> int:
     """``portcall.drop``: drop again what the program had dropped."""
 
-    def build() -> tuple[list[object], list[Instr]]:
+    def build() -> tuple[list[ValType], list[Instr]]:
         instr = additions.instr
         body: list[Instr] = []
         for index, drop in marks:
             body += [instr(op.GLOBAL_GET, index), instr(op.IF, None), drop, END]
         return [], body
 
-    return additions.helper("portcall.drop", (), (), build)  # type: ignore[arg-type]
+    return additions.helper("portcall.drop", (), (), build)
 
 
 def function_elements(functions: tuple[int, ...], table: int, additions: Additions) -> Elem:

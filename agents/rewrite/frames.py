@@ -72,7 +72,12 @@ class FramePlan:
 
 
 def plan_frames(
-    function: int, module: Module, graph: CallGraph, options: Options, additions: Additions, operand_types: OperandTypes
+    function: int,
+    module: Module,
+    graph: CallGraph,
+    options: Options,
+    additions: Additions,
+    operand_types: OperandTypes,
 ) -> FramePlan | None:
     """Plan one function; None when it has no site. Raises UnsupportedFeature where a live value has no bytes."""
     func = module.funcs[function - module.imported("func")]
@@ -217,7 +222,7 @@ def _place_sites(
     additions: Additions,
 ) -> None:
     body = plan.func.body
-    drafts: dict[tuple[object, ...], list[_Draft]] = {}
+    drafts: dict[tuple[tuple[ValType, ...], tuple[ValType, ...], bool], list[_Draft]] = {}
     for position in positions:
         construct = plan.shape.constructs[_construct_of(position, plan.shape)]
         below: tuple[ValType, ...] = ()
@@ -243,7 +248,7 @@ def _place_sites(
     for (below, carried, covered), members in drafts.items():
         for saved, sharers in _share(members):
             order = sorted(_members(saved), key=lambda local: (_RANK[plan.locals[local]], local))
-            group = Group(len(plan.groups), below, carried, tuple(order), covered)  # type: ignore[arg-type]
+            group = Group(len(plan.groups), below, carried, tuple(order), covered)
             plan.groups.append(group)
             for draft in sharers:
                 group_of[draft.position] = group
@@ -251,7 +256,14 @@ def _place_sites(
     for number, draft in enumerate(everything, 1):
         group = group_of[draft.position]
         site = Site(
-            number, draft.position, draft.poll, draft.construct, draft.below, draft.results, draft.covered, group
+            number,
+            draft.position,
+            draft.poll,
+            draft.construct,
+            draft.below,
+            draft.results,
+            draft.covered,
+            group,
         )
         group.sites.append(site)
         plan.sites.append(site)
@@ -270,7 +282,11 @@ def _require_savable(
     if can_be_saved(additions.module):
         savable |= {EXNREF}
         below = [EXNREF if valtype in LETTERS and valtype not in NUMERIC else valtype for valtype in below]
-    for valtypes, known, what in ((below, savable, "operand"), (live, savable, "local"), (results, NUMERIC, "result")):
+    for valtypes, known, what in (
+        (below, savable, "operand"),
+        (live, savable, "local"),
+        (results, NUMERIC, "result"),
+    ):
         for valtype in valtypes:
             if valtype not in known:
                 raise UnsupportedFeature(
@@ -282,7 +298,7 @@ def _require_savable(
 
 @attrs.frozen
 class _Draft:
-    """A site before it has a group: ``needed`` is the bit set of its live locals, ``loops`` how many loops are around."""
+    """A site before it has a group: ``needed`` is the bit set of its live locals, ``loops`` counts those around."""
 
     position: int
     poll: bool

@@ -99,4 +99,3 @@ def _sweep(
     if ENTRY in sites:
         found[ENTRY] = live
     return found, changed
-

@@ -27,8 +27,14 @@ HEADER = 16
 PAGE = 65536
 _WIDTHS = {"i": 8, "I": 8, "f": 8, "F": 8, "v": 16, "x": exceptions.WIDTH}
 
-_STORE = {I32: op.I32_STORE, I64: op.I64_STORE, F32: op.F32_STORE, F64: op.F64_STORE, V128: op.V128_STORE}
-_LOAD = {I32: op.I32_LOAD, I64: op.I64_LOAD, F32: op.F32_LOAD, F64: op.F64_LOAD, V128: op.V128_LOAD}
+_STORE: dict[ValType, int] = {
+    I32: op.I32_STORE,
+    I64: op.I64_STORE,
+    F32: op.F32_STORE,
+    F64: op.F64_STORE,
+    V128: op.V128_STORE,
+}
+_LOAD: dict[ValType, int] = {I32: op.I32_LOAD, I64: op.I64_LOAD, F32: op.F32_LOAD, F64: op.F64_LOAD, V128: op.V128_LOAD}
 
 
 def width(letter: str) -> int:
@@ -153,7 +159,11 @@ class Machinery:
             i = self.add.instr
             body: list[Instr] = []
             for slot, letter in enumerate(results):
-                body += [i(op.I32_CONST, 0), i(op.LOCAL_GET, slot), self._store(letter, TRANSFER + SLOT * slot)]
+                body += [
+                    i(op.I32_CONST, 0),
+                    i(op.LOCAL_GET, slot),
+                    self._store(letter, TRANSFER + SLOT * slot),
+                ]
             return (), body
 
         return self.add.helper(f"portcall.put.{results}", [TYPES[x] for x in results], (), build)
@@ -266,7 +276,14 @@ class Machinery:
             return (I32,), [
                 # pages needed, rounded up: (top + size + 65535) >> 16
                 *[i(op.GLOBAL_GET, self.top), i(op.LOCAL_GET, 0), i(op.I32_ADD)],
-                *[i(op.I32_CONST, PAGE - 1), i(op.I32_ADD), *shift, i(op.LOCAL_TEE, 1), pages, i(op.I32_GT_U)],
+                *[
+                    i(op.I32_CONST, PAGE - 1),
+                    i(op.I32_ADD),
+                    *shift,
+                    i(op.LOCAL_TEE, 1),
+                    pages,
+                    i(op.I32_GT_U),
+                ],
                 i(op.IF, None),
                 # double it, so that a deep stack grows in few steps; if that fails, just enough
                 *[pages, i(op.MEMORY_GROW, self.memory), i(op.I32_CONST, -1), i(op.I32_EQ)],

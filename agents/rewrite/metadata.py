@@ -59,7 +59,7 @@ class Layout:
     @property
     def values(self) -> tuple[ValueInfo, ...]:
         operands = tuple(ValueInfo(letter, None) for letter in self.below)
-        return operands + tuple(ValueInfo(letter, local) for letter, local in zip(self.types, self.live))
+        return operands + tuple(ValueInfo(letter, local) for letter, local in zip(self.types, self.live, strict=True))
 
 
 @attrs.frozen
@@ -266,7 +266,16 @@ def decode_metadata(data: bytes) -> Metadata:
         )
     except BadImage:
         raise
-    except (FormatError, KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration, RuntimeError) as error:
+    except (
+        FormatError,
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        StopIteration,
+        RuntimeError,
+    ) as error:
         raise BadImage(f"the section {SECTION!r} is not what the rewriter writes: {error}") from error
 
 

@@ -65,7 +65,11 @@ class PortableMachinery(Machinery):
                 if letter == "v":
                     for lane in (0, 1):
                         word = self._word(self.results, 2 * slot + lane)
-                        body += [i(op.LOCAL_GET, slot), i(op.I64X2_EXTRACT_LANE, lane), i(op.GLOBAL_SET, word)]
+                        body += [
+                            i(op.LOCAL_GET, slot),
+                            i(op.I64X2_EXTRACT_LANE, lane),
+                            i(op.GLOBAL_SET, word),
+                        ]
                     continue
                 body.append(i(op.LOCAL_GET, slot))
                 if letter == "f":
@@ -112,7 +116,7 @@ class PortableMachinery(Machinery):
         if letter == "v":
             high = i(op.GLOBAL_GET, self._word(words, first + 1))
             return [low, i(op.I64X2_SPLAT), high, i(op.I64X2_REPLACE_LANE, 1)]
-        conversion = {
+        conversion: dict[ValType, list[Instr]] = {
             I32: [i(op.I32_WRAP_I64)],
             I64: [],
             F32: [i(op.I32_WRAP_I64), i(op.F32_REINTERPRET_I32)],

@@ -11,13 +11,16 @@ from agents.rewrite import exports as expose
 from agents.rewrite.additions import LETTERS, Additions, letters
 from agents.rewrite.callgraph import CallGraph, analyse
 from agents.rewrite.continuation import Continuation
+from agents.rewrite.fast_copy import FastCopy
 from agents.rewrite.frames import FramePlan, Group, plan_frames
 from agents.rewrite.machinery import SLOT, TRANSFER, Machinery
 from agents.rewrite.metadata import SECTION, Layout, Metadata, ResumeInfo, SiteInfo, encode_metadata
 from agents.rewrite.options import Options
 from agents.rewrite.portable import PortableMachinery
+from agents.rewrite.resume_copy import ResumeCopy
 from agents.wasm import names as name_section
 from agents.wasm import opcodes as op
+from agents.wasm.context import Context
 from agents.wasm.syntax import (
     FUNCREF,
     I32,
@@ -26,6 +29,7 @@ from agents.wasm.syntax import (
     Export,
     Func,
     ImportFunc,
+    Instr,
     Limits,
     MemType,
     Module,
@@ -36,9 +40,10 @@ from agents.wasm.syntax import (
 from agents.wasm.validate import operand_types, validate_context, validate_module
 
 Progress = Callable[[int, int], None]
+DEFAULT = Options()
 
 
-def rewrite(module: Module, options: Options = Options(), progress: Progress | None = None) -> Module:
+def rewrite(module: Module, options: Options = DEFAULT, progress: Progress | None = None) -> Module:
     """Give ``module`` strong mobility.
 
     ``progress(done, total)`` is called now and then, in functions.
@@ -53,23 +58,25 @@ def rewrite(module: Module, options: Options = Options(), progress: Progress | N
     machinery = _machinery(module, options, graph, additions)
     continuation = Continuation(module, graph, additions, machinery)
 
-    fast, copies, infos = list(module.funcs), [], []
+    fast = list(module.funcs)
+    copies: list[Func] = []
+    infos: list[ResumeInfo] = []
     context = validate_context(module)
     imported = module.imported("func")
-    for position, func in enumerate(module.funcs):
+    for position in range(len(module.funcs)):
         function = imported + position
         plan = plan_frames(function, module, graph, options, additions, _typer(context, function))
         if plan is not None:
-            fast[position] = continuation.fast_copy(plan, len(copies))
-            copies.append(continuation.resume_copy(plan, len(copies)))
+            fast[position] = FastCopy(continuation, plan, len(copies)).build()
+            copies.append(ResumeCopy(continuation, plan, len(copies)).build())
             infos.append(_describe(plan, module))
         if progress is not None and position % 64 == 0:
             progress(position, len(module.funcs))
     return _assemble(module, options, graph, additions, machinery, drops, fast, copies, infos)
 
 
-def _typer(context: object, function: int) -> Callable[[Collection[int]], dict[int, tuple[ValType, ...]]]:
-    return lambda at: operand_types(context, function, at)  # type: ignore[arg-type]
+def _typer(context: Context, function: int) -> Callable[[Collection[int]], dict[int, tuple[ValType, ...]]]:
+    return lambda at: operand_types(context, function, at)
 
 
 def _check_profile(module: Module, options: Options) -> None:
@@ -91,7 +98,9 @@ def _machinery(module: Module, options: Options, graph: CallGraph, additions: Ad
     slots = [len(module.types[func.type].results) for func in module.funcs]
     slots += [len(module.types[item.desc.type].results) for item in module.imports if isinstance(item.desc, ImportFunc)]
     base = TRANSFER + SLOT * max([*slots, 1])
-    exceptions = any(instr.code in (op.TRY_TABLE, op.THROW, op.THROW_REF) for func in module.funcs for instr in func.body)
+    exceptions = any(
+        instr.code in (op.TRY_TABLE, op.THROW, op.THROW_REF) for func in module.funcs for instr in func.body
+    )
     return Machinery(additions, len(module.mem_types), exceptions, base)
 
 
@@ -106,7 +115,7 @@ def _describe(plan: FramePlan, module: Module) -> ResumeInfo:
             SiteInfo(
                 "poll" if site.poll else "call",
                 site.position,
-                callee,  # type: ignore[arg-type]
+                callee,
                 layouts[site.group.number],
                 letters(site.results),
             )
@@ -126,7 +135,7 @@ def _assemble(
     graph: CallGraph,
     additions: Additions,
     machinery: Machinery,
-    drops: list[tuple[int, object]],
+    drops: list[tuple[int, Instr]],
     fast: list[Func],
     copies: list[Func],
     infos: list[ResumeInfo],
@@ -140,7 +149,7 @@ def _assemble(
     if module.start is not None:
         exports.append(Export(prefix + "start", "func", module.start))
     if drops:
-        exports.append(Export(prefix + "drop", "func", expose.redrop(additions, drops)))  # type: ignore[arg-type]
+        exports.append(Export(prefix + "drop", "func", expose.redrop(additions, drops)))
     new_tables: list[tuple[tuple[int, ...], str | None]] = []
     table_count = len(module.table_types)
     portable = isinstance(machinery, PortableMachinery)

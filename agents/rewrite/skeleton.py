@@ -78,9 +78,9 @@ def skeleton(body: tuple[Instr, ...]) -> Skeleton:
             enclosing[position] = current.index
         elif code in BRANCHES and not label_used:
             imm = body[position].imm
-            label_used = current.depth in ((*imm[0], imm[1]) if code == op.BR_TABLE else (imm,))  # type: ignore[index,misc]
+            label_used = current.depth in ((*imm[0], imm[1]) if code == op.BR_TABLE else (imm,))
         if code == op.TRY_TABLE:
-            label_used = label_used or any(catch.label == current.depth - 1 for catch in body[position].imm[1])  # type: ignore[index]
+            label_used = label_used or any(catch.label == current.depth - 1 for catch in body[position].imm[1])
     return Skeleton(
         constructs,
         events,

@@ -190,9 +190,7 @@ class _Body:
         self.context.moved(len(start) + len(end))
         if len(self.frames) > self.context.bounds.nesting:
             self.context.bounds.check("nesting", len(self.frames), None)
-        frame = _Frame(
-            code, start, end, self.stack, self.dead, self.buried, self.below, len(self.initialised)
-        )
+        frame = _Frame(code, start, end, self.stack, self.dead, self.buried, self.below, len(self.initialised))
         self.frames.append(frame)
         self.buried = self.buried or self.dead
         self.dead = False

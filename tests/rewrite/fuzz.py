@@ -1,4 +1,4 @@
-"""The oracle on generated programs, for as long as you like: ``python -m tests.rewrite.fuzz --seconds 60 [--seed N]``."""
+"""The oracle on generated programs, as long as you like: ``python -m tests.rewrite.fuzz --seconds 60 [--seed N]``."""
 
 from __future__ import annotations
 

@@ -155,7 +155,12 @@ class Generator:
         out += [Instr(op.GLOBAL_GET, FUEL), Instr(op.I32_EQZ), Instr(op.IF, None)]
         out += [self._constant(kind) for kind in scope.functype.results]
         out += [Instr(op.RETURN), END]
-        out += [Instr(op.GLOBAL_GET, FUEL), Instr(op.I32_CONST, 1), Instr(op.I32_SUB), Instr(op.GLOBAL_SET, FUEL)]
+        out += [
+            Instr(op.GLOBAL_GET, FUEL),
+            Instr(op.I32_CONST, 1),
+            Instr(op.I32_SUB),
+            Instr(op.GLOBAL_SET, FUEL),
+        ]
 
     def _push(self, scope: _Scope, kind: ValType) -> None:
         places = [index for index, held in enumerate(scope.locals) if held == kind]
@@ -219,7 +224,12 @@ class Generator:
             return self._leave(scope)
         elif choice < 0.95 and self.exceptions and depth:
             tag = rng.randrange(len(self.tags))
-            scope.out += [Instr(op.GLOBAL_GET, FUEL), Instr(op.I32_CONST, 7), Instr(op.I32_AND), Instr(op.I32_EQZ)]
+            scope.out += [
+                Instr(op.GLOBAL_GET, FUEL),
+                Instr(op.I32_CONST, 7),
+                Instr(op.I32_AND),
+                Instr(op.I32_EQZ),
+            ]
             scope.out.append(Instr(op.IF, None))
             self._push_all(scope, self.tags[tag])
             scope.out += [Instr(op.THROW, tag), END]
@@ -302,7 +312,7 @@ class Generator:
         stack += results
 
     def _try(self, scope: _Scope, params: tuple[ValType, ...], results: tuple[ValType, ...], depth: int) -> None:
-        """``block $all (result exnref) block $tag (result payload) try_table .. end; br 2 end; mix; end``, and after."""
+        """``block $all (result exnref) block $tag (result payload) try_table .. end br 2 end mix end``, and after."""
         rng = self.rng
         tag = rng.randrange(len(self.tags))
         payload = self.tags[tag]
@@ -333,7 +343,13 @@ class Generator:
         self._push_all(scope, results)
         out += [Instr(op.BR, 1), END, Instr(op.LOCAL_SET, hold)]
         self._push(scope, I32)
-        out += [Instr(op.CALL, 0), Instr(op.I32_CONST, 3), Instr(op.I32_AND), Instr(op.I32_EQZ), Instr(op.IF, None)]
+        out += [
+            Instr(op.CALL, 0),
+            Instr(op.I32_CONST, 3),
+            Instr(op.I32_AND),
+            Instr(op.I32_EQZ),
+            Instr(op.IF, None),
+        ]
         out += [Instr(op.LOCAL_GET, hold), Instr(op.THROW_REF), END]
         del scope.labels[-1]
         self._push_all(scope, results)

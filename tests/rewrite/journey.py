@@ -51,7 +51,9 @@ def _results_of(run: Any) -> tuple[Value, ...] | str:
         raise
 
 
-def _ending(results: Any, ticker: Ticker, store: wasmtime.Store, instance: wasmtime.Instance, names: list[str]) -> Ending:
+def _ending(
+    results: Any, ticker: Ticker, store: wasmtime.Store, instance: wasmtime.Instance, names: list[str]
+) -> Ending:
     exports = instance.exports(store)
     memory = b""
     values = []

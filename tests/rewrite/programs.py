@@ -93,7 +93,8 @@ _program(
            (local.set $t) (drop) (local.get $t) (i32.const 4))
          i64.extend_i32_u i64.add
          (local.set $t) (drop) (local.get $t))""".replace(
-        '(param $n i32) (result i64)\n         i32.const 99', '(param $n i32) (result i64) (local $t i64)\n         i32.const 99'
+        "(param $n i32) (result i64)\n         i32.const 99",
+        "(param $n i32) (result i64) (local $t i64)\n         i32.const 99",
     ).replace("(local.set $n (i32.sub (i32.const 1)))", "i32.const 1 i32.sub local.set $n"),
 )
 _program(
@@ -166,8 +167,12 @@ _program(
                (br $done))
              (local.set $sum (i32.add (local.get $sum) (call $tick (i32.const 1000)))))
            (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
-         (local.get $sum))""".replace("(local.set $sum (i32.add (local.get $sum)))", "local.get $sum i32.add local.set $sum")
-    .replace("(local.set $sum (i32.sub (i32.mul (local.get $sum) (i32.const 3))))", "local.get $sum i32.const 3 i32.mul i32.sub local.set $sum"),
+         (local.get $sum))""".replace(
+        "(local.set $sum (i32.add (local.get $sum)))", "local.get $sum i32.add local.set $sum"
+    ).replace(
+        "(local.set $sum (i32.sub (i32.mul (local.get $sum) (i32.const 3))))",
+        "local.get $sum i32.const 3 i32.mul i32.sub local.set $sum",
+    ),
 )
 _program(
     "nested try_tables in a loop",
@@ -222,7 +227,10 @@ _program(
          (i64.mul (i64.extend_i32_s (call $tick (i32.const 4))))
          local.set $i drop local.get $i local.get $f)""".replace("(local $f f64)", "(local $f f64) (local $i i64)")
     .replace("(local.set $f (f64.add (f64.const 1)))", "f64.const 1 f64.add local.set $f")
-    .replace("(i64.mul (i64.extend_i32_s (call $tick (i32.const 4))))", "(i64.extend_i32_s (call $tick (i32.const 4))) i64.mul"),
+    .replace(
+        "(i64.mul (i64.extend_i32_s (call $tick (i32.const 4))))",
+        "(i64.extend_i32_s (call $tick (i32.const 4))) i64.mul",
+    ),
 )
 _program(
     "vectors",

@@ -59,7 +59,10 @@ def test_every_cycle_of_the_call_graph_polls_somewhere() -> None:
            (type $v (func)) (table 1 funcref) (elem (i32.const 0) $through) (func $through (call_indirect (type $v) (i32.const 0)))"""
     )
     polls = analyse(module, Options(polls="loops")).entry_polls
-    assert polls & {0, 1, 2} and 3 in polls and 5 in polls and 4 not in polls
+    assert polls & {0, 1, 2}
+    assert 3 in polls
+    assert 5 in polls
+    assert 4 not in polls
 
 
 def test_equal_types_are_one_class() -> None:
@@ -71,7 +74,9 @@ def test_equal_types_are_one_class() -> None:
         FuncType((RefType(False, 1),), ()),
     )
     classes = type_classes(types)
-    assert classes[0] == classes[1] and classes[2] == classes[3] and classes[4] not in classes[:4]
+    assert classes[0] == classes[1]
+    assert classes[2] == classes[3]
+    assert classes[4] not in classes[:4]
 
 
 def _live(text: str, at: str = "call") -> list[set[int]]:
@@ -84,7 +89,9 @@ def _live(text: str, at: str = "call") -> list[set[int]]:
 
 
 def test_a_local_is_live_while_it_may_be_read() -> None:
-    assert _live("(func (param i32 i32) call $y (drop (local.get 1)) (local.set 0 (i32.const 1)) call $y (drop (local.get 0)))") == [
+    assert _live(
+        "(func (param i32 i32) call $y (drop (local.get 1)) (local.set 0 (i32.const 1)) call $y (drop (local.get 0)))"
+    ) == [
         {1},
         {0},
     ]

@@ -44,4 +44,7 @@ def test_generated_programs(seed: int, polls: str) -> None:
 def test_the_stack_is_data_and_grows_with_recursion() -> None:
     wasm = bytes(wasmtime.wat2wasm(PROGRAMS["deep recursion"][0]))
     for depth in (10, 3_000):
-        assert travelling(wasm, depth, Options(polls="none", suspending=EVERY_IMPORT)) == (undisturbed(wasm, depth), 1)
+        assert travelling(wasm, depth, Options(polls="none", suspending=EVERY_IMPORT)) == (
+            undisturbed(wasm, depth),
+            1,
+        )

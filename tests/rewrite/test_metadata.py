@@ -40,7 +40,8 @@ SECTION_BYTES, METADATA = _metadata("exceptions held in locals and operands")
 def test_metadata_is_read_back(name: str) -> None:
     data, metadata = _metadata(name)
     assert encode_metadata(metadata) == data
-    assert metadata.resumes and all(resume.sites for resume in metadata.resumes)
+    assert metadata.resumes
+    assert all(resume.sites for resume in metadata.resumes)
 
 
 def _frames_for(resume: int, site: int, fill: int) -> Frame:

@@ -38,7 +38,11 @@ def _rewritten(text: str, options: Options = ALL) -> bytes:
         ('(import "e" "g" (global (mut i32)))', ALL, "imported mutable global"),
         ('(func (export "portcall.state"))', ALL, "reserved name"),
         ("(global (mut exnref) (ref.null exn))", ALL, "holds exceptions"),
-        (f"{TICK} (func (param externref) (drop (call $tick (i32.const 1))) (drop (local.get 0)))", ALL, "externref"),
+        (
+            f"{TICK} (func (param externref) (drop (call $tick (i32.const 1))) (drop (local.get 0)))",
+            ALL,
+            "externref",
+        ),
         (
             f"{TICK} (func $f (param funcref) (result i32) (local.get 0) (call $tick (i32.const 1)) drop ref.is_null)",
             ALL,
@@ -88,7 +92,9 @@ def test_the_same_bytes_whatever_the_hash_seed() -> None:
     digests = set()
     for seed in ("0", "1", "4711"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
         digests.add(done.stdout)
     assert len(digests) == 1
 
