@@ -109,7 +109,7 @@ def fd_write(ctx: Context, fd: int, vector: int, count: int, result: int) -> int
         taken = file.pwrite(found.offset, data, ctx.ambient.wall_ns())
     else:
         raise CallFailed(EBADF, f"descriptor {fd} is a directory")
-    found.offset += taken
+    found.offset = min(found.offset + taken, _OFFSET_MAX)
     ctx.memory.put_u32(result, taken)
     return 0
 
@@ -129,7 +129,7 @@ def fd_read(ctx: Context, fd: int, vector: int, count: int, result: int) -> int 
     else:
         raise CallFailed(EBADF, f"descriptor {fd} is a directory")
     scatter(ctx.memory, targets, data)
-    found.offset += len(data)
+    found.offset = min(found.offset + len(data), _OFFSET_MAX)
     ctx.memory.put_u32(result, len(data))
     return 0
 

@@ -21,6 +21,7 @@ from .limits import Limits
 from .luggage import FIRST_SERIAL, ROOT, Folder, Luggage, LuggageFile, LuggageSpot, Node
 from .paths import Route, parse_text, valid_name
 
+_COUNTER_MAX = 1 << 62  # of inodes and cookies: room to count on, whatever a snapshot begins with
 _NODES_MAX_EXTRA = 1  # the root has no name; open nodes without a name are bounded by the descriptors
 
 
@@ -83,7 +84,7 @@ def _decode_node(item: object, limits: Limits) -> tuple[Node, list[Any]]:
     next_serial, lines = fields(payload, 2)
     if not isinstance(lines, list):
         raise BadSnapshot("a directory without lines in the luggage")
-    node.folder = Folder(None, next_serial=whole(next_serial, FIRST_SERIAL))
+    node.folder = Folder(None, next_serial=whole(next_serial, FIRST_SERIAL, _COUNTER_MAX))
     return node, lines
 
 
@@ -115,7 +116,7 @@ def decode_luggage(value: object, limits: Limits) -> tuple[Luggage, dict[int, No
     if used > limits.luggage_bytes:
         raise BadSnapshot(f"{used} bytes of luggage where this station takes {limits.luggage_bytes}")
     root = nodes.get(ROOT)
-    if root is None or root.folder is None or whole(next_inode) <= last:
+    if root is None or root.folder is None or whole(next_inode, 0, _COUNTER_MAX) <= last:
         raise BadSnapshot("luggage without a root, or that would number two files alike")
     luggage = Luggage(limits, root, next_inode, used)
     for node, lines in directories:

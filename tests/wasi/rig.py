@@ -109,9 +109,7 @@ class Calls:
         follow: bool = True,
         inheriting: int = ALL_RIGHTS,
     ) -> tuple[int, int]:
-        error = self.raw(
-            "path_open", fd, int(follow), *self._path(path), oflags, rights, inheriting, flags, RESULT
-        )
+        error = self.raw("path_open", fd, int(follow), *self._path(path), oflags, rights, inheriting, flags, RESULT)
         return error, -1 if error else self.number()
 
     def write(self, fd: int, *parts: bytes) -> Any:
@@ -121,9 +119,7 @@ class Calls:
 
     def read(self, fd: int, *sizes: int) -> Any:
         error = self.raw("fd_read", fd, *self._vector(sizes or (4096,)), RESULT)
-        return (
-            error if isinstance(error, Suspend) else (error, b"" if error else self.get(DATA, self.number()))
-        )
+        return error if isinstance(error, Suspend) else (error, b"" if error else self.get(DATA, self.number()))
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> tuple[int, int]:
         self.put(DATA, data)
@@ -269,9 +265,7 @@ class Virtual(Calls):
         finally:
             self.ctx.event = None
 
-    def hop(
-        self, limits: Limits | None = None, grants: Any = None, station: Station | None = None
-    ) -> Virtual:
+    def hop(self, limits: Limits | None = None, grants: Any = None, station: Station | None = None) -> Virtual:
         """This guest at another station: its WASI state through plain values, its memory as it is."""
         state = WasiState.decode(self.state.encode(), limits or self.state.limits, grants)
         there = Virtual(state, station or Station())
@@ -295,9 +289,7 @@ def trampolines() -> tuple[wasmtime.Engine, wasmtime.Module]:
     types = {"i": "i32", "I": "i64"}
     imports, exports = [], []
     for name, (params, results) in SIGNATURES.items():
-        typed = "".join(f" (param {types[p]})" for p in params) + "".join(
-            f" (result {types[r]})" for r in results
-        )
+        typed = "".join(f" (param {types[p]})" for p in params) + "".join(f" (result {types[r]})" for r in results)
         imports.append(f'(import "{MODULE}" "{name}" (func ${name}{typed}))')
         gets = " ".join(f"(local.get {index})" for index in range(len(params)))
         exports.append(f'(func (export "{name}"){typed} (call ${name} {gets}))')

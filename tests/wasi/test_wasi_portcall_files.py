@@ -51,9 +51,7 @@ NONBLOCK = 4
 
 
 def opened(guest: Virtual, path: str, write: bool = False, flags: int = 0) -> int:
-    error, fd = guest.open(
-        f"portcall/{path}", CREAT | TRUNC if write else 0, READ_WRITE if write else READ_ONLY, flags
-    )
+    error, fd = guest.open(f"portcall/{path}", CREAT | TRUNC if write else 0, READ_WRITE if write else READ_ONLY, flags)
     assert error == 0
     return fd
 
@@ -319,9 +317,7 @@ IMPORT_AND_FILE: list[tuple[str, tuple[Any, ...], str, bytes, Any]] = [
 
 
 @pytest.mark.parametrize(("call", "args", "path", "data", "errno"), IMPORT_AND_FILE)
-def test_both_roads_give_the_same_errors(
-    call: str, args: tuple[Any, ...], path: str, data: bytes, errno: int
-) -> None:
+def test_both_roads_give_the_same_errors(call: str, args: tuple[Any, ...], path: str, data: bytes, errno: int) -> None:
     guest = Virtual()
     with pytest.raises(CallFailed) as failed:
         getattr(hostcalls, call)(guest.ctx, *args)
@@ -330,7 +326,5 @@ def test_both_roads_give_the_same_errors(
     if data:
         assert guest.write(fd, data)[0] == errno
     else:  # many buffers over the same bytes, since the rig's memory is smaller than the message
-        guest.put(
-            32, b"".join((65536).to_bytes(4, "little") + (65536).to_bytes(4, "little") for _ in range(17))
-        )
+        guest.put(32, b"".join((65536).to_bytes(4, "little") + (65536).to_bytes(4, "little") for _ in range(17)))
         assert guest.raw("fd_write", fd, 32, 17, 16) == errno

@@ -24,9 +24,7 @@ CREAT, TRUNC, O_DIRECTORY = 1, 8, 2
 
 def busy() -> Virtual:
     """A guest with some of everything."""
-    guest = Virtual(
-        args=["a", "b"], environ={"K": "v"}, files={"lib/x.py": b"x = 1\n", "e/": b""}, stdin=b"one two"
-    )
+    guest = Virtual(args=["a", "b"], environ={"K": "v"}, files={"lib/x.py": b"x = 1\n", "e/": b""}, stdin=b"one two")
     guest.make("f", b"0123456789")
     guest.symlink("lib/x.py", "l")
     guest.link("f", "hard")
@@ -300,9 +298,7 @@ HOSTILE: dict[str, Any] = {
     "a cycle": luggage([1, 3, 0, 0, 0, [3, [[2, "a", 1]]]]),
     "a ring apart": luggage(ROOT, [2, 3, 0, 0, 0, [3, [[2, "a", 3]]]], [3, 3, 0, 0, 0, [3, [[2, "b", 2]]]]),
     "a directory twice": luggage([1, 3, 0, 0, 0, [4, [[2, "a", 2], [3, "b", 2]]]], [2, 3, 0, 0, 0, [2, []]]),
-    "a removed directory with contents": luggage(
-        ROOT, [2, 3, 0, 0, 0, [3, [[2, "f", 3]]]], [3, 4, 0, 0, 0, b""]
-    ),
+    "a removed directory with contents": luggage(ROOT, [2, 3, 0, 0, 0, [3, [[2, "f", 3]]]], [3, 4, 0, 0, 0, b""]),
     "a name that leads nowhere": luggage([1, 3, 0, 0, 0, [3, [[2, "a", 7]]]]),
     "a file nobody knows": luggage(ROOT, [2, 4, 0, 0, 0, b""]),
     "two alike": luggage([1, 3, 0, 0, 0, [4, [[2, "a", 2], [3, "a", 2]]]], [2, 4, 0, 0, 0, b""]),
@@ -360,12 +356,8 @@ def mutate(value: Any, dice: random.Random) -> Any:
             return value[:index] + value[index + 1 :]
         return [*value[:index], mutate(value[index], dice), *value[index + 1 :]]
     if type(value) is int and dice.random() < 0.7:
-        return dice.choice(
-            [value + 1, value - 1, 0, 1, 2, 3, 4, 5, 6, 7, 1 << 31, (1 << 64) - 1, 1 << 64, -1]
-        )
-    return dice.choice(
-        [None, 0, 1, -1, "", "a", "..", b"", b"x", [], [[]], {}, True, 1.5, "file", ["lost"], ["stdin"]]
-    )
+        return dice.choice([value + 1, value - 1, 0, 1, 2, 3, 4, 5, 6, 7, 1 << 31, (1 << 64) - 1, 1 << 64, -1])
+    return dice.choice([None, 0, 1, -1, "", "a", "..", b"", b"x", [], [[]], {}, True, 1.5, "file", ["lost"], ["stdin"]])
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
