@@ -89,7 +89,7 @@ class KeyChanged(IdentityError):
         super().__init__(
             f"the station {name!r} shows another key than before. It may have been set up anew, or someone "
             f"else answers in its name. Known: {pinned}. Now: {offered}. If its keeper confirms the new key, "
-            f"accept it with: portcall key accept {name} {offered}"
+            f"accept it with: portcall key accept {name} {offered} --home FOLDER-OF-YOUR-STATION"
         )
         self.name, self.pinned, self.offered = name, pinned, offered
 

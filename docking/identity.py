@@ -37,6 +37,8 @@ _VERSION = "portcall-key/1"
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
 MAX_KEY_FILE = 4096
 MAX_PINS_FILE = 16 * 2**20
+# In the folder of a station.
+PINS_FILE = "pins.json"
 # argon2id, libsodium's "moderate": about a second. The bounds are for files that come from elsewhere.
 OPERATIONS, MEMORY = 3, 256 * 2**20
 MAX_OPERATIONS, MAX_MEMORY = 16, 2**30
@@ -160,14 +162,10 @@ def _unseal(words: list[str], passphrase: str, path: Path) -> bytes:
     operations, memory = int(words[1][:12]), int(words[2][:12])
     # A file that asks for all the memory of the machine.
     if not 1 <= operations <= MAX_OPERATIONS or not 8192 <= memory <= MAX_MEMORY:
-        raise KeyFileError(
-            f"the protection of the key in {path} asks for more than {MAX_MEMORY} bytes or passes"
-        )
+        raise KeyFileError(f"the protection of the key in {path} asks for more than {MAX_MEMORY} bytes or passes")
     salt, box = _octets(words[3], 16, path), _octets(words[4], 24 + 16 + 32, path)
     try:
-        return sodium.crypto_secretbox_open(
-            box[24:], box[:24], _stretch(passphrase, salt, operations, memory)
-        )
+        return sodium.crypto_secretbox_open(box[24:], box[:24], _stretch(passphrase, salt, operations, memory))
     except nacl.exceptions.CryptoError as error:
         raise KeyFileError(f"the passphrase of the key in {path} is wrong") from error
 

@@ -60,9 +60,7 @@ class Trail:
         start = uint(parts[0], "trail: start", COUNT)
         head = byte_string(parts[1], "trail: head", DIGEST_SIZE if start else 0)
         links = array(parts[2], "trail: links", MAX_LINKS)
-        return cls(
-            tuple(byte_string(k, "trail: link", 1, envelope.MAX_STATEMENT) for k in links), start, head
-        )
+        return cls(tuple(byte_string(k, "trail: link", 1, envelope.MAX_STATEMENT) for k in links), start, head)
 
     def since(self, point: TrailPoint) -> Trail:
         """The part after `point`, for a peer that knows it; `MalformedCredential` if `point` is not in this
@@ -162,9 +160,10 @@ def verify_trail(
         elif isinstance(signed.body, Clone):
             _check_clone(passport.body, before, signed.body)
     _check_amounts(passport.body, point)
-    return Followed(
-        start, point, tuple(steps), () if arrival is None else _places(passport.body, point, arrival)
-    )
+    here = () if arrival is None else _places(passport.body, point, arrival)
+    for before, signed in steps:
+        _check_results(before, signed.body)
+    return Followed(start, point, tuple(steps), here)
 
 
 def whole(passport: Passport, point: TrailPoint) -> bool:
@@ -303,9 +302,10 @@ def _check_state(before: TrailPoint, body: object) -> None:
     if isinstance(body, Visit) and body.state_in != before.state:
         raise CredentialError("state-chain", f"visit {body.index} began with a state that nobody handed over")
     if isinstance(body, Receipt) and body.state != before.state:
-        raise CredentialError(
-            "state-chain", f"the receipt after visit {before.index - 1} is for another state"
-        )
+        raise CredentialError("state-chain", f"the receipt after visit {before.index - 1} is for another state")
+
+
+def _check_results(before: TrailPoint, body: object) -> None:
     if isinstance(body, (Visit, Clone)) and before.results is not None:
         count, last = before.results.count, before.results.digest
         # Fewer entries than before: a station removed some. As many, but another head: it replaced them.
@@ -315,9 +315,7 @@ def _check_state(before: TrailPoint, body: object) -> None:
 
 def _check_stop(passport: Passport, before: TrailPoint, visit: Visit) -> None:
     certifiers = [certifier(visit.certificate, visit.station, visit.arrived)] if visit.certificate else []
-    legal = passport.itinerary.reach(
-        before.position, visit.station, visit.arrived, passport.home.station, certifiers
-    )
+    legal = passport.itinerary.reach(before.position, visit.station, visit.arrived, passport.home.station, certifiers)
     # The launch may stand before the first stop; each later visit is a stop.
     launched = visit.index == 0 and visit.position == START
     if visit.position not in legal and not launched:
@@ -330,9 +328,7 @@ def _check_stop(passport: Passport, before: TrailPoint, visit: Visit) -> None:
 
 def _check_clone(passport: Passport, before: TrailPoint, clone: Clone) -> None:
     if before.generation >= passport.clones.generations:
-        raise CredentialError(
-            "clones", f"a clone of generation {before.generation + 1}, which is not allowed"
-        )
+        raise CredentialError("clones", f"a clone of generation {before.generation + 1}, which is not allowed")
     if not before.cloned <= clone.serial < passport.clones.each:
         raise CredentialError("clones", f"a clone with the serial {clone.serial}, which is not allowed")
 

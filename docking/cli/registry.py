@@ -20,7 +20,15 @@ class Entry(NamedTuple):
 
 # The order is the order of the help: first what is done with one file, then what needs a station.
 COMMANDS: dict[str, Entry] = {
-    "inspect": Entry(
-        "docking.cli.inspection", "inspect", "Show what an image, snapshot or capsule holds."
+    "inspect": Entry("docking.cli.inspection", "inspect", "Show what an image, snapshot or capsule holds."),
+    "verify": Entry(
+        "docking.cli.credentials",
+        "verify",
+        "Check the signatures, chain and itinerary of a capsule, offline.",
+    ),
+    "key": Entry(
+        "docking.cli.credentials",
+        "key",
+        "Make, show and list keys; accept the new key of a station.",
     ),
 }

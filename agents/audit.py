@@ -1,0 +1,135 @@
+"""Reads a capsule as an outsider: what holds, what does not, and the journey it tells of.
+
+For people and for `portcall verify`: nothing is admitted here, no station is needed, and the file alone is
+enough. That a passport is over does not make its journey false, so times are shown, not judged.
+
+Invariant: `Audit.code` is None exactly if every check that needs no station holds.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve, field, frozen
+
+from agents.capsule import Capsule, Trust, VerifiedCapsule
+from agents.credentials.envelope import Signed
+from agents.credentials.keys import PublicKey
+from agents.credentials.passport import Passport, verify_passport
+from agents.credentials.permit import Budget
+from agents.credentials.results import Report, open_results
+from agents.credentials.trail import follow, whole
+from agents.credentials.trailpoint import Phase, begin
+from agents.credentials.visits import Clone, Visit
+from agents.errors import CredentialError
+
+# The checks that a file alone can be put to, in their order, each with the codes that belong to it.
+CHECKS: tuple[tuple[str, frozenset[str]], ...] = (
+    (
+        "passport",
+        frozenset({"malformed", "passport-signature", "agent-id", "owner-unknown", "revoked", "not-yet-valid"}),
+    ),
+    ("image", frozenset({"image-digest", "image-missing", "image-invalid"})),
+    (
+        "trail",
+        frozenset(
+            {
+                "trail-unknown",
+                "checkpoint",
+                "trail-signature",
+                "trail-signer",
+                "trail-order",
+                "trail-ended",
+                "trail-agent",
+                "trail-index",
+                "trail-link",
+                "trail-next",
+            }
+        ),
+    ),
+    ("states", frozenset({"state-chain", "state-digest", "state-missing"})),
+    ("itinerary", frozenset({"certificate", "itinerary", "clones", "hops", "budget"})),
+    ("results", frozenset({"results-chain", "results-signature"})),
+)
+
+
+@frozen
+class Audit:
+    """What a capsule tells, and whether it holds.
+
+    `code`, `reason`: of the first check that fails, None if none does. `checks`: name, and True (holds),
+    False (fails) or None (not reached, since another failed before). `visits`: as far as the trail could be
+    followed. `whole`: whether the itinerary was completed. `entries`: results, not opened."""
+
+    code: str | None
+    reason: str | None
+    checks: tuple[tuple[str, bool | None], ...]
+    passport: Passport | None = None
+    agent: bytes | None = None
+    visits: tuple[Visit | Clone, ...] = ()
+    ended: bool = False
+    whole: bool = False
+    holder: PublicKey | None = None
+    used: Budget = field(factory=Budget)
+    entries: int = 0
+
+
+def audit(capsule: Capsule, trust: Trust | None = None) -> Audit:
+    """Look at `capsule`. `trust`: owners that are believed; without it, any owner. Never raises for what it
+    finds."""
+    try:
+        passport = verify_passport(capsule.passport)
+        verified = capsule.verify(trust or Trust(), passport.body.not_before)
+    except CredentialError as error:
+        return _failed(capsule, error)
+    return _held(capsule, verified)
+
+
+def reports(capsule: Capsule, secret: bytes) -> list[Report]:
+    """The opened results of a capsule that was audited. `secret`: the owner's X25519 key. Raises
+    `CredentialError`."""
+    return list(open_results(capsule.results.entries[1 if capsule.results.start == 0 else 0 :], secret))
+
+
+def _held(capsule: Capsule, verified: VerifiedCapsule) -> Audit:
+    point = verified.point
+    return evolve(
+        _journey(capsule, verified.passport),
+        code=None,
+        reason=None,
+        checks=tuple((name, True) for name, _ in CHECKS),
+        whole=point.phase is Phase.ENDED and whole(verified.passport.body, point),
+        entries=verified.results.count,
+    )
+
+
+def _failed(capsule: Capsule, error: CredentialError) -> Audit:
+    at = next((n for n, (_, codes) in enumerate(CHECKS) if error.code in codes), 0)
+    checks = tuple((name, n < at or (False if n == at else None)) for n, (name, _) in enumerate(CHECKS))
+    try:
+        journey = _journey(capsule, verify_passport(capsule.passport))
+    except CredentialError:
+        journey = Audit(None, None, ())
+    return evolve(journey, code=error.code, reason=error.reason, checks=checks)
+
+
+def _journey(capsule: Capsule, passport: Signed[Passport]) -> Audit:
+    """The visits, as far as they can be followed."""
+    point, visits = begin(passport), list[Visit | Clone]()
+    if capsule.trail.start == 0:
+        for link in capsule.trail.links:
+            try:
+                point, signed = follow(point, link)
+            except CredentialError:
+                break
+            if isinstance(signed.body, (Visit, Clone)):
+                visits.append(signed.body)
+    return Audit(
+        code=None,
+        reason=None,
+        checks=(),
+        passport=passport.body,
+        agent=point.agent,
+        visits=tuple(visits),
+        ended=point.phase is Phase.ENDED,
+        holder=point.holder,
+        used=point.used,
+    )
