@@ -127,6 +127,7 @@ EVENT_WRITE: Final = 2
 ABSTIME: Final = 1
 HANGUP: Final = 1
 
+SIZE: Final = Struct("<I")
 IOVEC: Final = Struct("<II")  # buffer, length
 FDSTAT: Final = Struct("<BxHxxxxQQ")  # filetype, flags, base rights, inheriting rights
 FILESTAT: Final = Struct("<QQB7xQQQQQ")  # device, inode, filetype, links, size, atim, mtim, ctim

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agents.errors import CallFailed
+from agents.errors import CallFailed, GuestFault
 from agents.waits import Suspend
 
 from .abi import (
@@ -46,6 +46,7 @@ from .abi import (
     NONBLOCK,
     PRESTAT,
     REGULAR_FILE,
+    SIZE,
     WHENCE_CUR,
     WHENCE_END,
     WHENCE_SET,
@@ -95,9 +96,13 @@ def _file(ctx: Context, fd: int, rights: int) -> tuple[Descriptor, File]:
 
 def fd_write(ctx: Context, fd: int, vector: int, count: int, result: int) -> int | Suspend:
     """Write the buffers at the offset, or at the end when the descriptor appends."""
-    found: Descriptor = ctx.wasi.table.get(fd, FD_WRITE)
+    found: Descriptor | None = ctx.wasi.table.open.get(fd)
+    if found is None or not found.rights & FD_WRITE:
+        found = ctx.wasi.table.get(fd, FD_WRITE)
     data = gather(ctx, vector, count)
-    check(ctx.memory, result, 4)
+    view = ctx.memory.view
+    if result + 4 > len(view):
+        raise GuestFault("a result outside the memory")
     channel, file = found.channel, found.file
     if channel is not None:
         taken = channel.write(ctx, data)
@@ -108,17 +113,21 @@ def fd_write(ctx: Context, fd: int, vector: int, count: int, result: int) -> int
             found.offset = file.size()
         taken = file.pwrite(found.offset, data, ctx.ambient.wall_ns())
     else:
-        raise CallFailed(EBADF, f"descriptor {fd} is a directory")
+        raise CallFailed(EBADF, f"descriptor {fd} is a directory, or lost")
     found.offset = min(found.offset + taken, _OFFSET_MAX)
-    ctx.memory.put_u32(result, taken)
+    SIZE.pack_into(view, result, taken)
     return 0
 
 
 def fd_read(ctx: Context, fd: int, vector: int, count: int, result: int) -> int | Suspend:
     """Read from the offset into the buffers."""
-    found: Descriptor = ctx.wasi.table.get(fd, FD_READ)
+    found: Descriptor | None = ctx.wasi.table.open.get(fd)
+    if found is None or not found.rights & FD_READ:
+        found = ctx.wasi.table.get(fd, FD_READ)
     targets = buffers(ctx, vector, count)
-    check(ctx.memory, result, 4)
+    view = ctx.memory.view
+    if result + 4 > len(view):
+        raise GuestFault("a result outside the memory")
     size = targets[0][1] if count == 1 else sum(size for _, size in targets)
     if found.channel is not None:
         data = found.channel.read(ctx, size, not found.flags & NONBLOCK)
@@ -127,10 +136,13 @@ def fd_read(ctx: Context, fd: int, vector: int, count: int, result: int) -> int 
     elif found.file is not None:
         data = found.file.pread(found.offset, size)
     else:
-        raise CallFailed(EBADF, f"descriptor {fd} is a directory")
-    scatter(ctx.memory, targets, data)
+        raise CallFailed(EBADF, f"descriptor {fd} is a directory, or lost")
+    if count == 1:
+        view[targets[0][0] : targets[0][0] + len(data)] = data
+    else:
+        scatter(ctx.memory, targets, data)
     found.offset = min(found.offset + len(data), _OFFSET_MAX)
-    ctx.memory.put_u32(result, len(data))
+    SIZE.pack_into(view, result, len(data))
     return 0
 
 
