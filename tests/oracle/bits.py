@@ -1,7 +1,7 @@
 """Values across wasmtime's boundary as bits: no float is rounded, no NaN changed, and v128 can cross at all.
 
-Not the engine of the product (`agents.engines.wasmtime`): the oracle stands on the Python package wasmtime
-and its C interface, so that a mistake in the product's engine cannot hide one in the rewriting.
+Not the engine of the product (`agents.engines.wasmtime`): the oracle stands on the Python package
+wasmtime and its C interface, so that a mistake in the product's engine cannot hide one in the rewriting.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python -m tests.oracle.spec_scripts [--budget SECONDS] [--hops N] [SCRIPT ..]
 
-Each module runs twice: as it is, and rewritten with polls at every entry and loop, suspended at every poll
-and every host call, captured, restored into a fresh instance and resumed. The results must be those that
-the script expects and, to the bit, those of the undisturbed run; after each action memories and globals are
-compared too. A module that the rewriter refuses, and one from which another module of the script imports,
-stays as it is and is counted.
+Each module runs twice: as it is, and rewritten with polls at every entry and loop, suspended at every
+poll and every host call, captured, restored into a fresh instance and resumed. The results must be those
+that the script expects and, to the bit, those of the undisturbed run; after each action memories and
+globals are compared too. A module that the rewriter refuses, and one from which another module of the
+script imports, stays as it is and is counted.
 """
 
 from __future__ import annotations
@@ -221,7 +221,8 @@ class Script:
         return subject
 
     def _traveller(self, packed: bytes) -> Traveller:
-        return Traveller(self.engine, self.moving.store, packed, self.moving.link_suspending, self.hops)
+        module = wasmtime.Module(self.engine, packed)
+        return Traveller(self.moving.store, module, packed, self.moving.link_suspending, self.hops)
 
     def _uninstantiable(self, wasm: bytes) -> None:
         """The start function or a segment traps: then the rewritten one must not come to life either."""
@@ -299,9 +300,7 @@ class Script:
             # A fresh megabyte for each action would be slow, and nothing writes that far without hopping.
             if size * PAGE <= 1 << 22 or traveller.hopped:
                 for at in range(0, size * PAGE, PAGE):
-                    same = bits.read(self.still.store, here, at, PAGE) == bits.read(
-                        traveller.store, there, at, PAGE
-                    )
+                    same = bits.read(self.still.store, here, at, PAGE) == bits.read(traveller.store, there, at, PAGE)
                     assert same, f"memory {number} differs in page {at // PAGE}"
         for number in traveller.metadata.globals:
             if f"portcall.global.{number}" not in undisturbed:

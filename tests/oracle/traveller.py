@@ -1,8 +1,8 @@
 """A module that hops: runs a rewritten module on its ABI alone and takes every opportunity to suspend.
 
 `Traveller` speaks to the rewritten module directly (the reserved exports, the frames memory), beside the
-product's runtime, so that the two check each other. Each hop captures the state to a `State` of plain data,
-leaves the instance, makes a fresh one, restores, and resumes there.
+product's runtime, so that the two check each other. Each hop captures the state to a `State` of plain
+data, leaves the instance, makes a fresh one, restores, and resumes there.
 
 Invariant: nothing is carried from one instance to the next but what `State` holds.
 """
@@ -54,6 +54,24 @@ def engine() -> wasmtime.Engine:
     return wasmtime.Engine(config)
 
 
+class Compiler:
+    """An engine and what it has compiled so far, since many runs share one interpreter."""
+
+    def __init__(self) -> None:
+        self.engine = engine()
+        self._modules: dict[bytes, wasmtime.Module] = {}
+
+    def module(self, wasm: bytes) -> wasmtime.Module:
+        """Compile, once."""
+        if wasm not in self._modules:
+            self._modules[wasm] = wasmtime.Module(self.engine, wasm)
+        return self._modules[wasm]
+
+    def store(self) -> wasmtime.Store:
+        """A fresh store."""
+        return new_store(self.engine)
+
+
 def new_store(on: wasmtime.Engine) -> wasmtime.Store:
     """A store that may hold as many instances as a journey has hops."""
     store = wasmtime.Store(on)
@@ -74,25 +92,27 @@ class State:
 class Traveller:
     """One rewritten module, in whichever instance it lives just now.
 
-    wasm: the rewritten module. link: makes the imports for a store: gives one extern per import, in order.
-    hops: at most this many per call; then it runs on undisturbed.
+    module: `wasm`, the rewritten module, compiled. link: makes the imports, one extern per import, in order.
+    hops: at most this many per call; then it runs on undisturbed. fresh_store: makes the store for each hop;
+    without it all instances live in the first one, as modules that import from each other must.
     """
 
     def __init__(
         self,
-        on: wasmtime.Engine,
         store: wasmtime.Store,
+        module: wasmtime.Module,
         wasm: bytes,
         link: Callable[[Traveller], Sequence[Any]],
         hops: int,
+        fresh_store: Callable[[], wasmtime.Store] | None = None,
     ) -> None:
-        self.engine, self.store, self.link, self.limit = on, store, link, hops
+        self.store, self.module, self.link, self.limit = store, module, link, hops
+        self.fresh_store = fresh_store
         section = custom_section(wasm, SECTION)
         assert section is not None
         self.metadata = decode_metadata(section)
         self.shape: Module = decode_module(wasm)
         self.exported = {export.name: export for export in self.shape.exports}
-        self.module = wasmtime.Module(on, wasm)
         self.pending: Callable[[], Sequence[Value]] | None = None
         self.hopped = 0  # in the last call
         self.cut = False  # the last call used up its hops
@@ -117,12 +137,10 @@ class Traveller:
             return bits.call(self.store, func, args, len(functype.results))
         self._ask()
         results = bits.call(self.store, func, args, len(functype.results))
-        if self._suspended():
-            while self._suspended():
+        if self.suspended():
+            while self.suspended():
                 self.hop()
-                if self.pending is not None:
-                    completed, self.pending = self.pending, None
-                    self._answer(completed())
+                self.complete()
                 self._ask()
                 bits.call(self.store, self.export("resume"), (), 0)
             results = self._transferred([letter(kind) for kind in functype.results])
@@ -137,11 +155,22 @@ class Traveller:
         """Whether this call has hops left."""
         return self.hopped < self.limit
 
+    def complete(self) -> None:
+        """Do what the host call that suspended was to do, if there is one, and give its results."""
+        if self.pending is not None:
+            completed, self.pending = self.pending, None
+            self._answer(completed())
+
     def _ask(self) -> None:
         self.cut = not self.may_hop()
-        self._write(self.export("frames"), 0, int(self.may_hop()).to_bytes(4, "little"))
+        self.ask(self.may_hop())
 
-    def _suspended(self) -> bool:
+    def ask(self, leave: bool) -> None:
+        """Set or clear the poll flag."""
+        self._write(self.export("frames"), 0, int(leave).to_bytes(4, "little"))
+
+    def suspended(self) -> bool:
+        """Whether the call that just returned was unwound."""
         return bits.get_global(self.store, self.export("state")).bits == 1
 
     def _answer(self, values: Sequence[Value]) -> None:
@@ -175,6 +204,8 @@ class Traveller:
         state = self.capture()
         split_frames(self.metadata, state.frames)  # the metadata admits every frame that our own code made
         self.hopped += 1
+        if self.fresh_store is not None:
+            self.store = self.fresh_store()
         self.instance = self._instantiate()
         self.restore(state)
 
