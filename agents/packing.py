@@ -15,8 +15,8 @@ from pathlib import Path
 from .errors import InvalidModule
 from .hostcalls import ABI_VERSION
 from .image import AgentImage, Manifest, Polls, Profile
-from .rewrite import Options, rewrite
-from .rewrite.options import DEFAULT_SUSPENDING
+from .rewrite.options import DEFAULT_SUSPENDING, Options
+from .rewrite.rewriter import rewrite
 from .wasm.bounds import Bounds
 from .wasm.decode import MAGIC, decode_module
 from .wasm.encode import encode_module

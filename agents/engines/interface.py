@@ -1,7 +1,7 @@
 """What a module imports and exports, read from its bytes by our own decoder.
 
-An engine could tell too, but one aborts the whole process over a v128 in a signature, and two would tell it
-differently. Bodies and segments are not looked at, so it is quick for large modules; the engine's own
+An engine could tell too, but one aborts the whole process over a v128 in a signature, and two would tell
+it differently. Bodies and segments are not looked at, so it is quick for large modules; the engine's own
 validation of the whole module follows.
 
 Invariant: only `EngineError` and the decoder's `ModuleError`s are raised.
