@@ -46,9 +46,7 @@ T = TypeVar("T")
 MAGIC: Final = b"\0asm"
 VERSION: Final = b"\1\0\0\0"
 
-CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA, DATA_COUNT, TAG = (
-    range(14)
-)
+CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA, DATA_COUNT, TAG = range(14)
 ORDER: Final = (
     TYPE,
     IMPORT,
@@ -341,9 +339,7 @@ class _Decoder:
             found = tuple([items.constant(r) for _ in range(size)])
         else:
             found = tuple([items.func_item(r.u32()) for _ in range(size)])
-        return Elem(
-            "active" if active else "declarative" if explicit else "passive", table, offset, kind, found
-        )
+        return Elem("active" if active else "declarative" if explicit else "passive", table, offset, kind, found)
 
     def data_count_section(self, r: Reader) -> None:
         """5.5.15."""

@@ -146,9 +146,7 @@ def _pattern() -> re.Pattern[bytes]:
     two = {Imm.TYPE_TABLE, Imm.TABLE_INIT, Imm.TABLE_COPY, Imm.MEMORY_INIT, Imm.MEMORY_COPY}
 
     def codes(kinds: set[Imm], prefix: int = 0) -> bytes:
-        found = [
-            row.code & 0xFFF for row in op.TABLE.values() if row.code >> 12 == prefix and row.imm in kinds
-        ]
+        found = [row.code & 0xFFF for row in op.TABLE.values() if row.code >> 12 == prefix and row.imm in kinds]
         return b"[" + b"".join(b"\\x%02x" % code for code in found if code < 0x100) + b"]"
 
     def vector(kind: Imm) -> bytes:

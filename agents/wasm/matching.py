@@ -89,9 +89,7 @@ def canonical_types(types: Sequence[FuncType]) -> Canonical:
 
 def _closed(kinds: tuple[ValType, ...], own: int) -> tuple[ValType, ...]:
     """`kinds` with the mark for "itself" replaced by its number."""
-    return tuple(
-        [RefType(k.nullable, own) if isinstance(k, RefType) and k.heap == _SELF else k for k in kinds]
-    )
+    return tuple([RefType(k.nullable, own) if isinstance(k, RefType) and k.heap == _SELF else k for k in kinds])
 
 
 def _heap_matches(low: HeapType, high: HeapType) -> bool:

@@ -611,11 +611,7 @@ def _refused() -> Iterator[tuple[int, tuple[str, str]]]:
     for row, action in enumerate(("load", "store", *_ATOMIC_RMW)):
         for column, width in enumerate(_ATOMIC_WIDTHS):
             number, _, narrow = width.partition(" ")
-            name = (
-                f"{number}.atomic.rmw{narrow.rstrip('_u')}.{action}"
-                if row > 1
-                else f"{number}.atomic.{action}"
-            )
+            name = f"{number}.atomic.rmw{narrow.rstrip('_u')}.{action}" if row > 1 else f"{number}.atomic.{action}"
             suffix = ("_u" if row > 1 and narrow else narrow) if row != 1 else narrow.rstrip("_u")
             yield 0xFE010 + 7 * row + column, (name + suffix, THREADS)
 

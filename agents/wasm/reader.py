@@ -72,9 +72,7 @@ class Reader:
 
     __slots__ = ("data", "end", "function", "position")
 
-    def __init__(
-        self, data: bytes, position: int = 0, end: int | None = None, function: int | None = None
-    ) -> None:
+    def __init__(self, data: bytes, position: int = 0, end: int | None = None, function: int | None = None) -> None:
         self.data = data
         self.position = position
         self.end = len(data) if end is None else end

@@ -189,9 +189,7 @@ def _table(rng: Random) -> Table:
 
 
 def _import(rng: Random) -> Import:
-    make = rng.choice(
-        [lambda r: ImportFunc(small(r)), _table_type, _mem_type, _global_type, lambda r: Tag(0)]
-    )
+    make = rng.choice([lambda r: ImportFunc(small(r)), _table_type, _mem_type, _global_type, lambda r: Tag(0)])
     return Import(rng.choice(["", "env", "ü"]), f"i{small(rng)}", make(rng))
 
 
