@@ -15,7 +15,7 @@ first failure is the one that is told. Every function is pure: keys, times and r
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import evolve, field, frozen
 
@@ -41,7 +41,13 @@ _CONTEXT = b"portcall capsule 1"
 SKEW = 2 * 60 * 1000
 
 
-def _size(data: bytes | None) -> str:
+# One part of a capsule: what is read before anything about its sender's rights is known.
+_TRAIL_BOUNDS = canonical.Bounds(max_bytes=32 * 2**20, max_depth=3, max_items=100_000)
+_RESULTS_BOUNDS = canonical.Bounds(max_bytes=256 * 2**20, max_depth=3, max_items=1_100_000)
+Buffer: TypeAlias = "bytes | memoryview"
+
+
+def _size(data: Buffer | None) -> str:
     return "None" if data is None else f"<{len(data)} bytes>"
 
 
@@ -64,7 +70,7 @@ class Trust:
     known: Mapping[bytes, TrailPoint] = field(factory=dict)
     passports: Mapping[bytes, Signed[Passport]] = field(factory=dict)
     images: Container[bytes] = frozenset()
-    validate: Callable[[bytes], object] | None = None
+    validate: Callable[[Buffer], object] | None = None
 
     def __attrs_post_init__(self) -> None:
         # Failing open: a station that forgot the sender would skip a check without noticing.
@@ -83,8 +89,8 @@ class Capsule:
     image: bytes
     state: bytes
     checkpoint: bytes | None = field(default=None, repr=_size)
-    image_bytes: bytes | None = field(default=None, repr=_size)
-    state_bytes: bytes | None = field(default=None, repr=_size)
+    image_bytes: Buffer | None = field(default=None, repr=_size)
+    state_bytes: Buffer | None = field(default=None, repr=_size)
 
     def encode(self) -> bytes:
         """The capsule as bytes, for a file."""
@@ -97,7 +103,7 @@ class Capsule:
         }
         for key, value in ((6, self.checkpoint), (7, self.image_bytes), (8, self.state_bytes)):
             if value is not None:
-                parts[key] = value
+                parts[key] = bytes(value)
         return canonical.encode([FORMAT, VERSION, parts])
 
     @classmethod
@@ -126,6 +132,38 @@ class Capsule:
         )
         read.done()
         return capsule
+
+    def parts(self) -> dict[str, Buffer]:
+        """The capsule in pieces, as a handoff carries them: `passport`, `trail`, `results`, and `checkpoint`,
+        `image`, `state` where they are here."""
+        parts: dict[str, Buffer] = {
+            "passport": self.passport,
+            "trail": canonical.encode(self.trail.value()),
+            "results": canonical.encode(self.results.value()),
+        }
+        rest = {"checkpoint": self.checkpoint, "image": self.image_bytes, "state": self.state_bytes}
+        return parts | {name: data for name, data in rest.items() if data is not None}
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, Buffer], image: bytes, state: bytes) -> Capsule:
+        """The inverse of `parts`; `image`, `state`: the digests that were announced. `MalformedCredential`.
+
+        Image and state are not copied: the buffers must not change while the capsule is in use.
+        """
+        missing = {"passport", "trail", "results"} - parts.keys()
+        if missing:
+            raise MalformedCredential(f"a capsule without its {min(missing)}")
+        checkpoint = parts.get("checkpoint")
+        return cls(
+            passport=bytes(parts["passport"]),
+            trail=Trail.from_value(envelope.decode(parts["trail"], _TRAIL_BOUNDS, "trail")),
+            results=Results.from_value(envelope.decode(parts["results"], _RESULTS_BOUNDS, "results")),
+            image=image,
+            state=state,
+            checkpoint=None if checkpoint is None else bytes(checkpoint),
+            image_bytes=parts.get("image"),
+            state_bytes=parts.get("state"),
+        )
 
     @property
     def digest(self) -> bytes:

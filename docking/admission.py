@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Container, Mapping
 
 from attrs import field, frozen
 
-from agents.capsule import Capsule, Trust, VerifiedCapsule
+from agents.capsule import Buffer, Capsule, Trust, VerifiedCapsule
 from agents.credentials.envelope import Signed
 from agents.credentials.itinerary import Position
 from agents.credentials.keys import PublicKey
@@ -75,7 +75,7 @@ def trust(
     known: Mapping[bytes, TrailPoint] | None = None,
     passports: Mapping[bytes, Signed[Passport]] | None = None,
     images: Container[bytes] = frozenset(),
-    validate: Callable[[bytes], object] | None = None,
+    validate: Callable[[Buffer], object] | None = None,
     certifiers: frozenset[PublicKey] = frozenset(),
 ) -> Trust:
     """What a station with `policy` believes when `sender` offers an agent."""
@@ -134,9 +134,7 @@ def admit(
     grant = _grant(passport.permit, point.used, rule, policy)
     if isinstance(grant, Refusal):
         return grant
-    return _full(rule, policy, load) or Admission(
-        capsule.agent, capsule.hop, passport.owner, grant, capsule.positions
-    )
+    return _full(rule, policy, load) or Admission(capsule.agent, capsule.hop, passport.owner, grant, capsule.positions)
 
 
 def too_large(policy: Policy, state: int, image: int) -> Refusal | None:

@@ -92,9 +92,7 @@ def sign(body: S, key: SecretKey) -> Signed[S]:
     signature = key.sign(_to_be_signed(protected, payload))
     envelope = _TAG_18 + canonical.encode([protected, {}, payload, signature])
     if len(envelope) > MAX_STATEMENT:
-        raise MalformedCredential(
-            f"a {body.KIND} of {len(envelope)} bytes; at most {MAX_STATEMENT} are allowed"
-        )
+        raise MalformedCredential(f"a {body.KIND} of {len(envelope)} bytes; at most {MAX_STATEMENT} are allowed")
     return Signed(envelope, body, key.public, canonical.digest(envelope))
 
 
@@ -108,9 +106,7 @@ def verify(cls: type[R], envelope: bytes | Unverified, signer: PublicKey | None 
     if what.kind != cls.KIND:
         raise MalformedCredential(f"this is a {what.kind}, and a {cls.KIND} was expected")
     if signer is not None and what.signer != signer:
-        raise CredentialError(
-            "signer", f"the {cls.KIND} is signed by {what.signer}, and {signer} was expected"
-        )
+        raise CredentialError("signer", f"the {cls.KIND} is signed by {what.signer}, and {signer} was expected")
     if not what.signer.verify(what.signature, _to_be_signed(what.protected, what.payload)):
         raise CredentialError("signature", f"the signature of the {cls.KIND} by {what.signer} does not hold")
     body = cls.from_payload(decode(what.payload, BOUNDS, cls.KIND))
@@ -133,7 +129,7 @@ def peek(envelope: bytes) -> Unverified:
     return Unverified(*_header(protected), envelope, protected, payload, signature)
 
 
-def decode(data: bytes, bounds: canonical.Bounds, what: str) -> Any:
+def decode(data: bytes | memoryview, bounds: canonical.Bounds, what: str) -> Any:
     """Decode deterministic CBOR; `MalformedCredential` (with the reason) instead of `NotCanonical`."""
     try:
         return canonical.decode(data, bounds)

@@ -102,8 +102,8 @@ class TrailPoint:
             results=None if read.take(13, "results") is None else Head.of(read.pair(13, "results")),
             used=Budget.from_payload(read.take(14, "budget")),
             cloned=read.uint(15, "clones", MAX_CLONES),
-            handoff=read.octets(16, "handoff id", 0, DIGEST_SIZE),
-            receipt=read.octets(17, "receipt", 0, DIGEST_SIZE),
+            handoff=_digest_or_nothing(read, 16, "handoff id"),
+            receipt=_digest_or_nothing(read, 17, "receipt"),
         )
         read.done()
         return point
@@ -162,3 +162,8 @@ def verify_checkpoint(data: bytes, passport: Signed[Passport]) -> TrailPoint:
     if signed.body.point.passport != passport.digest:
         raise CredentialError("checkpoint", "the checkpoint belongs to another agent")
     return signed.body.point
+
+
+def _digest_or_nothing(read: Fields, key: int, name: str) -> bytes:
+    value = read.octets(key, name, 0, DIGEST_SIZE)
+    return read.digest(key, name) if value else value

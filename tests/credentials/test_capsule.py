@@ -54,6 +54,28 @@ def test_capsules_travel_as_bytes() -> None:
     assert b"state" not in repr(capsule).encode().replace(b"state_bytes", b"").replace(b"state=", b"")
 
 
+def test_capsules_travel_in_pieces() -> None:
+    capsule = tour().capsule(checkpoint=b"x")
+    parts = capsule.parts()
+    assert set(parts) == {"passport", "trail", "results", "checkpoint", "image", "state"}
+    assert Capsule.from_parts(parts, capsule.image, capsule.state) == capsule
+    views = {name: memoryview(data) for name, data in parts.items()}
+    again = Capsule.from_parts(views, capsule.image, capsule.state)
+    assert again == capsule
+    assert again.state_bytes is views["state"]
+    evolve(again, checkpoint=None).verify(HERE, NOW)
+    assert Capsule.decode(again.encode()) == capsule
+    bare = capsule.bare().parts()
+    assert Capsule.from_parts(bare, capsule.image, capsule.state) == capsule.bare()
+    for name in ("passport", "trail", "results"):
+        with pytest.raises(MalformedCredential, match=name):
+            Capsule.from_parts({k: v for k, v in parts.items() if k != name}, capsule.image, capsule.state)
+    for name in ("trail", "results"):
+        for bad in (b"", b"\x80", b"\x9f", bytes(40 * 2**20)):
+            with pytest.raises(MalformedCredential):
+                Capsule.from_parts({**parts, name: bad}, capsule.image, capsule.state)
+
+
 def test_capsules_are_sealed_to_a_station() -> None:
     capsule = tour().capsule()
     data = capsule.seal(public("beta"), fresh("e"))

@@ -8,11 +8,12 @@ from attrs import evolve
 from agents import canonical
 from agents.credentials import logbook
 from agents.credentials.itinerary import Any, Itinerary, Loop, Seq, Stop
+from agents.credentials.keys import PublicKey
 from agents.credentials.trail import Trail, close, conflicting, follow, verify_trail, whole
 from agents.credentials.trailpoint import Phase, TrailPoint, begin
 from agents.credentials.visits import Head, certifier
 from agents.errors import CredentialError, MalformedCredential
-from tests.credentials.journeys import HOUR, NOW, Journey, fresh, key, make_passport, public, state
+from tests.credentials.journeys import HOUR, NOW, PERMIT, Journey, fresh, key, make_passport, public, state
 
 
 def tour() -> Journey:
@@ -151,9 +152,7 @@ def test_a_receipt_or_commit_for_something_else_is_refused() -> None:
     ]
     for kind, changes, code in cases:
         journey = Journey.via("alpha", "beta")
-        journey.bend = lambda k, body, kind=kind, changes=changes: (
-            evolve(body, **changes) if k == kind else body
-        )
+        journey.bend = lambda k, body, kind=kind, changes=changes: evolve(body, **changes) if k == kind else body
         journey.leave("alpha")
         journey.arrive("alpha")
         with pytest.raises(CredentialError) as caught:
@@ -189,9 +188,7 @@ def test_a_replay_to_a_third_station_is_refused() -> None:
 
 
 def test_hops_and_budgets_are_within_the_permit() -> None:
-    journey = Journey(
-        make_passport(Itinerary(Loop(50, Seq([Stop(public("alpha")), Stop(public("beta"))]))), hops=3)
-    )
+    journey = Journey(make_passport(Itinerary(Loop(50, Seq([Stop(public("alpha")), Stop(public("beta"))]))), hops=3))
     for name in ("alpha", "beta", "alpha"):
         journey.hop(name)
     journey.leave("beta")
@@ -326,9 +323,7 @@ def test_results_that_shrink_are_refused() -> None:
 
 
 def test_what_is_known_is_not_verified_again() -> None:
-    journey = Journey(
-        make_passport(Itinerary(Loop(1000, Seq([Stop(public("alpha")), Stop(public("beta"))]))))
-    )
+    journey = Journey(make_passport(Itinerary(Loop(1000, Seq([Stop(public("alpha")), Stop(public("beta"))])))))
     known: dict[bytes, TrailPoint] = {}
     for _ in range(5):
         for name in ("alpha", "beta"):
@@ -347,6 +342,49 @@ def test_what_is_known_is_not_verified_again() -> None:
         verify_trail(evolve(trail, start=4), journey.passport, known)
     with pytest.raises(CredentialError, match="trail-unknown"):
         verify_trail(evolve(trail, head=fresh("x")), journey.passport, journey.point)
+
+
+def test_a_hop_costs_the_same_at_the_end_of_a_long_journey(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted, not timed: signatures that are checked, and bytes that travel, at hop 10, 100 and 2,000."""
+    permit = evolve(PERMIT, budget=evolve(PERMIT.budget, messages=10_000))
+    stops = Seq([Stop(public("alpha")), Stop(public("beta"))])
+    journey = Journey(make_passport(Itinerary(Loop(5000, stops)), hops=5000, permit=permit))
+    verified: list[bytes] = []
+    real = PublicKey.verify
+
+    def counted(self: PublicKey, signature: bytes, message: bytes) -> bool:
+        verified.append(signature)
+        return real(self, signature, message)
+
+    monkeypatch.setattr(PublicKey, "verify", counted)
+    costs, names = [], ["home", "alpha", "beta"]
+    for hop in range(1, 2001):
+        here, source = names[1 + (hop + 1) % 2], names[0 if hop == 1 else 1 + hop % 2]
+        before = journey.point
+        journey.leave(here)
+        if hop in (10, 100, 2000):
+            trail = Trail((journey.links[-1],), before.links, before.head)
+            verified.clear()
+            arrival = journey.arrival(here, source)
+            point = verify_trail(trail, journey.passport, {before.head: before}, arrival=arrival).point
+            assert point == journey.point
+            costs.append((len(verified), len(canonical.encode(trail.value()))))
+        journey.arrive(here)
+    assert [count for count, _ in costs] == [1, 1, 1]
+    sizes = [size for _, size in costs]
+    assert max(sizes) - min(sizes) < 16
+
+
+def test_points_from_nowhere_are_malformed() -> None:
+    good = tour().point.payload()
+    for field in good:
+        for value in (None, -1, "x", [], {}, b"short", 2**70):
+            if field == 13 and value is None:
+                continue
+            with pytest.raises(MalformedCredential):
+                TrailPoint.from_payload({**good, field: value})
+    with pytest.raises(MalformedCredential):
+        TrailPoint.from_payload({**good, 99: 0})
 
 
 def test_a_known_beginning_of_another_agent_is_refused() -> None:
