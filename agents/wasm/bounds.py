@@ -21,20 +21,24 @@ class Bounds:
     """Bytes of the whole module: everything else is paid per byte."""
     entries: int = 1_000_000
     """Entries of one section or segment: a count is five bytes, the list it announces is not."""
+    customs: int = 10_000
+    """Custom sections: three bytes of an empty one become some 150 bytes of object."""
+    items: int = 10_000_000
+    """Items of all element segments: one byte of index becomes eight of tuple, and a microsecond."""
+    type_entries: int = 5_000_000
+    """Parameters and results of all types, likewise."""
     instructions: int = 40_000_000
     """Instructions in all functions: one byte of `nop` becomes eight bytes of tuple."""
-    distinct: int = 3_000_000
-    """Different instructions: four bytes of constant become some 250 bytes of object."""
+    distinct: int = 1_000_000
+    """Different instructions: four bytes of constant become some 400 bytes of objects."""
     body: int = 7_654_321
     """Bytes of one function body: the transient lists of its decoding."""
     nesting: int = 10_000
     """Depth of blocks in one expression: a block is two bytes, an open one is a frame in every later pass."""
     locals: int = 50_000
     """Locals of one function: five bytes declare four thousand million."""
-    all_locals: int = 5_000_000
-    """Locals of all functions that declare different ones: seven bytes declare 50,000, in every function
-    anew.
-    """
+    all_locals: int = 10_000_000
+    """Locals of all functions together: seven bytes declare 50,000, in every function anew."""
     params: int = 1000
     """Parameters of a function type: a call is two bytes, and moves them all."""
     results: int = 1000

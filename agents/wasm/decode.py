@@ -158,6 +158,8 @@ class _Decoder:
         self.customs: list[Custom] = []
         self.locals_seen: dict[bytes, tuple[ValType, ...]] = {}
         self.locals_total = 0
+        self.items_total = 0
+        self.type_entries = 0
 
     def module(self) -> Module:
         """Read everything."""
@@ -222,12 +224,22 @@ class _Decoder:
 
     def custom(self, r: Reader, after: int) -> None:
         """5.5.3."""
+        start = r.position
         name = r.name()
         self.customs.append(Custom(name, r.take(r.end - r.position), after))
+        self.bounds.check("customs", len(self.customs), start)
 
     def type_section(self, r: Reader) -> None:
         """5.5.4."""
-        self.types = self.entries(r, "types", lambda r: r.func_type(self.bounds), least=2)
+        self.types = self.entries(r, "types", self.func_type, least=2)
+
+    def func_type(self, r: Reader) -> FuncType:
+        """5.3.9."""
+        start = r.position
+        found = r.func_type(self.bounds)
+        self.type_entries += len(found.params) + len(found.results)
+        self.bounds.check("type_entries", self.type_entries, start)
+        return found
 
     def import_section(self, r: Reader) -> None:
         """5.5.5."""
@@ -334,6 +346,8 @@ class _Decoder:
             elif r.byte() != 0x00:
                 raise r.malformed("malformed element kind", r.position - 1)
         size = r.count(self.bounds)
+        self.items_total += size
+        self.bounds.check("items", self.items_total, start)
         items = self.expressions
         if expressions:
             found = tuple([items.constant(r) for _ in range(size)])
@@ -384,11 +398,11 @@ class _Decoder:
             if total > 0xFFFFFFFF:
                 raise r.malformed("too many locals", start)
         encoded = self.data[start : r.position]
+        self.bounds.check("locals", total, start, r.function)
+        self.locals_total += total
+        self.bounds.check("all_locals", self.locals_total, start, r.function)
         found = self.locals_seen.get(encoded)
         if found is None:
-            self.bounds.check("locals", total, start, r.function)
-            self.locals_total += total
-            self.bounds.check("all_locals", self.locals_total, start, r.function)
             expanded: list[ValType] = []
             for many, kind in runs:
                 expanded += [kind] * many

@@ -236,6 +236,7 @@ class Expressions:
     def constant(self, r: Reader) -> Expr:
         """A constant expression. Raises as `read_instruction` does."""
         found = self._careful(r)
+        self._instructions += len(found)
         return self._constants.setdefault(found, found)
 
     def func_item(self, index: int) -> Expr:
@@ -281,6 +282,8 @@ class Expressions:
                 bounds.check("distinct", len(known) + 1, start, r.function)
                 known[piece] = instr
             found.append(instr)
+            if len(found) + self._instructions > bounds.instructions:
+                bounds.check("instructions", len(found) + self._instructions, start, r.function)
             code = instr.code
             if code in _CONTROL:
                 if code == op.END:

@@ -64,12 +64,27 @@ class Names:
         return self.functions.get(index)
 
 
-def _name_map(r: Reader) -> dict[int, str]:
-    return {r.u32(): r.name() for _ in range(r.count(_BOUNDS, least=2))}
+class _Entries:
+    """Reads name maps and counts their entries, all together."""
 
+    def __init__(self) -> None:
+        self.total = 0
 
-def _indirect_name_map(r: Reader) -> dict[int, NameMap]:
-    return {r.u32(): _name_map(r) for _ in range(r.count(_BOUNDS, least=2))}
+    def count(self, r: Reader) -> int:
+        """The length of a map. Raises `ModuleTooLarge`: two bytes of entry become a hundred of dict."""
+        start = r.position
+        size = r.count(_BOUNDS, least=2)
+        self.total += size
+        _BOUNDS.check("entries", self.total, start)
+        return size
+
+    def name_map(self, r: Reader) -> dict[int, str]:
+        """Index to name."""
+        return {r.u32(): r.name() for _ in range(self.count(r))}
+
+    def indirect_name_map(self, r: Reader) -> dict[int, NameMap]:
+        """Index to index to name."""
+        return {r.u32(): self.name_map(r) for _ in range(self.count(r))}
 
 
 def decode_names(payload: bytes, offset: int = 0) -> Names:
@@ -78,6 +93,7 @@ def decode_names(payload: bytes, offset: int = 0) -> Names:
     Raises `MalformedModule` or `ModuleTooLarge`.
     """
     r = Reader(payload)
+    entries = _Entries()
     found: dict[str, object] = {}
     unknown: dict[int, bytes] = {}
     try:
@@ -91,9 +107,9 @@ def decode_names(payload: bytes, offset: int = 0) -> Names:
             if ident == _MODULE:
                 found["module"] = part.name()
             elif ident in _FLAT:
-                found[_FLAT[ident]] = _name_map(part)
+                found[_FLAT[ident]] = entries.name_map(part)
             elif ident in _INDIRECT:
-                found[_INDIRECT[ident]] = _indirect_name_map(part)
+                found[_INDIRECT[ident]] = entries.indirect_name_map(part)
             else:
                 unknown[ident] = part.take(size)
             if part.position != part.end:

@@ -25,6 +25,8 @@ from agents.wasm.syntax import (
     Elem,
     Func,
     FuncType,
+    Global,
+    GlobalType,
     Import,
     ImportFunc,
     Instr,
@@ -143,6 +145,14 @@ def _function(*code: Instr, locals_: tuple[Any, ...] = (), count: int = 1) -> by
 
 _NOP = Instr(op.NOP)
 _BLOCK = Instr(op.BLOCK)
+_CUSTOMS = (Custom("", b"", 0),) * 3
+_ELEMS = (Elem("passive", None, None, FUNC, ((Instr(op.REF_FUNC, 0), END),) * 2),) * 3
+_TYPES = (FuncType((I32,), (I64,)),) * 3
+
+
+def _constants(count: int) -> bytes:
+    entry = Global(GlobalType(I32), (Instr(op.I32_CONST, 0), END))
+    return encode_module(Module(globals=(entry,) * count))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +165,11 @@ _BLOCK = Instr(op.BLOCK)
         ("body", 10, _function(*[_NOP] * 8), _function(*[_NOP] * 9)),
         ("nesting", 3, _function(_BLOCK, _BLOCK, END, END), _function(*[_BLOCK] * 3, *[END] * 3)),
         ("locals", 5, _function(locals_=(I32,) * 5), _function(locals_=(I32,) * 6)),
-        ("all_locals", 6, _function(locals_=(I32,) * 6, count=3), _function(locals_=(I32,) * 7)),
+        ("all_locals", 6, _function(locals_=(I32,) * 2, count=3), _function(locals_=(I32,) * 2, count=4)),
+        ("customs", 2, encode_module(Module(customs=_CUSTOMS[:2])), encode_module(Module(customs=_CUSTOMS))),
+        ("items", 4, encode_module(Module(elems=_ELEMS[:2])), encode_module(Module(elems=_ELEMS))),
+        ("type_entries", 4, encode_module(Module(types=_TYPES[:2])), encode_module(Module(types=_TYPES))),
+        ("instructions", 4, _constants(2), _constants(3)),
         (
             "params",
             2,
@@ -179,16 +193,13 @@ def test_bounds(bound: str, limit: int, fits: bytes, exceeds: bytes) -> None:
 
 
 def test_a_lie_about_locals_is_refused_before_memory_is_spent() -> None:
-    """Seven bytes each, 50,000 locals each: the sum over functions is bounded, equal declarations are
-    shared.
-    """
-    funcs = tuple(Func(0, (I32,) * 40_000 + (I64,) * (i + 1), (END,)) for i in range(200))
-    data = encode_module(Module(types=(FuncType(),), funcs=funcs))
+    """Seven bytes each, 40,000 locals each: their sum is bounded, and equal declarations share one tuple."""
+    func = Func(0, (I32,) * 40_000, (END,))
+    data = encode_module(Module(types=(FuncType(),), funcs=(func,) * 300))
     assert len(data) < 3000
     with pytest.raises(ModuleTooLarge, match="for all_locals"):
         decode_module(data)
-    same = encode_module(Module(types=(FuncType(),), funcs=funcs[:1] * 1000))
-    decoded = decode_module(same)
+    decoded = decode_module(encode_module(Module(types=(FuncType(),), funcs=(func,) * 200)))
     assert len({id(func.locals) for func in decoded.funcs}) == 1
 
 
