@@ -257,9 +257,7 @@ def _sizes(cls: type[Message], fields: list[Any]) -> list[tuple[int, int]]:
 
 def _array(value: Any, size: int | None, what: str) -> list[Any]:
     if type(value) is not list or len(value) > MAX_PARTS or size not in (None, len(value)):
-        raise MalformedMessage(
-            f"{what}: not an array of {'a bounded number of' if size is None else size} values"
-        )
+        raise MalformedMessage(f"{what}: not an array of {'a bounded number of' if size is None else size} values")
     return value
 
 

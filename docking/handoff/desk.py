@@ -140,14 +140,12 @@ class Desk(Generic[T]):
         return self._was_written(record, lambda machine: machine.written(record, now))
 
     def unwritten(self, record: Record, now: float) -> list[Action[Any]]:
-        """The record of a `Persist` is not, or not certainly, on the disk. Only HELD may be lost like that.
+        """The record of a `Persist` is certainly not on the disk. Only HELD may be lost like that.
 
         Raises `LocalProtocolError` for any other: the station must stop, and read its store again.
         """
         if record.state is not Destination.HELD:
-            raise LocalProtocolError(
-                f"{record.state.value} could not be written; the store must be read again"
-            )
+            raise LocalProtocolError(f"{record.state.value} could not be written; the store must be read again")
         return self._was_written(
             record, lambda machine: machine.unwritten(record, now) if isinstance(machine, Receiver) else []
         )
@@ -257,9 +255,7 @@ class Desk(Generic[T]):
 
     def _conflict(self, sender: bytes, hid: bytes, other: Record) -> list[Action[Any]]:
         if other.state is Destination.RUNNING:
-            return [
-                Send(sender, Refuse(hid, "copy-here", "this agent has already arrived here with this hop"))
-            ]
+            return [Send(sender, Refuse(hid, "copy-here", "this agent has already arrived here with this hop"))]
         # The source has given the other attempt up, or is lying: it must say so before this one is
         # considered.
         reason = "an earlier handoff of this hop is still held here"
@@ -283,9 +279,7 @@ class Desk(Generic[T]):
             return Sender.recorded(record, self._source, self._timing)
         return Receiver.recorded(record, self._destination, self._timing)
 
-    def _after(
-        self, key: Key, machine: Sender | Receiver[T], actions: list[Action[Any]]
-    ) -> list[Action[Any]]:
+    def _after(self, key: Key, machine: Sender | Receiver[T], actions: list[Action[Any]]) -> list[Action[Any]]:
         """Note what a step of `machine` has changed."""
         for action in actions:
             if isinstance(action, Persist):
@@ -334,9 +328,7 @@ class Desk(Generic[T]):
         excess = len(self._finished) - self._room.finished
         if excess <= 0:
             return
-        for key in [key for key in itertools.islice(self._finished, 64) if key not in self._unwritten][
-            :excess
-        ]:
+        for key in [key for key in itertools.islice(self._finished, 64) if key not in self._unwritten][:excess]:
             del self._finished[key]
             del self._machines[key]
 
@@ -352,9 +344,7 @@ class Desk(Generic[T]):
             raise LocalProtocolError("no such handoff leaves this station")
         return self._after((hid, Side.SOURCE), machine, step(machine))
 
-    def _destination_side(
-        self, hid: bytes, step: Callable[[Receiver[T]], list[Action[Any]]]
-    ) -> list[Action[Any]]:
+    def _destination_side(self, hid: bytes, step: Callable[[Receiver[T]], list[Action[Any]]]) -> list[Action[Any]]:
         machine = self._machine((hid, Side.DESTINATION))
         if not isinstance(machine, Receiver):
             raise LocalProtocolError("no such handoff arrives at this station")

@@ -144,8 +144,18 @@ class Receiver(Generic[T]):
         return self._fire(_E.DURABLE, now) if record.state is awaited.get(self.state) else []
 
     def unwritten(self, record: Record, now: float) -> list[Action[Any]]:
-        """`record` could not be written, or perhaps it was: nobody knows."""
-        return self._fire(_E.UNWRITTEN, now) if record.state is Destination.HELD else []
+        """`record` is certainly not on the disk."""
+        if self.state is not Destination.HOLDING or record.state is not Destination.HELD:
+            return []
+        assert self._judged.offer is not None
+        self.record = None
+        here = {body.index for body in self._judged.bodies}
+        missing = tuple(i for i in range(len(self._judged.offer.parts)) if i not in here)
+        if not missing:
+            return self._fire(_E.UNWRITTEN, now)
+        # A part that the store had when the offer was considered was dropped before it could be used.
+        self._judged = evolve(self._judged, missing=missing)
+        return self._fire(_E.INCOMPLETE, now)
 
     def tick(self, now: float) -> list[Action[Any]]:
         """It is `now`."""
@@ -199,9 +209,7 @@ class Receiver(Generic[T]):
     def _judge(self, offer: Offer, bodies: tuple[Body, ...]) -> Judged[T]:
         if handoff_id(offer.agent, offer.hop, offer.source, offer.destination, offer.nonce) != offer.hid:
             # One id for two handoffs would let a commit for one start the other.
-            return Judged(
-                _E.DECLINED, refused=Refused("bad-handoff-id", "the handoff id is not that of this offer")
-            )
+            return Judged(_E.DECLINED, refused=Refused("bad-handoff-id", "the handoff id is not that of this offer"))
         needed = self._trust.consider(offer)
         if isinstance(needed, Refused):
             return Judged(_E.DECLINED, refused=needed)
@@ -212,9 +220,7 @@ class Receiver(Generic[T]):
         for body in bodies:
             if digest(body.data) != offer.parts[body.index].digest:
                 kind = offer.parts[body.index].kind
-                return Judged(
-                    _E.DECLINED, refused=Refused("bad-digest", f"the {kind} is not what was announced")
-                )
+                return Judged(_E.DECLINED, refused=Refused("bad-digest", f"the {kind} is not what was announced"))
         cargo = Cargo(offer, bodies)
         admission = self._trust.admit(cargo)
         if isinstance(admission, Refused):
@@ -226,9 +232,7 @@ class Receiver(Generic[T]):
         """What follows from what was judged, perhaps a while ago."""
         if self.state not in _UNDECIDED:
             return self._fire(_E.AGAIN, now)
-        if (
-            judged.event is _E.AGAIN
-        ):  # judged when it was decided, and forgotten since: it will be offered again
+        if judged.event is _E.AGAIN:  # judged when it was decided, and forgotten since: it will be offered again
             return []
         if judged.event is not _E.STRAY:
             self._judged = judged
@@ -317,9 +321,7 @@ class Receiver(Generic[T]):
         return [Alarm(self.hid, "bad-commit", "a commit that does not verify was ignored")]
 
     def _alarm_amnesia(self, now: float) -> list[Action[Any]]:
-        reason = (
-            "a commit for an agent that is not held here: this station lost its disk, or the source is wrong"
-        )
+        reason = "a commit for an agent that is not held here: this station lost its disk, or the source is wrong"
         return [Alarm(self.hid, "commit-for-unknown", reason), *self._say(Standing.UNKNOWN)]
 
     def _alarm_contradiction(self, now: float) -> list[Action[Any]]:

@@ -155,10 +155,7 @@ class Sender:
                 return _E.REFUSE
             case Receipt(receipt=receipt):
                 # Only where it matters: a signature is checked once, not for each repetition.
-                if (
-                    self.state is not Source.OFFERED
-                    or self._trust.verify_receipt(self.record, receipt) is None
-                ):
+                if self.state is not Source.OFFERED or self._trust.verify_receipt(self.record, receipt) is None:
                     return _E.RECEIPT
                 return _E.BAD_RECEIPT
             case Done():
@@ -233,9 +230,7 @@ class Sender:
 
     def _write_aborted(self, now: float, message: Message | None) -> list[Action[Any]]:
         self._departure, self.due = None, None
-        self.record = evolve(
-            self.record, state=Source.ABORTED, code=self._refused.code, reason=self._refused.reason
-        )
+        self.record = evolve(self.record, state=Source.ABORTED, code=self._refused.code, reason=self._refused.reason)
         return [Persist(self.record, None, durable=True)]
 
     def _keep(self, now: float, message: Message | None) -> list[Action[Any]]:

@@ -76,6 +76,7 @@ class DestinationEvent(enum.Enum):
 
     DURABLE = "durable"
     UNWRITTEN = "could not be written"
+    INCOMPLETE = "not written: a part that was here is here no more"
     TIMER = "timer"
     RESTART = "restart"
     ADOPT = "adopt"  # a person decides that the agent shall live here
@@ -165,6 +166,7 @@ DESTINATION: Mapping[Destination, Mapping[DestinationEvent, tuple[Destination, s
     D.HOLDING: {
         DE.DURABLE: (D.HELD, "receipt"),
         DE.UNWRITTEN: (D.REFUSED, "refuse"),
+        DE.INCOMPLETE: (D.WANTED, "want"),
         DE.STATUS: (D.HOLDING, "say_pending"),
     },
     D.HELD: {

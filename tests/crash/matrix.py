@@ -186,9 +186,7 @@ def scratch() -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--seconds", type=float, default=20.0, help="how long to go on after all single faults"
-    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long to go on after all single faults")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     folder = scratch()

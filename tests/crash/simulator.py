@@ -110,9 +110,7 @@ class Run:
     _flushes: dict[tuple[str, int], float] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        self.world = World(
-            self.folder, self.plan, self._on_point, self._on_write, self._on_send, self._on_alive
-        )
+        self.world = World(self.folder, self.plan, self._on_point, self._on_write, self._on_send, self._on_alive)
 
     def outcome(self) -> Outcome:
         """Run it to its end. Raises `Broken` if the promise was."""
@@ -167,12 +165,8 @@ class Run:
 
     def _lose_disk(self, station: Station) -> None:
         with self._disk(station) as store:
-            self.had |= {
-                capsule.standing for standing in ("live", "held") for capsule in store.capsules(standing)
-            }
-            self.committed |= {
-                r.hid for r in store.history(AGENT) if r.state in (Source.COMMITTED, Source.GONE)
-            }
+            self.had |= {capsule.standing for standing in ("live", "held") for capsule in store.capsules(standing)}
+            self.committed |= {r.hid for r in store.history(AGENT) if r.state in (Source.COMMITTED, Source.GONE)}
             self.aborted |= {r.hid for r in store.history(AGENT) if r.state is Source.ABORTED}
         station.lose_disk()
         self.lost.add(station.name)
@@ -305,17 +299,13 @@ class Run:
                 raise Broken(f"{name} has not finished: {station.store.unfinished()}")
             live = [capsule.hop for capsule in station.store.capsules("live")]
             if live != ([hops - 1] if name == where else []):
-                raise Broken(
-                    f"{name} has capsules of visits {live}, and the agent is at {where}, visit {hops - 1}"
-                )
+                raise Broken(f"{name} has capsules of visits {live}, and the agent is at {where}, visit {hops - 1}")
             if station.store.capsules("held") or station.store.capsules("departed"):
                 raise Broken(f"{name} keeps what is not its own")
         records = [r for s in self.world.stations.values() for r in s.store.history(AGENT)]
         for hop in range(hops - 1):
             ends = sorted(
-                r.state.value
-                for r in records
-                if r.hop == hop and r.state in (Source.GONE, Destination.RUNNING)
+                r.state.value for r in records if r.hop == hop and r.state in (Source.GONE, Destination.RUNNING)
             )
             if ends != ["gone", "running"]:
                 raise Broken(f"hop {hop} ended as {ends}")
@@ -323,9 +313,7 @@ class Run:
     def _in_doubt(self) -> str:
         """Held and not started: allowed only if the source does not come back, or has lost its disk."""
         (record,) = self.world.held()
-        holder = next(
-            s for s in self.world.stations.values() if s.up and s.store.record(record.hid, Side.DESTINATION)
-        )
+        holder = next(s for s in self.world.stations.values() if s.up and s.store.record(record.hid, Side.DESTINATION))
         source = self.world.by_key(record.peer)
         if source.name not in self.gone | self.lost:
             raise Broken("held in doubt, and the source could answer")
@@ -353,11 +341,7 @@ class Run:
         for station in up:
             for record in station.store.history(AGENT):
                 source = self.world.by_key(record.peer).name
-                if (
-                    record.state is Destination.DISCARDED
-                    and source in self.lost
-                    and record.hid not in self.aborted
-                ):
+                if record.state is Destination.DISCARDED and source in self.lost and record.hid not in self.aborted:
                     raise Broken("discarded, and the source had not aborted it")
         kept = [station for station in up if station.store.capsules("departed")]
         if kept and not any("destination-lost-agent" in station.alarms for station in kept):

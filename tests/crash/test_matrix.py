@@ -85,8 +85,7 @@ def _start_when_held(patch: pytest.MonkeyPatch) -> None:
         start = actions.Start(self.record, None, self._judged.admission)
         return [
             start,
-            messages
-            and actions.Send(self.peer, messages.Receipt(self.hid, self.record.epoch, self.record.receipt)),
+            messages and actions.Send(self.peer, messages.Receipt(self.hid, self.record.epoch, self.record.receipt)),
         ]
 
     patch.setitem(receiver.STEPS, "receipt", eager)

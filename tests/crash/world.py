@@ -190,8 +190,10 @@ class Station:
         results = self.store.commit([changes for changes, _, _ in queue])
         for (_, record, _), error in zip(queue, results, strict=True):
             if error is not None:
-                raise Broken(f"a write failed: {error}")
-            if record is not None:
+                if record is None or record.state is not Destination.HELD:
+                    raise Broken(f"a write failed: {error}")
+                self.perform(self.desk.unwritten(record, now), now)
+            elif record is not None:
                 self.perform(self.desk.written(record, now), now)
 
     def tick(self, now: float) -> None:
@@ -226,9 +228,7 @@ class Station:
         hid = handoff_id(AGENT, hop, self.key, to.key, nonce)
         visit = canonical.digest(hid, state)
         inline = bodies if world.plan.inline else ()
-        offer = Offer(
-            hid, AGENT, hop, self.key, to.key, nonce, self.desk.epoch, visit, EXPIRES, parts, inline
-        )
+        offer = Offer(hid, AGENT, hop, self.key, to.key, nonce, self.desk.epoch, visit, EXPIRES, parts, inline)
         self.leaving[hid] = life
         stored = tuple(StoredPart(part, body.data) for part, body in zip(parts, bodies, strict=True))
         self.write([Checkpoint(AGENT, hop, stored)], None, durable=False)
