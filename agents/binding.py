@@ -92,16 +92,9 @@ def _of_rewritten(program: Program, metadata: Metadata) -> Prepared:
     for name in needed:
         if name not in program.exports:
             raise EngineError(f"the image says that it was rewritten, and does not export {name}")
-    imports = len(program.imports)
-    suspending = {
-        site.callee
-        for resume in metadata.resumes
-        for site in resume.sites
-        if site.callee is not None and site.callee < imports
-    }
     elements = _elements(program, tables) if tables else {}
     main = _main(program, memories.get(0))
-    return Prepared(metadata, globals_, memories, tables, main, frozenset(suspending), elements)
+    return Prepared(metadata, globals_, memories, tables, main, frozenset(metadata.suspending), elements)
 
 
 def _elements(program: Program, tables: Mapping[int, str]) -> dict[int, list[int | None]]:

@@ -204,10 +204,11 @@ class Snapshot:
                 raise BadSnapshot("a snapshot with frames of an image that cannot be suspended")
             check_frames(metadata, self.frames)
             innermost = metadata.site(self.frames[0].resume, self.frames[0].site)
-            if (innermost.kind == "call") != (self.pending is not None):
-                raise BadSnapshot("the innermost frame does not fit the call that the agent waits in")
-        elif self.pending is not None and self.weak is None:
-            raise BadSnapshot("an agent that waits in a call, and has no frame there")
+            # No frame is left by functions that only return what the call gives: so either may be missing.
+            if innermost.kind == "poll" and self.pending is not None:
+                raise BadSnapshot("the innermost frame waits for nothing, and the agent in a call")
+        elif self.pending is not None and self.weak is None and metadata is None:
+            raise BadSnapshot("an agent that waits in a call, of an image that cannot be suspended")
         state = self.frames or self.pending or self.memories or self.globals or self.tables
         if self.stage == "new" and state:
             raise BadSnapshot("an agent that has not begun, and has state")

@@ -106,14 +106,15 @@ class StandardStack:
 
     def resume(self, types: str, results: Sequence[int]) -> None:
         """See `Stack`."""
-        if not self._resumable:
-            raise BadSnapshot("nothing in this image can be resumed")
         if types:
             memory = self._instance.memory("portcall.frames")
             for position, (letter, value) in enumerate(zip(types, results, strict=True)):
                 slot = TRANSFER + SLOT * position
                 memory[slot : slot + width(letter)] = value.to_bytes(width(letter), "little")
-        self._instance.call("portcall.resume")
+        if self._resumable:
+            self._instance.call("portcall.resume")
+        else:  # no function of this image ever leaves a frame
+            self._instance.set_global("portcall.state", 0)
 
     def results(self, types: str) -> tuple[int, ...]:
         """See `Stack`."""

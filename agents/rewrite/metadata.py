@@ -88,7 +88,11 @@ class ResumeInfo:
 
 @attrs.frozen
 class Metadata:
-    """The section's content. ``tables``: indices of tables that the module may change."""
+    """The section's content.
+
+    ``tables``: indices of tables that the module may change. ``suspending``: indices of imports whose callers unwind
+    when the state says so; in another import the host must not suspend.
+    """
 
     profile: str
     polls: str
@@ -98,6 +102,7 @@ class Metadata:
     globals: tuple[int, ...]
     tables: tuple[int, ...]
     functions: tuple[int, ...]
+    suspending: tuple[int, ...]
     start: bool
     drops: bool
 
@@ -205,6 +210,7 @@ def encode_metadata(metadata: Metadata) -> bytes:
             "globals": list(metadata.globals),
             "tables": list(metadata.tables),
             "functions": list(metadata.functions),
+            "suspending": list(metadata.suspending),
             "start": metadata.start,
             "drops": metadata.drops,
             "results": texts,
@@ -261,6 +267,7 @@ def decode_metadata(data: bytes) -> Metadata:
             globals=tuple(map(_number, value["globals"])),
             tables=tuple(map(_number, value["tables"])),
             functions=tuple(map(_number, value["functions"])),
+            suspending=tuple(map(_number, value["suspending"])),
             start=bool(value["start"]),
             drops=bool(value["drops"]),
         )

@@ -194,6 +194,7 @@ def _assemble(
         globals=state,
         tables=tables,
         functions=graph.escaped,
+        suspending=tuple(index for index in range(module.imported("func")) if index in graph.unwinds),
         start=module.start is not None,
         drops=bool(drops),
     )

@@ -717,5 +717,5 @@
     call 16 ;; portcall.save.i.i.i.0
   )
   ;; custom section "name": 456 bytes
-  ;; custom section "portcall": 184 bytes
+  ;; custom section "portcall": 197 bytes
 )

@@ -317,5 +317,5 @@
     call 5 ;; portcall.save.i.i.i.0
   )
   ;; custom section "name": 210 bytes
-  ;; custom section "portcall": 141 bytes
+  ;; custom section "portcall": 154 bytes
 )

@@ -466,5 +466,5 @@
     call 5 ;; portcall.save...iiiiii.0
   )
   ;; custom section "name": 223 bytes
-  ;; custom section "portcall": 154 bytes
+  ;; custom section "portcall": 167 bytes
 )

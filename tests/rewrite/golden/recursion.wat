@@ -286,5 +286,5 @@
     call 5 ;; portcall.save.i.i..0
   )
   ;; custom section "name": 201 bytes
-  ;; custom section "portcall": 136 bytes
+  ;; custom section "portcall": 149 bytes
 )
