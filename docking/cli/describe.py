@@ -230,8 +230,8 @@ def _wasi(data: bytes) -> Described:
         "arguments": [argument.decode(errors="replace") for argument in state.args],
         "environment": [entry.decode(errors="replace") for entry in state.environ],
         "files": sorted(files, key=lambda file: str(file["path"])),
-        "open": [fd for fd, _ in state.table],
-        "elapsed_ns": state.elapsed,
+        "open": " ".join(str(fd) for fd, _ in state.table),
+        "elapsed_ms": state.elapsed // 1_000_000,
     }
 
 

