@@ -9,7 +9,8 @@
     ├── FormatError                bytes that are not what they claim to be
     │   ├── NotCanonical           not deterministic CBOR, or beyond its bounds
     │   ├── BadImage
-    │   └── BadSnapshot
+    │   ├── BadSnapshot
+    │   └── BadRecord              not the record of a run
     ├── CredentialError            a signed statement that does not hold: a code and a sentence
     │   ├── MalformedCredential    its bytes are not such a statement
     │   └── CannotOpen             sealed for another key, or altered on the way
@@ -19,6 +20,7 @@
     │   ├── CallFailed             the guest sees an errno
     │   ├── GuestFault             the guest gave a pointer outside its memory
     │   └── EndOfRun               the agent ended itself
+    ├── Diverged                   a replayed run does not do what the record says
     └── RunStopped                 raised by an engine; becomes an outcome of the run
         ├── WasmTrap               the agent's code trapped
         └── LimitReached           the agent wanted more than it is allowed
@@ -79,6 +81,10 @@ class BadSnapshot(FormatError):
     """Not a snapshot, of another version, or one that does not belong to its image."""
 
 
+class BadRecord(FormatError):
+    """Not the record of a run."""
+
+
 class CredentialError(PortcallError):
     """A passport, trail or result that does not hold: `code` is stable and for programs, `reason` for people."""
 
@@ -128,6 +134,10 @@ class EndOfRun(HostCallError):
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"exit code {exit_code}")
         self.exit_code = exit_code
+
+
+class Diverged(PortcallError):
+    """A replayed run asks for something else than the recorded one did, and says what."""
 
 
 class RunStopped(PortcallError):
