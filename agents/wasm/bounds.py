@@ -23,7 +23,7 @@ class Bounds:
     """Entries of one section or segment: a count is five bytes, the list it announces is not."""
     customs: int = 10_000
     """Custom sections: three bytes of an empty one become some 150 bytes of object."""
-    items: int = 10_000_000
+    items: int = 4_000_000
     """Items of all element segments: one byte of index becomes eight of tuple, and a microsecond."""
     type_entries: int = 5_000_000
     """Parameters and results of all types, likewise."""
@@ -45,9 +45,9 @@ class Bounds:
     """Results of a function type, likewise."""
     operands: int = 1_000_000
     """Height of the operand stack in one function: two bytes of call push a thousand results."""
-    moves: int = 100_000_000
-    """Operands moved by calls, branches and blocks while one module validates: each moves many for two
-    bytes.
+    moves: int = 50_000_000
+    """Operands moved or reported at calls, branches and blocks while one module validates: each moves many
+    for two bytes.
     """
 
     def check(self, name: str, value: int, offset: int | None, function: int | None = None) -> None:

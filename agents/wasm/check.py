@@ -83,6 +83,8 @@ class _Body:
         for place, instr in enumerate(body):
             if place == stop:
                 if not self.dead and not self.buried:
+                    self.place = place
+                    self.context.moved(len(stack))
                     found[place] = tuple(stack)
                 stop = next(wanted, -1)
             code = instr.code

@@ -214,6 +214,7 @@ class Expressions:
         self._bounds = bounds
         self._known = _Known(bounds)
         self._constants: dict[Expr, Expr] = {}
+        self._func_items: dict[int, Expr] = {}
         self._instructions = 0
 
     def body(self, start: int, end: int, function: int) -> Expr:
@@ -241,8 +242,10 @@ class Expressions:
 
     def func_item(self, index: int) -> Expr:
         """The constant expression `ref.func index`, which the short forms of element segments stand for."""
-        found = (Instr(op.REF_FUNC, index), Instr(op.END))
-        return self._constants.setdefault(found, found)
+        found = self._func_items.get(index)
+        if found is None:
+            found = self._func_items[index] = (Instr(op.REF_FUNC, index), Instr(op.END))
+        return found
 
     def uses(self, *codes: int) -> bool:
         """Whether any instruction decoded so far has one of these opcodes."""

@@ -344,3 +344,13 @@ def test_made_modules_that_are_not_well_nested_are_invalid() -> None:
             validate_module(one(*code))
     with pytest.raises(InvalidModule):
         validate_module(Module(types=(FuncType(),), funcs=(Func(0, (), ()),)))
+
+
+def test_reported_operands_are_bounded() -> None:
+    """A high stack, reported at every place."""
+    module = one(*[const(1)] * 300, I(op.UNREACHABLE))
+    bounds = Bounds(moves=10_000)
+    context = validate_context(module, bounds)
+    assert len(operand_types(context, 1, (300,))[300]) == 300
+    with pytest.raises(ModuleTooLarge, match="for moves"):
+        operand_types(context, 1, range(300))
