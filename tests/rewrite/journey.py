@@ -96,7 +96,7 @@ def travelling(wasm: bytes, argument: int, options: Options, hops: int = 2_000) 
 
         return [wasmtime.Func(store, _tick_type(), host)]
 
-    traveller = Traveller(ENGINE, store, packed, link, hops)
+    traveller = Traveller(store, wasmtime.Module(ENGINE, packed), packed, link, hops)
     results = _results_of(lambda: traveller.invoke("run", [Value("i", argument)]))
     ending = _ending(results, ticker, store, traveller.instance, _state_names(wasm))
     store.close()
