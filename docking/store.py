@@ -89,10 +89,11 @@ class Store:
             reader = writer if path is None else _connect(path, opened)
             with _sqlite_errors(path):
                 _migrate(writer, steps, path)
-                writer.execute("INSERT OR IGNORE INTO facts VALUES ('epoch', ?)", (new_epoch,))
+                writer.execute("INSERT OR IGNORE INTO facts (name, value) VALUES ('epoch', ?)", (new_epoch,))
                 epoch = writer.execute("SELECT value FROM facts WHERE name = 'epoch'").fetchone()[0]
-                if reader is not writer:
+                if path is not None:
                     reader.execute("PRAGMA query_only = ON")
+                    _sync_folder(path.parent)
         except BaseException:
             for connection in opened:
                 connection.close()
@@ -126,18 +127,30 @@ class Store:
         if self._broken is not None:
             raise WriteFailed(f"the store does not write any more: {self._broken}")
         with self._reading if self.volatile else contextlib.nullcontext():
-            writing = Writing(self._writer, self._clock)
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
+                writing = Writing(self._writer, self._clock)
                 results = [writing.group(group) for group in groups]
-                self._failpoint("store.before-commit")
-                self._writer.execute("COMMIT")
-                self._failpoint("store.after-commit")
-                self.log_bytes += _LOG_PER_COMMIT + sum(map(_body_bytes, itertools.chain(*groups)))
             except sqlite3.Error as error:
+                return self._one_by_one(groups, error)
+            self._failpoint("store.before-commit")
+            try:
+                self._writer.execute("COMMIT")
+            except sqlite3.Error as error:
+                # The commit may be in the log, and come to light when it is read the next time.
                 self._broken = str(error)
                 raise WriteFailed(f"the store could not be written: {error}") from error
+            self._failpoint("store.after-commit")
+        self.log_bytes += _LOG_PER_COMMIT + sum(map(_body_bytes, itertools.chain(*groups)))
         return results
+
+    def _one_by_one(self, groups: Sequence[Sequence[Change]], error: sqlite3.Error) -> list[StoreError | None]:
+        """Nothing is written yet; one group may be too large for the disk, and the others not."""
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+        if len(groups) == 1:
+            return [StoreError(f"the store could not take this: {error}")]
+        return [result for group in groups for result in self.commit([group])]
 
     # Reading
 
@@ -182,6 +195,34 @@ class Store:
         rows = self._read("SELECT body FROM parts WHERE digest = ?", (digest,))
         return rows[0][0] if rows else None
 
+    def point(self, head: bytes) -> bytes | None:
+        """The encoded point of a verified trail with this head, or None."""
+        rows = self._read("SELECT point FROM points WHERE head = ?", (head,))
+        return rows[0][0] if rows else None
+
+    def links(self, head: bytes, after: bytes, most: int) -> list[bytes] | None:
+        """The links of a chain after the head `after` up to `head`, in order; None if they are not all here."""
+        if head == after:
+            return []
+        rows = self._read(
+            "WITH RECURSIVE chain (previous, body, number) AS ("
+            "SELECT previous, body, 1 FROM links WHERE head = :head UNION ALL "
+            "SELECT links.previous, links.body, number + 1 FROM chain JOIN links ON links.head = chain.previous "
+            "WHERE chain.previous != :after AND number < :most) "
+            "SELECT previous, body FROM chain ORDER BY number DESC",
+            {"head": head, "after": after, "most": most},
+        )
+        return [body for _, body in rows] if rows and rows[0][0] == after else None
+
+    def journey(self, agent: bytes) -> tuple[bytes, bytes] | None:
+        """What was noted of the journey of this agent: record and capsule (empty while it is not over)."""
+        rows = self._read("SELECT record, capsule FROM journeys WHERE agent = ?", (agent,))
+        return None if not rows else (rows[0][0], rows[0][1])
+
+    def journeys(self) -> list[tuple[bytes, bytes]]:
+        """The agents that were launched here, and what was noted of each."""
+        return [(agent, record) for agent, record in self._read("SELECT agent, record FROM journeys", ())]
+
     def letters(self, now: int, most: int) -> list[Letter]:
         """Up to `most` letters that are due, longest due first."""
         return [
@@ -201,7 +242,7 @@ class Store:
     def _records(self, where: str, values: tuple[Any, ...]) -> list[Record]:
         return [_record(row) for row in self._read(f"SELECT {COLUMNS} FROM ledger WHERE {where}", values)]
 
-    def _read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
+    def _read(self, sql: str, values: tuple[Any, ...] | dict[str, Any]) -> list[Any]:
         with self._reading, _sqlite_errors(self.path):
             return self._reader.execute(sql, values).fetchall()
 
@@ -296,10 +337,17 @@ def _lock(path: Path) -> int:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(file)
-        raise StoreUnusable(
-            f"{path} is in use by another process: is this station running already?"
-        ) from error
+        raise StoreUnusable(f"{path} is in use by another process: is this station running already?") from error
     return file
+
+
+def _sync_folder(folder: Path) -> None:
+    """A file that was just made survives a power cut only if its folder was written too."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

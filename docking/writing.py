@@ -20,9 +20,11 @@ from docking.changes import (
     DropCapsule,
     DropLetter,
     KeepPart,
+    Learn,
     PostLetter,
     Purge,
     PutFact,
+    PutJourney,
     RetryLetter,
     StoredPart,
 )
@@ -31,8 +33,10 @@ from docking.handoff.actions import Persist
 from docking.handoff.messages import Part
 from docking.handoff.states import Destination, Source
 
-# Images are what the next agent of the same kind needs; trails begin like those that passed before.
-KEPT_KINDS = frozenset({"image", "trail", "passport"})
+# Images are what the next agent of the same kind needs; a passport is needed when its agent comes again.
+KEPT_KINDS = frozenset({"image", "passport"})
+# A peer counts on the point where the agent last left us, a few links back; older ones nobody names.
+_LINKS_BACK = 64
 COLUMNS = "hid, side, state, agent, hop, peer, epoch, visit, expires, receipt, commitment, code, reason"
 
 
@@ -52,16 +56,19 @@ class Writing:
     _clock: Callable[[], int]
 
     def group(self, group: Sequence[Change]) -> StoreError | None:
-        """Write all of these changes, or none: then why not."""
-        self._connection.execute("SAVEPOINT one")
+        """Write all of these changes, or none: then why not.
+
+        An `sqlite3.Error` ends the whole transaction.
+        """
+        self._run("SAVEPOINT one")
         try:
             for change in group:
                 self._write(change)
         except (StoreError, sqlite3.IntegrityError) as error:
-            self._connection.execute("ROLLBACK TO one")
+            self._run("ROLLBACK TO one")
+            self._run("RELEASE one")
             return error if isinstance(error, StoreError) else StoreError(str(error))
-        finally:
-            self._connection.execute("RELEASE one")
+        self._run("RELEASE one")
         return None
 
     def _write(self, change: Change) -> None:
@@ -82,22 +89,39 @@ class Writing:
                 )
             case PostLetter(recipient, kind, body, expires):
                 self._run(
-                    "INSERT INTO outbox (recipient, kind, body, due, expires, attempts) "
-                    "VALUES (?, ?, ?, ?, ?, 0)",
+                    "INSERT INTO outbox (recipient, kind, body, due, expires, attempts) VALUES (?, ?, ?, ?, ?, 0)",
                     (recipient, kind, body, self._clock(), expires),
                 )
             case RetryLetter(number, due):
-                self._run(
-                    "UPDATE outbox SET due = ?, attempts = attempts + 1 WHERE number = ?", (due, number)
-                )
+                self._run("UPDATE outbox SET due = ?, attempts = attempts + 1 WHERE number = ?", (due, number))
             case DropLetter(number):
                 self._run("DELETE FROM outbox WHERE number = ?", (number,))
             case PutFact(name, None):
                 self._run("DELETE FROM facts WHERE name = ?", (name,))
             case PutFact(name, value):
-                self._run("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+                self._run("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
+            case Learn():
+                self._learn(change)
+            case PutJourney(agent, expires, record, capsule):
+                self._run(
+                    "INSERT INTO journeys VALUES (?, ?, ?, ?) ON CONFLICT (agent) DO UPDATE SET "
+                    "expires = excluded.expires, record = excluded.record, "
+                    "capsule = CASE WHEN ? THEN excluded.capsule ELSE capsule END",
+                    (agent, expires, record, capsule or b"", capsule is not None),
+                )
             case Purge(idle_bytes):
                 self._purge(idle_bytes)
+
+    def _learn(self, change: Learn) -> None:
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?)",
+            [(link.head, link.previous, link.body, change.expires) for link in change.links],
+        )
+        self._run(
+            "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?)",
+            (change.head, change.agent, change.number, change.point, change.expires),
+        )
+        self._run("DELETE FROM points WHERE agent = ? AND links < ?", (change.agent, change.number - _LINKS_BACK))
 
     def _persist(self, change: Persist) -> None:
         record, state = change.record, change.record.state
@@ -117,9 +141,7 @@ class Writing:
             record.reason,
             self._clock(),
         )
-        self._run(
-            f"INSERT OR REPLACE INTO ledger ({COLUMNS}, changed) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row
-        )
+        self._run(f"INSERT OR REPLACE INTO ledger ({COLUMNS}, changed) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row)
         arrived = record.agent, record.hop + 1
         match state:
             case Source.COMMITTED:
@@ -141,12 +163,8 @@ class Writing:
             case _:
                 pass
 
-    def _put_capsule(
-        self, agent: bytes, hop: int, standing: str, parts: tuple[StoredPart, ...], note: bytes
-    ) -> None:
-        there = self._run(
-            "SELECT standing FROM capsules WHERE agent = ? AND hop = ?", (agent, hop)
-        ).fetchone()
+    def _put_capsule(self, agent: bytes, hop: int, standing: str, parts: tuple[StoredPart, ...], note: bytes) -> None:
+        there = self._run("SELECT standing FROM capsules WHERE agent = ? AND hop = ?", (agent, hop)).fetchone()
         if there is not None and (standing, there[0]) != ("live", "live"):
             raise StoreError(f"there is a capsule of this agent and hop already, and it is {there[0]}")
         old = cargo_of(self._connection, agent, hop)
@@ -154,11 +172,11 @@ class Writing:
             self._use(stored)
         self._unuse(agent, hop, old)
         self._run(
-            "INSERT OR REPLACE INTO capsules VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO capsules (agent, hop, standing, changed, note) VALUES (?, ?, ?, ?, ?)",
             (agent, hop, standing, self._clock(), note),
         )
         self._connection.executemany(
-            "INSERT INTO cargo VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO cargo (agent, hop, position, kind, digest, size) VALUES (?, ?, ?, ?, ?, ?)",
             [(agent, hop, i, s.part.kind, s.part.digest, s.part.size) for i, s in enumerate(parts)],
         )
 
@@ -203,7 +221,8 @@ class Writing:
             "DELETE FROM ledger WHERE expires < ? AND state IN ('gone', 'aborted', 'running', 'discarded')",
             (now,),
         )
-        self._run("DELETE FROM outbox WHERE expires < ?", (now,))
+        for table in ("outbox", "links", "points", "journeys"):
+            self._run(f"DELETE FROM {table} WHERE expires < ?", (now,))
         rows = self._run("SELECT rowid, size FROM parts WHERE idle IS NOT NULL ORDER BY idle DESC").fetchall()
         for rowid, size in rows:
             idle_bytes -= size
