@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from agents.credentials.keys import text_of
 from agents.image import AgentImage
 from agents.sdk.sources import Choices
 from docking.cli.output import amount
@@ -34,7 +35,7 @@ def pack(source: Path, output: Path | None, polls: str | None, profile: str, ent
     image = image_of(source, Choices(entry, profile, polls))  # type: ignore[arg-type]  # click checked both
     target = output or source.with_suffix(IMAGE_ENDING)
     write(target, image)
-    click.echo(f"{target}: {amount(target.stat().st_size)}, image {image.digest.hex()[:16]}")
+    click.echo(f"{target}: {amount(target.stat().st_size)}, image {text_of(image.digest)}")
 
 
 def write(target: Path, image: AgentImage) -> None:

@@ -38,8 +38,7 @@ def test_the_header_declares_the_whole_abi(tmp_path: Path) -> None:
     taken = "\n".join(f"    (void *){function}," for function, _ in declared)
     source = tmp_path / "all.c"
     source.write_text(
-        f"#include <portcall.h>\nvoid *volatile taken[] = {{\n{taken}\n}};\n"
-        "int main(void) { return !taken[0]; }\n"
+        f"#include <portcall.h>\nvoid *volatile taken[] = {{\n{taken}\n}};\nint main(void) {{ return !taken[0]; }}\n"
     )
     imports = portcall_imports(decode_module(compile_c(source)))
     assert imports == {name: (entry.params, entry.results) for name, entry in IMPORTS.items()}
@@ -63,8 +62,7 @@ def test_c_with_setjmp_keeps_names_and_loses_debug_sections(tmp_path: Path) -> N
 def test_zig(tmp_path: Path) -> None:
     source = tmp_path / "go.zig"
     source.write_text(
-        'extern "portcall" fn go(host: [*]const u8, len: usize) i32;\n'
-        'pub fn main() void {\n    _ = go("beta", 4);\n}\n'
+        'extern "portcall" fn go(host: [*]const u8, len: usize) i32;\npub fn main() void {\n    _ = go("beta", 4);\n}\n'
     )
     assert portcall_imports(decode_module(compile_zig(source))) == {"go": ("ii", "i")}
 

@@ -1,0 +1,205 @@
+"""Agents in Python: every call of the shim against a station that records, and hops that nobody notices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+import agents
+from agents.ambient import Alone
+from agents.errors import CallFailed
+from agents.hostcalls import EHOSTUNREACH, ENOENT
+from agents.image import AgentImage, Polls
+from agents.sdk.sources import Choices, load_image, user_cache
+from agents.waits import (
+    Arrived,
+    Call,
+    Clone,
+    Cloned,
+    Event,
+    Failed,
+    Go,
+    Message,
+    Recv,
+    Refused,
+    Reply,
+    Sleep,
+    Wait,
+    Woke,
+)
+
+
+@attrs.define
+class Station(Alone):
+    """A place that answers as its name says, and keeps what it was told."""
+
+    printed: list[str] = attrs.field(factory=list)
+    told: list[str] = attrs.field(factory=list)
+
+    def output(self, fd: int, data: bytes) -> None:
+        self.printed.append(data.decode())
+
+    def log(self, level: int, text: str) -> None:
+        self.told.append(f"log {text}")
+
+    def report(self, key: str, value: bytes) -> None:
+        self.told.append(f"report {key} {value!r}")
+
+    def send(self, to: str, body: bytes) -> None:
+        if to == "nobody":
+            raise CallFailed(EHOSTUNREACH, "no such agent")
+        self.told.append(f"send {to} {body!r}")
+
+    def lookup(self, service: str) -> tuple[str, ...]:
+        return ("beta", "gamma") if service == "clock" else ()
+
+    def answer(self, wait: Wait) -> Event:
+        match wait:
+            case Go("closed"):
+                return Refused(EHOSTUNREACH, "the station is closed")
+            case Go(host):
+                self.station = host
+                return Arrived()
+            case Call("clock", request):
+                return Reply(b"noon, " + request)
+            case Call():
+                return Failed(ENOENT, "no such service")
+            case Sleep(ns):
+                self.told.append(f"sleep {ns}")
+                return Woke()
+            case Recv():
+                return Message("a friend", b"hello")
+            case Clone():
+                return Cloned("the child")
+        raise AssertionError(f"no answer for {wait}")
+
+
+def image_of(script: str, folder: Path, polls: Polls = "loops") -> AgentImage:
+    source = folder / "agent.py"
+    source.write_text(script)
+    return load_image(source, Choices(polls=polls), cache=user_cache())
+
+
+def run(image: AgentImage, every: int | None = None) -> tuple[Station, int]:
+    """The station and the exit code."""
+    station = Station(lambda: 10**18, lambda: 10**9, lambda size: bytes(size), station="home", agent_id="me, me")
+    outcome = agents.run(image, ambient=station, answer=station.answer, hop_every=every)
+    assert isinstance(outcome, agents.Finished), outcome
+    return station, outcome.exit_code
+
+
+EVERY_CALL = """
+import portcall
+print(portcall.here(), portcall.me(), repr(portcall.next_stop()))
+portcall.go("beta")
+print(portcall.here())
+try:
+    portcall.go("closed")
+except OSError as error:
+    print("still at", portcall.here(), error.errno)
+print(portcall.call("clock", "please"), portcall.call("clock"), portcall.call("clock", b"!"))
+try:
+    portcall.call("oracle")
+except OSError as error:
+    print("no oracle", error.errno)
+print(portcall.lookup("clock"), portcall.lookup("oracle"))
+portcall.send("friend", "hi")
+try:
+    portcall.send("nobody", b"hi")
+except OSError as error:
+    print("nobody", error.errno)
+print(portcall.recv(), "from", portcall.sender())
+portcall.sleep(1.5)
+print(portcall.clone())
+portcall.report("answer", 42)
+portcall.report("raw", b"\\x00\\xff")
+portcall.log("done")
+"""
+
+
+def test_every_call(tmp_path: Path) -> None:
+    station, code = run(image_of(EVERY_CALL, tmp_path))
+    assert "".join(station.printed).splitlines() == [
+        "home me, me ''",
+        "beta",
+        "still at beta 23",
+        "b'noon, please' b'noon, ' b'noon, !'",
+        "no oracle 44",
+        "['beta', 'gamma'] []",
+        "nobody 23",
+        "b'hello' from a friend",
+        "the child",
+    ]
+    assert station.told == [
+        "send friend b'hi'",
+        "sleep 1500000000",
+        "report answer b'42'",
+        "report raw b'\\x00\\xff'",
+        "log done",
+    ]
+    assert code == 0
+
+
+MOVING = """
+import portcall
+
+def walk(places):
+    for place in places:
+        try:
+            portcall.go(place)
+            yield portcall.here()
+        finally:
+            print("leaving the turn of", place)
+
+class Visit:
+    def __enter__(self):
+        print("enter at", portcall.here())
+        return self
+    def __exit__(self, kind, value, traceback):
+        portcall.go("epilogue")
+        print("exit at", portcall.here(), kind)
+        return True
+
+def deep(n):
+    if n == 0:
+        portcall.go("bottom")
+        raise ValueError("thrown at " + portcall.here())
+    return deep(n - 1)
+
+print([place for place in walk(["beta", "gamma"])])
+with Visit():
+    deep(5)
+print("the end at", portcall.here())
+raise SystemExit(3)
+"""
+
+
+# Without polls each opportunity is a call, and all are taken; with them there are 100,000 in the interpreter.
+@pytest.mark.parametrize(("polls", "every"), [("loops", None), ("none", 1), ("none", 2)])
+def test_hops_cross_loops_generators_with_blocks_and_exceptions(
+    tmp_path: Path, polls: Polls, every: int | None
+) -> None:
+    station, code = run(image_of(MOVING, tmp_path, polls), every)
+    assert "".join(station.printed).splitlines() == [
+        "leaving the turn of beta",
+        "leaving the turn of gamma",
+        "['beta', 'gamma']",
+        "enter at gamma",
+        "exit at epilogue <class 'ValueError'>",
+        "the end at epilogue",
+    ]
+    assert code == 3
+
+
+def test_an_exception_nobody_catches_ends_the_agent(tmp_path: Path) -> None:
+    station, code = run(image_of("import portcall\nportcall.go('closed')\n", tmp_path))
+    assert code == 1
+    assert "OSError" in "".join(station.printed)
+
+
+def test_two_agents_are_one_image(tmp_path: Path) -> None:
+    one, two = image_of("print(1)\n", tmp_path), image_of("print(2)\n", tmp_path)
+    assert one.digest == two.digest
+    assert one.luggage != two.luggage
