@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+# Folder -> title, and the pages that come first, in the order of reading.
+SECTIONS: dict[str, tuple[str, list[str]]] = {
+    "tutorial": ("Tutorial", ["first-agent", "first-station", "first-lesson"]),
+    "how-to": ("How to", []),
+    "reference": ("Reference", ["commands", "abi"]),
+    "topics": ("Topics", ["architecture", "continuations", "trust", "handoff", "attacks"]),
+    "adr": ("Decisions", ["index"]),
+}
 # The Wasm value types behind the letters of the host imports.
 TYPES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64"}
 COMMANDS_HEAD = """# Commands
@@ -46,11 +55,30 @@ The protocol that moves one agent from a source to a destination. Both sides are
 from them. An event that is not in a state's rows is late, doubled or none of its business: it is ignored, and
 the state stays. Why it is so is told in [its topic](../topics/handoff.md).
 """
+DECISIONS_HEAD = """# Decisions
+
+Where a choice was not obvious, or where the code departs from what one would expect: what was decided, and why.
+
+"""
 ERRORS_HEAD = """# Errors
 
 What a caller of the Python interface may catch. A trap, a used-up budget or a refusal is not an error: it is
 a value that `agents.run` or the station returns.
 """
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Makes the contents (an mkdocs event): the sections in their order, in each its pages."""
+    written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} | set(PAGES)
+    contents: list[Any] = ["index.md"]
+    for folder, (title, first) in SECTIONS.items():
+        known = [f"{folder}/{name}.md" for name in first]
+        others = sorted(uri for uri in written if uri.startswith(f"{folder}/") and uri not in known)
+        pages = [uri for uri in known if uri in written] + others
+        if pages:
+            contents.append({title: pages})
+    config.nav = [*contents, "glossary.md", "changelog.md"]
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -147,6 +175,15 @@ def handoff_page() -> str:
     return "\n".join(parts)
 
 
+def decisions_page() -> str:
+    """`adr/index.md`: a line for each decision, from its heading."""
+    lines = []
+    for path in sorted((DOCS / "adr").glob("*.md")):
+        heading = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        lines.append(f"- [{heading}]({path.name})\n")
+    return DECISIONS_HEAD + "".join(lines)
+
+
 def changelog_page() -> str:
     """`changelog.md`: the file of the repository."""
     return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -157,5 +194,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/abi.md": abi_page,
     "reference/errors.md": errors_page,
     "reference/handoff.md": handoff_page,
+    "adr/index.md": decisions_page,
     "changelog.md": changelog_page,
 }
