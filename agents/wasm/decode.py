@@ -120,7 +120,7 @@ def decode_module(data: bytes, bounds: Bounds = Bounds()) -> Module:  # noqa: B0
 
     Raises `MalformedModule`, `UnsupportedFeature` or `ModuleTooLarge`, each with the offset.
     """
-    bounds.check("module", len(data), None)
+    bounds.check("module", len(data), 0)
     return _Decoder(bytes(data), bounds).module()
 
 

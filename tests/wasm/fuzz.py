@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from agents.errors import InvalidModule, MalformedModule, ModuleError, ModuleTooLarge, UnsupportedFeature
+from agents.errors import InvalidModule, MalformedModule, ModuleError, UnsupportedFeature
 from agents.wasm.bounds import Bounds
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
@@ -63,7 +63,7 @@ def examine(data: bytes, accepts: Callable[[bytes], bool] | None = None) -> str:
 
 
 def _rejected(data: bytes, error: ModuleError, accepts: Callable[[bytes], bool] | None) -> str:
-    if error.offset is None and not isinstance(error, ModuleTooLarge):
+    if error.offset is None:
         raise Disagreement(f"no offset: {error}")
     if error.offset is not None and not 0 <= error.offset <= len(data):
         raise Disagreement(f"an offset outside of the module: {error}")
