@@ -68,7 +68,8 @@ class Sender:
     _deadline: float
     _wait: float
     _refused: Refused
-    _lost: bool
+    _lost: bool = False
+    _forgotten: float = 0.0
 
     @classmethod
     def leaving(cls, departure: Departure, trust: SourceTrust, timing: Timing) -> Sender:
@@ -85,14 +86,14 @@ class Sender:
             offer.visit,
             offer.expires,
         )
-        return cls(record, Source.FROZEN, None, trust, timing, departure, 0.0, 0.0, _NO_ANSWER, False)
+        return cls(record, Source.FROZEN, None, trust, timing, departure, 0.0, 0.0, _NO_ANSWER)
 
     @classmethod
     def recorded(cls, record: Record, trust: SourceTrust, timing: Timing) -> Sender:
         """A handoff found in the ledger; after a restart, `restart` sets it going."""
         if not isinstance(record.state, Source):
             raise LocalProtocolError("a record of the other side")
-        return cls(record, record.state, None, trust, timing, None, 0.0, 0.0, _RESTARTED, False)
+        return cls(record, record.state, None, trust, timing, None, 0.0, 0.0, _RESTARTED)
 
     @property
     def finished(self) -> bool:
@@ -184,8 +185,9 @@ class Sender:
         return [Send(self.record.peer, self._departure.offer)]
 
     def _offer_soon(self, now: float, message: Message | None) -> list[Action[Any]]:
-        # Not at once: a peer that keeps forgetting would keep both of us busy.
-        self._wait_for(now, self._timing.offer_soon)
+        # Not at once, and each time later: a peer that keeps forgetting would keep both of us busy.
+        self._forgotten = max(self._timing.offer_soon, self._forgotten * 2)
+        self.due = min(now + self._forgotten, self._deadline)
         return []
 
     def _transfer(self, now: float, message: Message | None) -> list[Action[Any]]:
