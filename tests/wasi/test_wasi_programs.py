@@ -5,6 +5,8 @@ The same module with the same files prints the same, packed and unpacked, hoppin
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +40,7 @@ from tests.programs import STACKS, STRICT_C, ToolMissing, compile_c
 from .rig import Station
 
 HERE = Path(__file__).parent / "guests"
+ROOT = Path(__file__).parents[2]
 
 
 def compiled(name: str) -> bytes:
@@ -207,6 +210,28 @@ def test_micropython_with_files(tmp_path: Path) -> None:
     assert here[1].decode().splitlines() == expected[1].decode().splitlines()
     assert here[0] == expected[0] == 5
     assert len(here[1].splitlines()) > 8
+
+
+def test_a_hostile_program_is_stopped_by_errors_and_memory_stays_flat(tmp_path: Path) -> None:
+    module = tmp_path / "hostile.wasm"
+    module.write_bytes(compiled("hostile"))
+    command = [sys.executable, "-m", "tests.wasi.hostile_run", str(module)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    *lines, grew = done.stdout.splitlines()
+    assert lines == [
+        "bytes: 16777216, No space left on device",
+        "far: -1, No space left on device",
+        "sparse: -1, No space left on device",
+        "files: 5000, No space left on device",
+        "descriptors: 252, No file descriptors available",
+        "long name: -1, Filename too long",
+        "no text: -1, Illegal byte sequence",
+        "loop: -1, Symbolic link loop",
+        "out: -1, Operation not permitted",
+        "above: -1, Operation not permitted",
+        "exit 42",
+    ]
+    assert int(grew.split()[1]) < 48 << 10, grew  # KiB: 16 MiB of luggage, 5000 files, and one buffer
 
 
 def test_all_calls_of_the_abi_have_a_file_or_need_none() -> None:
