@@ -42,6 +42,9 @@ from agents.wasm.validate import operand_types, validate_context, validate_modul
 Progress = Callable[[int, int], None]
 DEFAULT = Options()
 
+#: Custom sections that speak of places in the code, which moves: branch hints and DWARF would lie afterwards.
+_POSITIONAL = ("metadata.code.", ".debug_", "reloc.", "linking")
+
 
 def rewrite(module: Module, options: Options = DEFAULT, progress: Progress | None = None) -> Module:
     """Give ``module`` strong mobility.
@@ -198,7 +201,7 @@ def _assemble(
         start=module.start is not None,
         drops=bool(drops),
     )
-    customs = tuple(custom for custom in module.customs if not custom.name.startswith("metadata.code."))
+    customs = tuple(custom for custom in module.customs if not custom.name.startswith(_POSITIONAL))
     customs += (Custom(SECTION, encode_metadata(metadata), 11),)
     made_module = attrs.evolve(
         module,
