@@ -6,7 +6,7 @@ those that JSON knows, and the same that the text output shows; reading raises o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -24,8 +24,9 @@ from agents.wasi.abi import DIRECTORY
 from agents.wasi.state import WasiState
 from agents.wasm.decode import custom_section, decode_module, sections
 from agents.wasm.encode import unsigned
-from agents.wasm.names import Names, decode_names
+from agents.wasm.names import Names, decode_names, module_names
 from agents.wasm.syntax import Import, ImportFunc
+from agents.wasm.text import print_function, print_module
 
 MODULE = b"\0asm"
 TYPE, IMPORT = 1, 2  # ids of sections
@@ -156,6 +157,28 @@ def function_names(code: bytes) -> tuple[list[str], Names]:
         names = decode_names(payload or b"")
     imported = [f"{e.module}.{e.name}" for e in _imports(code) if isinstance(e.desc, ImportFunc)]
     return imported, names
+
+
+def code_of(data: bytes, function: str) -> Iterator[str]:
+    """The text of the functions that are called `function`, or have this index, resume copies included.
+
+    `data` is an image or a module; "all" stands for the whole module. Raises `UnknownFile` when there is none.
+    """
+    code = data if data.startswith(MODULE) else AgentImage.unpack(data).code
+    module = decode_module(code)
+    if function == "all":
+        yield print_module(module).rstrip()
+        return
+    names = module_names(module)
+    imported = module.imported("func")
+    found = False
+    for index in range(imported, imported + len(module.funcs)):
+        name = names.function(index) or str(index)
+        if function in (str(index), name, name.removesuffix(" (resumed)")):
+            found = True
+            yield print_function(module, index, names).rstrip()
+    if not found:
+        raise UnknownFile(f"there is no function {function!r} here; `--code all` shows all")
 
 
 def _waits(snapshot: Snapshot) -> Described | None:

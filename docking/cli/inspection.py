@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from agents.image import AgentImage
-from docking.cli.describe import Described, describe
+from docking.cli.describe import Described, code_of, describe
 from docking.cli.output import amount, plain, print_fields, print_json
 from docking.cli.sources import read_file
 
@@ -17,14 +17,20 @@ from docking.cli.sources import read_file
 @click.command("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--image", type=click.Path(path_type=Path), help="A snapshot's image, for its names.")
+@click.option("--code", metavar="NAME", help="The code of a function of an image, or `all` of it, as text.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect(file: Path, image: Path | None, as_json: bool) -> None:
+def inspect(file: Path, image: Path | None, code: str | None, as_json: bool) -> None:
     """Show what an image, snapshot or capsule holds.
 
-    Nothing is run, and no signature is checked: that is what `portcall verify` does.
+    Nothing is run, and no signature is checked: that is what `portcall verify` does. With --code, a function is
+    named by its name or index, and both its copies are shown.
     """
+    data = read_file(file)
+    if code is not None:
+        click.echo("\n".join(code_of(data, code)))
+        return
     known = None if image is None else AgentImage.unpack(read_file(image))
-    described = describe(read_file(file), known)
+    described = describe(data, known)
     if as_json:
         print_json(described)
     else:
