@@ -23,12 +23,10 @@ from attrs import define, field, frozen
 
 from docking.changes import Change
 from docking.errors import StoreError, WriteFailed
-from docking.store import Store
+from docking.store import LOG_BYTES, Store
 
 # Memory and latency: one transaction does not take more than this many groups.
 MAX_GROUPS = 256
-# The log is moved into the file when about this much was written since the last time.
-LOG_BYTES = 8 << 20
 
 
 @frozen(eq=False)
@@ -54,6 +52,7 @@ class Journal:
     _closing: bool = False
     _thread: threading.Thread | None = None
     _mover: threading.Thread | None = None
+    _moved_at: int = 0
 
     def write(self, changes: Sequence[Change], durable: bool) -> asyncio.Future[None]:
         """Queue a group of changes.
@@ -132,14 +131,19 @@ class Journal:
 
         beside the commits, or between them if that was not enough.
         """
-        size = self.store.log_bytes
+        size = self.store.log_size()
         if size >= 8 * LOG_BYTES:
-            self._move()
-        elif size >= LOG_BYTES and (self._mover is None or not self._mover.is_alive()):
+            # While others write, moving never catches up: now they wait once.
+            self._move(wholly=True)
+            self._moved_at = 0
+        elif size < self._moved_at:
+            self._moved_at = 0
+        elif size >= self._moved_at + LOG_BYTES and (self._mover is None or not self._mover.is_alive()):
+            self._moved_at = size
             self._mover = threading.Thread(target=self._move, name="journal-log", daemon=True)
             self._mover.start()
 
-    def _move(self) -> None:
+    def _move(self, wholly: bool = False) -> None:
         # An error here loses nothing: the log holds all, and the next commit will tell of a failing disk.
         with contextlib.suppress(StoreError):
-            self.store.empty_log()
+            self.store.empty_log(wholly)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import os
 import sqlite3
 import threading
@@ -28,9 +27,9 @@ from typing import Any, TypeAlias
 
 from attrs import define
 
-from docking.changes import Capsule, Change, Checkpoint, KeepPart, Letter
+from docking.changes import Capsule, Change, Letter
 from docking.errors import StoreError, StoreUnusable, WriteFailed
-from docking.handoff.actions import Persist, Record
+from docking.handoff.actions import Record
 from docking.handoff.messages import EPOCH_SIZE, Side
 from docking.handoff.states import Destination, Source
 from docking.writing import COLUMNS, Writing, cargo_of
@@ -39,8 +38,9 @@ Failpoint: TypeAlias = Callable[[str], None]
 """Called with the name of a place where a crash is interesting; tests crash there."""
 
 APPLICATION_ID = 0x50434C4C
-# Pages of tables and indexes that a commit of a handoff touches, beside the bodies.
-_LOG_PER_COMMIT = 8 * 4096
+# The log is moved into the file when it has grown by this many bytes; beyond it, it is cut when it begins
+# anew.
+LOG_BYTES = 8 << 20
 SCHEMA = Path(__file__).with_name("schema.sql")
 
 
@@ -61,8 +61,6 @@ class Store:
     _reading: threading.RLock
     _lock_file: int | None
     _broken: str | None = None
-    log_bytes: int = 0
-    """About how much the write-ahead log has grown since it was last emptied."""
 
     @classmethod
     def open(
@@ -141,7 +139,6 @@ class Store:
                 self._broken = str(error)
                 raise WriteFailed(f"the store could not be written: {error}") from error
             self._failpoint("store.after-commit")
-        self.log_bytes += _LOG_PER_COMMIT + sum(map(_body_bytes, itertools.chain(*groups)))
         return results
 
     def _one_by_one(self, groups: Sequence[Sequence[Change]], error: sqlite3.Error) -> list[StoreError | None]:
@@ -248,44 +245,36 @@ class Store:
 
     # Care of the file
 
-    def empty_log(self) -> bool:
-        """Move what the write-ahead log holds into the file; True if all of it.
+    def log_size(self) -> int:
+        """The size of the write-ahead log, in bytes."""
+        if self.path is None:
+            return 0
+        with contextlib.suppress(FileNotFoundError):
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        return 0
 
-        May run beside `commit`, on its own connection.
+    def empty_log(self, wholly: bool = False) -> None:
+        """Move what the write-ahead log holds into the file.
+
+        May run beside `commit`, in another thread; with `wholly` between commits, and then the next commit
+        begins the log anew. Raises `StoreError`; nothing is lost then.
         """
         if self.path is None:
-            return True
+            return
         opened: list[sqlite3.Connection] = []
-        size = self.log_bytes
         try:
             connection = _connect(self.path, opened)
-            busy, pages, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            connection.execute(f"PRAGMA wal_checkpoint({'RESTART' if wholly else 'PASSIVE'})").fetchone()
         except sqlite3.Error as error:
             raise StoreError(f"the write-ahead log could not be moved: {error}") from error
         finally:
             for connection in opened:
                 connection.close()
-        if busy or pages != moved:
-            return False
-        self.log_bytes -= size
-        return True
 
 
 def schema_steps(text: str) -> list[str]:
     """The blocks of a schema: `steps[n]` brings a store from version n to n + 1."""
     return [block.partition("\n")[2] for block in text.split("-- version ")[1:]]
-
-
-def _body_bytes(change: Change) -> int:
-    match change:
-        case Persist(cargo=cargo):
-            return 0 if cargo is None else sum(len(body.data) for body in cargo.bodies)
-        case Checkpoint(parts=parts):
-            return sum(stored.part.size for stored in parts if stored.body is not None)
-        case KeepPart(part=part):
-            return part.size
-        case _:
-            return 0
 
 
 def _record(row: tuple[Any, ...]) -> Record:

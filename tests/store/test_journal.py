@@ -1,0 +1,170 @@
+"""The journal: futures tell the truth, order is kept, many share one wait, and nothing blocks the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docking.changes import Annotate, PutFact
+from docking.errors import StoreError, WriteFailed
+from docking.journal import Journal
+from docking.store import LOG_BYTES, Store, never
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, 30))
+
+
+def opened(path: Path | None, failpoint: Any = never) -> Store:
+    return Store.open(path, new_epoch=bytes(16), clock=lambda: 0, failpoint=failpoint)
+
+
+def test_many_writers_share_one_commit(tmp_path: Path) -> None:
+    gate, commits = threading.Event(), []
+
+    def failpoint(place: str) -> None:
+        if place == "store.before-commit":
+            gate.wait(10)
+            commits.append(place)
+
+    async def main() -> None:
+        store = opened(tmp_path / "s.db", failpoint)
+        journal = Journal(store)
+        futures = [journal.write([PutFact(str(n), b"x")], durable=True) for n in range(50)]
+        gate.set()
+        await asyncio.gather(*futures)
+        # The first was taken alone; all that came while the disk was busy was taken together.
+        assert len(commits) <= 3
+        assert all(store.fact(str(n)) == b"x" for n in range(50))
+        await journal.close()
+        store.close()
+
+    run(main())
+
+
+def test_a_write_that_nobody_waits_for_rides_with_the_next(tmp_path: Path) -> None:
+    commits: list[str] = []
+
+    async def main() -> None:
+        store = opened(tmp_path / "s.db", lambda place: commits.append(place))
+        journal = Journal(store, linger=60.0)
+        soon = journal.write([PutFact("a", b"1")], durable=False)
+        await journal.write([PutFact("b", b"2")], durable=True)
+        assert soon.done()
+        assert commits.count("store.before-commit") == 1
+        await journal.close()
+        store.close()
+
+    run(main())
+
+
+def test_a_write_that_nobody_waits_for_is_written_all_the_same(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = opened(tmp_path / "s.db")
+        journal = Journal(store)
+        await journal.write([PutFact("a", b"1")], durable=False)
+        assert store.fact("a") == b"1"
+        await journal.close()
+        store.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_closing_writes_what_is_queued(tmp_path: Path, durable: bool) -> None:
+    async def main() -> None:
+        store = opened(tmp_path / "s.db")
+        journal = Journal(store, linger=60.0)
+        future = journal.write([PutFact("a", b"1")], durable)
+        await journal.close()
+        await future
+        assert store.fact("a") == b"1"
+        with pytest.raises(WriteFailed):
+            journal.write([PutFact("b", b"1")], durable=True)
+        store.close()
+
+    run(main())
+
+
+def test_the_loop_goes_on_while_the_disk_is_busy(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    async def main() -> None:
+        store = opened(tmp_path / "s.db", lambda place: gate.wait(10) and None)
+        journal = Journal(store)
+        future = journal.write([PutFact("a", b"1")], durable=True)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not future.done()
+        gate.set()
+        await future
+        await journal.close()
+        store.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("path", ["s.db", None])
+def test_one_bad_group_fails_alone(tmp_path: Path, path: str | None) -> None:
+    async def main() -> None:
+        store = opened(path and tmp_path / path)
+        journal = Journal(store)
+        bad = journal.write([Annotate(bytes(32), 0, b"")], durable=True)
+        good = journal.write([PutFact("a", b"1")], durable=True)
+        await good
+        with pytest.raises(StoreError):
+            await bad
+        await journal.close()
+        store.close()
+
+    run(main())
+
+
+def test_after_a_write_of_unknown_fate_nothing_is_written(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = opened(tmp_path / "s.db")
+        journal = Journal(store)
+        store._broken = "as if the disk had failed"
+        futures = [journal.write([PutFact("a", b"1")], durable=True) for _ in range(3)]
+        for future in futures:
+            with pytest.raises(WriteFailed):
+                await future
+        await journal.close()
+        store.close()
+
+    run(main())
+
+
+def test_a_cancelled_wait_does_not_cancel_the_write(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = opened(tmp_path / "s.db")
+        journal = Journal(store, linger=60.0)
+        future = journal.write([PutFact("a", b"1")], durable=False)
+        future.cancel()
+        await journal.write([PutFact("b", b"2")], durable=True)
+        assert store.fact("a") == b"1"
+        await journal.close()
+        store.close()
+
+    run(main())
+
+
+def test_the_log_does_not_grow_without_end(tmp_path: Path) -> None:
+    """Under a load that never pauses: the log is moved beside the commits, and now and then begun anew."""
+
+    async def main() -> None:
+        store = opened(tmp_path / "s.db")
+        journal = Journal(store)
+        for number in range(20):
+            await journal.write([PutFact("big", bytes([number]) * (LOG_BYTES - 100_000))], durable=True)
+        await journal.close()
+        assert store.log_size() < 10 * LOG_BYTES  # of 20 that were written
+        assert store.fact("big") == bytes([19]) * (LOG_BYTES - 100_000)
+        store.close()
+
+    run(main())
