@@ -118,7 +118,9 @@ def test_names_are_kept_and_given() -> None:
 
 
 def test_custom_sections_survive_but_for_code_offsets() -> None:
-    packed = decode_module(_rewritten(f'(@custom "mine" "data") (@custom "metadata.code.x" "\\00") (@custom ".debug_line" "") {TICK}'))
+    packed = decode_module(
+        _rewritten(f'(@custom "mine" "data") (@custom "metadata.code.x" "\\00") (@custom ".debug_line" "") {TICK}')
+    )
     assert [custom.name for custom in packed.customs if custom.name != "name"] == ["mine", "portcall"]
 
 

@@ -1,0 +1,36 @@
+"""All fuzzers, one after the other: ``python -m tests.fuzz [--seconds N | --short]``.
+
+Each room that takes bytes from elsewhere has a ``fuzz`` module with a time budget of its own; a fuzzer fails when something
+that is not a declared error comes out, and names the seed or writes the input.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+TESTS = Path(__file__).resolve().parent.parent
+SHORT = 8
+
+
+@click.command()
+@click.option("--seconds", default=60, show_default=True, help="For each fuzzer.")
+@click.option("--short", is_flag=True, help=f"{SHORT} seconds for each.")
+def main(seconds: int, short: bool) -> None:
+    """Run every fuzzer there is."""
+    failed = []
+    for path in sorted(TESTS.glob("*/fuzz.py")):
+        module = f"tests.{path.parent.name}.fuzz"
+        click.echo(f"{module}:")
+        command = [sys.executable, "-m", module, "--seconds", str(SHORT if short else seconds)]
+        if subprocess.run(command, cwd=TESTS.parent, check=False).returncode:
+            failed.append(module)
+    if failed:
+        raise SystemExit("failed: " + ", ".join(failed))
+
+
+if __name__ == "__main__":
+    main()
