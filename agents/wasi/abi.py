@@ -43,6 +43,7 @@ EOVERFLOW: Final = 61
 EPERM: Final = 63
 EROFS: Final = 69
 ESPIPE: Final = 70
+ETIMEDOUT: Final = 73
 EXDEV: Final = 75
 ENOTCAPABLE: Final = 76
 

@@ -7,7 +7,8 @@ newline apart does no harm, since blank writes to `go`, `go_at` and `sleep` mean
 
 A read brings one answer and then an end of file. `inbox` goes on to the next message after that; the others
 answer anew when they are opened again, or after a seek to 0. `call/SERVICE` is written (the request), then
-read (the reply); a write after that begins another request.
+read (the reply); a write after that begins another request. Two files take an argument if wanted:
+`inbox/MS` waits at most so many milliseconds, `log/LEVEL` is error, warning, info or detail.
 
 Invariants: what a file holds is bounded by `BODY_MAX`; a file's state is plain and travels with the agent,
 also in the middle of an answer.
@@ -25,32 +26,26 @@ from agents.errors import BadSnapshot, CallFailed
 from agents.waits import BODY_MAX, HOST_MAX, Suspend
 
 from .abi import (
-    CREAT,
     DIRECTORY,
-    EACCES,
     EAGAIN,
-    EEXIST,
     EILSEQ,
     EINVAL,
-    EISDIR,
     EMSGSIZE,
     ENOENT,
     ENOSPC,
-    ENOTDIR,
-    EPERM,
     EROFS,
-    EXCL,
+    ETIMEDOUT,
     FD_READ,
     FD_SEEK,
     FD_TELL,
     FD_WRITE,
-    O_DIRECTORY,
     REGULAR_FILE,
     STREAM_RIGHTS,
 )
+from .fixed import FixedSpot, descend
 from .luggage_codec import fields, whole
 from .paths import Route
-from .trees import Bytes, Entry, Spot, Stat
+from .trees import Bytes, Entry, Stat
 
 if TYPE_CHECKING:
     from agents.hostcalls import Context
@@ -127,7 +122,10 @@ def decode_call_file(value: list[Any]) -> CallFile:
     _, name, argument, content, position, request = fields(value, 6)
     if not isinstance(name, str) or name not in _INODES or not isinstance(argument, str):
         raise BadSnapshot("no such file below /portcall")
-    if (name in _FOLDERS) != bool(argument) or len(argument) > HOST_MAX or "\0" in argument:
+    given, good = bool(argument), _ARGUMENT.get(name, _anything)
+    if given != (name in _FOLDERS) and not (given and name in _EITHER):
+        raise BadSnapshot(f"/portcall/{name} with or without a name, as it cannot be")
+    if len(argument) > HOST_MAX or "\0" in argument or (given and not good(argument)):
         raise BadSnapshot(f"/portcall/{name} with a name that it cannot have")
     if not isinstance(request, bytes) or not isinstance(content, bytes | None):
         raise BadSnapshot(f"/portcall/{name} without bytes")
@@ -162,9 +160,12 @@ def _read_lookup(ctx: Context, file: CallFile, wait: bool) -> bytes:
 def _read_inbox(ctx: Context, file: CallFile, wait: bool) -> bytes | Suspend:
     message: hostcalls.Message | Suspend | None = ctx.kept.message
     if message is None or ctx.event is not None:
-        message = hostcalls.recv(ctx, None if wait else 0)
+        timeout = int(file.argument) * 1_000_000 if file.argument else None
+        message = hostcalls.recv(ctx, timeout if wait else 0)
     if isinstance(message, Suspend):
         return message
+    if message is None and wait and file.argument:
+        raise CallFailed(ETIMEDOUT, "no message came in time")
     if message is None:
         raise CallFailed(EAGAIN, "no message")
     ctx.kept.message = None
@@ -236,9 +237,10 @@ def _write_log(ctx: Context, file: CallFile, data: bytes) -> None:
     if state.logged + len(data) > state.limits.log_bytes:
         raise CallFailed(ENOSPC, "the log of this visit is full")
     state.logged += len(data)
+    level = _LEVELS.index(file.argument or "info")
     for line in data.decode("utf-8", "replace").splitlines():
         if line:
-            hostcalls.log(ctx, 2, line[: hostcalls.LOG_MAX])
+            hostcalls.log(ctx, level, line[: hostcalls.LOG_MAX])
 
 
 _READ: dict[str, Callable[[Any, CallFile, bool], bytes | Suspend]] = {
@@ -261,6 +263,20 @@ _WRITE: dict[str, Callable[[Any, CallFile, bytes], Suspend | None]] = {
     "report": _write_report,
 }
 _FOLDERS = ("call", "send", "report", "lookup", "go_at")  # the file's name below them is an argument
+_EITHER = ("log", "inbox")  # a file, that may be named with an argument too
+_LEVELS = ("error", "warning", "info", "detail")
+
+
+def _anything(argument: str) -> bool:
+    return True
+
+
+def _number(argument: str) -> bool:
+    """Whether it is a whole number of milliseconds that fits in 31 bits."""
+    return argument.isascii() and argument.isdigit() and len(argument) <= 10 and int(argument) < 1 << 31
+
+
+_ARGUMENT: dict[str, Callable[[str], bool]] = {"log": _LEVELS.__contains__, "inbox": _number}
 _NAMES = ("go", "go_at", "here", "me", "next_stop", "call", "send", "inbox", "sender", "sleep", "clone",
           "report", "log", "lookup")  # fmt: skip
 _INODES = {name: index for index, name in enumerate(_NAMES, 2)}
@@ -275,22 +291,11 @@ class CallFolder:
 
     name: str = ""
 
-    def walk(self, route: Route, follow: bool) -> Spot:
+    def walk(self, route: Route, follow: bool) -> FixedSpot:
         """See `trees.Directory`."""
-        trail = [self.name] if self.name else []
-        above = len(trail)
-        for name in route.names:
-            if trail and trail[0] not in _FOLDERS:
-                raise CallFailed(ENOTDIR, trail[0])
-            if name not in (".", ".."):
-                trail.append(name)
-            elif name == ".":
-                continue
-            elif len(trail) > above:
-                trail.pop()
-            else:
-                raise CallFailed(EPERM, "a path that leads out of its directory")
-        return CallSpot(tuple(trail), route.directory)
+        above = (self.name,) if self.name else ()
+        names = descend(route, above, (*_FOLDERS, *_EITHER))
+        return FixedSpot(MOUNT, lambda: _find(names), route.directory)
 
     def entries(self, cookie: int) -> Iterator[Entry]:
         """See `trees.Directory`. The files in a folder are not listed: any name will do."""
@@ -323,92 +328,23 @@ class CallFolder:
         return ["calls", self.name]
 
 
+def _find(names: tuple[str, ...]) -> CallFile | CallFolder:
+    """What lies at a path below `/portcall`. Raises ENOENT."""
+    if not names:
+        return CallFolder()
+    name, argument = names[0], "/".join(names[1:])
+    if name not in _INODES:
+        raise CallFailed(ENOENT, f"/{MOUNT}/{name}")
+    if name in _FOLDERS and not argument:
+        return CallFolder(name)
+    if argument and not _ARGUMENT.get(name, _anything)(argument):
+        raise CallFailed(ENOENT, f"/{MOUNT}/{name}/{argument}")
+    return CallFile(name, argument)
+
+
 def decode_call_folder(value: list[Any]) -> CallFolder:
     """The folder that `CallFolder.encode` wrote. Raises `BadSnapshot`."""
     _, name = fields(value, 2)
     if name not in ("", *_FOLDERS):
         raise BadSnapshot("no such folder in /portcall")
     return CallFolder(name)
-
-
-@attrs.frozen(eq=False)
-class CallSpot:
-    """Where a path below `/portcall` leads: its names, and whether it must be a folder."""
-
-    names: tuple[str, ...]
-    directory: bool
-
-    def __enter__(self) -> CallSpot:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def _find(self) -> CallFile | CallFolder:
-        if not self.names:
-            return CallFolder()
-        name, argument = self.names[0], "/".join(self.names[1:])
-        if name not in _INODES:
-            raise CallFailed(ENOENT, f"/portcall/{name}")
-        if name in _FOLDERS and not argument:
-            return CallFolder(name)
-        if self.directory:
-            raise CallFailed(ENOTDIR, f"/portcall/{name}")
-        return CallFile(name, argument)
-
-    def stat(self) -> Stat:
-        """See `trees.Spot`."""
-        return self._find().stat()
-
-    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
-        """See `trees.Spot`. A file here has no times; programs that set them mean no harm."""
-        self._find()
-
-    def open(self, oflags: int, read: bool, write: bool, now: int) -> CallFile | CallFolder:
-        """See `trees.Spot`. Creating and truncating are what `open(..., "w")` asks for, and do nothing."""
-        found = self._find()
-        if oflags & CREAT and oflags & EXCL:
-            raise CallFailed(EEXIST, "/portcall does not change")
-        if isinstance(found, CallFolder):
-            if write or oflags & CREAT:
-                raise CallFailed(EISDIR, found.name)
-            return found
-        if oflags & O_DIRECTORY:
-            raise CallFailed(ENOTDIR, found.name)
-        rights = found.rights()
-        if (read or write) and not ((read and rights & FD_READ) or (write and rights & FD_WRITE)):
-            raise CallFailed(EACCES, f"/portcall/{found.name} is not for that")
-        return found
-
-    def _refuse(self) -> CallFailed:
-        self._find()
-        return CallFailed(EROFS, "/portcall does not change")
-
-    def mkdir(self, now: int) -> None:
-        """See `trees.Spot`."""
-        raise self._refuse()
-
-    def rmdir(self, now: int) -> None:
-        """See `trees.Spot`."""
-        raise self._refuse()
-
-    def unlink(self, now: int) -> None:
-        """See `trees.Spot`."""
-        raise self._refuse()
-
-    def readlink(self) -> bytes:
-        """See `trees.Spot`."""
-        self._find()
-        raise CallFailed(EINVAL, "no links in /portcall")
-
-    def symlink(self, text: str, now: int) -> None:
-        """See `trees.Spot`."""
-        raise self._refuse()
-
-    def rename_to(self, target: Spot, now: int) -> None:
-        """See `trees.Spot`."""
-        raise self._refuse()
-
-    def link_to(self, target: Spot, now: int) -> None:
-        """See `trees.Spot`."""
-        raise self._refuse()

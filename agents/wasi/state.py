@@ -22,6 +22,8 @@ from agents.errors import BadSnapshot, CallFailed
 
 from .abi import ALL_RIGHTS, DIRECTORY, DIRECTORY_RIGHTS, EINVAL, REGULAR_FILE, U64
 from .descriptors import Descriptor, Table
+from .devices import MOUNT as DEVICES
+from .devices import DeviceFolder, decode_device
 from .limits import Limits
 from .luggage import Luggage, LuggageDirectory, LuggageFile, Node
 from .luggage_codec import check_open, decode_luggage, encode_luggage, fields, fill, whole
@@ -82,21 +84,22 @@ class WasiState:
             raise CallFailed(EINVAL, "arguments, environment or input beyond this station's bounds")
         luggage = Luggage.empty(limits, now)
         state = cls(limits, argv, env, luggage, Table(limits), Input(stdin, 0, live_stdin))
-        luggage.mounts[MOUNT] = CallFolder()
+        luggage.mounts.update({MOUNT: CallFolder(), DEVICES: DeviceFolder()})
         fill(luggage, files or {}, now)
         state._mount(grants or {})
         for channel in (state.stdin, Output(STDOUT), Output(STDERR)):
             state.table.add(Descriptor(channel.rights(), 0, channel=channel))
         preopens: list[tuple[str, Directory]] = [("/", luggage.open_root())]
         if any(_names(name) == () for name in grants or {}):
-            preopens.append((f"/{MOUNT}", CallFolder()))  # a granted '/' hides the luggage's
+            # a granted '/' hides the luggage's
+            preopens += [(f"/{MOUNT}", CallFolder()), (f"/{DEVICES}", DeviceFolder())]
         preopens += [(name, grant.root()) for name, grant in (grants or {}).items()]
         for name, directory in preopens:
             state.table.add(Descriptor(DIRECTORY_RIGHTS, ALL_RIGHTS, directory=directory, preopen=name))
         return state
 
     def _mount(self, grants: Mapping[str, Grant]) -> None:
-        self.luggage.mounts[MOUNT] = CallFolder()
+        self.luggage.mounts.update({MOUNT: CallFolder(), DEVICES: DeviceFolder()})
         for name, grant in grants.items():
             names = _names(name)
             if names[:1] == (MOUNT,):
@@ -221,6 +224,10 @@ class WasiState:
             descriptor.channel = decode_call_file(what)
         elif kind == "calls":
             descriptor.directory = decode_call_folder(what)
+        elif kind == "device":
+            descriptor.channel = decode_device(what)
+        elif what == ["devices"]:
+            descriptor.directory = DeviceFolder()
         elif kind in ("host-file", "host-directory"):
             self._reopen(descriptor, what, grants)
         elif what != ["lost"]:

@@ -41,6 +41,7 @@ from agents.wasi.abi import (
     ENOTDIR,
     EPERM,
     EROFS,
+    ETIMEDOUT,
 )
 from agents.wasi.limits import Limits
 
@@ -184,6 +185,27 @@ def test_an_inbox_that_does_not_wait() -> None:
     assert guest.read(fd, 4) == Suspend(Recv(0))
     assert guest.resume(Message("bob", b"hi")) == 0
     assert guest.get(65536, guest.number()) == b"hi"
+
+
+def test_an_inbox_that_waits_for_a_while() -> None:
+    guest = Virtual()
+    fd = opened(guest, "inbox/250")
+    assert guest.read(fd, 4) == Suspend(Recv(250_000_000))
+    guest = guest.hop()
+    assert guest.resume(TimedOut()) == ETIMEDOUT
+    assert guest.read(fd, 4) == Suspend(Recv(250_000_000))
+    assert guest.resume(Message("bob", b"hi")) == 0
+    assert guest.get(65536, guest.number()) == b"hi"
+    for wrong in ("inbox/soon", "inbox/-1", "inbox/1/2", f"inbox/{1 << 31}", "inbox/" + "1" * 200):
+        assert guest.open(f"portcall/{wrong}")[0] == ENOENT
+
+
+def test_log_lines_have_levels() -> None:
+    guest = Virtual()
+    for path in ("log", "log/error", "log/detail"):
+        assert guest.write(opened(guest, path, write=True), b"a\nb") == (0, 3)
+    assert guest.station.logged == [(level, text) for level in (2, 0, 3) for text in ("a", "b")]
+    assert guest.open("portcall/log/loud", CREAT, READ_WRITE)[0] == ENOENT
 
 
 def test_a_message_that_an_import_could_not_give_is_read_from_the_inbox() -> None:
