@@ -117,10 +117,12 @@ def run(source: Path, args: tuple[str, ...], engines: str, hop_every: int | None
         raise click.UsageError(str(error)) from None  # too few of them, or of another type
     if outcome is None:
         return
-    if hop_every is not None:
-        least, most = map(amount, solo.sizes)
-        click.echo(f"portcall: {solo.hops} hops, snapshots of {least} to {most}", err=True)
-    _end(outcome)
+    try:
+        _end(outcome)
+    finally:
+        if hop_every is not None:
+            least, most = map(amount, solo.sizes)
+            click.echo(f"portcall: {solo.hops} hops, snapshots of {least} to {most}", err=True)
 
 
 def _run_until_suspended(
