@@ -1,17 +1,6 @@
-"""The agent's luggage: a file system in memory that travels with it.
+"""What can be opened in the agent's luggage: its files and directories, and where a path leads.
 
-Nothing here touches the station's disk, a clock or the guest's memory. Times are arguments.
-
-Invariants, which `decode` checks on arrival and every operation keeps:
-- the root is a directory; every other directory has exactly one name, and following parents ends at the root;
-- `used` is the sum of all files' and links' bytes, `names` the number of names in all directories; both stay
-  within `Limits`, also when a file is written far beyond its end (nothing is sparse);
-- a node lives while it has a name or is open;
-- a walk never leaves the directory where it starts: '..' beyond it, an absolute path or link is EPERM.
-
-A name in the root may be a *mount*: the files of `/portcall/`, a granted host directory. A walk that meets
-one goes on there and cannot come back. Mounts are not stored and do not appear in a listing.
-
+Invariant: a walk never leaves the directory where it starts; '..' beyond it, an absolute path or link is EPERM.
 Reading does not change the access time (as under `noatime`).
 """
 
@@ -47,182 +36,67 @@ from .abi import (
     SYMBOLIC_LINK,
     TRUNC,
 )
-from .limits import Limits
+from .nodes import Luggage, Node
 from .paths import Route, parse_text
-from .trees import Bytes, Directory, Entry, Spot, Stat
-
-DEVICE = 1
-ROOT = 1  # the root's inode
-FIRST_SERIAL = 2  # cookies 0 and 1 are '.' and '..'
+from .trees import Bytes, Entry, Spot, Stat
 
 
-@attrs.define(eq=False)
-class Folder:
-    """What a directory holds. An entry's serial number is its readdir cookie: it never changes and never
-    comes back, so a listing that goes on while names come and go misses and repeats none of the others."""
-
-    parent: Node | None
-    entries: dict[str, tuple[int, Node]] = attrs.field(factory=dict)
-    next_serial: int = FIRST_SERIAL
-    order: list[tuple[int, str]] = attrs.field(factory=list)  # by serial; gone names stay a while
-
-    def add(self, name: str, node: Node) -> None:
-        """Add a name that is not there."""
-        self.entries[name] = (self.next_serial, node)
-        self.order.append((self.next_serial, name))
-        self.next_serial += 1
-
-    def remove(self, name: str) -> None:
-        """Remove a name that is there."""
-        del self.entries[name]
-        if len(self.order) > 2 * len(self.entries) + 16:
-            self.order = [(serial, each) for each, (serial, _) in self.entries.items()]
+def open_node(luggage: Luggage, node: Node) -> LuggageFile | LuggageDirectory:
+    """An open file or directory over `node`."""
+    node.opened += 1
+    return LuggageDirectory(luggage, node) if node.folder is not None else LuggageFile(luggage, node)
 
 
-@attrs.define(eq=False)
-class Node:
-    """One file, directory or symbolic link. `data` is a file's contents or a link's text in UTF-8; contents
-    that were never written stay the (shared) bytes they came as."""
-
-    inode: int
-    kind: int
-    atim: int
-    mtim: int
-    ctim: int
-    data: bytes | bytearray = b""
-    folder: Folder | None = None
-    links: int = 0
-    opened: int = 0
-
-    def stat(self) -> Stat:
-        """The node's attributes."""
-        return Stat(
-            DEVICE, self.inode, self.kind, self.links, len(self.data), self.atim, self.mtim, self.ctim
-        )
-
-    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
-        """Set the times that are not None."""
-        self.atim = self.atim if atim is None else atim
-        self.mtim = self.mtim if mtim is None else mtim
-        self.ctim = now
+def open_root(luggage: Luggage) -> LuggageDirectory:
+    """The root, opened."""
+    luggage.root.opened += 1
+    return LuggageDirectory(luggage, luggage.root)
 
 
-@attrs.define(eq=False)
-class Luggage:
-    """The file system: its root, its accounts, its mounts."""
-
-    limits: Limits
-    root: Node
-    next_inode: int = ROOT + 1
-    used: int = 0  # bytes
-    names: int = 0
-    mounts: dict[str, Directory] = attrs.field(factory=dict)
-
-    @classmethod
-    def empty(cls, limits: Limits, now: int) -> Luggage:
-        """A luggage with nothing in it."""
-        return cls(limits, Node(ROOT, DIRECTORY, now, now, now, folder=Folder(None), links=1))
-
-    def make(self, parent: Node, name: str, kind: int, now: int, data: bytes = b"") -> Node:
-        """A new node under a free name. Raises ENOSPC, and ENOENT in a directory that was removed."""
-        self.need(data)
-        folder = Folder(parent) if kind == DIRECTORY else None
-        node = Node(self.next_inode, kind, now, now, now, data, folder)
-        self.enter(parent, name, node, now)
-        self.next_inode += 1
-        self.used += len(data)
-        return node
-
-    def enter(self, parent: Node, name: str, node: Node, now: int) -> None:
-        """Give `node` the free name `name`."""
-        folder = parent.folder
+def walk(luggage: Luggage, start: Node, route: Route, follow: bool) -> Spot:
+    """Where `route` leads from the directory `start` (see `Directory.walk`)."""
+    if start.folder is None:
+        raise CallFailed(ENOTDIR, "not a directory")
+    trail, todo, steps, expanded = [start], list(reversed(route.names)), 0, 0
+    directory = route.directory
+    while todo:
+        name, here = todo.pop(), trail[-1]
+        steps += 1
+        if steps > luggage.limits.depth:
+            raise CallFailed(ENAMETOOLONG, f"a path of more than {luggage.limits.depth} steps")
+        folder = here.folder
         if folder is None:
             raise CallFailed(ENOTDIR, name)
-        if parent.links == 0:
-            raise CallFailed(ENOENT, "the directory was removed")
-        if self.names >= self.limits.files:
-            raise CallFailed(ENOSPC, f"{self.names} names in the luggage")
-        folder.add(name, node)
-        self.names += 1
-        node.links += 1
-        parent.mtim = parent.ctim = node.ctim = now
-
-    def leave(self, parent: Node, name: str, now: int) -> None:
-        """Take the name `name`, which is there, out of `parent`."""
-        folder = parent.folder
-        assert folder is not None
-        _, node = folder.entries[name]
-        folder.remove(name)
-        self.names -= 1
-        node.links -= 1
-        parent.mtim = parent.ctim = node.ctim = now
-        self.drop(node)
-
-    def drop(self, node: Node) -> None:
-        """Forget the contents of a node with neither name nor descriptor."""
-        if node.links == 0 and node.opened == 0:
-            self.used -= len(node.data)
-            node.data = b""
-
-    def need(self, data: bytes) -> None:
-        """Raises ENOSPC when there is no room for `data`."""
-        if self.used + len(data) > self.limits.luggage_bytes:
-            raise CallFailed(ENOSPC, f"{self.used} bytes in the luggage")
-
-    def open(self, node: Node) -> LuggageFile | LuggageDirectory:
-        """An open file or directory over `node`."""
-        node.opened += 1
-        return LuggageDirectory(self, node) if node.folder is not None else LuggageFile(self, node)
-
-    def open_root(self) -> LuggageDirectory:
-        """The root, opened."""
-        self.root.opened += 1
-        return LuggageDirectory(self, self.root)
-
-    def walk(self, start: Node, route: Route, follow: bool) -> Spot:
-        """Where `route` leads from the directory `start` (see `Directory.walk`)."""
-        if start.folder is None:
-            raise CallFailed(ENOTDIR, "not a directory")
-        trail, todo, steps, expanded = [start], list(reversed(route.names)), 0, 0
-        directory = route.directory
-        while todo:
-            name, here = todo.pop(), trail[-1]
-            steps += 1
-            if steps > self.limits.depth:
-                raise CallFailed(ENAMETOOLONG, f"a path of more than {self.limits.depth} steps")
-            folder = here.folder
-            if folder is None:
+        if name == "..":
+            if len(trail) == 1:
+                raise CallFailed(EPERM, "a path that leads out of its directory")
+            trail.pop()
+            continue
+        if name == ".":
+            continue
+        if here is luggage.root and name in luggage.mounts:
+            rest = Route(tuple(reversed(todo)), directory)
+            return luggage.mounts[name].walk(rest, follow)
+        found = folder.entries.get(name)
+        if found is None:
+            if todo:
+                raise CallFailed(ENOENT, name)
+            return LuggageSpot(luggage, here, name, None, directory)
+        node = found[1]
+        if node.kind == SYMBOLIC_LINK and (todo or follow or directory):
+            expanded += 1
+            if expanded > luggage.limits.symlinks:
+                raise CallFailed(ELOOP, f"more than {luggage.limits.symlinks} links in one path")
+            link = parse_text(node.data.decode(), luggage.limits)
+            directory = directory or (link.directory and not todo)
+            todo.extend(reversed(link.names))
+            continue
+        if not todo:
+            if directory and node.folder is None:
                 raise CallFailed(ENOTDIR, name)
-            if name == "..":
-                if len(trail) == 1:
-                    raise CallFailed(EPERM, "a path that leads out of its directory")
-                trail.pop()
-                continue
-            if name == ".":
-                continue
-            if here is self.root and name in self.mounts:
-                rest = Route(tuple(reversed(todo)), directory)
-                return self.mounts[name].walk(rest, follow)
-            found = folder.entries.get(name)
-            if found is None:
-                if todo:
-                    raise CallFailed(ENOENT, name)
-                return LuggageSpot(self, here, name, None, directory)
-            node = found[1]
-            if node.kind == SYMBOLIC_LINK and (todo or follow or directory):
-                expanded += 1
-                if expanded > self.limits.symlinks:
-                    raise CallFailed(ELOOP, f"more than {self.limits.symlinks} links in one path")
-                link = parse_text(node.data.decode(), self.limits)
-                directory = directory or (link.directory and not todo)
-                todo.extend(reversed(link.names))
-                continue
-            if not todo:
-                if directory and node.folder is None:
-                    raise CallFailed(ENOTDIR, name)
-                return LuggageSpot(self, here, name, node, directory)
-            trail.append(node)
-        return LuggageSpot(self, None, "", trail[-1], True)
+            return LuggageSpot(luggage, here, name, node, directory)
+        trail.append(node)
+    return LuggageSpot(luggage, None, "", trail[-1], True)
 
 
 @attrs.define(eq=False)
@@ -311,7 +185,7 @@ class LuggageDirectory:
 
     def walk(self, route: Route, follow: bool) -> Spot:
         """See `trees.Directory`."""
-        return self.luggage.walk(self.node, route, follow)
+        return walk(self.luggage, self.node, route, follow)
 
     def entries(self, cookie: int) -> Iterator[Entry]:
         """See `trees.Directory`."""
@@ -390,7 +264,7 @@ class LuggageSpot:
                 raise CallFailed(ENOENT, self.name)
             if self.directory:
                 raise CallFailed(EISDIR, self.name)
-            return self.luggage.open(self.luggage.make(self._free(), self.name, REGULAR_FILE, now))
+            return open_node(self.luggage, self.luggage.make(self._free(), self.name, REGULAR_FILE, now))
         if oflags & CREAT and oflags & EXCL:
             raise CallFailed(EEXIST, self.name)
         if node.kind == SYMBOLIC_LINK:
@@ -400,7 +274,7 @@ class LuggageSpot:
                 raise CallFailed(EISDIR, self.name)
         elif oflags & O_DIRECTORY:
             raise CallFailed(ENOTDIR, self.name)
-        opened = self.luggage.open(node)
+        opened = open_node(self.luggage, node)
         if oflags & TRUNC and isinstance(opened, LuggageFile):
             opened.resize(0, now)
         return opened

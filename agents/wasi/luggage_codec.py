@@ -18,7 +18,8 @@ from agents.errors import BadSnapshot, CallFailed
 
 from .abi import CREAT, DIRECTORY, EINVAL, EXCL, REGULAR_FILE, SYMBOLIC_LINK, U64
 from .limits import Limits
-from .luggage import FIRST_SERIAL, ROOT, Folder, Luggage, LuggageFile, LuggageSpot, Node
+from .luggage import LuggageFile, LuggageSpot, walk
+from .nodes import FIRST_SERIAL, ROOT, Folder, Luggage, Node
 from .paths import Route, parse_text, valid_name
 
 _COUNTER_MAX = 1 << 62  # of inodes and cookies: room to count on, whatever a snapshot begins with
@@ -182,12 +183,12 @@ def fill(luggage: Luggage, files: Mapping[str, bytes], now: int) -> None:
             raise CallFailed(EINVAL, f"{path} cannot be packed into the luggage")
         above = len(route.names) if route.directory else len(route.names) - 1
         for count in range(1, above + 1):
-            with luggage.walk(luggage.root, Route(route.names[:count]), True) as spot:
+            with walk(luggage, luggage.root, Route(route.names[:count]), True) as spot:
                 if isinstance(spot, LuggageSpot) and spot.node is None:
                     spot.mkdir(now)
         if route.directory:
             continue
-        with luggage.walk(luggage.root, route, True) as spot:
+        with walk(luggage, luggage.root, route, True) as spot:
             opened = spot.open(CREAT | EXCL, False, True, now)
             assert isinstance(opened, LuggageFile)
             luggage.need(data)

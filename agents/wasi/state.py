@@ -25,8 +25,9 @@ from .descriptors import Descriptor, Table
 from .devices import MOUNT as DEVICES
 from .devices import DeviceFolder, decode_device
 from .limits import Limits
-from .luggage import Luggage, LuggageDirectory, LuggageFile, Node
+from .luggage import LuggageDirectory, LuggageFile, open_node, open_root
 from .luggage_codec import check_open, decode_luggage, encode_luggage, fields, fill, whole
+from .nodes import Luggage, Node
 from .paths import Route, parse_text, valid_name
 from .portcall_files import MOUNT, CallFolder, decode_call_file, decode_call_folder
 from .streams import STDERR, STDOUT, Input, Output
@@ -89,7 +90,7 @@ class WasiState:
         state._mount(grants or {})
         for channel in (state.stdin, Output(STDOUT), Output(STDERR)):
             state.table.add(Descriptor(channel.rights(), 0, channel=channel))
-        preopens: list[tuple[str, Directory]] = [("/", luggage.open_root())]
+        preopens: list[tuple[str, Directory]] = [("/", open_root(luggage))]
         if any(_names(name) == () for name in grants or {}):
             # a granted '/' hides the luggage's
             preopens += [(f"/{MOUNT}", CallFolder()), (f"/{DEVICES}", DeviceFolder())]
@@ -211,7 +212,7 @@ class WasiState:
             node = nodes.get(whole(fields(what, 2)[1]))
             if node is None or node.kind != (REGULAR_FILE if kind == "file" else DIRECTORY):
                 raise BadSnapshot("a descriptor that leads nowhere in the luggage")
-            thing = self.luggage.open(node)
+            thing = open_node(self.luggage, node)
             if isinstance(thing, LuggageFile):
                 descriptor.file = thing
             else:
