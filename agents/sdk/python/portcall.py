@@ -4,6 +4,8 @@ Each function writes or reads a file below /portcall/, and nothing else: an inte
 all of this. A call that the station refuses or that fails is an OSError with its number, like any other I/O.
 """
 
+import sys
+
 
 def _read(name: str) -> bytes:
     with open("/portcall/" + name, "rb") as file:
@@ -23,6 +25,7 @@ def go(station: str) -> None:
 
     Raises OSError, at the origin, when the move was refused or failed.
     """
+    sys.stdout.flush()  # what was printed here belongs here
     _write("go", station)
 
 
@@ -60,9 +63,9 @@ def send(agent: str, message: "str | bytes") -> None:
     _write("send/" + agent, message)
 
 
-def recv() -> bytes:
-    """The next message; waits for it."""
-    return _read("inbox")
+def recv(timeout: "float | None" = None) -> bytes:
+    """The next message; waits for it, at most `timeout` seconds. Raises OSError (ETIMEDOUT) when none came."""
+    return _read("inbox" if timeout is None else "inbox/" + str(int(timeout * 1000)))
 
 
 def sender() -> str:
@@ -77,6 +80,7 @@ def sleep(seconds: float) -> None:
 
 def clone() -> "str | None":
     """Become two agents: the new one's id in the original, None in the clone. Raises OSError."""
+    sys.stdout.flush()  # else both would print it
     return _read("clone").decode() or None
 
 
@@ -85,6 +89,11 @@ def report(key: str, value: object) -> None:
     _write("report/" + key, value if isinstance(value, (str, bytes)) else str(value))
 
 
-def log(text: str) -> None:
-    """One line for the station's log. What is printed goes there too."""
-    _write("log", text)
+def log(text: str, level: str = "info") -> None:
+    """One line for the station's log: error, warning, info or detail. What is printed goes there too."""
+    _write("log/" + level, text)
+
+
+def exit(code: int = 0) -> None:
+    """End the agent, wherever it is; `finally` blocks run first."""
+    raise SystemExit(code)

@@ -1,0 +1,52 @@
+"""Agents in CPython: an author's own WASI build of it, and a script as its luggage.
+
+A build is one .wasm file (wasm32-wasi, preview 1) that a user names. One that carries its standard library
+inside needs nothing else; one without finds it in the folder `lib/pythonX.Y` beside the file, which then
+becomes luggage and travels at each hop.
+
+As with MicroPython all agents on one build are one image. Not the rewriting, and nothing is run here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from agents.errors import ToolchainError
+from agents.sdk.micropython import HERE, SCRIPT, SHIM, pack_luggage
+
+LIBRARY = "/usr/local/lib"
+# No bytecode beside the modules: it would travel. The shim's folder comes after the script's own.
+ENVIRONMENT = {"PYTHONPATH": "/lib", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
+LEFT_AT_HOME = {"__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib-dynload"}
+LIBRARY_MAX = 48 << 20  # bytes
+
+
+def luggage(
+    script: bytes, build: Path, args: Sequence[str] = (), files: Mapping[str, bytes] | None = None
+) -> bytes:
+    """The first state of an agent in the CPython of `build`: see `micropython.luggage`.
+
+    Raises `ToolchainError`; `OSError` when the library beside the build cannot be read.
+    """
+    carried = {SHIM: (HERE / "python" / "portcall.py").read_bytes(), **library(build)}
+    carried |= {**(files or {}), SCRIPT: script}
+    return pack_luggage(["python", SCRIPT, *args], ENVIRONMENT, carried)
+
+
+def library(build: Path) -> dict[str, bytes]:
+    """The standard library beside a build that has none inside: guest path -> contents; empty if there is none.
+
+    Raises `ToolchainError` beyond `LIBRARY_MAX`, `OSError`.
+    """
+    found: dict[str, bytes] = {}
+    size = 0
+    for folder in sorted((build.parent / "lib").glob("python3.*")):
+        for path in sorted(folder.rglob("*.py")):
+            inside = path.relative_to(build.parent / "lib")
+            if LEFT_AT_HOME.isdisjoint(inside.parts):
+                found[f"{LIBRARY}/{inside.as_posix()}"] = path.read_bytes()
+                size += len(found[f"{LIBRARY}/{inside.as_posix()}"])
+                if size > LIBRARY_MAX:
+                    raise ToolchainError(f"the library in {folder} is larger than {LIBRARY_MAX >> 20} MiB")
+    return found
