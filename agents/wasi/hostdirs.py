@@ -1,7 +1,6 @@
 """Host directories that a station lets an agent use: `--dir HOST::GUEST`, never anything else.
 
-The only module of `agents.wasi` that touches the disk; whoever runs an agent makes a `HostGrant` and hands it
-in.
+Whoever runs an agent makes a `HostGrant` and hands it in; nothing else in `agents.wasi` imports this module.
 
 A path is walked one name at a time, each opened relative to the descriptor of the one before and never
 through a symbolic link: links are read and walked by this code, '..' goes back to a descriptor that it still
@@ -21,106 +20,44 @@ from __future__ import annotations
 import errno
 import os
 import stat as stats
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
 from agents.errors import CallFailed
 
 from . import abi
+from .hostfiles import ERRNOS, KINDS, Handle, HostFile, Terms, fail, open_at, set_host_times, stat_of
 from .limits import Limits
 from .paths import Route, parse_text
-from .trees import Bytes, Entry, Spot, Stat
+from .trees import Entry, Spot, Stat
 
-DEVICE = 3
 _LEVELS = 64  # descriptors that one walk may hold: a/a/a/... would use up the station's
 _LISTED = 65_536  # names of one directory that are shown: a listing is held in memory while it is read
-_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_KINDS = {
-    stats.S_IFREG: abi.REGULAR_FILE,
-    stats.S_IFDIR: abi.DIRECTORY,
-    stats.S_IFLNK: abi.SYMBOLIC_LINK,
-    stats.S_IFCHR: abi.CHARACTER_DEVICE,
-}
-_ERRNOS: Mapping[int, int] = {
-    errno.EACCES: abi.EACCES, errno.EBUSY: abi.EBUSY, errno.EEXIST: abi.EEXIST, errno.EFBIG: abi.EFBIG,
-    errno.EINVAL: abi.EINVAL, errno.EISDIR: abi.EISDIR, errno.ELOOP: abi.ELOOP, errno.EMFILE: abi.EMFILE,
-    errno.EMLINK: abi.EMLINK, errno.ENAMETOOLONG: abi.ENAMETOOLONG, errno.ENFILE: abi.EMFILE,
-    errno.ENOENT: abi.ENOENT, errno.ENOMEM: abi.ENOMEM, errno.ENOSPC: abi.ENOSPC, errno.EDQUOT: abi.ENOSPC,
-    errno.ENOTDIR: abi.ENOTDIR, errno.ENOTEMPTY: abi.ENOTEMPTY, errno.ENXIO: abi.EACCES,
-    errno.EOVERFLOW: abi.EOVERFLOW, errno.EPERM: abi.EPERM, errno.EROFS: abi.EROFS, errno.EXDEV: abi.EXDEV,
-    errno.ENOTSUP: abi.ENOTSUP,
-}  # fmt: skip
-
-
-def _fail(error: OSError) -> NoReturn:
-    """The host's error as the guest's. Its message names host paths, so it is not passed on."""
-    raise CallFailed(_ERRNOS.get(error.errno or 0, abi.EIO), "the host directory refuses") from None
-
-
-class _Handle:
-    """One descriptor of the host's, closed at the latest when nobody holds it any more."""
-
-    __slots__ = ("fd",)
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            os.close(fd)
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def _open(name: str, flags: int, at: int, mode: int = 0o666) -> _Handle:
-    return _Handle(os.open(name, flags | _OPEN, mode, dir_fd=at))
-
-
-def _stat(found: os.stat_result) -> Stat:
-    kind = _KINDS.get(stats.S_IFMT(found.st_mode), abi.UNKNOWN)
-    times = (found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns)
-    return Stat(DEVICE, found.st_ino, kind, found.st_nlink, found.st_size, *(max(each, 0) for each in times))
-
-
-def _set_times(
-    target: int | str, found: os.stat_result, atim: int | None, mtim: int | None, **where: Any
-) -> None:
-    times = (found.st_atime_ns if atim is None else atim, found.st_mtime_ns if mtim is None else mtim)
-    try:
-        os.utime(target, ns=times, **where)
-    except OverflowError:
-        raise CallFailed(abi.EOVERFLOW, "a time that the host cannot store") from None
-
-
 _Opened = TypeVar("_Opened", "HostFile", "HostDirectory")
 
 
 class HostGrant:
     """A host directory under a guest name. `read_only` refuses everything that would change it."""
 
-    def __init__(
-        self, host: str | Path, guest: str, *, read_only: bool = False, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, host: str | Path, guest: str, *, read_only: bool = False, limits: Limits | None = None) -> None:
         """Raises `CallFailed` when `host` is no directory that can be opened, or `guest` no name."""
         if os.open not in os.supports_dir_fd or os.utime not in os.supports_dir_fd:
             raise CallFailed(abi.ENOTSUP, "this platform cannot open files relative to a directory safely")
         if not guest:
             raise CallFailed(abi.EINVAL, "a granted directory needs a name")
-        self.guest, self.read_only, self.limits = guest, read_only, limits or Limits()
+        self.terms, self.limits = Terms(guest, read_only), limits or Limits()
         try:
-            self._handle = _Handle(os.open(host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            self._handle = Handle(os.open(host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
-            raise CallFailed(_ERRNOS.get(error.errno or 0, abi.EIO), f"{host}: {error.strerror}") from None
+            raise CallFailed(ERRNOS.get(error.errno or 0, abi.EIO), f"{host}: {error.strerror}") from None
 
     def root(self) -> HostDirectory:
         """See `trees.Grant`."""
-        return HostDirectory(self, _Handle(os.dup(self._handle.fd)), ())
+        return HostDirectory(self, Handle(os.dup(self._handle.fd)), ())
 
     def reopen(self, names: tuple[str, ...], kind: int) -> HostFile | HostDirectory:
         """See `trees.Grant`. A file is opened for writing too, when that is allowed: the descriptor's rights
@@ -136,11 +73,6 @@ class HostGrant:
             except CallFailed:
                 return _expect(spot.open(0, True, False, 0), HostFile)
 
-    def check_writable(self) -> None:
-        """Raises EROFS."""
-        if self.read_only:
-            raise CallFailed(abi.EROFS, f"{self.guest} is granted for reading only")
-
     def close(self) -> None:
         """No further opening through this grant."""
         self._handle.close()
@@ -154,77 +86,11 @@ def _expect(opened: Any, kind: type[_Opened]) -> _Opened:
 
 
 @attrs.define(eq=False)
-class HostFile:
-    """An open regular file of the host's."""
-
-    grant: HostGrant
-    handle: _Handle
-    names: tuple[str, ...]  # where it was when it was opened, from the grant's root
-
-    def pread(self, offset: int, size: int) -> Bytes:
-        """See `trees.File`."""
-        try:
-            return os.pread(self.handle.fd, size, offset)
-        except OSError as error:
-            _fail(error)
-
-    def pwrite(self, offset: int, data: bytes, now: int) -> int:
-        """See `trees.File`."""
-        self.grant.check_writable()
-        try:
-            return os.pwrite(self.handle.fd, data, offset)
-        except OSError as error:
-            _fail(error)
-
-    def size(self) -> int:
-        """See `trees.File`."""
-        return self.stat().size
-
-    def resize(self, size: int, now: int) -> None:
-        """See `trees.File`."""
-        self.grant.check_writable()
-        try:
-            os.ftruncate(self.handle.fd, size)
-        except OSError as error:
-            _fail(error)
-
-    def stat(self) -> Stat:
-        """See `trees.File`."""
-        try:
-            return _stat(os.fstat(self.handle.fd))
-        except OSError as error:
-            _fail(error)
-
-    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
-        """See `trees.File`."""
-        self.grant.check_writable()
-        try:
-            _set_times(self.handle.fd, os.fstat(self.handle.fd), atim, mtim)
-        except OSError as error:
-            _fail(error)
-
-    def sync(self) -> None:
-        """See `trees.File`."""
-        try:
-            os.fsync(self.handle.fd)
-        except OSError as error:
-            _fail(error)
-
-    def close(self) -> None:
-        """See `trees.File`."""
-        self.handle.close()
-
-    def encode(self) -> list[Any]:
-        """See `trees.File`."""
-        return ["host-file", self.grant.guest, list(self.names)]
-
-
-@attrs.define(eq=False)
 class HostDirectory:
     """An open directory of the host's."""
 
     grant: HostGrant
-    handle: _Handle
+    handle: Handle
     names: tuple[str, ...]
     listed: list[str] | None = None  # the names, while a guest reads through them
 
@@ -233,7 +99,7 @@ class HostDirectory:
         try:
             return _walk(self, route, follow)
         except OSError as error:
-            _fail(error)
+            fail(error)
 
     def entries(self, cookie: int) -> Iterator[Entry]:
         """See `trees.Directory`. Names come as they were when the first line was read. A name that is not
@@ -244,16 +110,14 @@ class HostDirectory:
         if cookie == 0:
             yield Entry(1, own, abi.DIRECTORY, b".")
         if cookie <= 1:
-            yield Entry(
-                2, own, abi.DIRECTORY, b".."
-            )  # the parent of the granted directory is nobody's business
+            yield Entry(2, own, abi.DIRECTORY, b"..")  # the parent of the granted directory is nobody's business
         for index in range(max(cookie, 2) - 2, len(self.listed)):
             name = self.listed[index]
             try:
                 found = os.stat(name, dir_fd=self.handle.fd, follow_symlinks=False)
             except OSError:
                 continue  # gone since
-            kind = _KINDS.get(stats.S_IFMT(found.st_mode), abi.UNKNOWN)
+            kind = KINDS.get(stats.S_IFMT(found.st_mode), abi.UNKNOWN)
             yield Entry(index + 3, found.st_ino, kind, name.encode())
 
     def _list(self) -> list[str]:
@@ -261,23 +125,23 @@ class HostDirectory:
             with os.scandir(self.handle.fd) as lines:
                 names = [line.name for line in islice(lines, _LISTED)]
         except OSError as error:
-            _fail(error)
+            fail(error)
         return sorted(name for name in names if _is_utf8(name))
 
     def stat(self) -> Stat:
         """See `trees.Directory`."""
         try:
-            return _stat(os.fstat(self.handle.fd))
+            return stat_of(os.fstat(self.handle.fd))
         except OSError as error:
-            _fail(error)
+            fail(error)
 
     def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
         """See `trees.Directory`."""
-        self.grant.check_writable()
+        self.grant.terms.check_writable()
         try:
-            _set_times(self.handle.fd, os.fstat(self.handle.fd), atim, mtim)
+            set_host_times(self.handle.fd, os.fstat(self.handle.fd), atim, mtim)
         except OSError as error:
-            _fail(error)
+            fail(error)
 
     def close(self) -> None:
         """See `trees.Directory`."""
@@ -285,7 +149,7 @@ class HostDirectory:
 
     def encode(self) -> list[Any]:
         """See `trees.Directory`."""
-        return ["host-directory", self.grant.guest, list(self.names)]
+        return ["host-directory", self.grant.terms.guest, list(self.names)]
 
 
 def _is_utf8(name: str) -> bool:
@@ -308,7 +172,7 @@ def _link(name: str, at: int) -> str | None:
 
 def _walk(start: HostDirectory, route: Route, follow: bool) -> HostSpot:
     limits = start.grant.limits
-    trail: list[tuple[str, _Handle]] = []  # below `start`
+    trail: list[tuple[str, Handle]] = []  # below `start`
     todo, steps, expanded, directory = list(reversed(route.names)), 0, 0, route.directory
     while todo:
         name = todo.pop()
@@ -336,7 +200,7 @@ def _walk(start: HostDirectory, route: Route, follow: bool) -> HostSpot:
             continue
         if not todo:
             return HostSpot(start, trail, name, directory)
-        trail.append((name, _open(name, os.O_RDONLY | os.O_DIRECTORY, here.fd)))
+        trail.append((name, open_at(name, os.O_RDONLY | os.O_DIRECTORY, here.fd)))
     return HostSpot(start, trail, "", True)
 
 
@@ -346,7 +210,7 @@ class HostSpot:
     itself when the name is empty."""
 
     start: HostDirectory
-    trail: list[tuple[str, _Handle]]
+    trail: list[tuple[str, Handle]]
     name: str
     directory: bool
 
@@ -371,38 +235,38 @@ class HostSpot:
                 return os.fstat(self._at)
             found = os.stat(self.name, dir_fd=self._at, follow_symlinks=False)
         except OSError as error:
-            _fail(error)
+            fail(error)
         if self.directory and not stats.S_ISDIR(found.st_mode):
             raise CallFailed(abi.ENOTDIR, self.name)
         return found
 
     def _change(self, error: int = abi.EEXIST) -> None:
         """Raises when nothing here may be changed, or when the path is no plain name (then with `error`)."""
-        self.start.grant.check_writable()
+        self.start.grant.terms.check_writable()
         if not self.name:
             raise CallFailed(error, "'.' and '..' are not made, moved or removed")
 
     def stat(self) -> Stat:
         """See `trees.Spot`."""
-        return _stat(self._lstat())
+        return stat_of(self._lstat())
 
     def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
         """See `trees.Spot`."""
-        self.start.grant.check_writable()
+        self.start.grant.terms.check_writable()
         found = self._lstat()
         try:
             if self.name:
-                _set_times(self.name, found, atim, mtim, dir_fd=self._at, follow_symlinks=False)
+                set_host_times(self.name, found, atim, mtim, dir_fd=self._at, follow_symlinks=False)
             else:
-                _set_times(self._at, found, atim, mtim)
+                set_host_times(self._at, found, atim, mtim)
         except OSError as error:
-            _fail(error)
+            fail(error)
 
     def open(self, oflags: int, read: bool, write: bool, now: int) -> HostFile | HostDirectory:
         """See `trees.Spot`."""
         grant = self.start.grant
         if write or oflags & (abi.CREAT | abi.TRUNC):
-            grant.check_writable()
+            grant.terms.check_writable()
         try:
             found = self._lstat()
         except CallFailed as error:
@@ -417,14 +281,14 @@ class HostSpot:
         flags = (os.O_RDWR if read else os.O_WRONLY) if write or oflags & abi.TRUNC else os.O_RDONLY
         flags |= (os.O_CREAT if oflags & abi.CREAT else 0) | (os.O_EXCL if oflags & abi.EXCL else 0)
         try:
-            handle = _open(self.name, flags, self._at)
+            handle = open_at(self.name, flags, self._at)
             if not stats.S_ISREG(os.fstat(handle.fd).st_mode):  # changed since `_lstat`
                 raise CallFailed(abi.EACCES, f"{self.name} is no regular file")
             if oflags & abi.TRUNC:
                 os.ftruncate(handle.fd, 0)
         except OSError as error:
-            _fail(error)
-        return HostFile(grant, handle, self._names)
+            fail(error)
+        return HostFile(grant.terms, handle, self._names)
 
     def _check_kind(self, found: os.stat_result, oflags: int, write: bool) -> None:
         if oflags & abi.CREAT and oflags & abi.EXCL:
@@ -442,11 +306,11 @@ class HostSpot:
     def _open_directory(self) -> HostDirectory:
         try:
             if self.name:
-                handle = _open(self.name, os.O_RDONLY | os.O_DIRECTORY, self._at)
+                handle = open_at(self.name, os.O_RDONLY | os.O_DIRECTORY, self._at)
             else:
-                handle = _Handle(os.dup(self._at))
+                handle = Handle(os.dup(self._at))
         except OSError as error:
-            _fail(error)
+            fail(error)
         return HostDirectory(self.start.grant, handle, self._names)
 
     def mkdir(self, now: int) -> None:
@@ -455,7 +319,7 @@ class HostSpot:
         try:
             os.mkdir(self.name, dir_fd=self._at)
         except OSError as error:
-            _fail(error)
+            fail(error)
 
     def rmdir(self, now: int) -> None:
         """See `trees.Spot`."""
@@ -463,7 +327,7 @@ class HostSpot:
         try:
             os.rmdir(self.name, dir_fd=self._at)
         except OSError as error:
-            _fail(error)
+            fail(error)
 
     def unlink(self, now: int) -> None:
         """See `trees.Spot`."""
@@ -473,7 +337,7 @@ class HostSpot:
         try:
             os.unlink(self.name, dir_fd=self._at)
         except OSError as error:
-            _fail(error)
+            fail(error)
 
     def readlink(self) -> bytes:
         """See `trees.Spot`."""
@@ -482,7 +346,7 @@ class HostSpot:
         try:
             return os.readlink(self.name, dir_fd=self._at).encode("utf-8", "surrogateescape")
         except OSError as error:
-            _fail(error)
+            fail(error)
 
     def symlink(self, text: str, now: int) -> None:
         """See `trees.Spot`."""
@@ -490,7 +354,7 @@ class HostSpot:
         try:
             os.symlink(text, self.name, dir_fd=self._at)
         except OSError as error:
-            _fail(error)
+            fail(error)
 
     def rename_to(self, target: Spot, now: int) -> None:
         """See `trees.Spot`."""
@@ -504,7 +368,7 @@ class HostSpot:
         try:
             os.rename(self.name, target.name, src_dir_fd=self._at, dst_dir_fd=target._at)
         except OSError as error:
-            _fail(error)
+            fail(error)
 
     def link_to(self, target: Spot, now: int) -> None:
         """See `trees.Spot`."""
@@ -517,7 +381,7 @@ class HostSpot:
         try:
             os.link(self.name, target.name, src_dir_fd=self._at, dst_dir_fd=target._at, follow_symlinks=False)
         except OSError as error:
-            _fail(error)
+            fail(error)
 
 
 def parse_grant(text: str) -> tuple[str, str, bool]:

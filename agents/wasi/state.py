@@ -79,25 +79,49 @@ class WasiState:
         beyond `limits` or has an impossible name.
         """
         limits = limits or Limits()
-        argv = tuple(arg.encode() if isinstance(arg, str) else bytes(arg) for arg in args)
-        env = tuple(f"{name}={value}".encode() for name, value in (environ or {}).items())
-        if not _fits(argv, env, limits) or len(stdin) > limits.stdin_bytes:
-            raise CallFailed(EINVAL, "arguments, environment or input beyond this station's bounds")
         luggage = Luggage.empty(limits, now)
-        state = cls(limits, argv, env, luggage, Table(limits), Input(stdin, 0, live_stdin))
-        luggage.mounts.update({MOUNT: CallFolder(), DEVICES: DeviceFolder()})
+        state = cls(limits, (), (), luggage, Table(limits), Input())
+        state._mount({})
         fill(luggage, files or {}, now)
-        state._mount(grants or {})
         for channel in (state.stdin, Output(STDOUT), Output(STDERR)):
             state.table.add(Descriptor(channel.rights(), 0, channel=channel))
-        preopens: list[tuple[str, Directory]] = [("/", open_root(luggage))]
-        if any(_names(name) == () for name in grants or {}):
-            # a granted '/' hides the luggage's
-            preopens += [(f"/{MOUNT}", CallFolder()), (f"/{DEVICES}", DeviceFolder())]
-        preopens += [(name, grant.root()) for name, grant in (grants or {}).items()]
-        for name, directory in preopens:
-            state.table.add(Descriptor(DIRECTORY_RIGHTS, ALL_RIGHTS, directory=directory, preopen=name))
+        state._preopen("/", open_root(luggage))
+        state.equip(args, environ, stdin=stdin, live_stdin=live_stdin, grants=grants)
         return state
+
+    def equip(
+        self,
+        args: Sequence[str | bytes] = (),
+        environ: Mapping[str, str] | None = None,
+        *,
+        stdin: bytes = b"",
+        live_stdin: bool = False,
+        grants: Mapping[str, Grant] | None = None,
+    ) -> None:
+        """What is added to an agent that has not begun, such as one that was packed with its luggage: further
+        arguments, variables (in place of those of the same name), input, and granted directories with a
+        descriptor each.
+
+        Raises `CallFailed` when something is beyond the limits or has an impossible name.
+        """
+        argv = (*self.args, *(arg.encode() if isinstance(arg, str) else bytes(arg) for arg in args))
+        variables = {entry.partition(b"=")[0]: entry for entry in self.environ}
+        for name, value in (environ or {}).items():
+            variables[name.encode()] = f"{name}={value}".encode()
+        if not _fits(argv, tuple(variables.values()), self.limits) or len(stdin) > self.limits.stdin_bytes:
+            raise CallFailed(EINVAL, "arguments, environment or input beyond this station's bounds")
+        self.args, self.environ = argv, tuple(variables.values())
+        if stdin or live_stdin:
+            self.stdin.data, self.stdin.position, self.stdin.live = stdin, 0, live_stdin
+        self._mount(grants or {})
+        if any(_names(name) == () for name in grants or {}):  # a granted '/' hides the luggage's
+            self._preopen(f"/{MOUNT}", CallFolder())
+            self._preopen(f"/{DEVICES}", DeviceFolder())
+        for name, grant in (grants or {}).items():
+            self._preopen(name, grant.root())
+
+    def _preopen(self, name: str, directory: Directory) -> None:
+        self.table.add(Descriptor(DIRECTORY_RIGHTS, ALL_RIGHTS, directory=directory, preopen=name))
 
     def _mount(self, grants: Mapping[str, Grant]) -> None:
         self.luggage.mounts.update({MOUNT: CallFolder(), DEVICES: DeviceFolder()})
@@ -181,9 +205,7 @@ class WasiState:
         check_open(nodes)
         return state
 
-    def _decode_descriptors(
-        self, items: object, nodes: Mapping[int, Node], grants: Mapping[str, Grant]
-    ) -> None:
+    def _decode_descriptors(self, items: object, nodes: Mapping[int, Node], grants: Mapping[str, Grant]) -> None:
         if not isinstance(items, list) or len(items) > self.limits.descriptors:
             raise BadSnapshot("more open descriptors than this station takes")
         last = -1
@@ -194,9 +216,7 @@ class WasiState:
             last = fd
             if preopen is not None and not isinstance(preopen, str):
                 raise BadSnapshot("a directory without a name")
-            descriptor = Descriptor(
-                whole(rights, 0, ALL_RIGHTS), whole(inheriting, 0, ALL_RIGHTS), whole(flags, 0, 31)
-            )
+            descriptor = Descriptor(whole(rights, 0, ALL_RIGHTS), whole(inheriting, 0, ALL_RIGHTS), whole(flags, 0, 31))
             descriptor.offset, descriptor.preopen = whole(offset, 0, _OFFSET_MAX), preopen
             self._attach(descriptor, what, nodes, grants)
             self.table.open[fd] = descriptor

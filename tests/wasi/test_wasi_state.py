@@ -245,6 +245,26 @@ def test_impossible_grants() -> None:
         HostGrant("/nothing/there", "/data")
 
 
+def test_an_agent_that_was_packed_is_equipped_where_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"granted")
+    packed = WasiState.launch(["program"], {"A": "1", "B": "2"}, {"main.py": b"print()"}).encode()
+    state = WasiState.decode(canonical.decode(canonical.encode(packed)))
+    state.equip(["x"], {"B": "3", "C": "4"}, stdin=b"input", grants={"/a/b": HostGrant(tmp_path, "/a/b")})
+    assert state.args == (b"program", b"x")
+    assert state.environ == (b"A=1", b"B=3", b"C=4")
+    guest = Virtual(state)
+    assert guest.read(0, 9) == (0, b"input")
+    assert guest.raw("fd_prestat_get", 4, 64) == 0
+    assert guest.number(68) == len("/a/b")
+    _, fd = guest.open("f", fd=4)
+    assert guest.read(fd, 9) == (0, b"granted")
+    assert guest.contents("main.py") == b"print()"
+    with pytest.raises(CallFailed):
+        state.equip(["x" * 2_000_000])
+    assert state.args == (b"program", b"x")
+    state.close()
+
+
 # --- what cannot be launched ---
 
 
