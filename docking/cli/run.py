@@ -184,11 +184,10 @@ def _state(
     variables = dict(_variable(text) for text in environ)
     try:
         if image.luggage:
-            state = WasiState.decode(canonical.decode(image.luggage, LUGGAGE), grants=grants)
-            state.args += tuple(argument.encode() for argument in args)
-            state.environ += tuple(f"{name}={value}".encode() for name, value in variables.items())
+            state = WasiState.decode(canonical.decode(image.luggage, LUGGAGE))
         else:
-            state = WasiState.launch([source.stem, *args], variables, grants=grants)
+            state = WasiState.launch([source.stem])
+        state.equip(args, variables, grants=grants)
     except CallFailed as error:
         raise click.ClickException(f"the program cannot begin: {error.reason}") from None
     if sys.stdin is not None:
