@@ -25,6 +25,7 @@ from agents.sdk.sources import Choices
 from agents.snapshot import Snapshot
 from agents.waits import Go, GoAt
 from agents.wasi.hostdirs import HostGrant, parse_grant
+from agents.wasi.limits import Limits as WasiLimits
 from agents.wasi.state import WasiState
 from docking.cli.describe import imports
 from docking.cli.output import amount
@@ -32,6 +33,8 @@ from docking.cli.solo import Solo
 from docking.cli.sources import image_of, read_file
 
 FAILED = 125  # exit code for a trap or a used-up budget: no code that the agent itself is likely to give
+# A program on one's own terminal may print as much as it likes.
+OWN = WasiLimits(log_bytes=1 << 62)
 LUGGAGE = canonical.Bounds(max_bytes=64 << 20, max_depth=64, max_items=4_000_000)
 
 
@@ -85,7 +88,8 @@ def run(source: Path, args: tuple[str, ...], engines: str, hop_every: int | None
     loaded = [load(name.strip()) for name in engines.split(",")]
     image = image_of(source, Choices(profile=_profile(loaded)))
     solo = Solo(station)
-    options: dict[str, Any] = {"grants": _grants(dirs), "budget": Budget(None if cpu is None else int(cpu * 1e9))}
+    budget = Budget(None if cpu is None else int(cpu * 1e9))
+    options: dict[str, Any] = {"grants": _grants(dirs), "budget": budget, "wasi_limits": OWN}
     if memory is not None:
         options["limits"] = Limits(memory=memory << 20)
     if resume_from is not None:
@@ -184,9 +188,9 @@ def _state(
     variables = dict(_variable(text) for text in environ)
     try:
         if image.luggage:
-            state = WasiState.decode(canonical.decode(image.luggage, LUGGAGE))
+            state = WasiState.decode(canonical.decode(image.luggage, LUGGAGE), OWN)
         else:
-            state = WasiState.launch([source.stem])
+            state = WasiState.launch([source.stem], limits=OWN)
         state.equip(args, variables, grants=grants)
     except CallFailed as error:
         raise click.ClickException(f"the program cannot begin: {error.reason}") from None
