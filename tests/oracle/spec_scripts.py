@@ -1,12 +1,13 @@
 """The specification's own scripts, rewritten and run with a hop at every opportunity.
 
-    python -m tests.oracle.spec_scripts [--budget SECONDS] [--hops N] [SCRIPT ..]
+    python -m tests.oracle.spec_scripts [--budget SECONDS] [--hops N] [--everywhere] [SCRIPT ..]
 
-Each module runs twice: as it is, and rewritten with polls at every entry and loop, suspended at every
-poll and every host call, captured, restored into a fresh instance and resumed. The results must be those
-that the script expects and, to the bit, those of the undisturbed run; after each action memories and
-globals are compared too. A module that the rewriter refuses, and one from which another module of the
-script imports, stays as it is and is counted.
+Each module runs twice: as it is, and rewritten with polls at every entry and loop, suspended at every poll and
+every host call, captured, restored into a fresh instance and resumed. With ``--everywhere`` there is a suspending
+call between any two instructions instead (`tests.oracle.interposed`). The results must be those that the script
+expects and, to the bit, those of the undisturbed run; after each action memories and globals are compared too. A
+module that the rewriter refuses, and one from which another module of the script imports, stays as it is and is
+counted.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from tests.wasm.tools import run_tool, spec_folder, spec_scripts
 
 from . import bits
 from .bits import Value
+from .interposed import HERE, interpose
 from .traveller import PAGE, Traveller, engine, exposing, new_store
 
 _PRINTS = {
@@ -43,6 +45,7 @@ _PRINTS = {
     "print_i32_f32": "if",
     "print_f64_f64": "FF",
 }
+_SUSPENDING = {**{("spectest", name): kinds for name, kinds in _PRINTS.items()}, HERE: ""}
 _TYPES = {"i32": "i", "i64": "I", "f32": "f", "f64": "F", "v128": "v"}
 _REFS = {"externref": "x", "nullexternref": "x", "funcref": "r", "nullfuncref": "r"}
 _ENGINE_TYPES = {
@@ -107,18 +110,18 @@ class World:
     def link_suspending(self, traveller: Traveller) -> list[Any]:
         """The same, but the prints of the test host suspend, as long as the journey takes hops."""
         return [
-            self._suspending(traveller, entry.name or "")
-            if entry.module == "spectest" and entry.name in _PRINTS
+            self._suspending(traveller, _SUSPENDING[entry.module, entry.name or ""])
+            if (entry.module, entry.name) in _SUSPENDING
             else self.registry[entry.module, entry.name or ""]
             for entry in traveller.module.imports
         ]
 
-    def _suspending(self, traveller: Traveller, name: str) -> wasmtime.Func:
+    def _suspending(self, traveller: Traveller, kinds: str) -> wasmtime.Func:
         def host(*args: float) -> None:
             if traveller.may_hop():
                 traveller.suspend(lambda: ())
 
-        params = [_ENGINE_TYPES[kind]() for kind in _PRINTS[name]]
+        params = [_ENGINE_TYPES[kind]() for kind in kinds]
         return wasmtime.Func(self.store, wasmtime.FuncType(params, []), host)
 
 
@@ -136,7 +139,8 @@ class Subject:
 class Script:
     """Runs one script."""
 
-    def __init__(self, on: wasmtime.Engine, path: Path, hops: int, deadline: float) -> None:
+    def __init__(self, on: wasmtime.Engine, path: Path, hops: int, everywhere: bool, deadline: float) -> None:
+        self.everywhere = everywhere
         self.engine, self.path, self.hops, self.deadline = on, path, hops, deadline
         self.tally = Tally()
         self.still, self.moving = World(on), World(on)
@@ -207,7 +211,7 @@ class Script:
         packed = None
         if not why:
             try:
-                packed = _packed(wasm)
+                packed = _packed(wasm, self.everywhere)
             except UnsupportedFeature as error:
                 why = f"refused: {error.feature}"
         if packed is None:
@@ -227,7 +231,7 @@ class Script:
     def _uninstantiable(self, wasm: bytes) -> None:
         """The start function or a segment traps: then the rewritten one must not come to life either."""
         try:
-            packed = _packed(wasm)
+            packed = _packed(wasm, self.everywhere)
         except UnsupportedFeature as error:
             self.tally.plain[f"refused: {error.feature}"] += 1
             return
@@ -322,14 +326,20 @@ class Script:
         self.tally.passed += 1
 
 
-def _packed(wasm: bytes) -> bytes:
-    """Rewritten with as many polls as its references allow: one that is live at a poll cannot travel."""
+def _packed(wasm: bytes, everywhere: bool) -> bytes:
+    """Rewritten with as many sites as its references allow: one that is live at a site cannot travel."""
     module = decode_module(wasm)
-    suspending = frozenset(("spectest", name) for name in _PRINTS)
-    try:
-        return encode_module(rewrite(module, Options(polls="calls", suspending=suspending)))
-    except UnsupportedFeature:
-        return encode_module(rewrite(module, Options(polls="loops", suspending=suspending)))
+    suspending = frozenset(_SUSPENDING)
+    tries = [(module, Options(polls="calls", suspending=suspending))]
+    if everywhere:
+        tries.insert(0, (interpose(module), Options(polls="none", suspending=suspending)))
+        tries.insert(1, (interpose(module, 3, 1), Options(polls="none", suspending=suspending)))
+    for choice, options in tries:
+        try:
+            return encode_module(rewrite(choice, options))
+        except UnsupportedFeature:
+            continue
+    return encode_module(rewrite(module, Options(polls="loops", suspending=suspending)))
 
 
 def _binary(command: dict[str, Any], folder: Path) -> bytes:
@@ -450,32 +460,33 @@ def _number_matches(bits_: int, width: int, kind: str, want: str) -> bool:
     return bits_ == int(want) % (1 << width)
 
 
-def run_script(path: Path, hops: int, deadline: float = float("inf")) -> Tally:
+def run_script(path: Path, hops: int, everywhere: bool = False, deadline: float = float("inf")) -> Tally:
     """Run one script; `hops` bounds the hops of one call, `deadline` is of the monotonic clock."""
-    return Script(engine(), path, hops, deadline).run()
+    return Script(engine(), path, hops, everywhere, deadline).run()
 
 
-def run_all(paths: Sequence[Path], hops: int, deadline: float) -> Iterator[tuple[Path, Tally]]:
+def run_all(paths: Sequence[Path], hops: int, everywhere: bool, deadline: float) -> Iterator[tuple[Path, Tally]]:
     """Each script's tally, until the time is over."""
     for path in paths:
         if time.monotonic() > deadline:
             return
-        yield path, run_script(path, hops, deadline)
+        yield path, run_script(path, hops, everywhere, deadline)
 
 
 @click.command()
 @click.argument("scripts", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--budget", default=600.0, show_default=True, help="Seconds.")
 @click.option("--hops", default=1000, show_default=True, help="At most this many in one call.")
+@click.option("--everywhere", is_flag=True, help="A site between any two instructions.")
 @click.option("--verbose", is_flag=True, help="A line for each script.")
-def main(scripts: tuple[Path, ...], budget: float, hops: int, verbose: bool) -> None:
+def main(scripts: tuple[Path, ...], budget: float, hops: int, everywhere: bool, verbose: bool) -> None:
     """Run the specification's scripts with a hop at every opportunity."""
     paths = list(scripts) or spec_scripts()
     if not paths:
         raise click.ClickException("the specification's scripts are absent (PORTCALL_WASM_SPEC)")
     total, done = Tally(), 0
     root = spec_folder()
-    for path, tally in run_all(paths, hops, time.monotonic() + budget):
+    for path, tally in run_all(paths, hops, everywhere, time.monotonic() + budget):
         done += 1
         total.add(tally)
         if verbose:
