@@ -59,7 +59,8 @@ from .wasi.state import WasiState
 T = TypeVar("T")
 
 _GRACE = 50_000_000  # ns to reach a poll when the budget is used up, before the agent is stopped hard
-_HEARTBEAT = 100_000_000  # ns between looks at the clocks, so that an interrupt from the keyboard is seen
+_HEARTBEAT = 100_000_000  # ns until the first look at the clocks: an interrupt from the keyboard is seen then
+_AGAIN = 10_000_000  # ns between looks after the first
 _WASI_BOUNDS = canonical.Bounds(max_bytes=max(MAX_WASI, MAX_LUGGAGE), max_depth=64, max_items=4_000_000)
 
 
@@ -125,7 +126,7 @@ class Life:
         self._depth = 0  # exports of the agent that are being called, one inside the other
         self._spent: LimitReached | None = None
         self._clock = Clock()
-        self._alarm: Alarm | None = None
+        self._patience = 0  # until when an agent whose budget is used up may reach a poll
         self._instance: Instance | None = None
         self._stack: Stack | None = None
         self._use(engine)
@@ -385,7 +386,7 @@ class Life:
     def _guest(self, code: Callable[[], T], depth: int = 1) -> T:
         """Run agent code: with the poll flag within reach, and watched."""
         outer, self._depth = self._depth, depth
-        self._watch()
+        alarm = self._watch()
         try:
             with self._lock:
                 if self._polls and self._instance is not None and depth == 1:
@@ -396,8 +397,8 @@ class Life:
             self._depth = outer
             with self._lock:
                 self._flag = 0
-            if self._alarm is not None:
-                self._alarm.cancel()
+            if alarm is not None:
+                alarm.cancel()
 
     def _leaving(self) -> bool:
         return self._asked or self.always or self._spent is not None
@@ -406,35 +407,37 @@ class Life:
         if self._flag:
             _write_flag(self._flag, True)
 
-    def _watch(self) -> None:
-        """Look at the clocks again when the budget may be used up."""
+    def _watch(self) -> Alarm | None:
+        """Look at the clocks when the budget may be used up, and again and again from then on.
+
+        An engine may miss an interruption that falls into the answer to the one before, so one is not enough.
+        """
         left = self._clock.left(self.budget)
         if self._program.interruptible:
-            wait = _HEARTBEAT if left is None else min(left, _HEARTBEAT)
-            self._alarm = self._engine.watch.after(wait, self._program.interrupt)
-        elif left is not None:
-            self._alarm = self._engine.watch.after(left, self._overdue)
+            first = _HEARTBEAT if left is None else min(left, _HEARTBEAT)
+            return self._engine.watch.after(first, self._program.interrupt, _AGAIN)
+        if left is not None and self._polls:
+            return self._engine.watch.after(left, self._overdue, _AGAIN)
+        return None
 
     def _tick(self) -> None:
         """In the agent's thread, between two of its instructions."""
         over = self._clock.over(self.budget)
         if over is None:
-            self._watch()
-        elif self._spent is None and self._polls and self._depth == 1:
+            return
+        if self._spent is None:
             self._overdue()
-            self._alarm = self._engine.watch.after(_GRACE, self._program.interrupt)
-        else:
+        if not self._polls or self._depth != 1 or time.monotonic_ns() > self._patience:
             raise over
 
     def _overdue(self) -> None:
         """Have the agent leave at its next poll if its budget is used up. From any thread."""
         over = self._clock.over(self.budget)
-        if over is None:
-            self._watch()
-            return
-        with self._lock:
-            self._spent = over
-            self._raise_flag()
+        if over is not None:
+            with self._lock:
+                if self._spent is None:
+                    self._spent, self._patience = over, time.monotonic_ns() + _GRACE
+                self._raise_flag()
 
     # --- host calls ---
 

@@ -142,7 +142,7 @@ class WasmerProgram:
         self.imports: Sequence[ImportedFunction] = shape.imports
         self.exports: Mapping[str, Exported] = shape.exports
         self.starts = shape.start
-        self.due = False  # an interruption was asked for
+        self.interruptions = 0  # asked for until now
         self._compiled = compiled
         self._mine = threading.local()
         self._initial: dict[str, Initial] = {}
@@ -161,7 +161,7 @@ class WasmerProgram:
 
     def interrupt(self) -> None:
         """Have `tick` called."""
-        self.due = True
+        self.interruptions += 1
 
     def initial(self, name: str) -> Initial:
         """What the memory `name` holds in a fresh instance."""
@@ -186,6 +186,7 @@ class WasmerInstance:
     def __init__(self, program: WasmerProgram, host: HostCall, tick: Callable[[], None], limits: Limits) -> None:
         self.program, self._host, self._agent_tick = program, host, tick
         self._raised: BaseException | None = None
+        self._seen = program.interruptions
         self._ceiling = limits.memory // max(1, len(program.interface.memories)) // WASM_PAGE
         for memory in program.interface.memories:
             if memory.limits.min > self._ceiling:
@@ -224,8 +225,8 @@ class WasmerInstance:
             raise
 
     def _tick(self) -> None:
-        if self.program.due:
-            self.program.due = False
+        if self._seen != self.program.interruptions:
+            self._seen = self.program.interruptions
             try:
                 self._agent_tick()
             except BaseException as error:

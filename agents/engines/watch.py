@@ -16,12 +16,12 @@ Action = Callable[[], None]
 
 
 class Alarm:
-    """One action at one time (monotonic nanoseconds)."""
+    """An action at a time (monotonic nanoseconds), and again every `again` nanoseconds, if that is not 0."""
 
-    __slots__ = ("action", "number", "when")
+    __slots__ = ("action", "again", "number", "when")
 
-    def __init__(self, when: int, number: int, action: Action) -> None:
-        self.when, self.number, self.action = when, number, action
+    def __init__(self, when: int, number: int, action: Action, again: int) -> None:
+        self.when, self.number, self.action, self.again = when, number, action, again
 
     def __lt__(self, other: Alarm) -> bool:
         return (self.when, self.number) < (other.when, other.number)
@@ -44,9 +44,9 @@ class Watch:
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def after(self, nanoseconds: int, action: Action) -> Alarm:
-        """Have `action` called this long from now, in the watch's thread."""
-        alarm = Alarm(time.monotonic_ns() + nanoseconds, next(self._numbers), action)
+    def after(self, nanoseconds: int, action: Action, again: int = 0) -> Alarm:
+        """Have `action` called this long from now, in the watch's thread; then `again` and again."""
+        alarm = Alarm(time.monotonic_ns() + nanoseconds, next(self._numbers), action, again)
         with self._wake:
             heapq.heappush(self._alarms, alarm)
             if self._thread is None or not self._thread.is_alive():  # none lives on in a forked child
@@ -69,4 +69,7 @@ class Watch:
                     self._wake.wait(early / 1e9)
                     continue
                 alarm = heapq.heappop(self._alarms)
+                if alarm.again:
+                    alarm.when = time.monotonic_ns() + alarm.again
+                    heapq.heappush(self._alarms, alarm)
             alarm.action()

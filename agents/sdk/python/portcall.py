@@ -26,7 +26,7 @@ def go(station: str) -> None:
     Raises OSError, at the origin, when the move was refused or failed.
     """
     sys.stdout.flush()  # what was printed here belongs here
-    _write("go", station)
+    _write("go", station or "\0")  # no name at all would be no write at all
 
 
 def here() -> str:
