@@ -17,7 +17,7 @@ import wasmtime
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agents.wasi.abi import DIRECTORY_RIGHTS, FD_READ
+from agents.wasi.abi import DIRECTORY_RIGHTS, FD_READ, FD_WRITE
 
 from .rig import READ_ONLY, READ_WRITE, Calls, Native, Virtual
 
@@ -355,6 +355,26 @@ def test_preopens_renumber_close_and_prestat(new_pair: Callable[[], tuple[Virtua
             guest.write(0, b"x"),
             guest.pread(0, 1, 0),
         ]
+        return done
+
+    scripted(new_pair, script)
+
+
+def test_kinds_and_flags_of_descriptors(new_pair: Callable[[], tuple[Virtual, Native]]) -> None:
+    def script(guest: Calls) -> list[Any]:
+        guest.make("f", b"abc")
+        guest.mkdir("d")
+        done: list[Any] = [guest.fdstat(99), guest.fdstat(3)[1][:2]]
+        for flags in (0, APPEND, NONBLOCK, APPEND | NONBLOCK):
+            error, fd = guest.open("f", 0, READ_WRITE, flags)
+            kind, kept, base, _ = guest.fdstat(fd)[1]
+            done.append((error, kind, kept, bool(base & FD_READ), bool(base & FD_WRITE)))
+            done.append((guest.raw("fd_fdstat_set_flags", fd, flags ^ APPEND), guest.fdstat(fd)[1][1]))
+        error, fd = guest.open("f")
+        base = guest.fdstat(fd)[1][2]
+        done.append((error, bool(base & FD_READ), bool(base & FD_WRITE)))
+        error, fd = guest.open("d", O_DIRECTORY, DIRECTORY_RIGHTS)
+        done.append((error, guest.fdstat(fd)[1][:2], guest.fstat(fd)[1][0]))
         return done
 
     scripted(new_pair, script)
