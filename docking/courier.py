@@ -35,7 +35,7 @@ from docking.handoff.actions import (
 )
 from docking.handoff.desk import Desk
 from docking.handoff.messages import Message, Offer, Side, Transfer, hears
-from docking.handoff.states import Destination
+from docking.handoff.states import Destination, Source
 from docking.journal import Journal
 from docking.store import Failpoint, never
 
@@ -45,6 +45,9 @@ _log = logging.getLogger(__name__)
 
 # Judging hashes and verifies all of it: from this size on (bytes) not on the event loop.
 JUDGE_ASIDE = 256 * 1024
+# Seconds until the checkpoint of a leaving agent is written. Most have left by then, and nothing was
+# written for nothing.
+CHECKPOINT_AFTER = 0.2
 
 
 class Carrier(Protocol):
@@ -91,6 +94,8 @@ class Courier(Generic[T]):
     _departures: dict[bytes, asyncio.Future[Refused | None]] = field(factory=dict)
     _on_their_way: set[tuple[bytes, type[Message]]] = field(factory=set)
     _tasks: set[asyncio.Task[None]] = field(factory=set)
+    _checkpoints: dict[bytes, Checkpoint | None] = field(factory=dict)
+    _postponed: dict[bytes, tuple[list[Any], asyncio.TimerHandle]] = field(factory=dict)
     _timer: asyncio.TimerHandle | None = None
     _stopped: bool = False
 
@@ -117,13 +122,12 @@ class Courier(Generic[T]):
         hid = departure.offer.hid
         result = self._departures[hid] = asyncio.get_running_loop().create_future()
         try:
-            actions = self.desk.depart(departure, self._now())
-            if checkpoint is not None:
-                self._write([checkpoint], durable=False)
-            self._perform(actions)
+            self._checkpoints[hid] = checkpoint
+            self._perform(self.desk.depart(departure, self._now()))
             return await asyncio.shield(result)
         finally:
             self._departures.pop(hid, None)
+            self._checkpoints.pop(hid, None)
 
     async def checkpoint(self, checkpoint: Checkpoint, durable: bool) -> None:
         """Store the state of an agent that lives here; with `durable`, return when it is on the disk."""
@@ -150,6 +154,8 @@ class Courier(Generic[T]):
 
     async def close(self) -> None:
         """Stop sending, and write what is queued. Handoffs go on after the next start."""
+        for hid in list(self._postponed):
+            self._write_postponed(hid)
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -192,7 +198,10 @@ class Courier(Generic[T]):
     def _perform(self, actions: list[Action[T]]) -> None:
         for action in actions:
             match action:
+                case Persist(record=record) if record.state is Source.FROZEN:
+                    self._postpone(action)
                 case Persist(record=record, durable=durable):
+                    self._settle_postponed(record)
                     future = self._write([action], durable)
                     future.add_done_callback(functools.partial(self._written, record))
                 case Send(to=to, message=message):
@@ -200,6 +209,36 @@ class Courier(Generic[T]):
                 case _:
                     self._tell(action)
         self._arm()
+
+    def _postpone(self, frozen: Persist) -> None:
+        """The checkpoint of an agent that is leaving is of use only if it does not get away soon.
+
+        Without it, a crash before the commit is one before the departure: the agent goes on from its
+        checkpoint before.
+        """
+        hid = frozen.record.hid
+        checkpoint = self._checkpoints.pop(hid, None)
+        changes = [frozen] if checkpoint is None else [checkpoint, frozen]
+        timer = asyncio.get_running_loop().call_later(CHECKPOINT_AFTER, self._write_postponed, hid)
+        self._postponed[hid] = (changes, timer)
+        self._perform(self.desk.written(frozen.record, self._now()))
+
+    def _write_postponed(self, hid: bytes) -> None:
+        changes, timer = self._postponed.pop(hid)
+        timer.cancel()
+        if not self._stopped:
+            self._write(changes, durable=False)
+
+    def _settle_postponed(self, record: Record) -> None:
+        """A record supersedes what was postponed:
+
+        an agent that has left needs no checkpoint, one that stays does.
+        """
+        if record.side is Side.SOURCE and record.hid in self._postponed:
+            if record.state is Source.ABORTED:
+                self._write_postponed(record.hid)
+            else:
+                self._postponed.pop(record.hid)[1].cancel()
 
     def _write(self, changes: list[Any], durable: bool) -> asyncio.Future[None]:
         future = self.journal.write(changes, durable)

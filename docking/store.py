@@ -32,7 +32,7 @@ from docking.errors import StoreError, StoreUnusable, WriteFailed
 from docking.handoff.actions import Record
 from docking.handoff.messages import EPOCH_SIZE, Side
 from docking.handoff.states import Destination, Source
-from docking.writing import COLUMNS, Writing, cargo_of
+from docking.writing import COLUMNS, LargeBodies, Writing, cargo_of
 
 Failpoint: TypeAlias = Callable[[str], None]
 """Called with the name of a place where a crash is interesting; tests crash there."""
@@ -60,6 +60,7 @@ class Store:
     _reader: sqlite3.Connection
     _reading: threading.RLock
     _lock_file: int | None
+    _large: LargeBodies | None = None
     _broken: str | None = None
 
     @classmethod
@@ -98,7 +99,8 @@ class Store:
             if lock_file is not None:
                 os.close(lock_file)
             raise
-        return cls(path, epoch, clock, failpoint, writer, reader, threading.RLock(), lock_file)
+        large = LargeBodies(writer) if path is None else None
+        return cls(path, epoch, clock, failpoint, writer, reader, threading.RLock(), lock_file, large)
 
     @property
     def volatile(self) -> bool:
@@ -127,7 +129,7 @@ class Store:
         with self._reading if self.volatile else contextlib.nullcontext():
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
-                writing = Writing(self._writer, self._clock)
+                writing = Writing(self._writer, self._clock, self._large)
                 results = [writing.group(group) for group in groups]
             except sqlite3.Error as error:
                 return self._one_by_one(groups, error)
@@ -138,6 +140,8 @@ class Store:
                 # The commit may be in the log, and come to light when it is read the next time.
                 self._broken = str(error)
                 raise WriteFailed(f"the store could not be written: {error}") from error
+            if self._large is not None:
+                self._large.settle()
             self._failpoint("store.after-commit")
         return results
 
@@ -189,6 +193,8 @@ class Store:
 
     def part(self, digest: bytes) -> bytes | None:
         """The body of this digest, or None."""
+        if self._large is not None and (body := self._large.get(digest)) is not None:
+            return bytes(body)
         rows = self._read("SELECT body FROM parts WHERE digest = ?", (digest,))
         return rows[0][0] if rows else None
 
@@ -294,6 +300,7 @@ def _connect(path: Path | None, opened: list[sqlite3.Connection]) -> sqlite3.Con
             "synchronous = FULL",
             "wal_autocheckpoint = 0",
             "cache_size = -16000",
+            f"journal_size_limit = {LOG_BYTES}",
         ):
             connection.execute(f"PRAGMA {pragma}")
         return connection
