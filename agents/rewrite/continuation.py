@@ -67,7 +67,8 @@ next. If one unwinds again, its new frames come before those that still wait. An
 is caught by the driver and thrown again at the site of the next frame that a ``try_table`` covers.
 
 Calls in a resume copy go to fast copies. A tail call leaves no frame: in a fast copy it stays as it is, in a resume
-copy it becomes a call whose unwinding is simply passed on.
+copy it becomes a tail call of a helper that calls, passes an unwinding on, and leaves the results where the driver
+looks for them; so it is outside the copy's try_tables, which must not catch what the callee throws.
 """
 
 from __future__ import annotations

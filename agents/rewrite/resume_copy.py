@@ -16,7 +16,7 @@ from agents.rewrite.frames import FramePlan, Group, Site, call_unwinds
 from agents.rewrite.liveness import ENTRY
 from agents.rewrite.skeleton import BRANCHES, LOCALS, TAIL_CALLS, TERMINATORS, Construct
 from agents.wasm import opcodes as op
-from agents.wasm.syntax import I32, Catch, Func, Instr, RefType, ValType
+from agents.wasm.syntax import I32, I64, Catch, Func, FuncType, Instr, RefType, ValType
 
 
 @attrs.frozen
@@ -292,17 +292,40 @@ class ResumeCopy:
             self.live = False
 
     def _tail_call(self, instr: Instr) -> None:
+        """A tail call of a helper that calls: it has to leave this copy's try_tables, which must not catch for it."""
         plain = {
             op.RETURN_CALL: op.CALL,
             op.RETURN_CALL_INDIRECT: op.CALL_INDIRECT,
             op.RETURN_CALL_REF: op.CALL_REF,
         }[instr.code]
-        self.out.append(self.instr(plain, instr.imm))
-        if call_unwinds(plain, instr.imm, self.parent.graph):
-            # this function's frame is gone: pass the unwinding on
-            self.out += [self.instr(op.GLOBAL_GET, self.parent.machinery.state), self.instr(op.IF, None)]
-            self.out += [self.instr(op.RETURN), END]
-        self.out.append(self._branch(op.BR, 0))
+        signature, callee = self._callee(plain, instr.imm)
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            params = [self.instr(op.LOCAL_GET, position) for position in range(len(signature.params) + len(callee))]
+            body = [*params, self.instr(plain, instr.imm)]
+            if call_unwinds(plain, instr.imm, self.parent.graph):
+                # this function's frame is gone: pass the unwinding on
+                body += [self.instr(op.GLOBAL_GET, self.parent.machinery.state), self.instr(op.IF, None)]
+                body += [self.instr(op.RETURN), END]
+            if signature.results:
+                body.append(self.instr(op.CALL, self.parent.machinery.put(letters(signature.results))))
+            return (), body
+
+        where = ".".join(map(str, instr.imm if isinstance(instr.imm, tuple) else (instr.imm,)))
+        helper = self.add.helper(f"portcall.tail.{plain}.{where}", (*signature.params, *callee), (), build)
+        self.out.append(self.instr(op.RETURN_CALL, helper))
+
+    def _callee(self, code: int, imm: object) -> tuple[FuncType, tuple[ValType, ...]]:
+        """The signature of what a call instruction calls, and what it takes besides to find it."""
+        module = self.parent.module
+        if code == op.CALL:
+            assert isinstance(imm, int)
+            return module.func_type(imm), ()
+        if code == op.CALL_REF:
+            assert isinstance(imm, int)
+            return module.types[imm], (RefType(True, imm),)
+        assert isinstance(imm, tuple)
+        return module.types[imm[0]], (I64 if module.table_types[imm[1]].addr64 else I32,)
 
     # --- constructs that enclose sites -----------------------------------------------------------------------
 
