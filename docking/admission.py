@@ -137,6 +137,15 @@ def admit(
     return _full(rule, policy, load) or Admission(capsule.agent, capsule.hop, passport.owner, grant, capsule.positions)
 
 
+def grant(passport: Passport, used: Budget, policy: Policy) -> Permit | Refusal:
+    """What an agent that lives here may do and use: check 7, for one that is launched or was here before a
+    restart."""
+    rule = policy.rule(passport.owner)
+    if rule is None:
+        return Refusal("owner-unknown", f"the owner {passport.owner} is not trusted here")
+    return _grant(passport.permit, used, rule, policy)
+
+
 def too_large(policy: Policy, state: int, image: int) -> Refusal | None:
     """Refuse sizes (bytes) beyond the policy: to be asked of an offer, before anything is read."""
     for what, size, most in (("state", state, policy.state), ("image", image, policy.image)):

@@ -118,6 +118,40 @@ class PutFact:
 
 
 @frozen
+class Link:
+    """A link of a chain that was verified here. `head`: the chain's head with it; `previous`: without it."""
+
+    head: bytes
+    previous: bytes
+    body: bytes = field(repr=False)
+
+
+@frozen
+class Learn:
+    """Remember links, and the point of the agent's trail where they end. Points far behind it are forgotten.
+
+    `number`: of links before the point; `point`: encoded; `expires`: ms since 1970.
+    """
+
+    agent: bytes
+    expires: int
+    links: tuple[Link, ...] = field(repr=lambda links: f"<{len(links)}>")
+    head: bytes
+    number: int
+    point: bytes = field(repr=False)
+
+
+@frozen
+class PutJourney:
+    """What this station, as its home, knows of an agent. `capsule`: of a journey that is over; None: as it is."""
+
+    agent: bytes
+    expires: int
+    record: bytes = field(repr=False)
+    capsule: bytes | None = field(default=None, repr=False)
+
+
+@frozen
 class Purge:
     """Forget what is over and expired, and idle parts, oldest first, beyond `idle_bytes`."""
 
@@ -126,5 +160,5 @@ class Purge:
 
 Change: TypeAlias = (
     "Persist | Checkpoint | Annotate | DropCapsule | KeepPart"
-    " | PostLetter | RetryLetter | DropLetter | PutFact | Purge"
+    " | PostLetter | RetryLetter | DropLetter | PutFact | Learn | PutJourney | Purge"
 )

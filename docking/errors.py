@@ -12,9 +12,15 @@
     ├── IdentityError                  keys of this station and its peers
     │   ├── KeyFileError               cannot be read, is open to others, or its passphrase is wrong
     │   └── KeyChanged                 a known name shows another key: a person must decide
-    └── CarrierError                   a message could not be carried to a peer, or its answer back
-        ├── PeerUnreachable            nothing was delivered
-        └── NoAnswer                   it may or may not have been delivered
+    ├── CarrierError                   a message could not be carried to a peer, or its answer back
+    │   ├── PeerUnreachable            nothing was delivered
+    │   └── NoAnswer                   it may or may not have been delivered
+    └── StationError                   a station was asked for what it cannot do
+        ├── UnknownAgent               no agent of that id or label is or was here
+        ├── UnknownStation             no station of that name is known
+        ├── AgentEnded                 an agent that was waited for did not finish well
+        ├── ServiceFailed              raised by a service, to be told to the agent with its errno
+        └── ControlError               the local station cannot be asked, or says no
 
 A refusal is not an error: it is data (`docking.handoff.messages.Refuse`).
 """
@@ -104,3 +110,31 @@ class PeerUnreachable(CarrierError):
 
 class NoAnswer(CarrierError):
     """The message may have been delivered; no answer came."""
+
+
+class StationError(DockingError):
+    """A station was asked for what it cannot do; the message says why, and what to do."""
+
+
+class UnknownAgent(StationError):
+    """No agent of that id or label is or was here."""
+
+
+class UnknownStation(StationError):
+    """No station of that name is known."""
+
+
+class AgentEnded(StationError):
+    """An agent that was waited for trapped, used up its budget, or was disposed of."""
+
+
+class ServiceFailed(StationError):
+    """A service raises it: the agent's call then fails with `errno` (WASI, above 0) and `reason`."""
+
+    def __init__(self, reason: str, errno: int = 29) -> None:
+        super().__init__(reason)
+        self.reason, self.errno = reason, errno
+
+
+class ControlError(StationError):
+    """The local station cannot be asked, or says no."""

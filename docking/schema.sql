@@ -74,3 +74,32 @@ CREATE TABLE outbox (
     attempts INTEGER NOT NULL
 );
 CREATE INDEX outbox_due ON outbox (due);
+
+-- version 2
+
+-- Links of trails and of chains of results that were verified here, each by the head that it makes.
+CREATE TABLE links (
+    head BLOB PRIMARY KEY CHECK (length(head) = 32),
+    previous BLOB NOT NULL,
+    body BLOB NOT NULL,
+    expires INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX links_by_expiry ON links (expires);
+
+-- Where a verified trail stands, by head: every link before it is in the table above.
+CREATE TABLE points (
+    head BLOB PRIMARY KEY CHECK (length(head) = 32),
+    agent BLOB NOT NULL,
+    links INTEGER NOT NULL,
+    point BLOB NOT NULL,
+    expires INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX points_by_agent ON points (agent, links);
+
+-- What a home knows of the agents that it launched: the station's own record, and the capsule of a journey that is over.
+CREATE TABLE journeys (
+    agent BLOB PRIMARY KEY CHECK (length(agent) = 32),
+    expires INTEGER NOT NULL,
+    record BLOB NOT NULL,
+    capsule BLOB NOT NULL
+) WITHOUT ROWID;

@@ -130,8 +130,12 @@ class Store:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 writing = Writing(self._writer, self._clock, self._large)
-                results = [writing.group(group) for group in groups]
-            except sqlite3.Error as error:
+                if len(groups) == 1:
+                    writing.changes(groups[0])
+                    results: list[StoreError | None] = [None]
+                else:
+                    results = [writing.group(group) for group in groups]
+            except (StoreError, sqlite3.Error) as error:
                 return self._one_by_one(groups, error)
             self._failpoint("store.before-commit")
             try:
@@ -145,10 +149,12 @@ class Store:
             self._failpoint("store.after-commit")
         return results
 
-    def _one_by_one(self, groups: Sequence[Sequence[Change]], error: sqlite3.Error) -> list[StoreError | None]:
+    def _one_by_one(self, groups: Sequence[Sequence[Change]], error: Exception) -> list[StoreError | None]:
         """Nothing is written yet; one group may be too large for the disk, and the others not."""
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
+        if isinstance(error, StoreError):
+            return [error]
         if len(groups) == 1:
             return [StoreError(f"the store could not take this: {error}")]
         return [result for group in groups for result in self.commit([group])]

@@ -93,14 +93,21 @@ class Writing:
         """
         self._run("SAVEPOINT one")
         try:
-            for change in group:
-                self._write(change)
-        except (StoreError, sqlite3.IntegrityError) as error:
+            self.changes(group)
+        except StoreError as error:
             self._run("ROLLBACK TO one")
             self._run("RELEASE one")
-            return error if isinstance(error, StoreError) else StoreError(str(error))
+            return error
         self._run("RELEASE one")
         return None
+
+    def changes(self, group: Sequence[Change]) -> None:
+        """Write these changes, which are all of the transaction: it must be rolled back upon `StoreError`."""
+        try:
+            for change in group:
+                self._write(change)
+        except sqlite3.IntegrityError as error:
+            raise StoreError(str(error)) from error
 
     def _write(self, change: Change) -> None:
         match change:
@@ -198,10 +205,11 @@ class Writing:
         there = self._run("SELECT standing FROM capsules WHERE agent = ? AND hop = ?", (agent, hop)).fetchone()
         if there is not None and (standing, there[0]) != ("live", "live"):
             raise StoreError(f"there is a capsule of this agent and hop already, and it is {there[0]}")
-        old = cargo_of(self._connection, agent, hop)
+        # First the new, then the old: what both have stays.
         for stored in parts:
             self._use(stored)
-        self._unuse(agent, hop, old)
+        if there is not None:
+            self._unuse(agent, hop)
         self._run(
             "INSERT OR REPLACE INTO capsules (agent, hop, standing, changed, note) VALUES (?, ?, ?, ?, ?)",
             (agent, hop, standing, self._clock(), note),
@@ -232,7 +240,8 @@ class Writing:
         self._large.put(digest, body)
         return b""
 
-    def _unuse(self, agent: bytes, hop: int, parts: Sequence[Part]) -> None:
+    def _unuse(self, agent: bytes, hop: int) -> None:
+        parts = cargo_of(self._connection, agent, hop)
         self._run("DELETE FROM cargo WHERE agent = ? AND hop = ?", (agent, hop))
         now = self._clock()
         for part in parts:
@@ -244,7 +253,7 @@ class Writing:
                 self._run("DELETE FROM parts WHERE digest = ? AND uses = 0", (part.digest,))
 
     def _drop_capsule(self, agent: bytes, hop: int) -> None:
-        self._unuse(agent, hop, cargo_of(self._connection, agent, hop))
+        self._unuse(agent, hop)
         self._run("DELETE FROM capsules WHERE agent = ? AND hop = ?", (agent, hop))
 
     def _stand(self, agent: bytes, hop: int, standing: str) -> None:

@@ -1,0 +1,183 @@
+"""What this station makes of an agent that is offered to it, and signs: the judgement behind the handoff's machines.
+
+`docking.admission` has the checks; here they meet the bytes that came, the store and the policy. Runs in the event
+loop for small arrivals and in a thread for large ones. Invariants: what is admitted is complete: image compiled, state
+decoded and fitting; nothing is changed by a judgement, except that a valid image is kept at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field, frozen
+
+from agents import canonical
+from agents.capsule import Capsule, VerifiedCapsule
+from agents.credentials import logbook
+from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.trail import follow
+from agents.errors import BadImage, BadSnapshot, CredentialError, EngineError, NotCanonical
+from agents.image import AgentImage
+from agents.snapshot import Snapshot
+from agents.waits import HOST_MAX, Message
+from docking import papers
+from docking.admission import Admission, Load, Refusal, admit, shed, too_large, trust
+from docking.config import Policy
+from docking.handoff.actions import Cargo, DestinationTrust, Record, Refused, SourceTrust
+from docking.handoff.messages import Offer
+from docking.handoff.states import Destination
+from docking.images import Images
+from docking.knowledge import Knowledge
+from docking.papers import Leaving
+from docking.store import Store
+
+_MAIL_BOUNDS = canonical.Bounds(max_bytes=16 << 20, max_depth=3, max_items=10_000)
+
+
+@frozen
+class Admitted:
+    """An agent that may come in, with all that it needs to go on here."""
+
+    admission: Admission
+    verified: VerifiedCapsule
+    image: AgentImage
+    snapshot: Snapshot = field(repr=False)
+    inbox: tuple[Message, ...] = ()
+
+
+@define(eq=False)
+class Customs:
+    """The judgement of the station with `key`. `leaving(hid)`: what this station is about to hand over."""
+
+    key: SecretKey
+    policy: Policy
+    _store: Store
+    _images: Images
+    _knowledge: Knowledge
+    _clock: Callable[[], int]
+    _load: Callable[[], Load]
+    _leaving: Callable[[bytes], Leaving | None]
+    certifiers: frozenset[PublicKey] = frozenset()
+
+    def destination(self) -> DestinationTrust[Admitted]:
+        """For the machines of arriving agents."""
+        return DestinationTrust(self._consider, self._admit, self._sign_receipt, papers.verify_commit)
+
+    def source(self) -> SourceTrust:
+        """For the machines of departing agents."""
+        return SourceTrust(self._verify_receipt, self._sign_commit)
+
+    # Arrivals
+
+    def _consider(self, offer: Offer) -> tuple[int, ...] | Refused:
+        refusal = shed(self.policy, self._load())
+        if refusal is not None:
+            return _refused(refusal)
+        try:
+            kinds = papers.check_kinds(offer.parts)
+        except CredentialError as error:
+            return Refused(error.code, error.reason)
+        sizes = [offer.parts[kinds[kind]].size for kind in ("state", "image")]
+        refusal = too_large(self.policy, *sizes)
+        if refusal is not None:
+            return _refused(refusal)
+        if any(part.size > papers.MAX_TRAIL for part in offer.parts if part.kind not in ("state", "image")):
+            return Refused("too-large", "the agent's papers are larger than any station reads")
+        came = {offer.parts[body.index].kind: body.data for body in offer.bodies}
+        if "state" not in came and {"passport", "trail", "results"} <= came.keys():
+            early = self._precheck(offer, came, kinds)
+            if early is not None:
+                return early
+        return tuple(i for i, part in enumerate(offer.parts) if not self._store.has_part(part.digest))
+
+    def _precheck(self, offer: Offer, came: dict[str, Any], kinds: dict[str, int]) -> Refused | None:
+        """Before a large state travels: would it be refused anyway?"""
+        try:
+            image, state = (offer.parts[kinds[kind]].digest for kind in ("image", "state"))
+            Capsule.from_parts(came, image, state).precheck(self._trust(offer), self._clock())
+        except CredentialError as error:
+            return Refused(error.code, error.reason)
+        return None
+
+    def _trust(self, offer: Offer) -> Any:
+        return trust(
+            self.policy,
+            self.key.public,
+            PublicKey(offer.source),
+            known=self._knowledge,
+            images=self._images,
+            validate=self._images.validate,
+            certifiers=self.certifiers,
+        )
+
+    def _admit(self, cargo: Cargo) -> Admitted | Refused:
+        offer = cargo.offer
+        try:
+            kinds = papers.check_kinds(offer.parts)
+            bodies: dict[str, Any] = {}
+            for kind, index in kinds.items():
+                body = cargo.body(kind)
+                if body is None and kind != "image":
+                    body = self._store.part(offer.parts[index].digest)
+                if body is not None:
+                    bodies[kind] = body
+            image, state = (offer.parts[kinds[kind]].digest for kind in ("image", "state"))
+            capsule = Capsule.from_parts(bodies, image, state)
+            copies = [r.hid for r in self._store.copies(offer.agent, offer.hop) if r.state is not Destination.DISCARDED]
+            now = self._clock()
+            verified = capsule.verify(self._trust(offer), now)
+            answer = admit(verified, self.policy, self._load(), offer.hid, copies)
+            if isinstance(answer, Refusal):
+                return _refused(answer)
+            found = self._images.get(capsule.image)
+            if found is None:
+                return Refused("image-missing", "the agent's image is neither here nor in the offer")
+            snapshot = Snapshot.decode(bodies["state"])
+            snapshot.check(found[0])
+            inbox = read_mailbox(bodies.get("mailbox"))
+        except CredentialError as error:
+            return Refused(error.code, error.reason)
+        except (BadSnapshot, BadImage, EngineError) as error:
+            return Refused("bad-state", f"the agent cannot go on here: {error}"[:500])
+        said = (offer.agent, offer.hop, offer.visit, offer.expires)
+        if said != (verified.agent, verified.hop, verified.point.previous, verified.passport.body.expires):
+            return Refused("wrong-handoff", "the offer names another agent, hop or visit than its papers")
+        return Admitted(answer, verified, found[0], snapshot, inbox)
+
+    def _sign_receipt(self, cargo: Cargo, admitted: Admitted) -> bytes:
+        return logbook.acknowledge(admitted.verified.point, self._clock(), self.key).envelope
+
+    # Departures
+
+    def _verify_receipt(self, record: Record, receipt: bytes) -> Refused | None:
+        return papers.verify_receipt(self._leaving(record.hid), record, receipt)
+
+    def _sign_commit(self, record: Record, receipt: bytes) -> bytes:
+        leaving = self._leaving(record.hid)
+        assert leaving is not None  # a receipt matters only while the offer is at hand
+        return logbook.commit(follow(leaving.point, receipt)[0], self.key).envelope
+
+
+def _refused(refusal: Refusal) -> Refused:
+    return Refused(refusal.code, refusal.reason, refusal.retry_after)
+
+
+def write_mailbox(messages: list[Message]) -> bytes:
+    """Messages that travel with their agent, as bytes."""
+    return canonical.encode([[message.sender, message.body] for message in messages])
+
+
+def read_mailbox(data: Any) -> tuple[Message, ...]:
+    """The inverse of `write_mailbox`; None is an empty one. Raises `CredentialError` `mailbox`."""
+    if data is None:
+        return ()
+    try:
+        value = canonical.decode(data, _MAIL_BOUNDS)
+        messages = tuple(Message(str(sender)[:HOST_MAX], bytes(body)) for sender, body in value)
+    except (NotCanonical, TypeError, ValueError) as error:
+        raise CredentialError("mailbox", "the agent's mailbox cannot be read") from error
+    return messages
+
+
+__all__ = ["Admitted", "Customs", "read_mailbox", "write_mailbox"]

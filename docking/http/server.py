@@ -1,0 +1,77 @@
+"""uvicorn, run inside a station's event loop on a socket that is open already.
+
+Not the application (`app`). Invariants: the port is known before anybody is told of it; signals are left to whoever
+owns the process; closing waits for the requests that are being answered, but not for long.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import uvicorn
+from attrs import define
+
+from docking.errors import StationError
+
+# Connections at once: beyond it, uvicorn answers 503 by itself.
+CONNECTIONS = 2048
+# Seconds an idle connection of a peer is kept; longer than the client keeps it, so that it is the client who closes.
+KEEP = 75
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `StationError` with what to do when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6 and host == "::":
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((host, port))
+        sock.listen(1024)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        reason = (error.strerror or str(error)).lower()
+        raise StationError(
+            f"port {port} of {host} cannot be used ({reason}): choose another with --port, or 0 for any free one"
+        ) from error
+    return sock
+
+
+@define(eq=False)
+class Server:
+    """A running uvicorn. `port`: where it listens."""
+
+    port: int
+    _server: uvicorn.Server
+    _socket: socket.socket
+
+    @classmethod
+    async def start(cls, app: Any, sock: socket.socket) -> Server:
+        """Serve `app` on `sock`."""
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=KEEP,
+            timeout_graceful_shutdown=3,
+            ws="none",
+        )
+        config.load()
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        # `Server.serve` would take the process's signals, and look ten times a second whether it shall end.
+        await server.startup(sockets=[sock])
+        await server.on_tick(0)
+        return cls(sock.getsockname()[1], server, sock)
+
+    async def close(self) -> None:
+        """Answer what is being answered, and stop."""
+        await self._server.shutdown(sockets=[self._socket])

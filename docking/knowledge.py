@@ -1,0 +1,162 @@
+"""What this station has verified before: points of trails by head, and the links that lead to them.
+
+So only what is new travels and is verified: a hop costs the same at the tenth and at the two-thousandth. A peer's
+knowledge is told from the trail itself: whoever signed a commit knows the trail up to there (`Mark`).
+
+Not the verification (`agents.credentials.trail`). Invariant: a point is remembered only together with every link
+before it, back to the passport or to a checkpoint by home that is remembered too; so a station that is asked for
+the whole trail can give it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from attrs import define, field, frozen
+
+from agents import canonical
+from agents.credentials.envelope import Signed
+from agents.credentials.fields import array, byte_string, uint
+from agents.credentials.keys import KEY_SIZE, PublicKey
+from agents.credentials.trailpoint import TrailPoint
+from agents.credentials.visits import Head
+from agents.errors import CredentialError, MalformedCredential
+from docking.changes import Learn, Link
+from docking.store import Store
+
+# Stations whose knowledge is remembered for one agent: beyond it, the oldest gets the whole trail again.
+MAX_MARKS = 64
+# Points kept in memory: those of agents that pass to and fro now.
+_KEPT = 4096
+MOST_LINKS = 30_000
+_BOUNDS = canonical.Bounds(max_bytes=64 * 1024, max_depth=6, max_items=4096)
+
+
+@frozen
+class Mark:
+    """How far a station knows an agent's trail and results: number of links and their head, head of the results."""
+
+    links: int
+    head: bytes
+    results: Head
+
+
+Marks = Mapping[PublicKey, Mark]
+
+
+@frozen
+class Known:
+    """A remembered point, who else knows which part of the trail, and the checkpoint that the links begin after."""
+
+    point: TrailPoint
+    marks: Marks = field(factory=dict)
+    checkpoint: bytes | None = None
+
+    def encode(self) -> bytes:
+        """As bytes, for the store."""
+        marks = [[key.raw, m.links, m.head, m.results.value()] for key, m in self.marks.items()]
+        return canonical.encode([self.point.payload(), marks, self.checkpoint])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Known:
+        """The inverse of `encode`. Raises `CredentialError`: the store is damaged."""
+        whole = array(canonical.decode(data, _BOUNDS), "known point", 3)
+        marks = {}
+        for item in array(whole[1], "marks", MAX_MARKS):
+            key, links, head, results = array(item, "mark", 4)
+            pair = array(results, "results", 2)
+            mark = Mark(uint(links, "links"), byte_string(head, "head", 32), Head.of((pair[0], pair[1])))
+            marks[PublicKey(byte_string(key, "key", KEY_SIZE))] = mark
+        return cls(TrailPoint.from_payload(whole[0]), marks, whole[2])
+
+
+def moved_on(marks: Marks, steps: Iterable[tuple[TrailPoint, Signed[Any]]], end: TrailPoint) -> Marks:
+    """`marks` after these steps of a trail that now stands at `end`."""
+    updated = dict(marks)
+    steps = list(steps)
+    afters = [before for before, _ in steps[1:]] + [end]
+    for (_, signed), after in zip(steps, afters, strict=True):
+        if signed.body.KIND == "commit" and after.results is not None:
+            updated.pop(signed.signer, None)
+            updated[signed.signer] = Mark(after.links, after.head, after.results)
+    for key in list(updated)[: max(0, len(updated) - MAX_MARKS)]:
+        del updated[key]
+    return updated
+
+
+def trail_links(
+    steps: Iterable[tuple[TrailPoint, Signed[Any]]], end: TrailPoint
+) -> tuple[tuple[bytes, bytes, bytes], ...]:
+    """For each step: the head with it, the head before it, its envelope."""
+    steps = list(steps)
+    heads = [before.head for before, _ in steps] + [end.head]
+    return tuple((heads[index + 1], heads[index], signed.envelope) for index, (_, signed) in enumerate(steps))
+
+
+def result_links(entries: Sequence[bytes], start: Head | None) -> list[Link]:
+    """Entries of a chain of results as links; `start`: the head before them, None for a chain with its opening."""
+    links = []
+    previous = bytes(32) if start is None else start.digest
+    for entry in entries:
+        head = canonical.digest(entry)
+        links.append(Link(head, previous, entry))
+        previous = head
+    return links
+
+
+@define(eq=False)
+class Knowledge(Mapping[bytes, TrailPoint]):
+    """The points that this station remembers, by head: what `agents.capsule.Trust` calls `known`."""
+
+    _store: Store
+    _recent: OrderedDict[bytes, Known] = field(factory=OrderedDict)
+
+    def known(self, head: bytes) -> Known | None:
+        """What is remembered under `head`. From any thread."""
+        found = self._recent.get(head)
+        if found is None:
+            data = self._store.point(head)
+            if data is None:
+                return None
+            try:
+                found = Known.decode(data)
+            except CredentialError:
+                return None
+        return found
+
+    def __getitem__(self, head: bytes) -> TrailPoint:
+        found = self.known(head)
+        if found is None:
+            raise KeyError(head)
+        return found.point
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._recent)
+
+    def __len__(self) -> int:
+        return len(self._recent)
+
+    def learn(self, known: Known, links: Sequence[Link], expires: int) -> Learn:
+        """Remember a point and the links that lead to it from one that is remembered; the change to be written."""
+        point = known.point
+        self._recent[point.head] = known
+        while len(self._recent) > _KEPT:
+            self._recent.popitem(last=False)
+        return Learn(point.agent, expires, tuple(links), point.head, point.links, known.encode())
+
+    def trail(self, head: bytes, after: bytes) -> list[bytes]:
+        """The links after the head `after` up to `head`. Raises `MalformedCredential` if they are not all here."""
+        found = self._store.links(head, after, MOST_LINKS)
+        if found is None:
+            raise MalformedCredential("the beginning of the trail is not remembered here any more")
+        return found
+
+    def results(self, head: Head, after: Head | None) -> list[bytes]:
+        """The entries of results after `after` up to `head`, the opening first if `after` is None."""
+        start = bytes(32) if after is None else after.digest
+        found = self._store.links(head.digest, start, 1_000_001)
+        if found is None:
+            raise MalformedCredential("the beginning of the results is not remembered here any more")
+        return found

@@ -1,0 +1,111 @@
+"""The owner's side of a launch: passport, opening of the results, first state. Pure: times and randomness come in.
+
+Not the launch itself (the station does that), and not the packing. Invariant: what is prepared here is what the owner
+signed: image, state, itinerary and permit hang together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+
+from agents import canonical
+from agents.credentials.itinerary import Itinerary
+from agents.credentials.keys import SecretKey
+from agents.credentials.passport import NONCE_SIZE, Clones, Home, Passport, issue
+from agents.credentials.permit import Budget, Permit
+from agents.credentials.results import begin_results
+from agents.errors import NotCanonical
+from agents.image import MAX_LUGGAGE, AgentImage
+from agents.snapshot import Snapshot
+from agents.wasi.state import WasiState
+from docking.config import DEFAULT_BUDGET, GIB
+from docking.errors import StationError
+
+HOUR = 3_600_000
+DEFAULT_PERMIT = Permit(
+    Budget(cpu=60 * 10**6, memory=DEFAULT_BUDGET.memory, carried=4 * GIB, messages=100_000), ("host:*", "service:*")
+)
+DEFAULT_HOPS = 10_000
+DEFAULT_CLONES = Clones(16, 2)
+_BOUNDS = canonical.Bounds(max_bytes=MAX_LUGGAGE, max_depth=64, max_items=4_000_000)
+
+
+@frozen
+class Terms:
+    """What an owner allows. `lifetime`: ms; `hops`: the most moves; `label`: what people call the agent."""
+
+    permit: Permit = DEFAULT_PERMIT
+    lifetime: int = 24 * HOUR
+    hops: int = DEFAULT_HOPS
+    clones: Clones = DEFAULT_CLONES
+    label: str = ""
+
+
+@frozen
+class Launch:
+    """All that a station needs to begin an agent. `passport`, `opening`: envelopes; `image`, `state`: encoded."""
+
+    passport: bytes
+    opening: bytes
+    image: bytes
+    state: bytes
+
+
+def first_state(image: AgentImage, args: Sequence[str] = (), entry: str | None = None) -> bytes:
+    """The state in which an agent begins. `args`: command line arguments, after the program's own name.
+
+    Raises `StationError` if the luggage cannot be read.
+    """
+    wasi = image.luggage
+    if args:
+        try:
+            state = WasiState.launch([image.manifest.name])
+            if wasi:
+                state = WasiState.decode(canonical.decode(wasi, _BOUNDS))
+        except NotCanonical as error:
+            raise StationError(f"the luggage of the image cannot be read: {error}") from error
+        wasi = canonical.encode(evolve_args(state, args).encode())
+    return Snapshot(image.digest, entry or image.manifest.entry, wasi=wasi).encode()
+
+
+def evolve_args(state: WasiState, args: Sequence[str]) -> WasiState:
+    """`state` with further arguments."""
+    state.args = (*state.args, *(arg.encode() for arg in args))
+    return state
+
+
+def prepare(
+    image: AgentImage,
+    owner: SecretKey,
+    home: Home,
+    itinerary: Itinerary,
+    terms: Terms,
+    now: int,
+    random: Callable[[int], bytes],
+    args: Sequence[str] = (),
+) -> Launch:
+    """Sign an agent. `now`: ms. Raises `CredentialError` for what cannot be signed, `StationError`."""
+    state = first_state(image, args)
+    passport = Passport(
+        owner=owner.public,
+        nonce=random(NONCE_SIZE),
+        image=image.digest,
+        state=canonical.digest(state),
+        home=home,
+        not_before=now,
+        expires=now + terms.lifetime,
+        itinerary=itinerary,
+        hops=terms.hops,
+        clones=terms.clones,
+        permit=terms.permit,
+        results=owner.public.box(),
+        label=(terms.label or image.manifest.name)[:64],
+    )
+    signed = issue(passport, owner)
+    opening = begin_results(signed, random(NONCE_SIZE), owner)
+    return Launch(signed.envelope, opening.envelope, image.encode(), state)
+
+
+__all__ = ["DEFAULT_PERMIT", "HOUR", "Launch", "Terms", "first_state", "prepare"]

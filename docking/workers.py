@@ -1,0 +1,131 @@
+"""Threads in which agents run, beside the event loop: few, fair, and none for an agent that waits.
+
+A job is one turn of one agent: it ends when the agent waits, leaves, ends or is asked to suspend. An agent that
+computes for longer than a slice while others queue is asked to suspend at its next loop turn, and queues again.
+
+What an agent may use in all is enforced by its `Life`; here is only who runs now. Invariants: at most `threads`
+jobs run at once; jobs start in the order in which they came; a job's end is told in the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+
+_log = logging.getLogger(__name__)
+# Seconds that one agent computes while another waits for a thread.
+SLICE = 0.05
+
+
+@define(eq=False)
+class Job:
+    """One turn. `work` runs in a thread; `interrupt` asks it to end soon; `done(result, error)` runs in the loop."""
+
+    work: Callable[[], Any]
+    interrupt: Callable[[], None]
+    done: Callable[[Any, BaseException | None], None]
+    began: float = 0.0
+    asked: bool = False
+
+
+@define(eq=False)
+class Workers:
+    """`threads` threads for the jobs of one event loop. They are started when the first job comes."""
+
+    threads: int
+    _loop: asyncio.AbstractEventLoop | None = None
+    _queue: deque[Job] = field(factory=deque)
+    _running: set[Job] = field(factory=set)
+    _wake: threading.Condition = field(factory=threading.Condition)
+    _started: list[threading.Thread] = field(factory=list)
+    _idle: int = 0
+    _closing: bool = False
+    _ticker: asyncio.TimerHandle | None = None
+
+    @property
+    def busy(self) -> int:
+        """Jobs that run or queue."""
+        return len(self._queue) + len(self._running)
+
+    def submit(self, job: Job) -> None:
+        """Queue a job. In the event loop."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        with self._wake:
+            if self._closing:
+                raise RuntimeError("the workers are closed")
+            self._queue.append(job)
+            if self._idle:
+                self._wake.notify()
+            elif len(self._started) < self.threads:
+                number = len(self._started) + 1
+                thread = threading.Thread(target=self._work, name=f"portcall-agent-{number}", daemon=True)
+                self._started.append(thread)
+                thread.start()
+            elif self._ticker is None:
+                self._ticker = self._loop.call_later(SLICE, self._tick)
+
+    def interrupt_all(self) -> None:
+        """Ask every running agent to suspend."""
+        with self._wake:
+            running = list(self._running)
+        for job in running:
+            job.interrupt()
+
+    async def close(self) -> None:
+        """Wait for all jobs, and end the threads. To be called after `interrupt_all`."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for thread in self._started:
+            await asyncio.get_running_loop().run_in_executor(None, thread.join)
+
+    def _tick(self) -> None:
+        """While jobs queue: those that have had their slice make room."""
+        self._ticker = None
+        now = time.monotonic()
+        with self._wake:
+            if not self._queue:
+                return
+            over = [job for job in self._running if not job.asked and now - job.began >= SLICE]
+        for job in over:
+            job.asked = True
+            job.interrupt()
+        assert self._loop is not None
+        self._ticker = self._loop.call_later(SLICE, self._tick)
+
+    # In the threads
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                while not self._queue:
+                    if self._closing:
+                        return
+                    self._idle += 1
+                    self._wake.wait()
+                    self._idle -= 1
+                job = self._queue.popleft()
+                job.began = time.monotonic()
+                self._running.add(job)
+            result, error = None, None
+            try:
+                result = job.work()
+            except BaseException as raised:  # told in the loop: a thread must outlive its jobs
+                error = raised
+            with self._wake:
+                self._running.discard(job)
+            assert self._loop is not None
+            try:
+                self._loop.call_soon_threadsafe(job.done, result, error)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                return
