@@ -25,7 +25,13 @@ from agents.sdk.carried import modules_beside
 
 AGENTS = Path(__file__).resolve().parent.parent
 SOURCE_MAX = 1 << 30  # bytes; a file named by mistake must not fill the memory
-ENDINGS = ".wasm, .wat, .py, .c or .zig"
+COMPILERS: dict[str, tuple[str, Callable[[Path], bytes]]] = {
+    ".c": ("c", toolchains.compile_c),
+    ".zig": ("zig", toolchains.compile_zig),
+    ".rs": ("rust", toolchains.compile_rust),
+    ".ts": ("assemblyscript", toolchains.compile_assemblyscript),
+}
+ENDINGS = ".wasm, .wat, .py, .c, .zig, .rs or .ts"
 Progress = Callable[[int, int], None]
 
 
@@ -60,10 +66,9 @@ def load_image(
     name, ending = path.stem, path.suffix
     if ending == ".py":
         return _python(path, source, choices, cache, progress)
-    if ending == ".c":
-        return _packed(toolchains.compile_c(path), name, "c", choices, cache, progress)
-    if ending == ".zig":
-        return _packed(toolchains.compile_zig(path), name, "zig", choices, cache, progress)
+    if ending in COMPILERS:
+        language, compile_source = COMPILERS[ending]
+        return _packed(compile_source(path), name, language, choices, cache, progress)
     if ending == ".wat" or source.startswith(b"\0asm"):
         return _packed(source, name, None, choices, cache, progress)
     raise ToolchainError(f"{path.name} is neither an image nor a source that is known: {ENDINGS}")

@@ -1,16 +1,20 @@
-"""Compilers, run: C and Zig sources become WASI modules, through the package `ziglang`.
+"""Compilers, run: sources in C, Zig, Rust and AssemblyScript become WebAssembly modules.
 
-Not the rewriting: what comes out is an ordinary module, for `agents.pack`. Invariants: no shell; the compiler
-writes only below a temporary folder and its own cache; it ends within `COMPILE_SECONDS`; a compiler that is
-missing or not content raises `ToolchainError`, with what to do or with its own words.
+C and Zig come with the package `ziglang`; `rustc` and AssemblyScript's `asc` are the author's own. Not the
+rewriting: what comes out is an ordinary module, for `agents.pack`. Invariants: no shell; a compiler writes only
+below a temporary folder and its own cache; it ends within `COMPILE_SECONDS`; one that is missing or not content
+raises `ToolchainError`, with what to do or with its own words.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -29,7 +33,10 @@ SETJMP_FLAGS = (
     *("-mllvm", "-wasm-enable-sjlj", "-mllvm", "-wasm-use-legacy-eh=false"),
     *("-mcpu=generic+exception_handling", "-lsetjmp", str(HERE / "c" / "longjmp_tag.s")),
 )
-ZIG_FLAGS = ("-target", "wasm32-wasi", "-O", "ReleaseSmall", "-fno-strip")
+ZIG_FLAGS = ("-target", "wasm32-wasi", "-O", "ReleaseSmall", "-fno-strip", "--dep", "portcall")
+RUST_TARGETS = ("wasm32-wasip1", "wasm32-wasi")  # the name of today, and that before Rust 1.78
+RUST_FLAGS = ("--edition", "2021", "-C", "opt-level=2", "-C", "strip=debuginfo")
+ASC_FLAGS = ("--optimize", "--debug", "--exportStart", "_start", "--use", "abort=portcall_abort")
 
 
 def compile_c(source: Path) -> bytes:
@@ -43,10 +50,40 @@ def compile_c(source: Path) -> bytes:
 
 
 def compile_zig(source: Path) -> bytes:
-    """The WASI module of a Zig program (`main`). Raises `ToolchainError`."""
+    """The WASI module of a Zig program (`main`), with the module `portcall`. Raises `ToolchainError`."""
+    modules = (f"-Mroot={source.resolve()}", f"-Mportcall={HERE / 'zig' / 'portcall.zig'}")
     with tempfile.TemporaryDirectory(prefix="portcall-") as folder:
         target = Path(folder) / "agent.wasm"
-        _ziglang(source, "build-exe", *ZIG_FLAGS, f"-femit-bin={target}", str(source.resolve()))
+        _ziglang(source, "build-exe", *ZIG_FLAGS, *modules, f"-femit-bin={target}")
+        return without_debug(target.read_bytes())
+
+
+def compile_rust(source: Path) -> bytes:
+    """The WASI module of a Rust program in one file, with the crate `portcall`. Raises `ToolchainError`.
+
+    A program with more crates is built by cargo, with the crate of this package named by its path.
+    """
+    rustc, target = _rust(source)
+    crate = HERE / "rust" / "src" / "lib.rs"
+    with tempfile.TemporaryDirectory(prefix="portcall-") as folder:
+        module, library = Path(folder) / "agent.wasm", Path(folder) / "libportcall.rlib"
+        # Paths of this machine would be in the module, and in the image's digest.
+        common = (rustc, "--target", target, *RUST_FLAGS, f"--remap-path-prefix={source.resolve().parent}=.")
+        _run(source, [*common, "--crate-type", "rlib", "--crate-name", "portcall", f"--remap-path-prefix={HERE}=.",
+                      str(crate), "-o", str(library)])  # fmt: skip
+        _run(source, [*common, "--extern", f"portcall={library}", str(source.resolve()), "-o", str(module)])
+        return without_debug(module.read_bytes())
+
+
+def compile_assemblyscript(source: Path) -> bytes:
+    """The module of an AssemblyScript program, whose statements run in order. Raises `ToolchainError`."""
+    asc = _asc(source)
+    folder = source.resolve().parent
+    with tempfile.TemporaryDirectory(prefix="portcall-") as scratch:
+        target = Path(scratch) / "agent.wasm"
+        # It takes paths relative to its own folder only.
+        library, out = (os.path.relpath(path, folder) for path in (HERE / "assemblyscript", target))
+        _run(source, [asc, source.name, *ASC_FLAGS, "--lib", library, "--outFile", out], folder)
         return without_debug(target.read_bytes())
 
 
@@ -66,11 +103,49 @@ def _ziglang(source: Path, *arguments: str) -> None:
         raise ToolchainError(
             f"{source.name} needs a compiler that is not installed; do: pip install 'portcall[c]'"
         )
-    command = (sys.executable, "-m", "ziglang", *arguments)
+    _run(source, [sys.executable, "-m", "ziglang", *arguments])
+
+
+def _rust(source: Path) -> tuple[str, str]:
+    """The first `rustc` on the PATH that has the standard library for WASI, and its target."""
+    for rustc in _on_path("rustc"):
+        for target in RUST_TARGETS:
+            asked = [rustc, "--print", "target-libdir", "--target", target]
+            found = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+            if found.returncode == 0 and any(Path(os.fsdecode(found.stdout.strip())).glob("libstd-*.rlib")):
+                return rustc, target
+    raise ToolchainError(
+        f"{source.name} needs a rustc that can build for WASI; do: rustup target add wasm32-wasip1"
+        " (Debian, Ubuntu: apt install rustc libstd-rust-dev-wasm32 lld)"
+    )
+
+
+def _asc(source: Path) -> str:
+    """AssemblyScript's compiler: from the `node_modules` nearest to the source, or on the PATH."""
+    for folder in source.resolve().parents:
+        if (folder / "node_modules" / ".bin" / "asc").exists():
+            return str(folder / "node_modules" / ".bin" / "asc")
+    for asc in _on_path("asc"):
+        return asc
+    raise ToolchainError(f"{source.name} needs AssemblyScript; beside it, do: npm install assemblyscript")
+
+
+def _on_path(program: str) -> Iterator[str]:
+    """Every executable of that name on the PATH: the first may be one without what we need."""
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        found = shutil.which(program, path=folder) if folder else None
+        if found is not None:
+            yield found
+
+
+def _run(source: Path, command: Sequence[str], folder: Path | None = None) -> None:
+    """Runs a compiler. Raises `ToolchainError`."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMPILE_SECONDS)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMPILE_SECONDS, cwd=folder, check=False
+        )
     except subprocess.TimeoutExpired:
         raise ToolchainError(f"compiling {source.name} took longer than {COMPILE_SECONDS:.0f} s") from None
     if done.returncode != 0:
-        words = done.stderr.decode(errors="replace")[:WORDS_MAX].strip()
+        words = (done.stderr or done.stdout).decode(errors="replace")[:WORDS_MAX].strip()
         raise ToolchainError(f"the compiler does not take {source.name}:\n{words}")

@@ -27,12 +27,21 @@ IMAGE_ENDING = ".agent"
     help="portable: for engines with one memory; none: not rewritten, moves weakly.",
 )
 @click.option("--entry", metavar="NAME", help="The export to call first.")
-def pack(source: Path, output: Path | None, polls: str | None, profile: str, entry: str | None) -> None:
+@click.option(
+    "--python",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A WASI build of CPython to run a .py in; default MicroPython.",
+)
+def pack(source: Path, output: Path | None, polls: str | None, profile: str, entry: str | None,
+         python: Path | None) -> None:  # fmt: skip
     """Make an image of a program, rewritten so that it can move.
 
-    SOURCE is a .wasm or .wat module, an agent in Python (.py), or C or Zig (.c, .zig; needs portcall[c]).
+    SOURCE is a .wasm or .wat module, an agent in Python (.py), in C or Zig (.c, .zig; needs portcall[c]), in Rust
+    (.rs; needs rustc) or in AssemblyScript (.ts; needs asc).
     """
-    image = image_of(source, Choices(entry, profile, polls))  # type: ignore[arg-type]  # click checked both
+    choices = Choices(entry, profile, polls, python)  # type: ignore[arg-type]  # click checked both
+    image = image_of(source, choices)
     target = output or source.with_suffix(IMAGE_ENDING)
     write(target, image)
     click.echo(f"{target}: {amount(target.stat().st_size)}, image {text_of(image.digest)}")

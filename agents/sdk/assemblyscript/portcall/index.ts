@@ -1,0 +1,169 @@
+// The calls that an agent makes of its station (ABI version 1 of the imports `portcall`), for AssemblyScript.
+//
+// Results below 0 are minus an error number of WASI; AssemblyScript has no exceptions to throw. A text that
+// cannot be had is empty, a reply or message null, and `lastError` then says why.
+
+@external("portcall", "go") declare function _go(host: usize, size: i32): i32;
+@external("portcall", "go_at") declare function _goAt(host: usize, size: i32, entry: usize, entrySize: i32): i32;
+@external("portcall", "here") declare function _here(buffer: usize, capacity: i32): i32;
+@external("portcall", "me") declare function _me(buffer: usize, capacity: i32): i32;
+@external("portcall", "next_stop") declare function _nextStop(buffer: usize, capacity: i32): i32;
+@external("portcall", "call")
+declare function _call(service: usize, size: i32, request: usize, requestSize: i32, reply: usize, capacity: i32): i32;
+@external("portcall", "send") declare function _send(to: usize, size: i32, message: usize, messageSize: i32): i32;
+@external("portcall", "recv") declare function _recv(buffer: usize, capacity: i32, timeoutMs: i32): i32;
+@external("portcall", "sender") declare function _sender(buffer: usize, capacity: i32): i32;
+@external("portcall", "sleep") declare function _sleep(ms: u32): i32;
+@external("portcall", "clone") declare function _clone(id: usize, capacity: i32): i32;
+@external("portcall", "report") declare function _report(key: usize, size: i32, value: usize, valueSize: i32): i32;
+@external("portcall", "log") declare function _log(level: u32, text: usize, size: i32): i32;
+@external("portcall", "lookup")
+declare function _lookup(service: usize, size: i32, buffer: usize, capacity: i32): i32;
+@external("portcall", "exit") declare function _exit(code: u32): void;
+
+/** How much a line of the log matters. */
+export enum Level { ERROR, WARNING, INFO, DETAIL }
+
+/** Minus the error number of the last call that gave null or an empty text; 0 when it went well. */
+export let lastError: i32 = 0;
+
+/** Move to a station, with the whole stack: 0 there; below 0: still here. */
+export function go(station: string): i32 {
+  const host = utf8(station);
+  return _go(at(host), host.byteLength);
+}
+
+/** Move to a station without the stack; the export `entry` is called there. Returns only when it fails. */
+export function goAt(station: string, entry: string): i32 {
+  const host = utf8(station), name = utf8(entry);
+  return _goAt(at(host), host.byteLength, at(name), name.byteLength);
+}
+
+/** The name of this station. */
+export function here(): string {
+  return text(filled((buffer, capacity) => _here(buffer, capacity)));
+}
+
+/** This agent's id. */
+export function me(): string {
+  return text(filled((buffer, capacity) => _me(buffer, capacity)));
+}
+
+/** The itinerary's next stop; empty at its end. */
+export function nextStop(): string {
+  return text(filled((buffer, capacity) => _nextStop(buffer, capacity)));
+}
+
+/** The reply of a service of this station; null and `lastError` when it fails. */
+export function call(service: string, request: ArrayBuffer): ArrayBuffer | null {
+  const name = utf8(service);
+  let reply = new ArrayBuffer(256);
+  while (true) {
+    const size = _call(at(name), name.byteLength, at(request), request.byteLength, at(reply), reply.byteLength);
+    if (size < 0) return failed(size);
+    if (size <= reply.byteLength) return cut(reply, size);
+    reply = new ArrayBuffer(size);
+  }
+}
+
+/** Hand a message over for delivery to the agent `to`. */
+export function send(to: string, message: ArrayBuffer): i32 {
+  const name = utf8(to);
+  return _send(at(name), name.byteLength, at(message), message.byteLength);
+}
+
+/** The next message, waited for at most `timeoutMs` (below 0: for ever); null and `lastError` when none came. */
+export function recv(timeoutMs: i32 = -1): ArrayBuffer | null {
+  let message = new ArrayBuffer(256);
+  while (true) {
+    const size = _recv(at(message), message.byteLength, timeoutMs);
+    if (size < 0) return failed(size);
+    if (size <= message.byteLength) return cut(message, size);
+    message = new ArrayBuffer(size);
+  }
+}
+
+/** Who sent the message received last: an agent's id or a station's name. */
+export function sender(): string {
+  return text(filled((buffer, capacity) => _sender(buffer, capacity)));
+}
+
+/** Sleep; the agent waits as data and holds no thread. */
+export function sleep(ms: u32): i32 {
+  return _sleep(ms);
+}
+
+/** Become two agents: the new one's id in the original, null in the clone, or when it fails (`lastError`). */
+export function clone(): string | null {
+  const id = new ArrayBuffer(1024);
+  lastError = 0;
+  const original = _clone(at(id), id.byteLength);
+  if (original < 0) lastError = original;
+  return original == 1 ? String.UTF8.decode(id, true) : null;
+}
+
+/** Append a result to this agent's signed chain. */
+export function report(key: string, value: string): i32 {
+  return reportBytes(key, utf8(value));
+}
+
+/** The same with bytes. */
+export function reportBytes(key: string, value: ArrayBuffer): i32 {
+  const name = utf8(key);
+  return _report(at(name), name.byteLength, at(value), value.byteLength);
+}
+
+/** One line for the station's log. */
+export function log(line: string, level: Level = Level.INFO): void {
+  const bytes = utf8(line);
+  _log(level, at(bytes), bytes.byteLength);
+}
+
+/** Names of stations that offer a service, best first. */
+export function lookup(service: string): string[] {
+  const name = utf8(service);
+  let names = new ArrayBuffer(1024);
+  while (true) {
+    const size = _lookup(at(name), name.byteLength, at(names), names.byteLength);
+    if (size <= 0) { lastError = size; return []; }
+    if (size <= names.byteLength) return text(cut(names, size)).split("\n");
+    names = new ArrayBuffer(size);
+  }
+}
+
+/** End the agent, at once. */
+export function exit(code: u32): void {
+  _exit(code);
+}
+
+function at(bytes: ArrayBuffer): usize {
+  return changetype<usize>(bytes);
+}
+
+function utf8(text: string): ArrayBuffer {
+  return String.UTF8.encode(text);
+}
+
+function text(bytes: ArrayBuffer): string {
+  return String.UTF8.decode(bytes);
+}
+
+function failed(result: i32): ArrayBuffer | null {
+  lastError = result;
+  return null;
+}
+
+function cut(bytes: ArrayBuffer, size: i32): ArrayBuffer {
+  lastError = 0;
+  return bytes.slice(0, size);
+}
+
+function filled(give: (buffer: usize, capacity: i32) => i32): ArrayBuffer {
+  let bytes = new ArrayBuffer(256);
+  while (true) {
+    const size = give(at(bytes), bytes.byteLength);
+    if (size < 0) { lastError = size; return new ArrayBuffer(0); }
+    if (size <= bytes.byteLength) return cut(bytes, size);
+    bytes = new ArrayBuffer(size);
+  }
+}
