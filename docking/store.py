@@ -209,6 +209,11 @@ class Store:
         rows = self._read("SELECT point FROM points WHERE head = ?", (head,))
         return rows[0][0] if rows else None
 
+    def last_point(self, agent: bytes) -> bytes | None:
+        """The farthest point of this agent's trail that is known, or None."""
+        rows = self._read("SELECT point FROM points WHERE agent = ? ORDER BY links DESC LIMIT 1", (agent,))
+        return rows[0][0] if rows else None
+
     def links(self, head: bytes, after: bytes, most: int) -> list[bytes] | None:
         """The links of a chain after the head `after` up to `head`, in order; None if they are not all here."""
         if head == after:

@@ -178,16 +178,17 @@ class Desk(Generic[T]):
     def receive(self, sender: bytes, message: Message, now: float) -> list[Action[Any]]:
         """A message of the station with the key `sender`: the carrier has made sure of that."""
         if isinstance(message, Offer | Transfer):
-            return self.apply(sender, message, self.judge(sender, message), now)
+            machine = self._arriving_by(sender, message.hid)
+            return self._apply(machine, sender, message.hid, self._judge(machine, sender, message), now)
         key = (message.hid, hears(message))
-        machine = self._machine(key)
-        if machine is None:
+        known = self._machine(key)
+        if known is None:
             if key[1] is Side.SOURCE:
                 return self._for_unknown_source(sender, message)
-            machine = Receiver.unknown(message.hid, sender, self._destination, self._timing)
-        elif _peer(machine) != sender:
+            known = Receiver.unknown(message.hid, sender, self._destination, self._timing)
+        elif _peer(known) != sender:
             return [_stranger(message.hid)]
-        return self._after(key, machine, machine.receive(message, now))
+        return self._after(key, known, known.receive(message, now))
 
     def writing(self, key: Key) -> bool:
         """Whether something of this handoff is being written: an answer may follow when it is."""
@@ -195,10 +196,22 @@ class Desk(Generic[T]):
 
     def judge(self, sender: bytes, message: Offer | Transfer) -> Judged[T] | Refused:
         """The slow part of receiving one of these: changes nothing, and may run in another thread."""
-        machine = self._machine((message.hid, Side.DESTINATION))
+        return self._judge(self._arriving_by(sender, message.hid), sender, message)
+
+    def apply(
+        self, sender: bytes, message: Offer | Transfer, judged: Judged[T] | Refused, now: float
+    ) -> list[Action[Any]]:
+        """What follows from `judge`, perhaps a while later."""
+        return self._apply(self._arriving_by(sender, message.hid), sender, message.hid, judged, now)
+
+    def _arriving_by(self, sender: bytes, hid: bytes) -> Receiver[T]:
+        machine = self._machine((hid, Side.DESTINATION))
         if machine is None:
-            machine = Receiver.unknown(message.hid, sender, self._destination, self._timing)
+            return Receiver.unknown(hid, sender, self._destination, self._timing)
         assert isinstance(machine, Receiver)
+        return machine
+
+    def _judge(self, machine: Receiver[T], sender: bytes, message: Offer | Transfer) -> Judged[T] | Refused:
         if machine.peer != sender:
             return Refused("not-yours", "this handoff is of another station")
         if isinstance(message, Offer):
@@ -210,22 +223,16 @@ class Desk(Generic[T]):
                     return Refused("busy", "this station has too many arrivals at once", 1)
         return machine.judge(message)
 
-    def apply(
-        self, sender: bytes, message: Offer | Transfer, judged: Judged[T] | Refused, now: float
+    def _apply(
+        self, machine: Receiver[T], sender: bytes, hid: bytes, judged: Judged[T] | Refused, now: float
     ) -> list[Action[Any]]:
-        """What follows from `judge`, perhaps a while later."""
-        key = (message.hid, Side.DESTINATION)
         if isinstance(judged, Refused):
-            return [Send(sender, Refuse(message.hid, judged.code, judged.reason, judged.retry_after))]
-        machine = self._machine(key)
-        if machine is None:
-            machine = Receiver.unknown(message.hid, sender, self._destination, self._timing)
-        assert isinstance(machine, Receiver)
+            return [Send(sender, Refuse(hid, judged.code, judged.reason, judged.retry_after))]
         if judged.offer is not None and machine.record is None:
             other = self._other_copy(judged.offer)
             if other is not None:
-                return self._conflict(sender, message.hid, other)
-        return self._after(key, machine, machine.apply(judged, now))
+                return self._conflict(sender, hid, other)
+        return self._after((hid, Side.DESTINATION), machine, machine.apply(judged, now))
 
     # For handoffs without a machine
 
@@ -328,7 +335,9 @@ class Desk(Generic[T]):
         excess = len(self._finished) - self._room.finished
         if excess <= 0:
             return
-        for key in [key for key in itertools.islice(self._finished, 64) if key not in self._unwritten][:excess]:
+        # A bounded look: those at the front that are not written yet will be soon.
+        written = (key for key in itertools.islice(self._finished, excess + 8) if key not in self._unwritten)
+        for key in list(itertools.islice(written, excess)):
             del self._finished[key]
             del self._machines[key]
 

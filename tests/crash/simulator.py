@@ -23,6 +23,7 @@ from tests.crash.world import AGENT, EXPIRES, PATIENCE, Broken, Crash, Envelope,
 DISK = 0.001  # seconds until a durable write is on the disk
 LINGER = 0.005  # seconds that an undemanding write waits
 NETWORK = 0.002
+POSTPONE = 0.2  # seconds until the checkpoint of a leaving agent is written
 LONG = PATIENCE * 2  # longer than a source waits for a receipt
 HORIZON = 1_000.0  # by then everything that can be decided is decided
 
@@ -110,7 +111,9 @@ class Run:
     _flushes: dict[tuple[str, int], float] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        self.world = World(self.folder, self.plan, self._on_point, self._on_write, self._on_send, self._on_alive)
+        self.world = World(
+            self.folder, self.plan, self._on_point, self._on_write, self._on_send, self._on_alive, self._on_postpone
+        )
 
     def outcome(self) -> Outcome:
         """Run it to its end. Raises `Broken` if the promise was."""
@@ -251,6 +254,15 @@ class Run:
                 self._doing(station, lambda: station.act(self.now))
 
         self._later(LINGER, act)
+
+    def _on_postpone(self, station: Station, hid: bytes) -> None:
+        generation = station.generation
+
+        def write() -> None:
+            if station.generation == generation:
+                self._doing(station, lambda: station.write_postponed(hid))
+
+        self._later(POSTPONE, write)
 
     # The end
 

@@ -32,14 +32,11 @@ class Stations(RuleBasedStateMachine):
 
     @initialize(stops=st.sampled_from([("beta",), ("beta", "alpha"), ("beta", "alpha", "beta")]), inline=st.booleans())
     def begin(self, stops: tuple[str, ...], inline: bool) -> None:
-        self.world = World(
-            self.folder / "run",
-            Plan(stops, inline),
-            self.on_point,
-            lambda *_: None,
-            self.on_send,
-            lambda *_: None,
-        )
+        def nothing(*_: object) -> None:
+            """Nothing is due by itself here."""
+
+        folder, plan = self.folder / "run", Plan(stops, inline)
+        self.world = World(folder, plan, self.on_point, nothing, self.on_send, nothing, nothing)
         self.world.begin(self.now)
 
     def teardown(self) -> None:
@@ -104,6 +101,13 @@ class Stations(RuleBasedStateMachine):
     def write(self, name: str) -> None:
         station = self.station(name)
         self.doing(station, lambda: station.flush(self.now))
+
+    @rule(name=NAMES)
+    def checkpoint(self, name: str) -> None:
+        """What was postponed is written."""
+        station = self.station(name)
+        for hid in list(station.postponed):
+            self.doing(station, lambda hid=hid: station.write_postponed(hid))
 
     @rule(name=NAMES)
     def act(self, name: str) -> None:

@@ -39,8 +39,8 @@ from docking.handoff.actions import (
     Timing,
 )
 from docking.handoff.desk import Desk, Ledger
-from docking.handoff.messages import Body, Message, Offer, Part, handoff_id
-from docking.handoff.states import Destination
+from docking.handoff.messages import Body, Message, Offer, Part, Side, handoff_id
+from docking.handoff.states import Destination, Source
 from docking.store import Store
 
 AGENT = canonical.digest(b"the agent")
@@ -124,6 +124,7 @@ class Station:
     running: Life | None = None
     leaving: dict[bytes, Life] = field(factory=dict)
     queue: list[tuple[Sequence[Change], Record | None, bool]] = field(factory=list)
+    postponed: dict[bytes, list[Change]] = field(factory=dict)
     alarms: list[str] = field(factory=list)
 
     # Its life
@@ -152,6 +153,7 @@ class Station:
         """SIGKILL: memory is gone; the files are as they are."""
         self.up, self.running = False, None
         self.leaving.clear()
+        self.postponed.clear()
         self.queue.clear()
         old = self.path.parent
         self.generation += 1
@@ -231,7 +233,7 @@ class Station:
         offer = Offer(hid, AGENT, hop, self.key, to.key, nonce, self.desk.epoch, visit, EXPIRES, parts, inline)
         self.leaving[hid] = life
         stored = tuple(StoredPart(part, body.data) for part, body in zip(parts, bodies, strict=True))
-        self.write([Checkpoint(AGENT, hop, stored)], None, durable=False)
+        self.postponed[hid] = [Checkpoint(AGENT, hop, stored)]
         return self.desk.depart(Departure(offer, bodies, PATIENCE), now)
 
     # What the desk says
@@ -239,7 +241,16 @@ class Station:
     def perform(self, actions: list[Any], now: float) -> None:
         for action in actions:
             match action:
+                case Persist(record) if record.state is Source.FROZEN:
+                    # As the courier does: written only if the agent does not get away soon.
+                    self.postponed[record.hid].append(action)
+                    self.world.on_postpone(self, record.hid)
+                    self.perform(self.desk.written(record, now), now)
                 case Persist(record, _, durable):
+                    if record.side is Side.SOURCE and record.state is Source.ABORTED:
+                        self.write_postponed(record.hid)
+                    elif record.side is Side.SOURCE:
+                        self.postponed.pop(record.hid, None)
                     self.write([action], record, durable)
                 case Send(to, message):
                     self._send(to, message)
@@ -255,6 +266,12 @@ class Station:
                 case Release() | Drop():
                     pass
         self.world.check()
+
+    def write_postponed(self, hid: bytes) -> None:
+        """The checkpoint of an agent that is leaving, and the record that it is."""
+        changes = self.postponed.pop(hid, None)
+        if changes is not None:
+            self.write(changes, None, durable=False)
 
     def write(self, changes: Sequence[Change], record: Record | None, durable: bool) -> None:
         self.queue.append((changes, record, durable))
@@ -330,6 +347,7 @@ class World:
     on_write: Callable[[Station, bool], None]
     on_send: Callable[[Station, Station, bytes, str], None]
     on_alive: Callable[[Station], None]
+    on_postpone: Callable[[Station, bytes], None]
     stations: dict[str, Station] = field(factory=dict)
     launched: bool = False
     _nonces: int = 0
