@@ -8,14 +8,21 @@ bit by bit; captured again at once, it gives the same bytes.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
 import attrs
 
 from .binding import Prepared, positions
 from .engines import Instance
 from .errors import BadSnapshot, EngineError
-from .snapshot import MemoryState, Snapshot, TableState, capture_memory
+from .snapshot import CHUNK, PAGE, Map, MemoryState, Snapshot, TableState
 
 FUNCTIONS = "portcall.functions"
+_WORKERS = 4  # threads for one memory
 
 
 @attrs.frozen
@@ -44,10 +51,23 @@ def capture(instance: Instance, prepared: Prepared) -> State:
         if names is None:
             names = instance.functions(FUNCTIONS)
         tables[index] = _table(positions(instance.table_elements(name), names), prepared.elements[index])
-    memories = tuple(
-        capture_memory(instance.memory(name), instance.changed(name)) for name in prepared.memories.values()
-    )
-    return State(globals_, memories, tables)
+    memories = []
+    for name in prepared.memories.values():
+        runs = instance.changed(name)
+        with _mapping(sum(count for _, count in runs)) as each:
+            memories.append(MemoryState.capture(instance.memory(name), runs, each))
+    return State(globals_, tuple(memories), tables)
+
+
+@contextmanager
+def _mapping(pages: int) -> Iterator[Map[Any, Any]]:
+    """`map`, over threads when there are pieces enough: compressors leave the interpreter to others."""
+    workers = min(_WORKERS, pages * PAGE // CHUNK, os.cpu_count() or 1)
+    if workers < 2:
+        yield map
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield pool.map
 
 
 def _table(now: list[int | None], initial: object) -> TableState:
@@ -75,7 +95,10 @@ def restore(instance: Instance, prepared: Prepared, snapshot: Snapshot) -> None:
         instance.memory_grow(name, memory.pages)
         if instance.memory_pages(name) != memory.pages:
             raise BadSnapshot("a memory that is smaller than it is in a fresh instance")
-        memory.restore(instance.memory(name))
+        for first, count in memory.runs:
+            instance.expect(name, first * PAGE, count * PAGE)
+        with _mapping(memory.size // PAGE) as each:
+            memory.restore(instance.memory(name), each)
     for index, table in snapshot.tables.items():
         name = prepared.tables[index]
         if table.size < len(prepared.elements[index]):

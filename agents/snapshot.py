@@ -6,8 +6,8 @@ in, and the state of its virtual WASI. An agent that has not begun has a snapsho
 arguments.
 
 Format only; nothing is executed, and no engine is known here. A line with the version, then CBOR byte
-strings: a header, the WASI state, and one compressed block per memory. Large parts are beside the header,
-so that reading them costs no copy.
+strings: a header, the WASI state, and the compressed blocks of each memory. Large parts are beside the
+header, so that reading them costs no copy.
 
 Invariants: `Snapshot.decode(s.encode()) == s`; `Snapshot.decode(b).encode() == b` for every accepted `b`;
 `decode` raises only `BadSnapshot`, and so does `check`, which compares it with its image. Nothing may be
@@ -17,8 +17,9 @@ never more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeVar
 
 import attrs
 import zstandard
@@ -41,8 +42,12 @@ from .waits import (
     encode_wait,
 )
 
+T = TypeVar("T")
+U = TypeVar("U")
+
 MAGIC = b"portcall snapshot 1\n"
 PAGE = 4096  # bytes: the unit in which memories are compared and travel
+CHUNK = 4 << 20  # bytes compressed at once: pieces can be worked on at the same time
 WASM_PAGE = 65536
 MAX_BYTES = 1 << 30  # of an encoded snapshot: what a peer can make a station hold for one agent
 MAX_WASI = 128 << 20  # bytes of encoded WASI state
@@ -55,52 +60,97 @@ _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 Stage = Literal["new", "start", "run"]  # not begun; inside the start function; inside the entry
 
 
+Map = Callable[[Callable[[T], U], Iterable[T]], Iterable[U]]  # like `map`; one over threads is as good
+
+
+def _joined(blocks: Iterable[bytes | memoryview]) -> bytes:
+    return b"".join(blocks)
+
+
 @attrs.frozen
 class MemoryState:
     """One memory: its size in 64 KiB pages, and what differs.
 
-    runs: (first page, number of pages) of 4 KiB, ascending and apart; block: these pages, joined and
-    compressed.
+    runs: (first page, number of pages) of 4 KiB, ascending and apart. blocks: these pages, joined, cut into
+    pieces of `CHUNK` bytes, each compressed on its own.
     """
 
     pages: int
     runs: tuple[tuple[int, int], ...]
-    block: bytes | memoryview = attrs.field(repr=False, eq=bytes)
+    blocks: tuple[bytes | memoryview, ...] = attrs.field(repr=False, eq=_joined)
 
     @property
     def size(self) -> int:
         """Bytes of the pages that differ."""
         return PAGE * sum(count for _, count in self.runs)
 
-    def restore(self, memory: memoryview) -> None:
-        """Put the pages where they belong. Raises `BadSnapshot` when the block is not exactly these pages."""
-        if not self.runs:
-            return
-        try:
-            reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(self.block)
-            for first, count in self.runs:
-                target = memory[first * PAGE : (first + count) * PAGE]
-                while target:
-                    got = reader.readinto(target)
-                    if not got:
-                        raise BadSnapshot("a memory's block is shorter than its pages")
-                    target = target[got:]
+    @classmethod
+    def capture(cls, memory: memoryview, runs: Iterable[tuple[int, int]], each: Map[Any, Any] = map) -> MemoryState:
+        """The state of a memory of which `runs` differ."""
+        kept = tuple(runs)
+        return cls(len(memory) // WASM_PAGE, kept, tuple(each(_compress, _pieces(memory, kept))))
+
+    def restore(self, memory: memoryview, each: Map[Any, Any] = map) -> None:
+        """Put the pages where they belong. Raises `BadSnapshot` when the blocks are not exactly these pages."""
+        for _ in each(_expand, zip(self.blocks, _pieces(memory, self.runs), strict=True)):
+            pass
+
+
+def _pieces(memory: memoryview, runs: Iterable[tuple[int, int]]) -> list[list[memoryview]]:
+    """The pages of `runs`, in pieces of `CHUNK` bytes, the last one shorter; each piece in its parts."""
+    pieces: list[list[memoryview]] = []
+    room = 0
+    for first, count in runs:
+        at, end = first * PAGE, (first + count) * PAGE
+        while at < end:
+            if not room:
+                pieces.append([])
+                room = CHUNK
+            size = min(end - at, room)
+            pieces[-1].append(memory[at : at + size])
+            at, room = at + size, room - size
+    return pieces
+
+
+class _Contexts(threading.local):
+    """One compressor and decompressor for each thread: making them takes longer than a small memory does."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=_LEVEL)
+        # A window beyond this is a demand for memory that no piece needs.
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=2 * CHUNK)
+
+
+_CONTEXTS = _Contexts()
+
+
+def _compress(parts: list[memoryview]) -> bytes:
+    return _CONTEXTS.compressor.compress(parts[0] if len(parts) == 1 else b"".join(parts))
+
+
+def _expand(work: tuple[bytes | memoryview, list[memoryview]]) -> None:
+    """Decompress one block into its parts: never more than they hold."""
+    block, parts = work
+    size = sum(map(len, parts))
+    try:
+        if zstandard.get_frame_parameters(block).content_size != size:
+            raise BadSnapshot("a block of a memory is not as long as its pages")
+        if len(parts) == 1:
+            reader = _CONTEXTS.decompressor.stream_reader(block)
+            target = parts[0]
+            while target:
+                got = reader.readinto(target)
+                if not got:
+                    raise BadSnapshot("a block of a memory is shorter than its pages")
+                target = target[got:]
             if reader.read(1):
-                raise BadSnapshot("a memory's block is longer than its pages")
-        except zstandard.ZstdError as error:
-            raise BadSnapshot(f"a memory's block cannot be decompressed: {error}") from None
-
-
-def capture_memory(memory: memoryview, runs: Iterable[tuple[int, int]]) -> MemoryState:
-    """The state of a memory of which `runs` differ."""
-    kept = tuple(runs)
-    size = PAGE * sum(count for _, count in kept)
-    if not kept:
-        return MemoryState(len(memory) // WASM_PAGE, (), b"")
-    compressor = zstandard.ZstdCompressor(level=_LEVEL).compressobj(size=size)
-    block = [compressor.compress(memory[first * PAGE : (first + count) * PAGE]) for first, count in kept]
-    block.append(compressor.flush())
-    return MemoryState(len(memory) // WASM_PAGE, kept, b"".join(block))
+                raise BadSnapshot("a block of a memory is longer than its pages")
+        else:
+            data = memoryview(_CONTEXTS.decompressor.decompress(block, max_output_size=size))
+            for part in parts:
+                part[:], data = data[: len(part)], data[len(part) :]
+    except (zstandard.ZstdError, ValueError) as error:
+        raise BadSnapshot(f"a block of a memory cannot be decompressed: {error}") from None
 
 
 @attrs.frozen
@@ -160,7 +210,10 @@ class Snapshot:
             "args": list(self.args),
             "stage": self.stage,
             "globals": {index: _encode_global(*value) for index, value in self.globals.items()},
-            "memories": [[memory.pages, _encode_runs(memory.runs)] for memory in self.memories],
+            "memories": [
+                [memory.pages, _encode_runs(memory.runs), list(map(len, memory.blocks))]
+                for memory in self.memories
+            ],
             "tables": {
                 index: [table.size, dict(table.changed)] for index, table in self.tables.items()
             },
@@ -168,9 +221,9 @@ class Snapshot:
             "pending": None if self.pending is None else _encode_pending(self.pending),
             "kept": _encode_kept(self.kept),
         }
-        parts = [MAGIC]
-        for part in (canonical.encode(header), self.wasi, *(memory.block for memory in self.memories)):
-            parts += [canonical.byte_string_head(len(part)), part]  # type: ignore[list-item]
+        parts: list[bytes | memoryview] = [MAGIC]
+        for contents in ((canonical.encode(header),), (self.wasi,), *(memory.blocks for memory in self.memories)):
+            parts += [canonical.byte_string_head(sum(map(len, contents))), *contents]
         return b"".join(parts)
 
     @classmethod
@@ -289,7 +342,7 @@ def _read_global(value: Any) -> tuple[str, int | None]:
 
 
 def _read_memory(value: Any, block: memoryview) -> MemoryState:
-    pages, numbers = _list(value, 2, "a memory")
+    pages, numbers, lengths = _list(value, 3, "a memory")
     size = _number(pages, 1 << 32, "a memory's size")
     items = _numbers(numbers, None, 1 << 36, "a memory's runs")
     if len(items) % 2:
@@ -303,9 +356,14 @@ def _read_memory(value: Any, block: memoryview) -> MemoryState:
         end += gap + count
     if end * PAGE > size * WASM_PAGE:
         raise BadSnapshot("pages beyond the end of their memory")
-    if bool(runs) != bool(len(block)):
-        raise BadSnapshot("pages without contents, or contents without pages")
-    return MemoryState(size, tuple(runs), block)
+    sizes = _numbers(lengths, None, MAX_BYTES, "a memory's blocks")
+    if len(sizes) != -(-sum(count for _, count in runs) * PAGE // CHUNK) or sum(sizes) != len(block):
+        raise BadSnapshot("other blocks than a memory's pages need")
+    blocks = []
+    for length in sizes:
+        blocks.append(block[:length])
+        block = block[length:]
+    return MemoryState(size, tuple(runs), tuple(blocks))
 
 
 def _read_table(value: Any) -> TableState:

@@ -103,6 +103,9 @@ class Instance(Protocol):
     def changed(self, name: str) -> list[tuple[int, int]]:
         """Runs (first, number) of 4 KiB pages of a memory that are not as in a fresh instance."""
 
+    def expect(self, name: str, offset: int, size: int) -> None:
+        """These bytes of a memory are about to be written."""
+
     def functions(self, table: str) -> dict[int, int]:
         """Identity -> index, for each function in the table; of several indices the lowest."""
 

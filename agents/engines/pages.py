@@ -35,6 +35,13 @@ _memcmp = _libc.memcmp
 _memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 _memcmp.restype = ctypes.c_int
 
+_HUGE = 2 << 20  # bytes of a large page on the processors that have them at this size
+_MADV_HUGEPAGE = 14
+_madvise = getattr(_libc, "madvise", None) if sys.platform.startswith("linux") else None
+if _madvise is not None:
+    _madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    _madvise.restype = ctypes.c_int
+
 Runs = list[tuple[int, int]]  # (first page, number of pages), ascending and apart
 
 
@@ -58,6 +65,16 @@ class Initial:
         if candidates is None:
             candidates = [(0, pages)]
         return _compare(candidates, address, self.address, self.size // PAGE)
+
+
+def expect(address: int, size: int) -> None:
+    """Tell the kernel that all of this will be written at once: few large pages instead of many small faults."""
+    if _madvise is None or size < _HUGE:
+        return
+    start = -(-address // _HUGE) * _HUGE
+    end = (address + size) // _HUGE * _HUGE
+    if end > start:
+        _madvise(start, end - start, _MADV_HUGEPAGE)  # a refusal costs speed only
 
 
 _ZEROS = (ctypes.c_char * (PAGE * _CHUNK))()

@@ -27,7 +27,7 @@ from . import DEFAULT_STACK, Exported, HostCall, ImportedFunction, Limits, defau
 from .codecache import CodeCache
 from .interface import Interface, check_limits, interface
 from .metering import CEILING, ELEMENTS, TICK, VERSION, bits_get, bits_set, meter
-from .pages import Initial, Runs
+from .pages import Initial, Runs, expect
 from .watch import Watch
 
 try:
@@ -330,6 +330,11 @@ class WasmerInstance:
         """Pages that are not as they were when an instance is fresh."""
         initial = self.program.initial(name)
         return initial.changed(self.memory_address(name), self.memory_pages(name) * WASM_PAGE)
+
+    def expect(self, name: str, offset: int, size: int) -> None:
+        """These bytes of a memory are about to be written."""
+        if offset + size <= self.memory_pages(name) * WASM_PAGE:
+            expect(self.memory_address(name) + offset, size)
 
     def functions(self, table: str) -> dict[int, int]:
         """Not possible: see the module's description."""

@@ -34,7 +34,7 @@ from agents.errors import EngineError, LimitReached, ModuleError, WasmTrap
 from . import DEFAULT_STACK, Exported, HostCall, ImportedFunction, Limits, default_cache
 from .codecache import CodeCache
 from .interface import Interface, check_limits, interface
-from .pages import Initial, Runs
+from .pages import Initial, Runs, expect
 from .watch import Watch
 
 WASM_PAGE = 65536
@@ -506,6 +506,11 @@ class WasmtimeInstance:
         """Pages that are not as they were when an instance is fresh."""
         initial = self.program.initial(name)
         return initial.changed(self.memory_address(name), self.memory_pages(name) * WASM_PAGE)
+
+    def expect(self, name: str, offset: int, size: int) -> None:
+        """These bytes of a memory are about to be written."""
+        if offset + size <= self.memory_pages(name) * WASM_PAGE:
+            expect(self.memory_address(name) + offset, size)
 
     # --- references ---
 
