@@ -104,7 +104,7 @@ def describe_snapshot(snapshot: Snapshot, image: AgentImage | None) -> Described
     described["stack"] = _stack(snapshot.frames[:FRAMES_MAX], image)
     described["frames"] = len(snapshot.frames)
     described["memories"] = [
-        {"bytes": memory.pages * 65536, "changed": memory.size, "compressed": len(memory.block)}
+        {"bytes": memory.pages * 65536, "changed": memory.size, "compressed": sum(map(len, memory.blocks))}
         for memory in snapshot.memories
     ]
     described["globals"] = [
