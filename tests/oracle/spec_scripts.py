@@ -26,15 +26,15 @@ import click
 import wasmtime
 
 from agents.errors import MalformedModule, UnsupportedFeature
-from agents.rewrite import Options, rewrite
 from agents.wasm.decode import decode_module
-from agents.wasm.encode import encode_module
 from tests.wasm.tools import run_tool, spec_folder, spec_scripts
 
 from . import bits
 from .bits import Value
-from .interposed import HERE, interpose
-from .traveller import PAGE, Traveller, engine, exposing, new_store
+from .interposed import HERE
+from .pairs import compare_state, outcome_of, packed_for, same
+from .script_values import argument, check
+from .traveller import Traveller, engine, exposing, new_store
 
 _PRINTS = {
     "print": "",
@@ -46,8 +46,6 @@ _PRINTS = {
     "print_f64_f64": "FF",
 }
 _SUSPENDING = {**{("spectest", name): kinds for name, kinds in _PRINTS.items()}, HERE: ""}
-_TYPES = {"i32": "i", "i64": "I", "f32": "f", "f64": "F", "v128": "v"}
-_REFS = {"externref": "x", "nullexternref": "x", "funcref": "r", "nullfuncref": "r"}
 _ENGINE_TYPES = {
     "i": wasmtime.ValType.i32,
     "I": wasmtime.ValType.i64,
@@ -211,7 +209,7 @@ class Script:
         packed = None
         if not why:
             try:
-                packed = _packed(wasm, self.everywhere)
+                packed = packed_for(wasm, self.everywhere, frozenset(_SUSPENDING))
             except UnsupportedFeature as error:
                 why = f"refused: {error.feature}"
         if packed is None:
@@ -231,7 +229,7 @@ class Script:
     def _uninstantiable(self, wasm: bytes) -> None:
         """The start function or a segment traps: then the rewritten one must not come to life either."""
         try:
-            packed = _packed(wasm, self.everywhere)
+            packed = packed_for(wasm, self.everywhere, frozenset(_SUSPENDING))
         except UnsupportedFeature as error:
             self.tally.plain[f"refused: {error.feature}"] += 1
             return
@@ -255,29 +253,29 @@ class Script:
         if action["type"] == "get":
             self._get(subject, action["field"], command)
             return
-        arguments = [_argument(entry) for entry in action.get("args", [])]
-        if any(argument is None for argument in arguments):
+        arguments = [argument(entry) for entry in action.get("args", [])]
+        if None in arguments:
             self.tally.plain["argument that cannot be made here"] += 1
             return
-        args = [argument for argument in arguments if argument is not None]
+        args = [value for value in arguments if value is not None]
         results = _result_count(subject.wasm, action["field"])
         function = subject.undisturbed.exports(self.still.store)[action["field"]]
-        expected = _outcome(lambda: bits.call(self.still.store, function, args, results))
+        expected = outcome_of(lambda: bits.call(self.still.store, function, args, results))
         if subject.traveller is None:
             assert subject.staying is not None
             function = subject.staying.exports(self.moving.store)[action["field"]]
-            outcome = _outcome(lambda: bits.call(self.moving.store, function, args, results))
-            assert _same(outcome, expected), "two undisturbed runs differ"
+            outcome = outcome_of(lambda: bits.call(self.moving.store, function, args, results))
+            assert same(outcome, expected), "two undisturbed runs differ"
             self.tally.plain[subject.why] += 1
             return
         if command["type"] == "assert_exhaustion":  # each hop starts with an empty native stack
             subject.traveller.limit = 20
         outcome = self._travel(subject, lambda traveller: traveller.invoke(action["field"], args))
         subject.traveller.limit = self.hops
-        assert _same(outcome, expected), f"{outcome} where the undisturbed run gives {expected}"
+        assert same(outcome, expected), f"{outcome} where the undisturbed run gives {expected}"
         if command["type"] == "assert_return":
             assert isinstance(outcome, list), f"{outcome}"
-            _check(outcome, command["expected"])
+            check(outcome, command["expected"])
         elif command["type"] != "action":
             assert isinstance(outcome, str), f"{outcome} where the script expects {command.get('text')}"
         self.tally.passed += 1
@@ -285,36 +283,13 @@ class Script:
     def _travel(self, subject: Subject, go: Callable[[Traveller], list[Value]]) -> list[Value] | str:
         traveller = subject.traveller
         assert traveller is not None
-        outcome = _outcome(lambda: go(traveller))
+        outcome = outcome_of(lambda: go(traveller))
         if isinstance(outcome, str):
             traveller.reset()
         self.tally.hops += traveller.hopped
         self.tally.cut += traveller.cut
-        self._compare_state(subject)
+        compare_state(self.still.store, subject.undisturbed, traveller)
         return outcome
-
-    def _compare_state(self, subject: Subject) -> None:
-        traveller = subject.traveller
-        assert traveller is not None
-        undisturbed = subject.undisturbed.exports(self.still.store)
-        for number in range(traveller.metadata.memories):
-            here, there = undisturbed[f"portcall.memory.{number}"], traveller.export(f"memory.{number}")
-            size = here.size(self.still.store)
-            assert size == there.size(traveller.store), f"memory {number} has another size"
-            # A fresh megabyte for each action would be slow, and nothing writes that far without hopping.
-            if size * PAGE <= 1 << 22 or traveller.hopped:
-                for at in range(0, size * PAGE, PAGE):
-                    same = bits.read(self.still.store, here, at, PAGE) == bits.read(traveller.store, there, at, PAGE)
-                    assert same, f"memory {number} differs in page {at // PAGE}"
-        for number in traveller.metadata.globals:
-            if f"portcall.global.{number}" not in undisturbed:
-                continue  # one that the rewriter added
-            mine = bits.get_global(traveller.store, traveller.export(f"global.{number}"))
-            theirs = bits.get_global(self.still.store, undisturbed[f"portcall.global.{number}"])
-            if mine.letter == "r":
-                assert bool(mine.bits) == bool(theirs.bits), f"global {number} differs"
-            else:
-                assert mine == theirs, f"global {number} is {mine}, not {theirs}"
 
     def _get(self, subject: Subject, field: str, command: dict[str, Any]) -> None:
         if subject.traveller is None:
@@ -322,24 +297,8 @@ class Script:
             return
         store = subject.traveller.store
         value = bits.get_global(store, subject.traveller.instance.exports(store)[field])
-        _check([value], command.get("expected", []))
+        check([value], command.get("expected", []))
         self.tally.passed += 1
-
-
-def _packed(wasm: bytes, everywhere: bool) -> bytes:
-    """Rewritten with as many sites as its references allow: one that is live at a site cannot travel."""
-    module = decode_module(wasm)
-    suspending = frozenset(_SUSPENDING)
-    tries = [(module, Options(polls="calls", suspending=suspending))]
-    if everywhere:
-        tries.insert(0, (interpose(module), Options(polls="none", suspending=suspending)))
-        tries.insert(1, (interpose(module, 3, 1), Options(polls="none", suspending=suspending)))
-    for choice, options in tries:
-        try:
-            return encode_module(rewrite(choice, options))
-        except UnsupportedFeature:
-            continue
-    return encode_module(rewrite(module, Options(polls="loops", suspending=suspending)))
 
 
 def _binary(command: dict[str, Any], folder: Path) -> bytes:
@@ -386,78 +345,6 @@ def _result_count(wasm: bytes, field: str) -> int:
         return len(found[0].type.results)  # type: ignore[union-attr]
     (export,) = [export for export in module.exports if export.name == field]
     return len(module.func_type(export.index).results)
-
-
-def _outcome(run: Callable[[], list[Value]]) -> list[Value] | str:
-    try:
-        return run()
-    except wasmtime.Trap as trap:
-        return f"trap: {trap.trap_code.name if trap.trap_code else trap.message.splitlines()[0]}"
-    except wasmtime.WasmtimeError as error:
-        if "exception" in str(error):
-            return "exception"
-        raise
-
-
-def _same(one: list[Value] | str, other: list[Value] | str) -> bool:
-    """Equal to the bit; of two functions only that both are there, since they live in different stores."""
-    if isinstance(one, str) or isinstance(other, str):
-        return one == other
-    plain = [(v.letter, bool(v.bits) if v.letter == "r" else v.bits) for v in one]
-    return plain == [(v.letter, bool(v.bits) if v.letter == "r" else v.bits) for v in other]
-
-
-def _argument(entry: dict[str, Any]) -> Value | None:
-    kind, value = entry["type"], entry.get("value")
-    if kind == "v128":
-        return Value("v", _lanes(entry["lane_type"], [int(lane) for lane in value]))
-    if kind in _TYPES:
-        return Value(_TYPES[kind], int(value) % (1 << (8 * bits.WIDTHS[_TYPES[kind]])))
-    if kind in _REFS:
-        if value in (None, "null"):
-            return Value(_REFS[kind], 0)
-        return Value("x", int(value) + 1) if _REFS[kind] == "x" else None
-    return None
-
-
-def _lanes(kind: str, lanes: Sequence[int]) -> int:
-    width = 128 // len(lanes)
-    assert kind.endswith(str(width))
-    return sum((lane % (1 << width)) << (width * position) for position, lane in enumerate(lanes))
-
-
-def _check(results: Sequence[Value], expected: Sequence[dict[str, Any]]) -> None:
-    assert len(results) == len(expected), f"{len(results)} results, not {len(expected)}"
-    for result, entry in zip(results, expected, strict=True):
-        assert _matches(result, entry), f"{result} where the script expects {entry}"
-
-
-def _matches(result: Value, entry: dict[str, Any]) -> bool:
-    kind, value = entry["type"], entry.get("value")
-    if kind == "either":
-        return any(_matches(result, one) for one in entry["values"])
-    if kind == "v128":
-        width = 128 // len(value)
-        lanes = [(result.bits >> (width * position)) % (1 << width) for position in range(len(value))]
-        pairs = zip(lanes, value, strict=True)
-        return all(_number_matches(lane, width, entry["lane_type"], want) for lane, want in pairs)
-    if kind in _TYPES:
-        return _number_matches(result.bits, 8 * bits.WIDTHS[result.letter], kind, value)
-    if value == "null" or kind.startswith("null") or kind == "refnull":
-        return result.bits == 0
-    if kind == "externref" and value is not None:
-        return result.bits == int(value) + 1
-    return result.bits != 0
-
-
-def _number_matches(bits_: int, width: int, kind: str, want: str) -> bool:
-    if want.startswith("nan"):
-        exponent = {32: 0x7F800000, 64: 0x7FF0000000000000}[width]
-        quiet = {32: 0x00400000, 64: 0x0008000000000000}[width]
-        if want == "nan:canonical":
-            return bits_ & ((1 << (width - 1)) - 1) == exponent | quiet
-        return bits_ & (exponent | quiet) == exponent | quiet
-    return bits_ == int(want) % (1 << width)
 
 
 def run_script(path: Path, hops: int, everywhere: bool = False, deadline: float = float("inf")) -> Tally:

@@ -299,10 +299,11 @@ class Traveller:
 
 
 def exposing(wasm: bytes) -> bytes:
-    """The same module with its memories and mutable globals exported under the rewriter's names."""
+    """The same module with its memories, tables and mutable globals exported under the rewriter's names."""
     module = decode_module(wasm)
     exports = list(module.exports)
     exports += [Export(f"portcall.memory.{n}", "memory", n) for n in range(len(module.mem_types))]
+    exports += [Export(f"portcall.table.{n}", "table", n) for n in range(len(module.table_types))]
     mutable = [number for number, kind in enumerate(module.global_types) if kind.mutable]
     exports += [Export(f"portcall.global.{n}", "global", n) for n in mutable]
     return encode_module(attrs.evolve(module, exports=tuple(exports), source=None, offsets={}))
