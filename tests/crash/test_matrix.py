@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from docking import writing
 from docking.handoff import actions, desk, messages, receiver, sender
 from docking.handoff.states import DESTINATION, SOURCE
 from docking.handoff.states import Destination as D
@@ -107,8 +108,19 @@ def _always_presume_abort(patch: pytest.MonkeyPatch) -> None:
 
 
 def _second_copies(patch: pytest.MonkeyPatch) -> None:
-    """Two handoffs of one hop may be held at once."""
+    """Two handoffs of one hop may be held at once:
+
+    by the desk, and by the store, which would refuse it too.
+    """
     patch.setattr(desk.Desk, "_other_copy", lambda self, offer: None)
+    put = writing.Writing._put_capsule
+
+    def weak(self: Any, agent: bytes, hop: int, standing: str, *more: Any) -> None:
+        if standing == "held":
+            self._drop_capsule(agent, hop)
+        put(self, agent, hop, standing, *more)
+
+    patch.setattr(writing.Writing, "_put_capsule", weak)
 
 
 def _singles(outcome: Any) -> Any:
