@@ -279,6 +279,14 @@ def last_capsule(leaving: Leaving, knowledge: Knowledge, mark: Mark | None) -> C
     return Capsule(leaving.papers.passport.envelope, trail, results, body.image, leaving.point.state)
 
 
+def so_far(passport: Signed[Passport], known: Known, knowledge: Knowledge) -> Capsule:
+    """Trail and results up to a remembered point. Raises `MalformedCredential` if they are not all here."""
+    point, start = known.point, begin(passport)
+    trail = Trail(tuple(knowledge.trail(point.head, start.head)))
+    entries = [] if point.results is None else knowledge.results(point.results, None)
+    return Capsule(passport.envelope, trail, Results(tuple(entries)), passport.body.image, point.state)
+
+
 def part(kind: str, body: Buffer) -> Part:
     """A part that is `body`."""
     return Part(kind, canonical.digest(body), len(body))

@@ -20,6 +20,7 @@ from typing import Any
 from attrs import define, evolve, field
 
 from agents import canonical
+from agents.capsule import Capsule as CapsuleFile
 from agents.credentials import envelope
 from agents.credentials.envelope import identify
 from agents.credentials.keys import PublicKey, SecretKey, text_of
@@ -69,7 +70,7 @@ from docking.handoff.desk import Desk, Ledger
 from docking.handoff.messages import Part
 from docking.images import Images
 from docking.journal import Journal
-from docking.knowledge import Knowledge
+from docking.knowledge import Knowledge, Known
 from docking.launching import Launch
 from docking.mailbox import Mailbox
 from docking.orders import FRESH, sign_order
@@ -740,6 +741,25 @@ class Office:
     def berth_of(self, agent: bytes) -> Berth | None:
         """The berth of an agent that is here, or was a moment ago."""
         return self.berths.get(agent) or self._past.get(agent)
+
+    def capsule_of(self, agent: bytes) -> CapsuleFile:
+        """Trail and results of an agent, as far as this station verified them. Raises `UnknownAgent`."""
+        found = self.register.capsule(agent)
+        if found is not None:
+            return found
+        berth = self.berths.get(agent)
+        if berth is not None:
+            known, passport = berth.papers.known, berth.papers.passport
+        else:
+            data = self.store.last_point(agent)
+            if data is None:
+                raise UnknownAgent(f"nothing is known here of {text_of(agent)}")
+            known = Known.decode(data)
+            record = self.store.part(known.point.passport)
+            if record is None:
+                raise UnknownAgent("the agent's passport is not kept here")
+            passport = verify_passport(record)
+        return papers.so_far(passport, known, self.knowledge)
 
     def order(self, agent: bytes, what: str) -> str:
         """Have an agent retracted, disposed of, put to sleep, woken or cloned; what became of the order."""

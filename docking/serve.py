@@ -1,0 +1,557 @@
+"""The composition root: the one place where a station is wired together, and what programs embed.
+
+    async with Station("alpha", home="alpha/", policy=Policy(owners=[...])) as station:
+        agent = await station.launch(image, via=["beta", "gamma"], owner=key)
+
+Everything that a station consists of is made here and nowhere else; there is no global state, so a process can have as
+many stations as it likes. Invariants: a station that cannot start leaves nothing running; one that stops has suspended
+its agents, and goes on with them when it starts again on the same home.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agents.credentials.itinerary import Itinerary
+from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.passport import Home
+from agents.engines import load
+from agents.image import AgentImage
+from docking import discovery
+from docking.agent import Agent
+from docking.config import Policy, development
+from docking.contacts import Contacts
+from docking.errors import CarrierError, StationError
+from docking.events import Event, Subscription
+from docking.handoff import codec
+from docking.handoff.actions import Timing
+from docking.http.app import App, Limits
+from docking.http.client import Client
+from docking.http.sealed import Secrets
+from docking.http.server import Server, listen
+from docking.identity import KeyFile, Pins, check_name, create_key, load_key, load_pins, save_pins
+from docking.launching import Launch, Terms, prepare
+from docking.metrics import metrics
+from docking.peers import Peer, Peers
+from docking.station import Clocks, Office
+from docking.store import Failpoint, Store, never
+from docking.yellowpages import Service
+
+_log = logging.getLogger(__name__)
+F = TypeVar("F", bound=Service)
+# Seconds that a launch waits for the stations of its itinerary to be seen.
+SEEN_WITHIN = 5.0
+
+
+class Station:
+    """A station: the key and the agents of one place.
+
+    name: what it is called; lower case letters, digits, `-`, `_`, `.`
+    home: the folder with its key, store and peers; None for a station that forgets everything when it stops
+    policy: whom it admits; by default nobody. dev: admit every owner (said loudly)
+    host, port: where it listens; port 0 for any free one, None for not at all (mount `asgi()`, and give `url`)
+    peers: URLs of stations; mdns: announce and browse; volatile: keep the store in memory
+    engine: which one runs agents; threads: how many of them at once; passphrase: asked for if the key has one
+    """
+
+    def __init__(
+        self,
+        name: str,
+        home: str | Path | None = None,
+        *,
+        policy: Policy | None = None,
+        dev: bool = False,
+        key: SecretKey | None = None,
+        host: str = "0.0.0.0",
+        port: int | None = 0,
+        url: str | None = None,
+        peers: Sequence[str] = (),
+        mdns: bool = True,
+        volatile: bool = False,
+        engine: str = "wasmtime",
+        threads: int | None = None,
+        show_metrics: bool = False,
+        control: bool = True,
+        passphrase: Callable[[], str] | None = None,
+        clocks: Clocks | None = None,
+        timing: Timing | None = None,
+        patience: float = 30.0,
+        failpoint: Failpoint = never,
+    ) -> None:
+        self.name = check_name(name)
+        self.home = None if home is None else Path(home)
+        self.policy = development(policy or Policy()) if dev else policy or Policy()
+        self._key, self._passphrase = key, passphrase
+        self._host, self._port, self._url = host, port, url
+        self._peer_urls, self._mdns, self._volatile = list(peers), mdns, volatile or home is None
+        self._engine_name, self._show_metrics, self._control_wanted = engine, show_metrics, control
+        self._threads = threads or max(2, min(16, os.cpu_count() or 2))
+        self._clocks = clocks or Clocks(time.time_ns, time.monotonic_ns, secrets.token_bytes)
+        self._timing, self._patience, self._failpoint = timing or Timing(), patience, failpoint
+        self._office: Office | None = None
+        self._waiting_services: list[tuple[str, Service, float]] = []
+        self._contacts: Contacts | None = None
+        self._client: Client | None = None
+        self._app: App | None = None
+        self._server: Server | None = None
+        self._discovery: discovery.Discovery | None = None
+        self._control: Any = None
+        self._again: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closers = contextlib.AsyncExitStack()
+        self._starting: asyncio.Task[None] | None = None
+
+    # Its life
+
+    async def start(self) -> None:
+        """Begin. Raises `DockingError` with what to do about it."""
+        if self._office is not None:
+            raise StationError("the station is running already")
+        for sentence in self.policy.loosened():
+            _log.warning("station %s: %s", self.name, sentence, extra={"station": self.name})
+        try:
+            await self._start()
+        except BaseException:
+            await self._closers.aclose()
+            self._office = None
+            raise
+
+    async def _start(self) -> None:
+        own = self._own_key()
+        store = self._open_store()
+        self._closers.callback(store.close)
+        peers = self._known_peers(own)
+        contacts = Contacts(peers)
+        keys = Secrets(own)
+        client = Client(keys, self._clocks.random, peers.addresses, peers.works)
+        self._closers.callback(client.close)
+        contacts.wire = client
+        engine = load(self._engine_name)
+        office = Office(
+            self.name,
+            own,
+            self.policy,
+            store,
+            engine,
+            contacts,
+            peers,
+            self._clocks,
+            threads=self._threads,
+            timing=self._timing,
+            patience=self._patience,
+            failpoint=self._failpoint,
+        )
+        contacts.services = lambda: office.pages.names
+        contacts.addresses = self._addresses
+        contacts.unreachable = office.departures.unreachable
+        contacts.changed = self._peer_changed
+        for name, function, timeout in self._waiting_services:
+            office.pages.offer(name, function, timeout)
+        office.pages.changed = self._services_changed
+        limits = Limits(codec=codec.Limits(bodies=self.policy.state + self.policy.image + (1 << 20)))
+        app = App(_Doors(self), keys, self._clocks.random, limits, self._show_metrics)
+        self._contacts, self._client, self._app = contacts, client, app
+        sock = None if self._port is None else listen(self._host, self._port)
+        self._office = office
+        office.start()
+        self._closers.push_async_callback(office.close)
+        self._closers.callback(contacts.close)
+        if sock is not None:
+            await self._serve(app, sock)
+        if self._control_wanted and self.home is not None:
+            from docking.control import Control
+
+            self._control = await Control.start(self)
+            self._closers.push_async_callback(self._control.close)
+        if self._mdns and self.port is not None:
+            await self._discover()
+        for url in self._peer_urls:
+            self._run(self._call_on(url))
+
+    async def _serve(self, app: App, sock: socket.socket) -> None:
+        self._server = await Server.start(app, sock)
+        self._closers.push_async_callback(self._server.close)
+
+    async def _discover(self) -> None:
+        assert self.port is not None
+        assert self._contacts is not None
+        contacts = self._contacts
+        found = discovery.Discovery(
+            self.name,
+            self.key,
+            self.port,
+            "",
+            discovery.own_addresses(self._host),
+            lambda: self.office.pages.names,
+            contacts.sighted,
+            contacts.lost,
+        )
+        await found.start()
+        self._discovery = found
+        self._closers.push_async_callback(found.close)
+
+    async def _call_on(self, url: str) -> None:
+        """Meet a peer that a person named; try again until it is there."""
+        assert self._contacts is not None
+        wait = 0.2
+        while True:
+            try:
+                await self._contacts.call_on(url)
+                return
+            except CarrierError as error:
+                _log.info("station %s: the peer %s: %s", self.name, url, error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 30.0)
+
+    async def close(self) -> None:
+        """Suspend the agents, write everything down, and stop."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._again is not None:
+            self._again.cancel()
+        await self._closers.aclose()
+        self._office = self._server = self._discovery = self._control = None
+
+    async def __aenter__(self) -> Station:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # What it is made of
+
+    def _own_key(self) -> SecretKey:
+        if self._key is not None:
+            return self._key
+        if self.home is None:
+            self._key = SecretKey(self._clocks.random(32))
+            return self._key
+        path = self.home / "station.key"
+        if path.exists():
+            file: KeyFile = load_key(path, self._passphrase)
+        else:
+            file = create_key(path, self.name, self._clocks.random(32))
+        self._key = file.key
+        return file.key
+
+    def _open_store(self) -> Store:
+        path = None
+        if not self._volatile and self.home is not None:
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = self.home / "station.db"
+        return Store.open(path, new_epoch=self._clocks.random(16), clock=self._clocks.now, failpoint=self._failpoint)
+
+    def _known_peers(self, own: SecretKey) -> Peers:
+        path = None if self.home is None else self.home / "peers.json"
+        pins = Pins() if path is None else load_pins(path)
+
+        def save(changed: Pins) -> None:
+            if path is not None:
+                save_pins(path, changed)
+
+        return Peers(own.public, self.name, self._clocks.now, save, pins)
+
+    def _addresses(self) -> list[str]:
+        if self._url is not None:
+            return [self._url]
+        if self.port is None:
+            return []
+        found = []
+        for text in discovery.own_addresses(self._host):
+            host = f"[{text}]" if ":" in text else text
+            found.append(f"http://{host}:{self.port}")
+        return found
+
+    def _peer_changed(self, peer: Peer, here: bool) -> None:
+        text = ", ".join(peer.services) if here else "is not seen any more"
+        self.office.tell("peer", place=peer.name, text=text)
+
+    def _services_changed(self) -> None:
+        """Tell peers, when this burst of changes is over."""
+        if self._again is not None:
+            self._again.cancel()
+        with contextlib.suppress(RuntimeError):
+            self._again = asyncio.get_running_loop().call_later(0.1, self._tell_services)
+
+    def _tell_services(self) -> None:
+        assert self._contacts is not None
+        if self._discovery is not None:
+            self._discovery.update()
+        self._run(self._contacts.call_again())
+
+    def _run(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # What programs use
+
+    @property
+    def office(self) -> Office:
+        """The use-cases. Raises `StationError` while the station is not running."""
+        if self._office is None:
+            raise StationError("the station is not running: use `async with`, or start()")
+        return self._office
+
+    @property
+    def contacts(self) -> Contacts:
+        """Dealings with other stations."""
+        if self._contacts is None:
+            raise StationError("the station is not running: use `async with`, or start()")
+        return self._contacts
+
+    @property
+    def key(self) -> PublicKey:
+        """The station's public key: its identity."""
+        return self._own_key().public
+
+    @property
+    def port(self) -> int | None:
+        """Where it listens."""
+        return None if self._server is None else self._server.port
+
+    @property
+    def url(self) -> str:
+        """Where it can be reached: the first address."""
+        addresses = self._addresses()
+        if not addresses:
+            raise StationError("the station listens nowhere: give it a port, or the url where it is mounted")
+        return addresses[0]
+
+    def service(self, name: str, *, timeout: float = 30.0) -> Callable[[F], F]:
+        """Offer a function to visitors: `bytes -> bytes`, sync or async, with the `Visitor` as second argument if it
+        takes two. `timeout`: seconds of one call.
+        """
+
+        def offer(function: F) -> F:
+            self.offer(name, function, timeout=timeout)
+            return function
+
+        return offer
+
+    def offer(self, name: str, function: Service, *, timeout: float = 30.0) -> None:
+        """The same, without a decorator."""
+        if self._office is None:
+            self._waiting_services.append((name, function, timeout))
+        else:
+            self._office.pages.offer(name, function, timeout)
+
+    async def launch(
+        self,
+        image: AgentImage | bytes,
+        via: Sequence[str | PublicKey] = (),
+        *,
+        owner: SecretKey,
+        itinerary: Itinerary | None = None,
+        terms: Terms | None = None,
+        args: Sequence[str] = (),
+    ) -> Agent:
+        """Sign and begin an agent whose home is this station.
+
+        via: the stations to visit, in this order: names, key ids, keys or `host:port`; or an `itinerary`
+        owner: signs the passport, and opens the results. args: command line arguments for the agent
+
+        Raises `StationError`, `UnknownStation`, `CredentialError`, `FormatError`.
+        """
+        if not isinstance(image, AgentImage):
+            image = AgentImage.unpack(image)
+        if itinerary is None:
+            itinerary = await self.itinerary(via)
+        home = Home(self.key, tuple(self._addresses()[:8]))
+        launch = prepare(image, owner, home, itinerary, terms or Terms(), self._clocks.now(), self._clocks.random, args)
+        berth = await self.office.launch(launch)
+        return Agent(self.office, berth.agent, owner)
+
+    async def itinerary(self, via: Sequence[str | PublicKey]) -> Itinerary:
+        """One station after the other. Without any, the agent stays at home. Raises `UnknownStation`."""
+        keys = []
+        for each in via:
+            key = each if isinstance(each, PublicKey) else await self.contacts.find(each, (), SEEN_WITHIN)
+            keys.append(key)
+        return Itinerary.via(keys or [self.key])
+
+    async def begin(self, launch: Launch) -> Agent:
+        """Begin an agent that its owner has signed elsewhere. Raises as `launch` does."""
+        berth = await self.office.launch(launch)
+        return Agent(self.office, berth.agent)
+
+    def agent(self, text: str, owner: SecretKey | None = None) -> Agent:
+        """A handle on an agent, by id, the beginning of one, or label. Raises `UnknownAgent`."""
+        return Agent(self.office, self.office.find_agent(text), owner)
+
+    def subscribe(self, wanted: Callable[[Event], bool] = lambda event: True) -> Subscription:
+        """What happens here from now on."""
+        return self.office.events.subscribe(wanted)
+
+    def metrics(self) -> str:
+        """Metrics, in the text format of Prometheus."""
+        return metrics(self.office, self._app, self._client)
+
+    def asgi(self) -> Any:
+        """The station as an ASGI application, to be mounted or served. It starts with its server's lifespan, or with
+        the first request if there is none.
+        """
+        return self._asgi
+
+    async def _asgi(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if self._office is None:
+            if self._starting is None:
+                self._starting = asyncio.get_running_loop().create_task(self.start())
+            await asyncio.shield(self._starting)
+        assert self._app is not None
+        await self._app(scope, receive, send)
+
+    async def _lifespan(self, receive: Any, send: Any) -> None:
+        await receive()
+        try:
+            await self.start()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    @contextlib.contextmanager
+    def in_thread(self) -> Iterator[Threaded]:
+        """Run the station in a thread of its own, for programs without an event loop."""
+        threaded = Threaded(self)
+        threaded.begin()
+        try:
+            yield threaded
+        finally:
+            threaded.end()
+
+
+class _Doors:
+    """What the HTTP application may ask of the station."""
+
+    def __init__(self, station: Station) -> None:
+        self.name = station.name
+        self._station = station
+
+    async def handoff(self, sender: PublicKey, message: Any) -> Any:
+        """See `docking.http.app.Doors`."""
+        return await self._station.office.courier.handle(sender.raw, message)
+
+    async def letter(self, sender: PublicKey, value: Any) -> Any:
+        """See `docking.http.app.Doors`."""
+        return await self._station.office.letters.receive(sender, value)
+
+    async def hello(self, sender: PublicKey, value: Any) -> Any:
+        """See `docking.http.app.Doors`."""
+        self._station.contacts.introduced(sender, value)
+        return self._station.contacts.card()
+
+    def metrics(self) -> str:
+        """See `docking.http.app.Doors`."""
+        return self._station.metrics()
+
+
+class Threaded:
+    """A station that runs in a thread; its methods may be called from any other, and wait."""
+
+    def __init__(self, station: Station) -> None:
+        self.station = station
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=f"station-{station.name}", daemon=True)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def begin(self) -> None:
+        """Start. Raises as `Station.start` does."""
+        self._thread.start()
+        try:
+            self.do(self.station.start())
+        except BaseException:
+            self._stop()
+            raise
+
+    def end(self) -> None:
+        """Stop."""
+        try:
+            self.do(self.station.close())
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+    def do(self, work: Any, timeout: float | None = None) -> Any:
+        """The result of a coroutine that runs in the station's thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def launch(self, *args: Any, **options: Any) -> ThreadedAgent:
+        """See `Station.launch`."""
+        return ThreadedAgent(self, self.do(self.station.launch(*args, **options)))
+
+    def agent(self, text: str, owner: SecretKey | None = None) -> ThreadedAgent:
+        """See `Station.agent`."""
+        return ThreadedAgent(self, self.call(lambda: self.station.agent(text, owner)))
+
+    def call(self, what: Callable[[], Any]) -> Any:
+        """The result of a function that runs in the station's thread."""
+
+        async def run() -> Any:
+            return what()
+
+        return self.do(run())
+
+    def service(self, name: str, *, timeout: float = 30.0) -> Callable[[F], F]:
+        """See `Station.service`."""
+
+        def offer(function: F) -> F:
+            self.call(lambda: self.station.offer(name, function, timeout=timeout))
+            return function
+
+        return offer
+
+    @property
+    def url(self) -> str:
+        """See `Station.url`."""
+        return str(self.call(lambda: self.station.url))
+
+    @property
+    def key(self) -> PublicKey:
+        """See `Station.key`."""
+        return self.station.key
+
+
+class ThreadedAgent:
+    """A handle on an agent, for programs without an event loop."""
+
+    def __init__(self, threaded: Threaded, agent: Agent) -> None:
+        self._threaded, self._agent = threaded, agent
+        self.id = agent.id
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """See `Agent.wait`."""
+        return self._threaded.do(self._agent.wait(timeout))
+
+    def __getattr__(self, name: str) -> Any:
+        """The other methods of `Agent` that do not wait."""
+        value = self._threaded.call(lambda: getattr(self._agent, name))
+        if not callable(value):
+            return value
+        return lambda *args, **options: self._threaded.call(lambda: value(*args, **options))
