@@ -92,6 +92,10 @@ def _of_rewritten(program: Program, metadata: Metadata) -> Prepared:
     for name in needed:
         if name not in program.exports:
             raise EngineError(f"the image says that it was rewritten, and does not export {name}")
+    frames = program.exports.get("portcall.frames")
+    if frames is not None and (frames.kind != "memory" or frames.results != "i" or frames.minimum < 1):
+        # The poll flag is written through a pointer: its memory must have a first page, and never move.
+        raise EngineError("the image says that it was rewritten, and has no usable memory for frames")
     elements = _elements(program, tables) if tables else {}
     main = _main(program, memories.get(0))
     return Prepared(metadata, globals_, memories, tables, main, frozenset(metadata.suspending), elements)

@@ -155,8 +155,11 @@ class Life:
 
     def _load(self, snapshot: Snapshot, wasi: WasiState | None) -> None:
         snapshot.check(self.image)
+        exported = self._program.exports.get(snapshot.entry)
+        if exported is None or exported.kind != "func" or len(snapshot.args) != len(exported.params):
+            raise BadSnapshot(f"the agent exports no function {snapshot.entry!r} with so many parameters")
         self._snapshot, self._pending, self._stage = snapshot, snapshot.pending, snapshot.stage
-        self._entry = snapshot.entry
+        self._entry, self._args = snapshot.entry, snapshot.args
         self._ctx.kept = attrs.evolve(snapshot.kept)
         self._ctx.wasi = wasi
         if wasi is None and any(entry.module == WASI for entry in self._program.imports):
@@ -215,6 +218,7 @@ class Life:
             state = attrs.evolve(
                 state,
                 entry=self._entry,
+                args=self._args,
                 stage=self._stage,
                 globals=captured.globals,
                 memories=captured.memories,
@@ -293,7 +297,7 @@ class Life:
             if self._stage == "start":
                 self._guest(lambda: instance.call("portcall.start"))
             else:
-                returned = self._guest(lambda: instance.call(self._entry, self._snapshot.args))
+                returned = self._guest(lambda: instance.call(self._entry, self._args))
         elif self._pending is not None:
             answer = self._complete(self._pending, event)
             if isinstance(answer, Suspend):
@@ -307,11 +311,14 @@ class Life:
                 stop = self._why()
                 if stop is not None:
                     return stop
+                over = self._clock.over(self.budget)  # code that unwinds for no reason must not go on for ever
+                if over is not None:
+                    raise over
                 returned = None
                 self._resume(stack)
             elif self._stage == "start":
                 self._stage = "run"
-                returned = self._guest(lambda: instance.call(self._entry, self._snapshot.args))
+                returned = self._guest(lambda: instance.call(self._entry, self._args))
             else:
                 types = self._program.exports[self._entry].results
                 if returned is None:
@@ -353,8 +360,8 @@ class Life:
             raise BadSnapshot(f"the agent exports no function {entry!r} that can be called on arrival")
         self._pending, self._entry, self._stage = None, entry, "run"
         status = -event.errno if isinstance(event, (Refused, Failed)) else 0
-        args = [status][: len(self._program.exports[entry].params)]
-        return self._guest(lambda: instance.call(entry, args))
+        self._args = (status & 0xFFFFFFFF,)[: len(self._program.exports[entry].params)]
+        return self._guest(lambda: instance.call(entry, self._args))
 
     def _arrival(self, name: str) -> bool:
         exported = self._program.exports.get(name)
@@ -368,7 +375,7 @@ class Life:
         ctx = self._ctx
         self._see_memory()
         ctx.event = event
-        answer = bound.call(ctx, pending.args)
+        answer = bound.call(ctx, tuple(map(_masked, bound.params, pending.args)))
         ctx.event = None
         if isinstance(answer, Suspend):
             self._pending = attrs.evolve(pending, wait=answer.wait)

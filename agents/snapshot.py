@@ -54,7 +54,7 @@ MAX_WASI = 128 << 20  # bytes of encoded WASI state
 MAX_MEMORIES = 64
 MAX_NAME = 1024  # bytes of UTF-8 in the name of an import
 _LEVEL = 1  # of zstd: a hop waits for it, and the network is seldom slower than level 3 is
-_HEADER = Bounds(max_bytes=256 << 20, max_depth=8, max_items=8_000_000)
+_HEADER = Bounds(max_bytes=128 << 20, max_depth=8, max_items=4_000_000)
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 
 Stage = Literal["new", "start", "run"]  # not begun; inside the start function; inside the entry

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from .engines import Instance
-from .errors import BadSnapshot
-from .rewrite.machinery import SLOT, TRANSFER, width
-from .rewrite.metadata import MAX_CONTINUATION, Frame, Metadata, join_frames, split_frames
+from .errors import BadSnapshot, LimitReached
+from .rewrite.machinery import HEADER, SLOT, TRANSFER, width
+from .rewrite.metadata import Frame, Metadata, join_frames, split_frames
 
 WASM_PAGE = 65536
+MAX_STACK = 32 << 20  # bytes of all frames: hand-made code could make millions, and each becomes an object here
 
 
 class Stack(Protocol):
@@ -86,6 +87,7 @@ class StandardStack:
         # Agent code that forges the machinery's exports cannot, but a hand-made image may hold anything here.
         if not bottom <= top <= len(memory):
             raise BadSnapshot("the continuation does not lie in the frames memory")
+        _check_size(top - bottom)
         return split_frames(self._metadata, memory[bottom:top])
 
     def restore(self, frames: Sequence[Frame]) -> None:
@@ -173,12 +175,12 @@ class PortableStack:
         if top > len(covered):
             raise BadSnapshot("the continuation does not lie in the memory")
         memory = self._instance.memory("portcall.memory.0")
+        _check_size(top)
         saved = bytes(memory[:top])
         memory[:top] = covered[:top]
         self._instance.set_global("portcall.state", 0)
         self._waiting.extendleft(reversed(split_frames(self._metadata, saved)))
-        if sum(len(frame.values) for frame in self._waiting) > MAX_CONTINUATION:
-            raise BadSnapshot("a continuation that is too long")
+        _check_size(sum(HEADER + len(frame.values) for frame in self._waiting))
 
     def frames(self) -> tuple[Frame, ...]:
         """See `Stack`."""
@@ -236,6 +238,11 @@ class PortableStack:
         """See `Stack`."""
         assert isinstance(parked, deque)
         self._waiting = parked
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_STACK:
+        raise LimitReached("stack", f"the agent's frames take {size} bytes; {MAX_STACK} are allowed")
 
 
 def stack_of(instance: Instance, metadata: Metadata) -> Stack:

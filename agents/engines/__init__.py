@@ -59,7 +59,11 @@ class ImportedFunction:
 
 @attrs.frozen
 class Exported:
-    """What is exported: a function's types, or a memory's or table's size (pages, elements); its index."""
+    """What is exported, and its index in the module.
+
+    Of a function its types as letters; in `results` also the type of a global, of a table's elements, and of a
+    memory's addresses. minimum, maximum: pages of a memory, elements of a table.
+    """
 
     kind: Kind
     params: str = ""

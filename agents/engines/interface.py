@@ -144,8 +144,9 @@ def _exported(module: Module, kind: str, index: int) -> Exported:
             signature = _functype(module, module.func_type_indices[index])
             return Exported("func", letters(signature.params), letters(signature.results), index=index)
         if kind == "memory":
-            limits = module.mem_types[index].limits
-            return Exported("memory", minimum=limits.min, maximum=limits.max, index=index)
+            memory = module.mem_types[index]
+            address, limits = "I" if memory.addr64 else "i", memory.limits
+            return Exported("memory", results=address, minimum=limits.min, maximum=limits.max, index=index)
         if kind == "table":
             table = module.table_types[index]
             element = letters((table.elem,))
