@@ -27,6 +27,7 @@ import wasmtime
 
 from agents.errors import MalformedModule, UnsupportedFeature
 from agents.wasm.decode import decode_module
+from agents.wasm.syntax import Import
 from tests.wasm.tools import run_tool, spec_folder, spec_scripts
 
 from . import bits
@@ -74,16 +75,18 @@ class Tally:
 
 
 class World:
-    """One store with the modules that a script made in it."""
+    """One store with the modules that a script made in it, and the test host of the scripts."""
 
     def __init__(self, on: wasmtime.Engine) -> None:
         self.engine = on
         self.store = new_store(on)
         self.registry: dict[tuple[str, str], Any] = {}
-        self._spectest()
+        self._host = wasmtime.Module(on, self._spectest())
+        self.register("spectest", wasmtime.Instance(self.store, self._host, []))
 
-    def _spectest(self) -> None:
-        text = """(module
+    @staticmethod
+    def _spectest() -> str:
+        return """(module
             (global (export "global_i32") i32 (i32.const 666))
             (global (export "global_i64") i64 (i64.const 666))
             (global (export "global_f32") f32 (f32.const 666.6))
@@ -94,7 +97,6 @@ class World:
             (func (export "print_i64") (param i64)) (func (export "print_f32") (param f32))
             (func (export "print_f64") (param f64)) (func (export "print_i32_f32") (param i32 f32))
             (func (export "print_f64_f64") (param f64 f64)))"""
-        self.register("spectest", wasmtime.Instance(self.store, wasmtime.Module(self.engine, text), []))
 
     def register(self, name: str, instance: wasmtime.Instance) -> None:
         """Let later modules import from this one."""
@@ -105,14 +107,19 @@ class World:
         """The imports of `module`. Raises KeyError when one is missing."""
         return [self.registry[entry.module, entry.name or ""] for entry in module.imports]
 
+    def fresh_store(self, wasm: bytes) -> Callable[[], wasmtime.Store] | None:
+        """What makes a store for each hop; None for a module that needs what lives in this one."""
+        alone = all(entry.module == "spectest" or (entry.module, entry.name) == HERE for entry in imports(wasm))
+        return (lambda: new_store(self.engine)) if alone else None
+
     def link_suspending(self, traveller: Traveller) -> list[Any]:
-        """The same, but the prints of the test host suspend, as long as the journey takes hops."""
-        return [
-            self._suspending(traveller, _SUSPENDING[entry.module, entry.name or ""])
-            if (entry.module, entry.name) in _SUSPENDING
-            else self.registry[entry.module, entry.name or ""]
-            for entry in traveller.module.imports
-        ]
+        """The imports of a module that travels: prints and `oracle.here` suspend, as long as it takes hops."""
+        registry = self.registry
+        keys = [(entry.module, entry.name or "") for entry in traveller.module.imports]
+        if traveller.store is not self.store and not set(keys) <= set(_SUSPENDING):
+            host = wasmtime.Instance(traveller.store, self._host, []).exports(traveller.store)
+            registry = {("spectest", name): extern for name, extern in host.items()}
+        return [self._suspending(traveller, _SUSPENDING[key]) if key in _SUSPENDING else registry[key] for key in keys]
 
     def _suspending(self, traveller: Traveller, kinds: str) -> wasmtime.Func:
         def host(*args: float) -> None:
@@ -120,7 +127,7 @@ class World:
                 traveller.suspend(lambda: ())
 
         params = [_ENGINE_TYPES[kind]() for kind in kinds]
-        return wasmtime.Func(self.store, wasmtime.FuncType(params, []), host)
+        return wasmtime.Func(traveller.store, wasmtime.FuncType(params, []), host)
 
 
 @attrs.define
@@ -162,7 +169,7 @@ class Script:
                     self._command(command, folder, shared)
                 except AssertionError as error:
                     self._fail(command, str(error))
-                except (MalformedModule, wasmtime.WasmtimeError, wasmtime.Trap, KeyError) as error:
+                except Exception as error:  # one command's failure, whatever it is; the others still count
                     self._fail(command, f"{type(error).__name__}: {error}")
         return self.tally
 
@@ -224,7 +231,9 @@ class Script:
 
     def _traveller(self, packed: bytes) -> Traveller:
         module = wasmtime.Module(self.engine, packed)
-        return Traveller(self.moving.store, module, packed, self.moving.link_suspending, self.hops)
+        fresh = self.moving.fresh_store(packed)
+        store = self.moving.store if fresh is None else fresh()
+        return Traveller(store, module, packed, self.moving.link_suspending, self.hops, fresh)
 
     def _uninstantiable(self, wasm: bytes) -> None:
         """The start function or a segment traps: then the rewritten one must not come to life either."""
@@ -301,6 +310,11 @@ class Script:
         self.tally.passed += 1
 
 
+def imports(wasm: bytes) -> Sequence[Import]:
+    """What a module imports. Raises UnsupportedFeature, MalformedModule."""
+    return decode_module(wasm).imports
+
+
 def _binary(command: dict[str, Any], folder: Path) -> bytes:
     path = folder / command["filename"]
     if path.suffix == ".wasm":
@@ -316,7 +330,7 @@ def _imported_names(commands: Sequence[dict[str, Any]], folder: Path) -> set[str
     for command in commands:
         if command["type"] in ("module", "module_definition", "assert_uninstantiable", "assert_unlinkable"):
             try:
-                names |= {entry.module for entry in decode_module(_binary(command, folder)).imports}
+                names |= {entry.module for entry in imports(_binary(command, folder))}
             except (UnsupportedFeature, MalformedModule, AssertionError):
                 names.add("*")  # unknown, so everything that is registered counts as shared
     return names

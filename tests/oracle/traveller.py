@@ -261,7 +261,10 @@ class Traveller:
 
     @staticmethod
     def _named(value: Value, functions: dict[int, int]) -> Value | int:
-        return functions[value.bits] if value.letter == "r" and value.bits else value
+        if value.letter == "r" and value.bits:
+            return functions[value.bits]
+        # Without `raw`, a reference to an object of the host's is made again, which may be in another store.
+        return Value(value.letter, value.bits)
 
     @staticmethod
     def _found(value: Value | int, functions: list[Value] | None) -> Value:
