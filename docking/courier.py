@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from attrs import define, field, frozen
 
 from docking.changes import Capsule, Checkpoint
-from docking.errors import CarrierError, LocalProtocolError, StoreError, WriteFailed
+from docking.errors import CarrierError, LocalProtocolError, WriteFailed
 from docking.handoff.actions import (
     Action,
     Alarm,
@@ -98,6 +98,7 @@ class Courier(Generic[T]):
     _postponed: dict[bytes, tuple[list[Any], asyncio.TimerHandle]] = field(factory=dict)
     _timer: asyncio.TimerHandle | None = None
     _stopped: bool = False
+    _failed: bool = False
 
     # What the station asks for
 
@@ -153,7 +154,10 @@ class Courier(Generic[T]):
         self._perform(self.desk.discard(hid, self._now()))
 
     async def close(self) -> None:
-        """Stop sending, and write what is queued. Handoffs go on after the next start."""
+        """Stop sending, write what is queued, and answer who waits for that.
+
+        Handoffs go on after the next start.
+        """
         for hid in list(self._postponed):
             self._write_postponed(hid)
         self._stopped = True
@@ -163,6 +167,10 @@ class Courier(Generic[T]):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.journal.close()
+        await asyncio.sleep(0)  # what was written last is told now
+        for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
+            if not waiter.done():
+                waiter.set_result(None)
 
     # What peers send
 
@@ -249,22 +257,22 @@ class Courier(Generic[T]):
         if not future.cancelled() and (error := future.exception()) is not None:
             _log.error("a write to the store failed: %s", error)
             if isinstance(error, WriteFailed):
-                self._stop()
+                self._fail()
 
     def _written(self, record: Record, future: asyncio.Future[None]) -> None:
-        if self._stopped or future.cancelled():
+        if self._failed or future.cancelled():
             return
         error = future.exception()
         if error is None:
             self._perform(self.desk.written(record, self._now()))
-        elif record.state is Destination.HELD and isinstance(error, StoreError):
+        elif record.state is Destination.HELD and not isinstance(error, WriteFailed):
             self._perform(self.desk.unwritten(record, self._now()))
         else:
-            self._stop()
+            self._fail()
 
-    def _stop(self) -> None:
-        if not self._stopped:
-            self._stopped = True
+    def _fail(self) -> None:
+        if not self._failed:
+            self._failed = self._stopped = True
             _log.critical("no handoff goes on until this station is restarted: its store does not write")
             for result in self._departures.values():
                 if not result.done():
