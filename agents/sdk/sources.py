@@ -86,15 +86,15 @@ def _python(
     path: Path, source: bytes, choices: Choices, cache: CodeCache | None, progress: Progress | None
 ) -> AgentImage:
     """An interpreter, and the script in its luggage. The image's name must not depend on the script."""
-    files = {f"{micropython.FOLDER}/{name}": data for name, data in modules_beside(path, source).items()}
+    files = modules_beside(path, source)
     if choices.python is None:
         image = _packed(micropython.interpreter(), "micropython", "python", choices, cache, progress)
-        return image.with_luggage(micropython.luggage(source, files=files))
+        return image.with_luggage(micropython.luggage(path.name, source, files=files))
     build = choices.python.read_bytes()
     if not build.startswith(b"\0asm"):
         raise ToolchainError(f"{choices.python} is no WebAssembly build of CPython")
     image = _packed(build, "cpython", "python", choices, cache, progress)
-    return image.with_luggage(cpython.luggage(source, choices.python, files=files))
+    return image.with_luggage(cpython.luggage(path.name, source, choices.python, files=files))
 
 
 def _packed(

@@ -26,6 +26,7 @@ from agents.waits import (
     Refused,
     Reply,
     Sleep,
+    TimedOut,
     Wait,
     Woke,
 )
@@ -42,7 +43,7 @@ class Station(Alone):
         self.printed.append(data.decode())
 
     def log(self, level: int, text: str) -> None:
-        self.told.append(f"log {text}")
+        self.told.append(f"log {level} {text}")
 
     def report(self, key: str, value: bytes) -> None:
         self.told.append(f"report {key} {value!r}")
@@ -69,8 +70,11 @@ class Station(Alone):
             case Sleep(ns):
                 self.told.append(f"sleep {ns}")
                 return Woke()
-            case Recv():
+            case Recv(None):
                 return Message("a friend", b"hello")
+            case Recv(timeout):
+                self.told.append(f"recv {timeout}")
+                return TimedOut()
             case Clone():
                 return Cloned("the child")
         raise AssertionError(f"no answer for {wait}")
@@ -111,11 +115,25 @@ try:
 except OSError as error:
     print("nobody", error.errno)
 print(portcall.recv(), "from", portcall.sender())
+try:
+    portcall.recv(0.25)
+except OSError as error:
+    print("nothing came", error.errno)
 portcall.sleep(1.5)
 print(portcall.clone())
 portcall.report("answer", 42)
 portcall.report("raw", b"\\x00\\xff")
 portcall.log("done")
+portcall.log("badly", "error")
+for wrong in ("", "a" * 2000):
+    try:
+        portcall.go(wrong)
+    except OSError as error:
+        print("nowhere", error.errno)
+try:
+    portcall.exit(5)
+finally:
+    print("last words")
 """
 
 
@@ -130,16 +148,22 @@ def test_every_call(tmp_path: Path) -> None:
         "['beta', 'gamma'] []",
         "nobody 23",
         "b'hello' from a friend",
+        "nothing came 73",
         "the child",
+        "nowhere 28",
+        "nowhere 37",
+        "last words",
     ]
     assert station.told == [
         "send friend b'hi'",
+        "recv 250000000",
         "sleep 1500000000",
         "report answer b'42'",
         "report raw b'\\x00\\xff'",
-        "log done",
+        "log 2 done",
+        "log 0 badly",
     ]
-    assert code == 0
+    assert code == 5
 
 
 MOVING = """
@@ -203,3 +227,25 @@ def test_two_agents_are_one_image(tmp_path: Path) -> None:
     one, two = image_of("print(1)\n", tmp_path), image_of("print(2)\n", tmp_path)
     assert one.digest == two.digest
     assert one.luggage != two.luggage
+
+
+def test_chance_and_time_are_the_stations(tmp_path: Path) -> None:
+    script = "import random, os, time\nprint(random.random() >= 0, len(os.urandom(9)), time.time())\n"
+    station, _ = run(image_of(script, tmp_path))
+    assert "".join(station.printed) == "True 9 1000000000.0\n"
+
+
+def test_what_was_printed_before_a_move_is_printed_there(tmp_path: Path) -> None:
+    script = (
+        "import portcall\nprint('left', end='')\nportcall.go('beta')\n"
+        "print(portcall.clone(), end='')\n"
+    )
+    printed: list[tuple[str, str]] = []
+
+    class Listening(Station):
+        def output(self, fd: int, data: bytes) -> None:
+            printed.append((self.station, data.decode()))
+
+    place = Listening(lambda: 0, lambda: 0, bytes, station="alpha")
+    agents.run(image_of(script, tmp_path), ambient=place, answer=place.answer)
+    assert printed == [("alpha", "left"), ("beta", "the child")]
