@@ -25,6 +25,7 @@ from docking.errors import StoreError
 from docking.handoff.states import Source
 from docking.mailbox import Mailbox
 from docking.orders import read_order
+from docking.register import check_said
 
 if TYPE_CHECKING:
     from docking.station import Office
@@ -189,7 +190,7 @@ class Correspondence:
         byte_string(data, "capsule", 1, 2**24)
         capsule = Capsule.decode(data, 2**24)
         text(standing, "standing", 32)
-        text(said, "text", 1000)
+        check_said(said)
         if standing not in ("finished", "disposed"):
             return refused("malformed", "a journey ends as finished or disposed")
         journey, changes = self._office.register.ended(capsule, standing, said, sender)

@@ -26,7 +26,7 @@ from docking.changes import Change, Letter, Link
 from docking.knowledge import Knowledge, Known, Mark
 from docking.mailbox import Mailbox
 from docking.papers import Leaving
-from docking.register import Register
+from docking.register import Register, sayable
 
 # A letter is tried for this long (ms) after the passport expired: home may be switched off over a holiday.
 GRACE = 30 * 86_400_000
@@ -74,7 +74,7 @@ class Endings:
         body = leaving.papers.passport.body
         capsule = papers.last_capsule(leaving, self._knowledge, mark)
         ident = identify("ending", leaving.point.agent, leaving.point.index, mark is None)
-        value = [capsule.encode(), standing, said[:900]]
+        value = [capsule.encode(), standing, sayable(said)]
         return Mailbox.posted(body.home.station, "ended", ident, value, body.expires + GRACE)
 
     def again(self, letter: Letter) -> list[Change]:

@@ -73,6 +73,18 @@ class Journey:
         )
 
 
+def sayable(said: str) -> str:
+    """A text of at most `MAX_TEXT` printable bytes."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in said[:MAX_TEXT])
+    return shown.encode()[:MAX_TEXT].decode("utf-8", "ignore")
+
+
+def check_said(said: object) -> None:
+    """A text that another station gives, perhaps empty. Raises `CredentialError`."""
+    if said != "":
+        text(said, "text", MAX_TEXT)
+
+
 @define(eq=False)
 class Register:
     """The journeys of the station `here`. `clock`: ms."""
@@ -108,7 +120,7 @@ class Register:
         byte_string(agent, "agent", 32)
         uint(hop, "hop")
         text(standing, "standing", 32)
-        text(said, "text", MAX_TEXT)
+        check_said(said)
         journey = self.get(agent)
         if journey is None or journey.passport != passport or journey.standing in (FINISHED, DISPOSED):
             return None
@@ -118,7 +130,7 @@ class Register:
 
     def word(self, agent: bytes, passport: bytes, hop: int, standing: str, said: str) -> list[Any]:
         """What `told` reads."""
-        return [agent, passport, hop, standing, said[:MAX_TEXT]]
+        return [agent, passport, hop, standing, sayable(said)]
 
     def closed(self, leaving: Leaving, capsule: Capsule, standing: str, said: str) -> PutJourney:
         """A journey ended here, at home. `capsule`: whole."""
@@ -166,7 +178,7 @@ class Register:
             hop=point.index - 1,
             standing=standing,
             changed=now,
-            text=said[:MAX_TEXT],
+            text=sayable(said),
         )
 
 

@@ -333,6 +333,14 @@ class Office:
     # Agents come: what the courier tells
 
     def _notify(self, notice: Any) -> None:
+        try:
+            self._hear_courier(notice)
+        except Exception:
+            # The ledger has decided, and the store has the agent: a restart takes it up.
+            _log.exception("a notice of the courier could not be followed")
+            self.tell("alarm", text=f"{type(notice).__name__.lower()}: not followed; see the station's log")
+
+    def _hear_courier(self, notice: Any) -> None:
         match notice:
             case Start(record, cargo, admission):
                 self._arrive(record, cargo, admission)
