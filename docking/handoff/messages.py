@@ -13,7 +13,6 @@ here.
 
 from __future__ import annotations
 
-import enum
 import itertools
 import re
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from attrs import Attribute, field, frozen
 
 from agents import canonical
 from docking.errors import MalformedMessage
+from docking.handoff.states import Word
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 Check: TypeAlias = Callable[[Any, "Attribute[Any]", Any], None]
@@ -50,14 +50,14 @@ _KIND = re.compile(r"[a-z][a-z-]{0,15}\Z")
 _CODE = re.compile(r"[a-z][a-z0-9-]{0,47}\Z")
 
 
-class Side(enum.Enum):
+class Side(Word):
     """The two roles in a handoff."""
 
     SOURCE = "source"
     DESTINATION = "destination"
 
 
-class Standing(enum.Enum):
+class Standing(Word):
     """What a side says of a handoff when it has no decisive message to repeat."""
 
     PENDING = "pending"  # not decided here yet: ask again

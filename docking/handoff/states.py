@@ -26,7 +26,13 @@ import enum
 from collections.abc import Mapping
 
 
-class Source(enum.Enum):
+class Word(enum.Enum):
+    """Members are hashed by identity: `Enum` does it in Python, a hundred times in a handoff."""
+
+    __hash__ = object.__hash__
+
+
+class Source(Word):
     """States of the station that the agent leaves."""
 
     FROZEN = "frozen"  # the agent is stopped; nothing was sent
@@ -38,7 +44,7 @@ class Source(enum.Enum):
     ABORTED = "aborted"  # the agent lives on here
 
 
-class Destination(enum.Enum):
+class Destination(Word):
     """States of the station that the agent goes to."""
 
     NONE = "none"  # nothing known
@@ -51,7 +57,7 @@ class Destination(enum.Enum):
     REFUSED = "refused"  # not admitted
 
 
-class SourceEvent(enum.Enum):
+class SourceEvent(Word):
     """What can happen at the source: local events, then messages."""
 
     BEGIN = "begin"  # the station wants the agent to leave
@@ -71,7 +77,7 @@ class SourceEvent(enum.Enum):
     FORGOTTEN = "STATE unknown or discarded"
 
 
-class DestinationEvent(enum.Enum):
+class DestinationEvent(Word):
     """What can happen at the destination: local events, then messages."""
 
     DURABLE = "durable"
