@@ -32,7 +32,7 @@ from tests.wasm.tools import run_tool, wasm_tools
 
 from . import bits
 from .bits import Value
-from .interposed import HERE
+from .interposed import switch_module
 from .pairs import compare_state, outcome_of, packed_for, same
 from .traveller import Compiler, Traveller, exposing, letter
 
@@ -97,7 +97,10 @@ def check(on: Compiler, wasm: bytes, everywhere: bool, hops: int) -> Checked:
     traveller = None
     try:
         module = wasmtime.Module(on.engine, packed)
-        traveller = Traveller(on.store(), module, packed, _link, hops, on.store)
+        switch = switch_module(on.engine)
+        traveller = Traveller(
+            on.store(), module, packed, lambda t: [t.here(switch) for _ in t.module.imports], hops, on.store
+        )
         if traveller.start_pending:
             traveller.invoke("portcall.start", ())
     except (wasmtime.Trap, wasmtime.WasmtimeError):
@@ -106,15 +109,6 @@ def check(on: Compiler, wasm: bytes, everywhere: bool, hops: int) -> Checked:
     assert undisturbed is not None, "only the rewritten one comes to life"
     compare_state(store, undisturbed, traveller)
     return _calls(decode_module(wasm), store, undisturbed, traveller)
-
-
-def _link(traveller: Traveller) -> Sequence[Any]:
-    def here() -> None:
-        if traveller.may_hop():
-            traveller.suspend(lambda: ())
-
-    assert all((entry.module, entry.name) == HERE for entry in traveller.module.imports)
-    return [wasmtime.Func(traveller.store, wasmtime.FuncType([], []), here) for _ in traveller.module.imports]
 
 
 def _calls(module: Module, store: wasmtime.Store, undisturbed: Any, traveller: Traveller) -> Checked:

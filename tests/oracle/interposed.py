@@ -5,17 +5,28 @@ operand stack, `interpose` imports one more function, ``oracle.here () -> ()``, 
 `step`-th instruction of each function. The meaning of the module does not change, as long as the function
 does nothing.
 
+``oracle.here`` is made by `Switch`, whose function asks the host only while it is on: a loop of a million
+turns would take a minute if each of its instructions came to Python.
+
 Invariant: only function indices move, by one, for functions that the module defines.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import attrs
+import wasmtime
 
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import Elem, Func, FuncType, Import, ImportFunc, Instr, Module, Table
 
 HERE = ("oracle", "here")
+_SWITCH = """(module
+    (import "host" "ask" (func $ask))
+    (global $on (export "on") (mut i32) (i32.const 1))
+    (func (export "here") (if (global.get $on) (then (call $ask)))))"""
 _NAMED = frozenset((op.CALL, op.RETURN_CALL, op.REF_FUNC))
 
 
@@ -61,3 +72,36 @@ def interpose(module: Module, step: int = 1, offset: int = 0) -> Module:
         source=None,
         offsets={},
     )
+
+
+def switch_module(on: wasmtime.Engine) -> wasmtime.Module:
+    """What `Switch` instantiates, compiled."""
+    return wasmtime.Module(on, _SWITCH)
+
+
+class Switch:
+    """The function ``oracle.here`` in one store. `suspend` is called where the agent is to be suspended."""
+
+    def __init__(
+        self,
+        module: wasmtime.Module,
+        store: wasmtime.Store,
+        wants: Callable[[], bool],
+        suspend: Callable[[], None],
+    ) -> None:
+        """`module` is `switch_module`'s. `wants` says whether hops are left; else the switch is off."""
+
+        def ask() -> None:
+            if wants():
+                suspend()
+            else:
+                self.turn(False)
+
+        self._store = store
+        host = wasmtime.Func(store, wasmtime.FuncType([], []), ask)
+        self._exports: Any = wasmtime.Instance(store, module, [host]).exports(store)
+        self.here: wasmtime.Func = self._exports["here"]
+
+    def turn(self, on: bool) -> None:
+        """On or off."""
+        self._exports["on"].set_value(self._store, wasmtime.Val.i32(int(on)))

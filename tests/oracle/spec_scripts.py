@@ -32,7 +32,7 @@ from tests.wasm.tools import run_tool, spec_folder, spec_scripts
 
 from . import bits
 from .bits import Value
-from .interposed import HERE
+from .interposed import HERE, switch_module
 from .pairs import compare_state, outcome_of, packed_for, same
 from .script_values import argument, check
 from .traveller import Traveller, engine, exposing, new_store
@@ -46,7 +46,7 @@ _PRINTS = {
     "print_i32_f32": "if",
     "print_f64_f64": "FF",
 }
-_SUSPENDING = {**{("spectest", name): kinds for name, kinds in _PRINTS.items()}, HERE: ""}
+_SUSPENDING = frozenset([HERE, *(("spectest", name) for name in _PRINTS)])
 _ENGINE_TYPES = {
     "i": wasmtime.ValType.i32,
     "I": wasmtime.ValType.i64,
@@ -81,6 +81,7 @@ class World:
         self.engine = on
         self.store = new_store(on)
         self.registry: dict[tuple[str, str], Any] = {}
+        self._switch = switch_module(on)
         self._host = wasmtime.Module(on, self._spectest())
         self.register("spectest", wasmtime.Instance(self.store, self._host, []))
 
@@ -116,10 +117,18 @@ class World:
         """The imports of a module that travels: prints and `oracle.here` suspend, as long as it takes hops."""
         registry = self.registry
         keys = [(entry.module, entry.name or "") for entry in traveller.module.imports]
-        if traveller.store is not self.store and not set(keys) <= set(_SUSPENDING):
+        if traveller.store is not self.store and not set(keys) <= _SUSPENDING:
             host = wasmtime.Instance(traveller.store, self._host, []).exports(traveller.store)
             registry = {("spectest", name): extern for name, extern in host.items()}
-        return [self._suspending(traveller, _SUSPENDING[key]) if key in _SUSPENDING else registry[key] for key in keys]
+        found: list[Any] = []
+        for key in keys:
+            if key == HERE:
+                found.append(traveller.here(self._switch))
+            elif key in _SUSPENDING:
+                found.append(self._suspending(traveller, _PRINTS[key[1]]))
+            else:
+                found.append(registry[key])
+        return found
 
     def _suspending(self, traveller: Traveller, kinds: str) -> wasmtime.Func:
         def host(*args: float) -> None:
@@ -216,7 +225,7 @@ class Script:
         packed = None
         if not why:
             try:
-                packed = packed_for(wasm, self.everywhere, frozenset(_SUSPENDING))
+                packed = packed_for(wasm, self.everywhere, _SUSPENDING)
             except UnsupportedFeature as error:
                 why = f"refused: {error.feature}"
         if packed is None:
@@ -238,7 +247,7 @@ class Script:
     def _uninstantiable(self, wasm: bytes) -> None:
         """The start function or a segment traps: then the rewritten one must not come to life either."""
         try:
-            packed = packed_for(wasm, self.everywhere, frozenset(_SUSPENDING))
+            packed = packed_for(wasm, self.everywhere, _SUSPENDING)
         except UnsupportedFeature as error:
             self.tally.plain[f"refused: {error.feature}"] += 1
             return

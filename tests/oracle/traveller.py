@@ -22,6 +22,7 @@ from agents.wasm.syntax import F32, F64, I32, I64, V128, Export, Module, ValType
 
 from . import bits
 from .bits import Value
+from .interposed import Switch
 
 PAGE = 65536
 TRANSFER, SLOT = 16, 16
@@ -116,6 +117,7 @@ class Traveller:
         self.pending: Callable[[], Sequence[Value]] | None = None
         self.hopped = 0  # in the last call
         self.cut = False  # the last call used up its hops
+        self.switch: Switch | None = None  # set by who links a module with a site between any two instructions
         self.instance = self._instantiate()
         self.start_pending = self.metadata.start
 
@@ -133,6 +135,8 @@ class Traveller:
         functype = self.shape.func_type(self.exported[name].index)
         func = self.instance.exports(self.store)[name]
         self.hopped, self.cut = 0, False
+        if self.switch is not None:
+            self.switch.turn(True)
         if "portcall.resume" not in self.exported:
             return bits.call(self.store, func, args, len(functype.results))
         self._ask()
@@ -155,6 +159,11 @@ class Traveller:
         """For a host function: suspend here, and be completed at the destination."""
         self.pending = complete
         bits.set_global(self.store, self.export("state"), Value("i", 1))
+
+    def here(self, module: wasmtime.Module) -> wasmtime.Func:
+        """``oracle.here`` for the present store; `module` is `interposed.switch_module`'s."""
+        self.switch = Switch(module, self.store, self.may_hop, lambda: self.suspend(lambda: ()))
+        return self.switch.here
 
     def may_hop(self) -> bool:
         """Whether this call has hops left."""
