@@ -39,7 +39,7 @@ from docking.http.app import App, Limits
 from docking.http.client import Client
 from docking.http.sealed import Secrets
 from docking.http.server import Server, listen
-from docking.identity import KeyFile, Pins, check_name, create_key, load_key, load_pins, save_pins
+from docking.identity import PINS_FILE, KeyFile, Pins, check_name, create_key, load_key, load_pins, save_pins
 from docking.launching import Launch, Terms, prepare
 from docking.metrics import metrics
 from docking.peers import Peer, Peers
@@ -254,7 +254,7 @@ class Station:
         return Store.open(path, new_epoch=self._clocks.random(16), clock=self._clocks.now, failpoint=self._failpoint)
 
     def _known_peers(self, own: SecretKey) -> Peers:
-        path = None if self.home is None else self.home / "peers.json"
+        path = None if self.home is None else self.home / PINS_FILE
         pins = Pins() if path is None else load_pins(path)
 
         def save(changed: Pins) -> None:

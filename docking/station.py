@@ -750,6 +750,45 @@ class Office:
         """The berth of an agent that is here, or was a moment ago."""
         return self.berths.get(agent) or self._past.get(agent)
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The agents that are here, and those that were launched here; the ones here first."""
+        rows = []
+        for berth in self.berths.values():
+            rows.append(self._row(berth))
+        for journey in self.register.all():
+            if journey.agent not in self.berths:
+                place = self.peers.label(journey.place)
+                rows.append(
+                    {
+                        "agent": text_of(journey.agent),
+                        "label": journey.label,
+                        "station": place,
+                        "standing": journey.standing,
+                        "hop": journey.hop,
+                        "since": journey.changed,
+                        "text": journey.text,
+                        "here": False,
+                    }
+                )
+        return rows
+
+    def _row(self, berth: Berth) -> dict[str, Any]:
+        text = berth.text
+        if berth.standing is Standing.WAITING and berth.wait is not None:
+            text = type(berth.wait).__name__.lower()
+        elif berth.standing is Standing.LEAVING:
+            text = f"to {berth.to}"
+        return {
+            "agent": text_of(berth.agent),
+            "label": berth.label,
+            "station": self.name,
+            "standing": berth.standing.value,
+            "hop": berth.visit,
+            "since": berth.papers.since,
+            "text": text,
+            "here": True,
+        }
+
     def capsule_of(self, agent: bytes) -> CapsuleFile:
         """Trail and results of an agent, as far as this station verified them. Raises `UnknownAgent`."""
         found = self.register.capsule(agent)
