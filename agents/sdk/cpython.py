@@ -18,7 +18,10 @@ from agents.sdk.micropython import FOLDER, carried, pack_luggage
 HOME = "/python"  # where a library from beside the build lies; not where one inside it could hide it
 # No bytecode beside the modules: it would travel. The shim's folder comes after the script's own.
 ENVIRONMENT = {"PYTHONPATH": "/lib", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
-LEFT_AT_HOME = {"__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib-dynload", "site-packages"}
+LEFT_AT_HOME = {
+    *("__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip"),
+    *("lib-dynload", "site-packages"),
+}
 LIBRARY_MAX = 48 << 20  # bytes
 
 

@@ -45,7 +45,7 @@ def compile_c(source: Path) -> bytes:
     flags = (*C_FLAGS, *(SETJMP_FLAGS if uses_setjmp else ()))
     with tempfile.TemporaryDirectory(prefix="portcall-") as folder:
         target = Path(folder) / "agent.wasm"
-        _ziglang(source, "cc", *flags, str(source.resolve()), "-o", str(target))
+        _run(source, [*find_ziglang(source.name), "cc", *flags, str(source.resolve()), "-o", str(target)])
         return without_debug(target.read_bytes())
 
 
@@ -54,7 +54,7 @@ def compile_zig(source: Path) -> bytes:
     modules = (f"-Mroot={source.resolve()}", f"-Mportcall={HERE / 'zig' / 'portcall.zig'}")
     with tempfile.TemporaryDirectory(prefix="portcall-") as folder:
         target = Path(folder) / "agent.wasm"
-        _ziglang(source, "build-exe", *ZIG_FLAGS, *modules, f"-femit-bin={target}")
+        _run(source, [*find_ziglang(source.name), "build-exe", *ZIG_FLAGS, *modules, f"-femit-bin={target}"])
         return without_debug(target.read_bytes())
 
 
@@ -63,7 +63,7 @@ def compile_rust(source: Path) -> bytes:
 
     A program with more crates is built by cargo, with the crate of this package named by its path.
     """
-    rustc, target = _rust(source)
+    rustc, target = find_rustc(source.name)
     crate = HERE / "rust" / "src" / "lib.rs"
     with tempfile.TemporaryDirectory(prefix="portcall-") as folder:
         module, library = Path(folder) / "agent.wasm", Path(folder) / "libportcall.rlib"
@@ -77,7 +77,7 @@ def compile_rust(source: Path) -> bytes:
 
 def compile_assemblyscript(source: Path) -> bytes:
     """The module of an AssemblyScript program, whose statements run in order. Raises `ToolchainError`."""
-    asc = _asc(source)
+    asc = find_asc(source)
     folder = source.resolve().parent
     with tempfile.TemporaryDirectory(prefix="portcall-") as scratch:
         target = Path(scratch) / "agent.wasm"
@@ -97,17 +97,20 @@ def without_debug(wasm: bytes) -> bytes:
     return encode_module(attrs.evolve(module, customs=kept))
 
 
-def _ziglang(source: Path, *arguments: str) -> None:
-    """Runs the Zig compiler. Raises `ToolchainError`."""
+def find_ziglang(wanted_by: str) -> list[str]:
+    """The command of the Zig compiler. Raises `ToolchainMissing`."""
     if importlib.util.find_spec("ziglang") is None:
         raise ToolchainMissing(
-            f"{source.name} needs a compiler that is not installed; do: pip install 'portcall[c]'"
+            f"{wanted_by} needs a compiler that is not installed; do: pip install 'portcall[c]'"
         )
-    _run(source, [sys.executable, "-m", "ziglang", *arguments])
+    return [sys.executable, "-m", "ziglang"]
 
 
-def _rust(source: Path) -> tuple[str, str]:
-    """The first `rustc` on the PATH that has the standard library for WASI, and its target."""
+def find_rustc(wanted_by: str) -> tuple[str, str]:
+    """The first `rustc` on the PATH with the standard library for WASI, and its target.
+
+    Raises `ToolchainMissing`.
+    """
     for rustc in _on_path("rustc"):
         for target in RUST_TARGETS:
             asked = [rustc, "--print", "target-libdir", "--target", target]
@@ -115,13 +118,16 @@ def _rust(source: Path) -> tuple[str, str]:
             if found.returncode == 0 and any(Path(os.fsdecode(found.stdout.strip())).glob("libstd-*.rlib")):
                 return rustc, target
     raise ToolchainMissing(
-        f"{source.name} needs a rustc that can build for WASI; do: rustup target add wasm32-wasip1"
+        f"{wanted_by} needs a rustc that can build for WASI; do: rustup target add wasm32-wasip1"
         " (Debian, Ubuntu: apt install rustc libstd-rust-dev-wasm32 lld)"
     )
 
 
-def _asc(source: Path) -> str:
-    """AssemblyScript's compiler: from the `node_modules` nearest to the source or to here, or on the PATH."""
+def find_asc(source: Path) -> str:
+    """AssemblyScript's compiler: from the `node_modules` nearest to the source or to here, or on the PATH.
+
+    Raises `ToolchainMissing`.
+    """
     for folder in (*source.resolve().parents, *(Path.cwd() / source.name).parents):
         if (folder / "node_modules" / ".bin" / "asc").exists():
             return str(folder / "node_modules" / ".bin" / "asc")

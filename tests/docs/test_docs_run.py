@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -104,6 +105,19 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     opened.close()
 
 
+def check_needs(shell: Shell, page: Path) -> None:
+    """Skip a page that says, `<!-- needs: COMMAND -->`, what a machine must have, when the command fails.
+
+    With PORTCALL_ALL_LANGUAGES set that is a failure instead.
+    """
+    for command in re.findall(r"^<!-- needs: (.+) -->$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        code, printed = shell.run(command)
+        if code != 0 and os.environ.get("PORTCALL_ALL_LANGUAGES"):
+            pytest.fail(f"needs: {command}: {printed}")
+        if code != 0:
+            pytest.skip("\n".join(printed) or command)
+
+
 def run_command(shell: Shell, command: Command, page: Path) -> None:
     code, printed = shell.run(command.command)
     where = f"{page.relative_to(ROOT)}:{command.line}: {command.command}"
@@ -126,6 +140,7 @@ def is_part(block: Block, files: dict[str, str]) -> bool:
 def test_page(page: Path, shell: Shell, tmp_path: Path) -> None:
     files: dict[str, str] = {}
     script: list[str] = []
+    check_needs(shell, page)
     for block in blocks(page):
         if "part" in block.classes:
             assert is_part(block, files), f"{page.relative_to(ROOT)}:{block.line}: this piece is in no file"
