@@ -16,7 +16,7 @@ and, around the whole body, one block per *group* of sites that save the same va
 
     block $save_1 (result ..)
       block $save_0 (result BELOW.. RES.. i32)
-        block (result R..)     ;; the old function label, so that no branch in the body changes
+        block (result R..)     ;; the old function label, where a branch of the body uses it: so none changes
           ..body..
         end
         return
@@ -28,7 +28,8 @@ and, around the whole body, one block per *group* of sites that save the same va
     end
     ..
 
-A question costs a load, a compare and a branch that is not taken; the arms are out of line. A poll, at a loop head or
+A question costs a load, a compare and a branch that is not taken; the arms are out of line. A call whose results are only
+returned asks nothing and needs no frame: its function returns in any case, and later would only pass them on. A poll, at a loop head or
 at the function's entry, is the same with the poll flag in place of ``$state``: it never is a call that continues, it
 leaves the function. Operands below an enclosing construct, which the innermost block cannot reach, are spilled to
 locals before the construct (free in compilers that number values).
