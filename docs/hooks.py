@@ -30,24 +30,9 @@ SECTIONS: dict[str, tuple[str, list[str]]] = {
     "topics": ("Topics", ["architecture", "continuations", "trust", "handoff", "attacks"]),
     "adr": ("Decisions", ["index"]),
 }
-# The Wasm value types behind the letters of the host imports.
-TYPES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64"}
 COMMANDS_HEAD = """# Commands
 
 Errors go to stderr: a sentence that says what to do, and an exit code that is not 0.
-"""
-ABI_HEAD = """# Host imports
-
-The imports of the module `portcall`, ABI version {version}.
-
-- A string is a pointer and a length, in UTF-8.
-- A buffer is a pointer and a capacity; the result is the full length of what was to be written, so that a
-  caller with too small a buffer can try again with more room.
-- A result below 0 is minus an error number of WASI preview 1.
-- A module may declare any of them without its result.
-
-| import | result | meaning |
-| --- | --- | --- |
 """
 HANDOFF_HEAD = """# Handoff
 
@@ -109,20 +94,6 @@ def _help_of_all(context: click.Context) -> list[str]:
             assert below is not None
             parts += _help_of_all(below.context_class(below, parent=context, info_name=name))
     return parts
-
-
-def abi_page() -> str:
-    """`reference/abi.md`: the imports of the module `portcall`, from the table that binds them."""
-    from agents import hostcalls
-
-    rows = []
-    for name, entry in hostcalls.IMPORTS.items():
-        parameters = list(inspect.signature(entry.function).parameters)[1:]
-        typed = ", ".join(f"{p}: {TYPES[letter]}" for p, letter in zip(parameters, entry.params, strict=True))
-        results = ", ".join(TYPES[letter] for letter in entry.results)
-        meaning = _first_paragraph(getattr(hostcalls, name, entry.function))
-        rows.append(f"| `{name}({typed})` | {results} | {meaning} |\n")
-    return ABI_HEAD.format(version=hostcalls.ABI_VERSION) + "".join(rows)
 
 
 def errors_page() -> str:
@@ -191,7 +162,6 @@ def changelog_page() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "reference/commands.md": commands_page,
-    "reference/abi.md": abi_page,
     "reference/errors.md": errors_page,
     "reference/handoff.md": handoff_page,
     "adr/index.md": decisions_page,
