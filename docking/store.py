@@ -1,4 +1,6 @@
-"""The station's durable memory: one SQLite file with the ledger, the parts, the capsules and the outbox.
+"""The station's durable memory: an SQLite file with the ledger, the parts, the capsules and the outbox.
+
+Bodies of some size lie beside it (`docking.bodies`).
 
 What it is not: a cache in front of anything, or a place for decisions. It does what it is told, in
 transactions; who waits for them, and how, is `docking.journal`'s business.
@@ -27,12 +29,13 @@ from typing import Any, TypeAlias
 
 from attrs import define
 
+from docking.bodies import Bodies, FileBodies, MemoryBodies, sync_folder
 from docking.changes import Capsule, Change, Letter
 from docking.errors import StoreError, StoreUnusable, WriteFailed
 from docking.handoff.actions import Record
 from docking.handoff.messages import EPOCH_SIZE, Side
 from docking.handoff.states import Destination, Source
-from docking.writing import COLUMNS, LargeBodies, Writing, cargo_of
+from docking.writing import COLUMNS, Writing, cargo_of
 
 Failpoint: TypeAlias = Callable[[str], None]
 """Called with the name of a place where a crash is interesting; tests crash there."""
@@ -41,6 +44,10 @@ APPLICATION_ID = 0x50434C4C
 # The log is moved into the file when it has grown by this many bytes; beyond it, it is cut when it begins
 # anew.
 LOG_BYTES = 8 << 20
+# From these sizes on (bytes), copying a body through the tables costs more than what it spares: in memory,
+# nothing but the copy; on the disk, two more waits for it.
+LARGE_IN_MEMORY = 32 * 1024
+LARGE_ON_DISK = 4 << 20
 SCHEMA = Path(__file__).with_name("schema.sql")
 
 
@@ -60,7 +67,7 @@ class Store:
     _reader: sqlite3.Connection
     _reading: threading.RLock
     _lock_file: int | None
-    _large: LargeBodies | None = None
+    _large: Bodies
     _broken: str | None = None
 
     @classmethod
@@ -72,10 +79,12 @@ class Store:
         clock: Callable[[], int],
         failpoint: Failpoint = never,
         schema: str | None = None,
+        large_from: int | None = None,
     ) -> Store:
         """Open the store at `path`, or make it; None for one in memory.
 
-        `new_epoch`: 16 random bytes, for a store that is made now; `clock`: milliseconds since 1970. Raises
+        `new_epoch`: 16 random bytes, for a store that is made now; `clock`: milliseconds since 1970;
+        `large_from`: the size (bytes) from which on a body is kept outside the tables. Raises
         `StoreUnusable`.
         """
         if len(new_epoch) != EPOCH_SIZE:
@@ -92,14 +101,14 @@ class Store:
                 epoch = writer.execute("SELECT value FROM facts WHERE name = 'epoch'").fetchone()[0]
                 if path is not None:
                     reader.execute("PRAGMA query_only = ON")
-                    _sync_folder(path.parent)
+                    sync_folder(path.parent)
+                large = _bodies(writer, path, large_from, failpoint)
         except BaseException:
             for connection in opened:
                 connection.close()
             if lock_file is not None:
                 os.close(lock_file)
             raise
-        large = LargeBodies(writer) if path is None else None
         return cls(path, epoch, clock, failpoint, writer, reader, threading.RLock(), lock_file, large)
 
     @property
@@ -139,13 +148,13 @@ class Store:
                 return self._one_by_one(groups, error)
             self._failpoint("store.before-commit")
             try:
+                self._large.flush()
                 self._writer.execute("COMMIT")
-            except sqlite3.Error as error:
+            except (OSError, sqlite3.Error) as error:
                 # The commit may be in the log, and come to light when it is read the next time.
                 self._broken = str(error)
                 raise WriteFailed(f"the store could not be written: {error}") from error
-            if self._large is not None:
-                self._large.settle()
+            self._large.settle()
             self._failpoint("store.after-commit")
         return results
 
@@ -199,10 +208,10 @@ class Store:
 
     def part(self, digest: bytes) -> bytes | None:
         """The body of this digest, or None."""
-        if self._large is not None and (body := self._large.get(digest)) is not None:
-            return bytes(body)
-        rows = self._read("SELECT body FROM parts WHERE digest = ?", (digest,))
-        return rows[0][0] if rows else None
+        rows = self._read("SELECT size, body FROM parts WHERE digest = ?", (digest,))
+        if rows and rows[0][0] and not rows[0][1]:
+            return self._large.get(digest)
+        return rows[0][1] if rows else None
 
     def point(self, head: bytes) -> bytes | None:
         """The encoded point of a verified trail with this head, or None."""
@@ -307,6 +316,7 @@ def _connect(path: Path | None, opened: list[sqlite3.Connection]) -> sqlite3.Con
         opened.append(connection)
         # The log is emptied beside the commits (`empty_log`), not by an unlucky one of them.
         for pragma in (
+            "page_size = 16384",
             "journal_mode = WAL",
             "synchronous = FULL",
             "wal_autocheckpoint = 0",
@@ -348,13 +358,11 @@ def _lock(path: Path) -> int:
     return file
 
 
-def _sync_folder(folder: Path) -> None:
-    """A file that was just made survives a power cut only if its folder was written too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _bodies(writer: sqlite3.Connection, path: Path | None, least: int | None, failpoint: Failpoint) -> Bodies:
+    if path is None:
+        return MemoryBodies(writer, LARGE_IN_MEMORY if least is None else least)
+    folder = path.with_name(path.name + ".bodies")
+    return FileBodies(writer, LARGE_ON_DISK if least is None else least, folder, failpoint)
 
 
 @contextlib.contextmanager

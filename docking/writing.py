@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import frozen
 
+from docking.bodies import Bodies
 from docking.changes import (
     Annotate,
     Change,
@@ -37,9 +38,6 @@ from docking.handoff.states import Destination, Source
 KEPT_KINDS = frozenset({"image", "passport"})
 # A peer counts on the point where the agent last left us, a few links back; older ones nobody names.
 _LINKS_BACK = 64
-# From this size on (bytes), a store in memory keeps a body as it came: copying it would take longer than
-# sending it.
-LARGE = 32 * 1024
 COLUMNS = "hid, side, state, agent, hop, peer, epoch, visit, expires, receipt, commitment, code, reason"
 
 
@@ -51,40 +49,13 @@ def cargo_of(connection: sqlite3.Connection, agent: bytes, hop: int) -> tuple[Pa
     return tuple(Part(*row) for row in rows)
 
 
-class LargeBodies:
-    """Bodies of a store in memory that are not worth copying into its tables: kept as they came."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._bodies: dict[bytes, Buffer] = {}
-        self._touched: set[bytes] = set()
-        connection.create_function("touched", 1, self._touched.add)
-        connection.execute("CREATE TEMP TRIGGER large AFTER DELETE ON main.parts BEGIN SELECT touched(old.digest); END")
-
-    def get(self, digest: bytes) -> Buffer | None:
-        """The body of this digest, if it is a large one."""
-        return self._bodies.get(digest)
-
-    def put(self, digest: bytes, body: Buffer) -> None:
-        """Keep a body whose row is being written."""
-        self._bodies[digest] = body
-        self._touched.add(digest)
-
-    def settle(self) -> None:
-        """After a commit: drop the bodies whose rows are gone, or were never written."""
-        for digest in self._touched & self._bodies.keys():
-            if self._connection.execute("SELECT 1 FROM parts WHERE digest = ?", (digest,)).fetchone() is None:
-                del self._bodies[digest]
-        self._touched.clear()
-
-
 @frozen
 class Writing:
     """Writes changes through `connection`, inside a transaction that somebody else begins and ends."""
 
     _connection: sqlite3.Connection
     _clock: Callable[[], int]
-    _large: LargeBodies | None = None
+    _large: Bodies
 
     def group(self, group: Sequence[Change]) -> StoreError | None:
         """Write all of these changes, or none: then why not.
@@ -235,7 +206,7 @@ class Writing:
 
     def _stored(self, digest: bytes, body: Buffer) -> Buffer:
         """What goes into the table for this body."""
-        if self._large is None or len(body) < LARGE:
+        if len(body) < self._large.least:
             return body
         self._large.put(digest, body)
         return b""

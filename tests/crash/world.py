@@ -135,6 +135,7 @@ class Station:
             new_epoch=canonical.digest(f"{self.name} {self.amnesia}".encode())[:16],
             clock=lambda: 1_000_000,
             failpoint=lambda place: self.point(place),
+            large_from=1000,  # the state of the agent, and not its image
         )
         ledger = Ledger(self.store.record, self.store.copies)
         source = SourceTrust(self._verify_receipt, self._sign_commit)

@@ -280,6 +280,7 @@ def test_only_its_user_reads_it(tmp_path: Path) -> None:
         store.close()
     finally:
         os.umask(old)
+    assert modes.pop("s.db.bodies") == 0o700
     assert set(modes.values()) == {0o600}, modes
 
 
@@ -355,7 +356,7 @@ def test_a_power_cut_loses_a_tail_and_never_a_middle(tmp_path: Path) -> None:
         ok(store, fact, Checkpoint(AGENT, 0, (part("state", str(number).encode() * 500),)))
     log = (tmp_path / "s.db-wal").read_bytes()
     seen = set()
-    frame = 24 + 4096
+    frame = 24 + store._read("PRAGMA page_size", ())[0][0]
     for at in range(32, len(log) + 1, frame):
         for cut in (at - 7, at, at + 11):
             folder = tmp_path / f"cut-{cut}"
@@ -377,3 +378,91 @@ def test_a_power_cut_loses_a_tail_and_never_a_middle(tmp_path: Path) -> None:
             shutil.rmtree(folder)
     store.close()
     assert seen == {None, *range(12)}
+
+
+LARGE = b"a large body" * 1000
+
+
+def large(path: Path | None, **more: Any) -> Store:
+    return opened(path, large_from=1000, **more)
+
+
+def bodies(tmp_path: Path) -> set[str]:
+    return {path.name for path in (tmp_path / "s.db.bodies").iterdir()}
+
+
+@pytest.mark.parametrize("name", ["s.db", None])
+def test_large_bodies_come_and_go_with_their_rows(tmp_path: Path, name: str | None) -> None:
+    store = large(name and tmp_path / name)
+    digest = canonical.digest(LARGE)
+    ok(store, Checkpoint(AGENT, 0, (part("state", memoryview(LARGE)), part("state", b"small"))))  # type: ignore[arg-type]
+    ok(store, Checkpoint(AGENT, 1, (known("state", LARGE),)))
+    ok(store, DropCapsule(AGENT, 0))
+    assert store.has_part(digest)
+    assert store.part(digest) == LARGE
+    if name:
+        assert bodies(tmp_path) == {digest.hex()}
+        store.close()
+        store = opened(tmp_path / name)  # what counts as large may change between releases
+        assert store.part(digest) == LARGE
+    ok(store, Checkpoint(AGENT, 1, (part("state", LARGE),)))  # the same again
+    assert store.part(digest) == LARGE
+    ok(store, DropCapsule(AGENT, 1))
+    assert store.part(digest) is None
+    assert not store.has_part(digest)
+    if name:
+        assert bodies(tmp_path) == set()
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["s.db", None])
+def test_a_large_body_of_a_group_that_fails_is_removed(tmp_path: Path, name: str | None) -> None:
+    store = large(name and tmp_path / name)
+    bad: list[Change] = [Checkpoint(AGENT, 0, (part("state", LARGE),)), Annotate(AGENT, 9, b"")]
+    assert isinstance(store.commit([bad])[0], StoreError)
+    assert [type(result) for result in store.commit([bad, [PutFact("a", b"1")]])] == [StoreError, type(None)]
+    assert store._large.get(canonical.digest(LARGE)) is None
+    store.close()
+
+
+def test_a_crash_before_the_commit_leaves_a_body_that_is_removed_later(tmp_path: Path) -> None:
+    class Crash(BaseException):
+        pass
+
+    def crash(place: str) -> None:
+        if place == "store.before-commit":
+            raise Crash
+
+    store = large(tmp_path / "s.db", failpoint=crash)
+    with pytest.raises(Crash):
+        store.commit([[Checkpoint(AGENT, 0, (part("state", LARGE),))]])
+    assert len(bodies(tmp_path)) == 1  # it was on the disk before its row
+    store.close()
+    store = large(tmp_path / "s.db")
+    assert bodies(tmp_path) == set()
+    ok(store, Checkpoint(AGENT, 0, (part("state", LARGE),)))
+    store.close()
+
+
+def test_a_disk_that_is_full_of_bodies_refuses_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = large(tmp_path / "s.db")
+
+    def full(descriptor: int, data: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    results = store.commit([[PutFact("a", b"1")], [held(LARGE)], [PutFact("b", b"2")]])
+    monkeypatch.undo()
+    assert [type(result) for result in results] == [type(None), StoreError, type(None)]
+    assert bodies(tmp_path) == set()
+    ok(store, held(LARGE))
+    store.close()
+
+
+def test_purged_bodies_leave_no_file(tmp_path: Path) -> None:
+    store = large(tmp_path / "s.db")
+    ok(store, KeepPart(part("image", LARGE).part, LARGE))
+    assert len(bodies(tmp_path)) == 1
+    ok(store, Purge(0))
+    assert bodies(tmp_path) == set()
+    store.close()
