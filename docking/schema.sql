@@ -32,7 +32,8 @@ CREATE TABLE ledger (
 CREATE INDEX ledger_by_agent ON ledger (agent, hop);
 CREATE INDEX ledger_open ON ledger (changed) WHERE state IN ('frozen', 'committed', 'held');
 
--- Bodies by digest, each once; an empty body of a size above 0 lies in a file beside the database. `uses` counts rows of cargo; `idle`: since when nothing uses it, NULL while something does.
+-- Bodies by digest, each once; an empty body of a size above 0 lies in a file beside the database. `uses` counts rows of
+-- cargo; `idle`: since when nothing uses it, NULL while something does.
 CREATE TABLE parts (
     digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
     size INTEGER NOT NULL,
