@@ -116,10 +116,11 @@ class _Reader:
         data, at = self.data, self.at
         if at >= len(data):
             self.fail("the data ends inside a value")
-        info = data[at] & 31
+        first = data[at]
+        info = first & 31
         if info < 24:
             self.at = at + 1
-            return data[at] >> 5, info
+            return first >> 5, info
         if info > 27:
             self.fail("an indefinite length or a reserved form")
         width = 1 << (info - 24)
@@ -130,18 +131,18 @@ class _Reader:
         if argument < (24 if width == 1 else 1 << (width * 4)):
             self.fail("a number that is not in its shortest form")
         self.at = at + 1 + width
-        return data[at] >> 5, argument
+        return first >> 5, argument
 
     def item(self, depth: int) -> Any:
         self.items -= 1
         if self.items < 0:
             self.fail("more items than are accepted")
-        start = self.at
-        if start < len(self.data) and self.data[start] in _SIMPLE:
-            self.at = start + 1
-            return _SIMPLE[self.data[start]]
-        if start < len(self.data) and self.data[start] >= 0xC0:
-            self.fail("a tag, a float or another simple value")
+        first = self.data[self.at] if self.at < len(self.data) else 0
+        if first >= 0xC0:
+            if first not in _SIMPLE:
+                self.fail("a tag, a float or another simple value")
+            self.at += 1
+            return _SIMPLE[first]
         major, argument = self.head()
         if major == 0:
             return argument
