@@ -180,6 +180,10 @@ class Control:
         for name, error in peers.refused.items():
             yield "item", {"name": name, "key": error.offered, "refused": str(error)}
 
+    async def _do_meet(self, url: str) -> Answer:
+        peer = await self._station.contacts.call_on(url)
+        yield "end", {"name": peer.name, "key": peer.key.text}
+
     async def _do_agents(self) -> Answer:
         for row in self._station.office.rows():
             yield "item", row

@@ -30,6 +30,8 @@ from docking.store import Store
 MAX_MARKS = 64
 # Points kept in memory: those of agents that pass to and fro now.
 _KEPT = 4096
+# Links kept in memory: those that were learned a moment ago are not in the store yet.
+_KEPT_LINKS = 8192
 MOST_LINKS = 30_000
 _BOUNDS = canonical.Bounds(max_bytes=64 * 1024, max_depth=6, max_items=4096)
 
@@ -112,6 +114,7 @@ class Knowledge(Mapping[bytes, TrailPoint]):
 
     _store: Store
     _recent: OrderedDict[bytes, Known] = field(factory=OrderedDict)
+    _links: OrderedDict[bytes, Link] = field(factory=OrderedDict)
 
     def known(self, head: bytes) -> Known | None:
         """What is remembered under `head`. From any thread."""
@@ -144,19 +147,27 @@ class Knowledge(Mapping[bytes, TrailPoint]):
         self._recent[point.head] = known
         while len(self._recent) > _KEPT:
             self._recent.popitem(last=False)
+        for link in links:
+            self._links[link.head] = link
+        while len(self._links) > _KEPT_LINKS:
+            self._links.popitem(last=False)
         return Learn(point.agent, expires, tuple(links), point.head, point.links, known.encode())
 
     def trail(self, head: bytes, after: bytes) -> list[bytes]:
         """The links after the head `after` up to `head`. Raises `MalformedCredential` if they are not all here."""
-        found = self._store.links(head, after, MOST_LINKS)
-        if found is None:
-            raise MalformedCredential("the beginning of the trail is not remembered here any more")
-        return found
+        return self._chain(head, after, MOST_LINKS, "trail")
 
     def results(self, head: Head, after: Head | None) -> list[bytes]:
         """The entries of results after `after` up to `head`, the opening first if `after` is None."""
-        start = bytes(32) if after is None else after.digest
-        found = self._store.links(head.digest, start, 1_000_001)
-        if found is None:
-            raise MalformedCredential("the beginning of the results is not remembered here any more")
-        return found
+        return self._chain(head.digest, bytes(32) if after is None else after.digest, 1_000_001, "results")
+
+    def _chain(self, head: bytes, after: bytes, most: int, what: str) -> list[bytes]:
+        """A chain's end from memory, and what comes before it from the store."""
+        found: list[bytes] = []
+        while head != after and (link := self._links.get(head)) is not None:
+            found.append(link.body)
+            head = link.previous
+        rest = self._store.links(head, after, most)
+        if rest is None:
+            raise MalformedCredential(f"the beginning of the {what} is not remembered here any more")
+        return rest + found[::-1]

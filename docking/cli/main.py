@@ -85,6 +85,12 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our output has closed it, as `head` does
         sys.stdout = None  # else Python complains when it flushes it at the end
         sys.exit(1)
+    except OSError as error:  # our output's disk is full, or what a terminal was is gone
+        if os.environ.get("PORTCALL_DEBUG"):
+            raise
+        sys.stdout = None
+        click.echo(f"portcall: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
+        sys.exit(1)
     except (PortcallError, click.ClickException) as error:
         if os.environ.get("PORTCALL_DEBUG"):
             raise

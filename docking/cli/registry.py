@@ -20,6 +20,9 @@ class Entry(NamedTuple):
 
 # The order is the order of the help: first what is done with one file, then what needs a station.
 COMMANDS: dict[str, Entry] = {
+    "demo": Entry(
+        "docking.cli.demo", "demo", "Start three stations on this machine, and watch an agent hop through them."
+    ),
     "pack": Entry("docking.cli.pack", "pack", "Make an image of a program, rewritten so that it can move."),
     "run": Entry("docking.cli.run", "run", "Run an agent, or any WASI program, here and alone."),
     "inspect": Entry("docking.cli.inspection", "inspect", "Show what an image, snapshot or capsule holds."),

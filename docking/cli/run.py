@@ -38,6 +38,19 @@ OWN = WasiLimits(log_bytes=1 << 62)
 LUGGAGE = canonical.Bounds(max_bytes=64 << 20, max_depth=64, max_items=4_000_000)
 
 
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.2
+    """A number of seconds from 0 to about thirty years, which is a number of nanoseconds for everyone."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See `click.ParamType`."""
+        seconds = float(click.FLOAT.convert(value, param, ctx))
+        if not 0 <= seconds <= 1e9:  # which refuses what is not a number, too
+            self.fail(f"{value} is no time from 0 to 1e9 seconds", param, ctx)
+        return seconds
+
+
 class AgentFailed(click.ClickException):
     """The agent did not end by itself."""
 
@@ -65,8 +78,8 @@ class AgentFailed(click.ClickException):
 @click.option("--dir", "dirs", multiple=True, metavar="HOST::GUEST[::ro]", help="Let it use a directory.")
 @click.option("--env", "environ", multiple=True, metavar="K=V", help="Set a variable of its environment.")
 @click.option("--station", default="here", show_default=True, help="The name of this place.")
-@click.option("--cpu", type=float, metavar="SECONDS", help="Stop it after this much processor time.")
-@click.option("--memory", type=click.IntRange(min=1), metavar="MIB", help="Let it have this much memory.")
+@click.option("--cpu", type=Seconds(), metavar="SECONDS", help="Stop it after this much processor time.")
+@click.option("--memory", type=click.IntRange(1, 1 << 20), metavar="MIB", help="Let it have this much memory.")
 @click.option(
     "--suspend-to",
     type=click.Path(path_type=Path),
@@ -137,6 +150,8 @@ def _run_until_suspended(
     with Life(image, engine=engine, ambient=solo.place, **options) as life:
 
         def interrupted(number: int, frame: FrameType | None) -> None:
+            if solo.wants_out:  # for the second time: it does not come to a place where it can be suspended
+                life.interrupt()
             solo.wants_out = True
             life.suspend()
 

@@ -99,5 +99,6 @@ class Solo:
 
 def _print(fd: int, data: bytes) -> None:
     stream = sys.stderr if fd == 2 else sys.stdout
-    stream.buffer.write(data)
-    stream.flush()
+    if stream is not None:  # it was closed before we began
+        stream.buffer.write(data)
+        stream.flush()

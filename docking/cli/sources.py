@@ -12,15 +12,13 @@ from pathlib import Path
 import click
 
 from agents.image import AgentImage
-from agents.sdk.sources import SOURCE_MAX, Choices, load_image, user_cache
+from agents.sdk.sources import Choices, load_image, read_bounded, user_cache
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file. Raises `click.ClickException`, with what to do."""
+    """The bytes of a file. Raises `click.ClickException`, with what to do, or `ToolchainError`."""
     try:
-        if path.stat().st_size > SOURCE_MAX:
-            raise click.ClickException(f"{path} is larger than {SOURCE_MAX >> 20} MiB: name another file")
-        return path.read_bytes()
+        return read_bounded(path)
     except OSError as error:
         raise unreadable(path, error) from None
 
@@ -42,7 +40,7 @@ def image_of(path: Path, choices: Choices | None = None) -> AgentImage:
 def unreadable(path: Path, error: OSError) -> click.ClickException:
     """What to tell about a file that cannot be read."""
     reason = (error.strerror or str(error)).lower()
-    return click.ClickException(f"{path} cannot be read ({reason}): check the name")
+    return click.ClickException(f"{error.filename or path} cannot be read ({reason}): check the name")
 
 
 class _Progress:

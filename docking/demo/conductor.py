@@ -1,0 +1,286 @@
+"""Runs the demonstration: starts three stations, launches an agent at the first, watches, and checks how it went.
+
+The stations are processes like any `portcall station`, found over mDNS on the loopback interface; what is watched comes
+over their control channels. The check at the end uses the file of the journey alone. Invariant: everything that was
+started is ended, and (unless it is to be kept) everything that was written is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from agents import audit as auditing
+from agents.capsule import Capsule
+from agents.credentials.itinerary import Itinerary
+from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.passport import Home
+from agents.credentials.visits import Visit
+from agents.image import AgentImage
+from docking.cli.output import amount
+from docking.demo.place import PLACES
+from docking.demo.show import Show
+from docking.errors import ControlError, StationError
+from docking.launching import Terms, prepare
+from docking.running import Line, Place
+
+# Seconds: for a station to start, for the stations to see each other, for the journey.
+START, SEEN, JOURNEY = 30.0, 6.0, 30.0
+
+
+@define(eq=False)
+class Running:
+    """A station that was started."""
+
+    name: str
+    home: Path
+    process: subprocess.Popen[str]
+    url: str = ""
+    key: PublicKey = field(init=False)
+
+    def line(self) -> Line:
+        """A line to it."""
+        place = Place(self.name, self.key.text, str(self.home), self.process.pid, str(self.home / "control.sock"))
+        return Line(place)
+
+
+@define(eq=False)
+class Conductor:
+    """One demonstration in `folder`."""
+
+    show: Show
+    folder: Path
+    mdns: bool
+    _stations: dict[str, Running] = field(factory=dict)
+    _events: queue.Queue[tuple[str, dict[str, Any]]] = field(factory=queue.Queue)
+    _owner: SecretKey = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._owner = SecretKey(secrets.token_bytes(32))
+
+    def run(self, image_of: Callable[[Path], AgentImage]) -> None:
+        """All of it. Raises `StationError` with what went wrong."""
+        show = self.show
+        show.title("Three stations start, each a process of its own, with a key and a store of its own:")
+        self._start()
+        image = image_of(Path(__file__).with_name("agent") / "trip.py")
+        compiled = threading.Thread(target=_compile, args=(image,))
+        compiled.start()
+        self._await_stations()
+        self._meet()
+        compiled.join()
+        self._watch()
+        show.say()
+        size = amount(len(image.luggage))
+        show.title(f"An agent in Python begins at alpha, with its script and the shim `portcall` ({size}):")
+        agent = self._launch(image)
+        self._follow(agent)
+        show.say()
+        self._check(agent)
+
+    # The stations
+
+    def _start(self) -> None:
+        policy = self.folder / "policy.toml"
+        rule = f'[[owner]]\nkey = "{self._owner.public.text}"\nname = "you"\ncapabilities = ["service:*", "host:*"]\n'
+        policy.write_text(rule)
+        for name in PLACES:
+            command = [sys.executable, "-m", "docking.demo.place", name, str(self.folder / name), str(policy)]
+            log = (self.folder / f"{name}.log").open("w")
+            environment = {**os.environ, "PORTCALL_RUNNING": str(self.folder / "running"), "PYTHONUNBUFFERED": "1"}
+            process = subprocess.Popen(
+                command + ([] if self.mdns else ["--no-mdns"]),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+            )
+            log.close()
+            self._stations[name] = Running(name, self.folder / name, process)
+
+    def _await_stations(self) -> None:
+        for station in self._stations.values():
+            said = _read_line(station.process, START)
+            if not said:
+                raise StationError(f"the station {station.name} did not start:\n{self._log(station.name)}")
+            facts = json.loads(said)
+            station.url, station.key = facts["url"], PublicKey.from_text(facts["key"])
+            self.show.line(station.name, "^", f"listens at {station.url}, key {station.key.id}")
+
+    def _log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()[-2000:]
+
+    def _meet(self) -> None:
+        """Until alpha knows the others, and they each other."""
+        began = time.monotonic()
+        if self.mdns:
+            missing = self._missing()
+            while missing and time.monotonic() - began < SEEN:
+                time.sleep(0.05)
+                missing = self._missing()
+            if not missing:
+                self.show.line("", "~", "they found each other over mDNS, and proved their keys")
+                return
+            self.show.line("", "!", "no multicast here: the stations are told where the others are, as with --no-mdns")
+        for station in self._stations.values():
+            for other in self._stations.values():
+                if other is not station:
+                    with station.line() as line:
+                        line.ask("meet", url=other.url)
+        self.show.line("", "~", "they were told of each other, and proved their keys")
+
+    def _missing(self) -> bool:
+        for station in self._stations.values():
+            with station.line() as line:
+                known = {row["name"] for row in line.items("stations") if row.get("proven")}
+            if known < {name for name in PLACES if name != station.name}:
+                return True
+        return False
+
+    # The agent
+
+    def _watch(self) -> None:
+        ready = threading.Barrier(len(self._stations) + 1)
+        for station in self._stations.values():
+            threading.Thread(target=self._listen, args=(station, ready), daemon=True).start()
+        ready.wait(10)
+
+    def _listen(self, station: Running, ready: threading.Barrier) -> None:
+        with contextlib.suppress(ControlError), station.line() as line:
+            line.patient()
+            for event in line.items("events"):
+                if event["kind"] == "subscribed":
+                    ready.wait(10)
+                else:
+                    self._events.put((station.name, event))
+
+    def _launch(self, image: AgentImage) -> str:
+        alpha = self._stations["alpha"]
+        stops = [self._stations[name].key for name in (*PLACES, "alpha")]
+        home = Home(alpha.key, (alpha.url,))
+        now = time.time_ns() // 1_000_000
+        launch = prepare(image, self._owner, home, Itinerary.via(stops), Terms(label="trip"), now, secrets.token_bytes)
+        self.show.began = time.time()
+        with alpha.line() as line:
+            answer = line.ask(
+                "launch",
+                passport=launch.passport,
+                opening=launch.opening,
+                state=launch.state,
+                image=launch.image,
+                digest=image.digest,
+            )
+        return str(answer["agent"])
+
+    def _follow(self, agent: str) -> None:
+        deadline = time.monotonic() + JOURNEY
+        while True:
+            try:
+                station, event = self._events.get(timeout=max(0.01, deadline - time.monotonic()))
+            except queue.Empty:
+                raise StationError(f"the agent did not come home within {JOURNEY:.0f} s") from None
+            if event["agent"] != agent:
+                continue
+            self.show.event(station, event)
+            if event["kind"] in ("stopped", "disposed"):
+                raise StationError(f"the agent did not come home: {event['text']}")
+            if event["kind"] == "home":
+                if event["text"] != "0":
+                    raise StationError(f"the agent ended with exit code {event['text']}")
+                return
+
+    # How it went
+
+    def _check(self, agent: str) -> None:
+        show, alpha = self.show, self._stations["alpha"]
+        with alpha.line() as line:
+            answer = line.ask("capsule", agent=agent)
+        path = self.folder / "trip.capsule"
+        path.write_bytes(answer["capsule"])
+        capsule = Capsule.decode(path.read_bytes())
+        audit = auditing.audit(capsule)
+        if audit.code is not None:
+            raise StationError(f"the trail does not hold: {audit.code}: {audit.reason}")
+        names = {station.key: station.name for station in self._stations.values()}
+        show.title("The trail, from the file of the journey alone:")
+        visits = [visit for visit in audit.visits if isinstance(visit, Visit)]
+        show.table(
+            ["visit", "station", "stayed", "computed", "carried on", "results"],
+            [
+                [
+                    str(visit.index),
+                    names[visit.station],
+                    f"{visit.departed - visit.arrived} ms",
+                    f"{visit.used.cpu / 1000:.1f} ms",
+                    amount(visit.used.carried) if visit.next else "-",
+                    str(visit.results.count),
+                ]
+                for visit in visits
+            ],
+        )
+        links = len(capsule.trail.links)
+        show.good(f"{links} signatures of stations and the owner's hold; each state is the one handed over before")
+        show.good("the route is the one that the owner signed, to its end" if audit.whole else "the route is legal")
+        show.say()
+        show.title("What it reported, sealed on the way and opened with the owner's key:")
+        reports = auditing.reports(capsule, self._owner.box())
+        rows = [[names[r.entry.station], r.key, r.value.decode("utf-8", "replace")] for r in reports]
+        show.table(["station", "service", "answer"], rows)
+        if [row[0] for row in rows] != list(PLACES):
+            raise StationError("the results are not those of the three stations")
+
+    def end(self) -> None:
+        """End the stations."""
+        for station in self._stations.values():
+            with contextlib.suppress(OSError):
+                assert station.process.stdin is not None
+                station.process.stdin.close()
+        for station in self._stations.values():
+            try:
+                station.process.wait(10)
+            except subprocess.TimeoutExpired:
+                station.process.kill()
+                station.process.wait()
+
+
+def _compile(image: AgentImage) -> None:
+    """Compile it once, for the user's cache: then the stations find it there."""
+    from agents.engines import load
+
+    load().program(image.code, image.code_digest)
+
+
+def _read_line(process: subprocess.Popen[str], timeout: float) -> str:
+    """The first line that a process says, or nothing."""
+    found: queue.Queue[str] = queue.Queue()
+    assert process.stdout is not None
+    threading.Thread(target=lambda: found.put(process.stdout.readline()), daemon=True).start()  # type: ignore[union-attr]
+    with contextlib.suppress(queue.Empty):
+        return found.get(timeout=timeout)
+    return ""
+
+
+@contextlib.contextmanager
+def folder(keep: bool) -> Iterator[Path]:
+    """A new folder, removed afterwards unless it is to be kept."""
+    path = Path(tempfile.mkdtemp(prefix="portcall-demo-"))
+    try:
+        yield path
+    finally:
+        if not keep:
+            shutil.rmtree(path, ignore_errors=True)
