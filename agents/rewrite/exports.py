@@ -4,7 +4,7 @@ Also: the start function becomes an export, since it runs once in a life and not
 that the program drops leave a mark in a private global, so that they are dropped again after a restore.
 
 Refused, by name: what a host would share with the agent and could not carry along (imported memories, tables and
-mutable globals), and mutable globals that hold exceptions.
+mutable globals), and mutable globals and changed tables that hold exceptions.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ def refuse_shared_state(module: Module) -> None:
         valtype = module.global_types[index].val
         if isinstance(valtype, RefType) and valtype.heap in ("exn", "noexn"):
             raise UnsupportedFeature(f"a mutable global that holds exceptions (global {index})")
+    for index in changed_tables(module):
+        if module.table_types[index].elem.heap in ("exn", "noexn"):
+            raise UnsupportedFeature(f"a table of exceptions that the module changes (table {index})")
 
 
 def _kind(item: Import) -> str:
