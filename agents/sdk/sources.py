@@ -10,6 +10,8 @@ Invariant: what comes out is what `agents.packing.pack` gives, from the cache or
 from __future__ import annotations
 
 import functools
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from agents.sdk.carried import modules_beside
 
 AGENTS = Path(__file__).resolve().parent.parent
 SOURCE_MAX = 1 << 30  # bytes; a file named by mistake must not fill the memory
+DEVICE_MAX = 64 << 20  # bytes of a pipe or device, which has no size that one could ask for
 COMPILERS: dict[str, tuple[str, Callable[[Path], bytes]]] = {
     ".c": ("c", toolchains.compile_c),
     ".zig": ("zig", toolchains.compile_zig),
@@ -58,12 +61,10 @@ def load_image(
     Raises `ToolchainError`, `ModuleError`, `BadImage`, `EngineError`; `OSError` for a file that cannot be read.
     """
     choices = choices or Choices()
-    if path.stat().st_size > SOURCE_MAX:
-        raise ToolchainError(f"{path} is larger than {SOURCE_MAX >> 20} MiB")
-    source = path.read_bytes()
+    source = read_bounded(path)
     if source.startswith((IMAGE, PACKED)):
         return AgentImage.unpack(source)
-    name, ending = path.stem, path.suffix
+    name, ending = _utf8(path.stem), path.suffix
     if ending == ".py":
         return _python(path, source, choices, cache, progress)
     if ending in COMPILERS:
@@ -74,12 +75,28 @@ def load_image(
     raise ToolchainError(f"{path.name} is neither an image nor a source that is known: {ENDINGS}")
 
 
+def read_bounded(path: Path) -> bytes:
+    """The bytes of a file. Raises `ToolchainError` for too many of them, `OSError`."""
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        most = SOURCE_MAX if stat.S_ISREG(status.st_mode) else DEVICE_MAX
+        data = b"" if status.st_size > most else file.read() if most == SOURCE_MAX else file.read(most + 1)
+        if max(len(data), status.st_size) > most:
+            raise ToolchainError(f"{path} is larger than {most >> 20} MiB: name another file")
+        return data
+
+
 def user_cache() -> CodeCache | None:
     """The user's cache of packed modules; None where there cannot be one."""
     try:
         return CodeCache(default_cache().with_name("packed"))
     except EngineError:
         return None
+
+
+def _utf8(name: str) -> str:
+    """A file's name, of any bytes, as what a manifest and a guest can hold."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def _python(
@@ -89,12 +106,12 @@ def _python(
     files = modules_beside(path, source)
     if choices.python is None:
         image = _packed(micropython.interpreter(), "micropython", "python", choices, cache, progress)
-        return image.with_luggage(micropython.luggage(path.name, source, files=files))
-    build = choices.python.read_bytes()
+        return image.with_luggage(micropython.luggage(_utf8(path.name), source, files=files))
+    build = read_bounded(choices.python)
     if not build.startswith(b"\0asm"):
         raise ToolchainError(f"{choices.python} is no WebAssembly build of CPython")
     image = _packed(build, "cpython", "python", choices, cache, progress)
-    return image.with_luggage(cpython.luggage(path.name, source, choices.python, files=files))
+    return image.with_luggage(cpython.luggage(_utf8(path.name), source, choices.python, files=files))
 
 
 def _packed(
