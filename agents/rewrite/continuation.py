@@ -28,11 +28,11 @@ and, around the whole body, one block per *group* of sites that save the same va
     end
     ..
 
-A question costs a load, a compare and a branch that is not taken; the arms are out of line. A call whose results are only
-returned asks nothing and needs no frame: its function returns in any case, and later would only pass them on. A poll, at a loop head or
-at the function's entry, is the same with the poll flag in place of ``$state``: it never is a call that continues, it
-leaves the function. Operands below an enclosing construct, which the innermost block cannot reach, are spilled to
-locals before the construct (free in compilers that number values).
+A question costs a load, a compare and a branch that is not taken; the arms are out of line. A call whose results are
+only returned asks nothing and needs no frame: its function returns in any case, and later would only pass them on. A
+poll, at a loop head or at the function's entry, is the same with the poll flag in place of ``$state``: it never is a
+call that continues, it leaves the function. Operands below an enclosing construct, which the innermost block cannot
+reach, are spilled to locals before the construct (free in compilers that number values).
 
 **The resume copy** ``f_r: () -> ()`` is cold. It restores a frame and continues *just after* the call of its site:
 the parameters are plain locals now, the call's result comes from the transfer area, and the function's own result
