@@ -48,6 +48,7 @@ from .errors import (
 )
 from .hostcalls import EBUSY, EIO, ENOTSUP, Ambient, Context, GuestMemory
 from .image import MAX_LUGGAGE, AgentImage
+from .interruption import Interruption
 from .outcomes import Departing, Exhausted, Finished, Outcome, Suspended, Trapped, Usage, Waiting
 from .outcomes import bits as to_bits
 from .snapshot import MAX_WASI, Pending, Snapshot
@@ -120,7 +121,8 @@ class Life:
         self._imports, self._interruptible = imports or {}, interruptible
         self._wasi_limits, self._grants = wasi_limits, grants
         self._ctx = Context(GuestMemory(memoryview(b"")), ambient, call=self._nested, has_export=self._arrival)
-        self._lock = threading.Lock()
+        self._interruption = Interruption(self._raise_flag)
+        self._lock = threading.RLock()  # again by the same thread: `suspend` in a signal handler
         self._asked = False
         self._flag = 0  # address of the poll flag, while the agent's code runs
         self._depth = 0  # exports of the agent that are being called, one inside the other
@@ -131,7 +133,7 @@ class Life:
         self._stack: Stack | None = None
         self._use(engine)
         if snapshot is None:
-            name = entry or image.manifest.entry
+            name = image.manifest.entry if entry is None else entry
             snapshot = Snapshot(image.digest, name, self._arguments(name, args))
         self._load(snapshot, wasi)
 
@@ -189,6 +191,10 @@ class Life:
         with self._lock:
             self._asked = True
             self._raise_flag()
+
+    def interrupt(self) -> None:
+        """Have what runs the agent now raise `KeyboardInterrupt`, soon: for a handler of signals."""
+        self._interruption.note()
 
     def run(self, event: Event | None = None) -> Outcome:
         """Until an outcome. After one with a snapshot, call it again with the event that answers it."""
@@ -394,6 +400,7 @@ class Life:
         """Run agent code: with the poll flag within reach, and watched."""
         outer, self._depth = self._depth, depth
         alarm = self._watch()
+        self._interruption.hold()
         try:
             with self._lock:
                 if self._polls and self._instance is not None and depth == 1:
@@ -406,9 +413,10 @@ class Life:
                 self._flag = 0
             if alarm is not None:
                 alarm.cancel()
+            self._interruption.release()
 
     def _leaving(self) -> bool:
-        return self._asked or self.always or self._spent is not None
+        return self._asked or self.always or self._spent is not None or self._interruption.noted
 
     def _raise_flag(self) -> None:
         if self._flag:
@@ -429,6 +437,9 @@ class Life:
 
     def _tick(self) -> None:
         """In the agent's thread, between two of its instructions."""
+        self._interruption.check()
+        if self._leaving():  # a signal handler may have asked just before the flag was set to the contrary
+            self._raise_flag()
         over = self._clock.over(self.budget)
         if over is None:
             return
