@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import InvalidModule
 from .hostcalls import ABI_VERSION
-from .image import AgentImage, Manifest, Polls, Profile
+from .image import TEXT_MAX, AgentImage, Manifest, Polls, Profile
 from .rewrite.options import DEFAULT_SUSPENDING, Options
 from .rewrite.rewriter import rewrite
 from .wasm.bounds import Bounds
@@ -56,6 +56,8 @@ def pack(
         source, language = _assemble(source), language or "wat"
     module = decode_module(source, bounds or Bounds())
     start = _entry(module, entry)
+    if len(start.encode(errors="replace")) > TEXT_MAX:
+        raise InvalidModule(f"the name of the export that is called first has more than {TEXT_MAX} bytes")
     if profile == "none":
         validate_module(module)
         polls, code = "none", source
@@ -63,7 +65,9 @@ def pack(
         polls = polls or ("none" if profile == "portable" else "loops")
         options = Options(polls=polls, profile=profile, suspending=suspending)
         code = encode_module(rewrite(module, options, progress))
-    manifest = Manifest(name or "agent", start, language or "wasm", profile, polls, ABI_VERSION)
+    # Cut, and UTF-8: a file may be called anything, and an image with a longer name would be accepted nowhere.
+    shown = (name or "agent").encode(errors="replace")[:TEXT_MAX].decode(errors="ignore")
+    manifest = Manifest(shown, start, language or "wasm", profile, polls, ABI_VERSION)
     return AgentImage(manifest, code, luggage)
 
 
