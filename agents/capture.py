@@ -40,7 +40,7 @@ def capture(instance: Instance, prepared: Prepared) -> State:
     globals_: dict[int, tuple[str, int | None]] = {}
     for index, name in prepared.globals.items():
         letter, bits = instance.get_global(name)
-        if letter in "rx":
+        if letter in "rxe":
             if bits and names is None:
                 names = instance.functions(FUNCTIONS)
             globals_[index] = ("r", positions([bits], names or {})[0])
@@ -115,7 +115,7 @@ def restore(instance: Instance, prepared: Prepared, snapshot: Snapshot) -> None:
 
 def _set_global(instance: Instance, name: str, letter: str, bits: int | None) -> None:
     present, _ = instance.get_global(name)
-    if letter != ("r" if present == "x" else present):
+    if letter != ("r" if present in "xe" else present):
         raise BadSnapshot(f"a global of type {letter!r} where the image has {present!r}")
     if letter != "r":
         assert bits is not None

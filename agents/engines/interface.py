@@ -18,6 +18,7 @@ from agents.wasm import decode as wasm
 from agents.wasm import opcodes as op
 from agents.wasm.encode import unsigned
 from agents.wasm.syntax import (
+    EXNREF,
     EXTERNREF,
     F32,
     F64,
@@ -38,7 +39,7 @@ from . import Exported, ImportedFunction, Limits
 
 _LETTERS: Mapping[ValType, str] = {
     I32: "i", I64: "I", F32: "f", F64: "F",
-    V128: "v", FUNCREF: "r", EXTERNREF: "x",
+    V128: "v", FUNCREF: "r", EXTERNREF: "x", EXNREF: "e",
 }
 _OTHER = "?"  # a reference of another type: it cannot cross
 _KEPT = {wasm.TYPE, wasm.IMPORT, wasm.FUNCTION, wasm.TABLE, wasm.MEMORY, wasm.TAG, wasm.GLOBAL, wasm.EXPORT}

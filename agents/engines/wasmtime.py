@@ -88,8 +88,8 @@ _linker_define = _short(
 # wasmtime_val_t: a kind byte, then a union of up to 24 bytes.
 _VAL_SIZE = ctypes.sizeof(ffi.wasmtime_val_t)
 _VAL_OF = ffi.wasmtime_val_t.of.offset
-_I32, _I64, _F32, _F64, _V128, _FUNCREF, _EXTERNREF = range(7)
-_KIND_LETTERS = "iIfFvrx"
+_I32, _I64, _F32, _F64, _V128, _FUNCREF, _EXTERNREF, _ANYREF, _EXNREF = range(9)
+_KIND_LETTERS = "iIfFvrx?e"
 
 _TRAPS: Mapping[str, tuple[str, str]] = {
     "STACK_OVERFLOW": ("stack", "the stack is used up"),
@@ -526,8 +526,6 @@ class WasmtimeInstance:
 
     def _letter(self) -> str:
         """Of the type of what is in the value buffer."""
-        if self._val[0] >= len(_KIND_LETTERS):
-            raise EngineError("an exception, or another reference that cannot be named")
         return _KIND_LETTERS[self._val[0]]
 
     def _identity(self, letter: str) -> int:
@@ -580,7 +578,7 @@ class WasmtimeInstance:
 
     def _null(self, letter: str) -> None:
         ctypes.memset(self._val_at, 0, _VAL_SIZE)
-        self._val[0] = _EXTERNREF if letter == "x" else _FUNCREF
+        self._val[0] = {"x": _EXTERNREF, "e": _EXNREF}.get(letter, _FUNCREF)
 
     def _load(self, functions: str, function: int | None, letter: str) -> None:
         if function is None:
