@@ -104,10 +104,10 @@ class WasiState:
 
         Raises `CallFailed` when something is beyond the limits or has an impossible name.
         """
-        argv = (*self.args, *(arg.encode() if isinstance(arg, str) else bytes(arg) for arg in args))
+        argv = (*self.args, *(_bytes(arg) for arg in args))
         variables = {entry.partition(b"=")[0]: entry for entry in self.environ}
         for name, value in (environ or {}).items():
-            variables[name.encode()] = f"{name}={value}".encode()
+            variables[_bytes(name)] = _bytes(f"{name}={value}")
         if not _fits(argv, tuple(variables.values()), self.limits) or len(stdin) > self.limits.stdin_bytes:
             raise CallFailed(EINVAL, "arguments, environment or input beyond this station's bounds")
         self.args, self.environ = argv, tuple(variables.values())
@@ -278,6 +278,11 @@ def _names(guest: str) -> tuple[str, ...]:
     """The names in a granted directory's guest name: `/data` and `./data` are the same."""
     text = guest.strip("/")
     return parse_text(text, Limits()).names if text else Route(()).names
+
+
+def _bytes(text: str | bytes) -> bytes:
+    """UTF-8; what the host's command line had that is none passes unchanged."""
+    return text.encode(errors="surrogateescape") if isinstance(text, str) else bytes(text)
 
 
 def _fits(args: Sequence[bytes], environ: Sequence[bytes], limits: Limits) -> bool:

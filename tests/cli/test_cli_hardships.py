@@ -1,0 +1,103 @@
+"""Commands where the surroundings are not as they should be: interrupts, full disks, closed streams, odd names."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.programs import ROOT
+
+ENDLESS = """(module
+  (import "portcall" "log" (func $log (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "run") (drop (call $log (i32.const 2) (i32.const 0) (i32.const 0))) (loop $again (br $again))))"""
+PRINTS = """(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1) (data (i32.const 0) "\\08\\00\\00\\00\\06\\00\\00\\00hello\\0a")
+  (func (export "_start") (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 100)))))"""
+
+
+def line(*words: object) -> list[str]:
+    return [sys.executable, "-m", "docking.cli", *(os.fsdecode(w) if isinstance(w, bytes) else str(w) for w in words)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("polls", ["none", "loops"])
+@pytest.mark.parametrize("signals", [1, 2])
+def test_an_endless_loop_ends_with_ctrl_c(polls: str, signals: int, tmp_path: Path) -> None:
+    """Also where nothing polls; and where a snapshot is asked for, at the second Ctrl-C."""
+    source, image = tmp_path / "endless.wat", tmp_path / "endless.agent"
+    source.write_text(ENDLESS)
+    subprocess.run(line("pack", source, "--polls", polls, "-o", image), check=True, capture_output=True, cwd=ROOT)
+    more = ["--suspend-to", tmp_path / "snapshot"] if signals == 2 else []
+    with subprocess.Popen(line("run", image, *more), stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "info: \n"  # it runs
+        until = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < until:  # the first may come before the loop
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(0.5)
+            except subprocess.TimeoutExpired:
+                continue
+        rest = process.stderr.read()
+        suspended = signals == 2 and polls == "loops"
+        assert process.wait(1) == (0 if suspended else 130), rest
+        assert "Traceback" not in rest
+        assert "ignored" not in rest
+        assert (tmp_path / "snapshot").exists() == suspended
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+def test_a_full_disk_and_a_closed_output(tmp_path: Path) -> None:
+    source = tmp_path / "prints.wat"
+    source.write_text(PRINTS)
+    for words in (["run", source], ["inspect", "--help"], ["--help"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(line(*words), stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+        assert (done.returncode, done.stderr) == (1, "portcall: input or output: No space left on device\n")
+    shell = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *line("run", source)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (shell.returncode, shell.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file names of any bytes")
+def test_names_and_arguments_of_any_bytes(tmp_path: Path) -> None:
+    source = os.path.join(os.fsencode(tmp_path), b"odd \xff.wat")
+    Path(os.fsdecode(source)).write_text(PRINTS)
+    for words in (
+        ["run", source, "--env", b"A=\xff", "--", b"\xfe"],
+        ["pack", source, "-o", tmp_path / "odd.agent"],
+        ["inspect", tmp_path / "odd.agent"],
+    ):
+        done = subprocess.run(line(*words), capture_output=True, cwd=ROOT, check=False)
+        assert (done.returncode, done.stderr) == (0, b""), done.stderr
+
+
+MISUSES = {
+    "no number of seconds": (["run", "prints.wat", "--cpu", "nan"], 2, "is no time"),
+    "endless seconds": (["run", "prints.wat", "--cpu", "inf"], 2, "is no time"),
+    "more memory than there is": (["run", "prints.wat", "--memory", "99999999999999"], 2, "not in the range"),
+    "a file without an end": (["inspect", "/dev/zero"], 1, "/dev/zero is larger than 64 MiB"),
+    "a source without an end": (["pack", "/dev/zero"], 1, "/dev/zero is larger than 64 MiB"),
+    "a Python that is not there": (["pack", "a.py", "--python", "gone"], 1, "gone cannot be read"),
+}
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="POSIX")
+@pytest.mark.parametrize(("words", "code", "sentence"), MISUSES.values(), ids=MISUSES)
+def test_misuses_end_in_a_sentence(words: list[str], code: int, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "prints.wat").write_text(PRINTS)
+    (tmp_path / "a.py").write_text("print(1)\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line(*words), capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == code, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
