@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import wasmtime
 
+from agents.rewrite.exports import changed_tables
 from agents.rewrite.metadata import SECTION, decode_metadata, split_frames
 from agents.wasm.decode import custom_section, decode_module
 from agents.wasm.encode import encode_module
@@ -311,11 +312,11 @@ class Traveller:
 
 
 def exposing(wasm: bytes) -> bytes:
-    """The same module with its memories, tables and mutable globals exported under the rewriter's names."""
+    """The same module with its memories, changed tables and mutable globals exported under the rewriter's names."""
     module = decode_module(wasm)
     exports = list(module.exports)
     exports += [Export(f"portcall.memory.{n}", "memory", n) for n in range(len(module.mem_types))]
-    exports += [Export(f"portcall.table.{n}", "table", n) for n in range(len(module.table_types))]
+    exports += [Export(f"portcall.table.{n}", "table", n) for n in changed_tables(module)]
     mutable = [number for number, kind in enumerate(module.global_types) if kind.mutable]
     exports += [Export(f"portcall.global.{n}", "global", n) for n in mutable]
     return encode_module(attrs.evolve(module, exports=tuple(exports), source=None, offsets={}))
