@@ -120,36 +120,31 @@ def measure(name: str, image: AgentImage, start: Callable[[], Life], size: int, 
     """Many hops of one agent."""
     life = start()
     assert isinstance(life.run(), Departing)
-    totals, parts, encoded = [], [], 0
+    totals, parts, floors, encoded = [], [], [], 0
     for turn in range(hops + 3):
         life, part, encoded = hop(image, engine(), life, limits)
-        if turn >= 3:  # the first ones compile, load, and learn what memories hold at first
-            totals.append(sum(part.values()))
-            parts.append(part)
-    floor = None
+        if turn < 3:  # the first ones compile, load, and learn what memories hold at first
+            continue
+        totals.append(sum(part.values()))
+        parts.append(part)
+        if size >= 1 << 20 and turn % max(1, hops // 30) == 0:
+            floors.append(copy_and_compress(life))  # in between, so that both see the same machine
     touched = sum(memory.size for memory in life.snapshot().memories)
-    if touched >= 1 << 20:
-        floor = copy_and_compress(life)
+    floor = statistics.median(floors) if floors else None
     life.close()
     medians = {key: statistics.median(part[key] for part in parts) for key in parts[0]}
     return Row(name, size or touched, encoded, statistics.median(totals), percentile(totals, 0.99), medians, floor)
 
 
 def copy_and_compress(life: Life) -> float:
-    """Milliseconds for one copy and one compression of the bytes that changed; the best of five."""
-    state = life.snapshot().memories[0]
+    """Milliseconds for one copy and one compression of the bytes that changed."""
     assert life._instance is not None
     memory = life._instance.memory("portcall.memory.0")
-    best = float("inf")
-    for _ in range(5):
-        before = time.perf_counter()
-        copies = [bytes(memory[first * 4096 : (first + count) * 4096]) for first, count in state.runs]
-        compressor = zstandard.ZstdCompressor(level=1).compressobj(size=state.size)
-        for copy in copies:
-            compressor.compress(copy)
-        compressor.flush()
-        best = min(best, time.perf_counter() - before)
-    return 1e3 * best
+    runs = life._instance.changed("portcall.memory.0")
+    before = time.perf_counter()
+    copy = b"".join(memory[first * 4096 : (first + count) * 4096] for first, count in runs)
+    zstandard.ZstdCompressor(level=1).compress(copy)
+    return 1e3 * (time.perf_counter() - before)
 
 
 _ENGINES: list[Any] = []
