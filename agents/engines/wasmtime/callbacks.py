@@ -1,0 +1,100 @@
+"""How wasmtime calls back: for a host function, and when its epoch moved.
+
+One C function each, for all instances; they find the instance by the thread that runs it. Why they are made with
+cffi stands where they are made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import threading
+from collections.abc import Callable
+from ctypes import c_uint8, c_uint64
+from typing import TYPE_CHECKING, Any
+
+import cffi  # type: ignore[import-untyped, unused-ignore]
+
+from .capi import error_new, trap_new
+
+if TYPE_CHECKING:
+    from .instance import WasmtimeInstance
+
+
+class _Current(threading.local):
+    """The instance whose code this thread runs: callbacks carry no word of their own to find it by."""
+
+    instance: WasmtimeInstance | None = None
+
+
+CURRENT = _Current()
+
+
+def _host_callback(index: int, caller: int, raw: int, size: int) -> int:
+    instance = CURRENT.instance
+    assert instance is not None
+    reader, writer = instance.program.signatures[index]
+    result = instance.host(index, reader.unpack(ctypes.string_at(raw, reader.size)))
+    if writer is not None:
+        writer(raw, result)
+    return 0
+
+
+def _host_failed(kind: object, error: BaseException, trace: object) -> int:
+    if CURRENT.instance is not None:
+        CURRENT.instance.raised = error
+    return int(trap_new(b"host", 4))
+
+
+def _epoch_callback(context: int, data: int, delta: int, kind: int) -> int:
+    instance = CURRENT.instance
+    assert instance is not None
+    instance.tick()
+    c_uint64.from_address(delta).value = 1
+    c_uint8.from_address(kind).value = 0  # go on
+    return 0
+
+
+def _epoch_failed(kind: object, error: BaseException, trace: object) -> int:
+    if CURRENT.instance is not None:
+        CURRENT.instance.raised = error
+    return int(error_new(b"stopped"))
+
+
+# By cffi and not by ctypes: when an exception comes before the first line of a callback, as an interrupt from the
+# keyboard can, or a recursion that is too deep, ctypes returns whatever lies on the stack, and the engine would
+# follow it as a pointer. With cffi the answer is that of `onerror`, or else 0.
+_CFFI = cffi.FFI()
+_HOST_C = _CFFI.callback(
+    "uintptr_t(uintptr_t, uintptr_t, uintptr_t, size_t)", _host_callback, error=0, onerror=_host_failed
+)
+_EPOCH_C = _CFFI.callback(
+    "uintptr_t(uintptr_t, uintptr_t, uintptr_t, uintptr_t)", _epoch_callback, error=0, onerror=_epoch_failed
+)
+HOST_CALLBACK = int(_CFFI.cast("uintptr_t", _HOST_C))
+EPOCH_CALLBACK = int(_CFFI.cast("uintptr_t", _EPOCH_C))
+
+
+def reader(params: str) -> struct.Struct:
+    """Reads raw values, 16 bytes each."""
+    return struct.Struct("<" + "".join("I12x" if letter in "if" else "Q8x" for letter in params))
+
+
+def writer(results: str) -> Callable[[int, Any], None] | None:
+    """Writes results as raw values; a value beyond the type's range is cut to its low bits."""
+    if not results:
+        return None
+    if len(results) == 1:
+        mask = 0xFFFFFFFF if results in "if" else 0xFFFFFFFFFFFFFFFF
+
+        def write_one(raw: int, result: Any) -> None:
+            c_uint64.from_address(raw).value = result & mask
+
+        return write_one
+
+    def write_all(raw: int, result: Any) -> None:
+        for position, (letter, value) in enumerate(zip(results, result, strict=True)):
+            mask = 0xFFFFFFFF if letter in "if" else 0xFFFFFFFFFFFFFFFF
+            c_uint64.from_address(raw + 16 * position).value = value & mask
+
+    return write_all

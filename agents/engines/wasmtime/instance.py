@@ -1,0 +1,313 @@
+"""A running instance, and what a callback needs to find it."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from ctypes import c_uint8, c_uint64, c_void_p
+from typing import TYPE_CHECKING, Any
+
+from wasmtime import _ffi as ffi
+
+from agents.engines import HostCall, Limits
+from agents.engines.pages import Runs, expect
+from agents.errors import EngineError, LimitReached, WasmTrap
+
+from .callbacks import CURRENT, EPOCH_CALLBACK
+from .capi import (
+    KIND_LETTERS,
+    REASONS,
+    VAL_OF,
+    VAL_SIZE,
+    call,
+    export_get,
+    global_get,
+    global_set,
+    instantiate,
+    memory_data,
+    memory_grow,
+    memory_size,
+    message,
+    set_epoch_deadline,
+    store_context,
+    store_delete,
+    store_epoch_callback,
+    store_limiter,
+    store_new,
+    table_get,
+    table_grow,
+    table_set,
+    table_size,
+    trap_of,
+)
+
+if TYPE_CHECKING:
+    from .program import WasmtimeProgram
+
+WASM_PAGE = 65536
+_MASKS = {"i": 0xFFFFFFFF, "f": 0xFFFFFFFF, "I": (1 << 64) - 1, "F": (1 << 64) - 1, "v": (1 << 128) - 1}
+
+
+class WasmtimeInstance:
+    """A store with one instance in it."""
+
+    def __init__(
+        self, program: WasmtimeProgram, host: HostCall, tick: Callable[[], None], limits: Limits
+    ) -> None:
+        self.program, self.host, self.tick = program, host, tick
+        self.raised: BaseException | None = None
+        self._externs: dict[str, int] = {}
+        self._kept: list[Any] = []  # owners of the memory behind `_externs`
+        self._views: dict[str, tuple[int, int, memoryview]] = {}
+        self._val = (c_uint8 * VAL_SIZE)()
+        self._val_at = ctypes.addressof(self._val)
+        self._bits = c_uint64.from_buffer(self._val, VAL_OF)
+        self._store: int | None = store_new(program.native, None, None)
+        self._context = store_context(self._store)
+        frames = "portcall.frames" in program.exports
+        self._ceiling = limits.memory // max(1, len(program.interface.memories) - frames)
+        store_limiter(self._store, self._ceiling, limits.table_elements, 1, -1, -1)
+        if program.interruptible:
+            store_epoch_callback(self._store, EPOCH_CALLBACK, None, None)
+            set_epoch_deadline(self._context, 1)
+        self._instance = ffi.wasmtime_instance_t()
+        self._instance_at = ctypes.addressof(self._instance)
+        trap = c_void_p()
+        outer, CURRENT.instance = CURRENT.instance, self
+        try:
+            error = instantiate(program.pre, self._context, self._instance_at, ctypes.addressof(trap))
+            self._judge(error, trap.value, "memory")
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            CURRENT.instance = outer
+
+    # --- calls ---
+
+    def call(self, name: str, args: Sequence[int] = ()) -> tuple[int, ...]:
+        """Call an export with bits."""
+        exported = self.program.exports.get(name)
+        if exported is None or exported.kind != "func":
+            raise EngineError(f"the module exports no function {name!r}")
+        if len(args) != len(exported.params):
+            raise EngineError(f"{name!r} takes {len(exported.params)} arguments, not {len(args)}")
+        slots = max(len(args), len(exported.results), 1)
+        raw = bytearray(16 * slots)
+        for position, (letter, value) in enumerate(zip(exported.params, args, strict=True)):
+            if letter not in "iIfFv":
+                raise EngineError(f"{name!r} takes a reference, which cannot be given")
+            raw[16 * position : 16 * position + 16] = (value & _MASKS[letter]).to_bytes(16, "little")
+        trap = c_void_p()
+        buffer = (ctypes.c_char * len(raw)).from_buffer(raw)
+        function = self._extern(name)
+        outer, CURRENT.instance = CURRENT.instance, self
+        try:
+            error = call(self._context, function, ctypes.addressof(buffer), slots, ctypes.addressof(trap))
+        finally:
+            CURRENT.instance = outer
+        if error or trap.value or self.raised is not None:
+            self._judge(error, trap.value, "stack")
+        return tuple(
+            int.from_bytes(raw[16 * position : 16 * position + 16], "little") & _MASKS.get(letter, 0)
+            for position, letter in enumerate(exported.results)
+        )
+
+    def has(self, name: str) -> bool:
+        """Whether there is an export of this name."""
+        return name in self.program.exports
+
+    def _judge(self, error: int | None, trap: int | None, limit: str) -> None:
+        """Raise what the engine's answer means."""
+        raised, self.raised = self.raised, None
+        code, text = None, ""
+        if error:
+            text = message(error)
+        if trap:
+            code, text = trap_of(trap)
+        if raised is not None:
+            raise raised
+        if code == "stack":
+            raise LimitReached("stack", "the agent's calls are nested too deeply for its stack")
+        if code is not None:
+            known = REASONS.get(code)
+            raise WasmTrap(code, known if known is not None else text)
+        if error:
+            if limit == "memory" and "exceeds" in text:
+                raise LimitReached("memory" if "memory" in text else "table", text)
+            raise EngineError(f"wasmtime: {text}")
+
+    # --- state ---
+
+    def _extern(self, name: str) -> int:
+        """Address of the C structure of an export."""
+        found = self._externs.get(name)
+        if found is not None:
+            return found
+        if self._store is None:
+            raise EngineError("the instance is closed")
+        extern = ffi.wasmtime_extern_t()
+        encoded = name.encode()
+        if not export_get(self._context, self._instance_at, encoded, len(encoded), ctypes.addressof(extern)):
+            raise EngineError(f"the module exports no {name!r}")
+        self._kept.append(extern)
+        address: int = ctypes.addressof(extern) + ffi.wasmtime_extern_t.of.offset
+        self._externs[name] = address
+        return address
+
+    def _of_kind(self, name: str, kind: str) -> int:
+        exported = self.program.exports.get(name)
+        if exported is None or exported.kind != kind:
+            raise EngineError(f"the module exports no {kind} {name!r}")
+        return self._extern(name)
+
+    def get_global(self, name: str) -> tuple[str, int]:
+        """Type letter and bits."""
+        global_get(self._context, self._of_kind(name, "global"), self._val_at)
+        letter = self._letter()
+        if letter in "if":
+            return letter, self._bits.value & 0xFFFFFFFF
+        if letter in "IF":
+            return letter, self._bits.value
+        if letter == "v":
+            return letter, int.from_bytes(bytes(self._val)[VAL_OF : VAL_OF + 16], "little")
+        return letter, self._identity(letter)
+
+    def set_global(self, name: str, bits: int) -> None:
+        """Set a mutable global of a number type."""
+        target = self._of_kind(name, "global")
+        letter = self.program.exports[name].results
+        if letter not in _MASKS or not self.program.exports[name].mutable:
+            raise EngineError(f"the global {name!r} cannot be set to a number")
+        value = (bits & _MASKS[letter]).to_bytes(16, "little")
+        ctypes.memmove(self._val_at + VAL_OF, value, 16)
+        self._val[0] = KIND_LETTERS.index(letter)
+        self._set(global_set(self._context, target, self._val_at))
+
+    def _set(self, error: int | None) -> None:
+        if error:
+            raise EngineError(f"wasmtime: {message(error)}")
+
+    def memory_pages(self, name: str) -> int:
+        """Size in pages."""
+        return int(memory_size(self._context, self._of_kind(name, "memory")))
+
+    def memory_grow(self, name: str, pages: int) -> None:
+        """Grow to `pages` in all."""
+        memory = self._of_kind(name, "memory")
+        more = pages - int(memory_size(self._context, memory))
+        if more <= 0:
+            return
+        if pages * WASM_PAGE > self._ceiling:
+            raise LimitReached("memory", f"{pages * WASM_PAGE} bytes of memory; {self._ceiling} are allowed")
+        previous = c_uint64()
+        error = memory_grow(self._context, memory, more, ctypes.addressof(previous))
+        if error:
+            raise LimitReached("memory", message(error))
+
+    def memory(self, name: str) -> memoryview:
+        """Its bytes, writable."""
+        memory = self._of_kind(name, "memory")
+        size = int(memory_size(self._context, memory)) * WASM_PAGE
+        address = memory_data(self._context, memory) or 0
+        known = self._views.get(name)
+        if known is not None and known[:2] == (address, size):
+            return known[2]
+        view = _view(address, size)
+        self._views[name] = (address, size, view)
+        return view
+
+    def memory_address(self, name: str) -> int:
+        """Address of its first byte."""
+        return int(memory_data(self._context, self._of_kind(name, "memory")) or 0)
+
+    def changed(self, name: str) -> Runs:
+        """Pages that are not as they were when an instance is fresh."""
+        initial = self.program.initial(name)
+        return initial.changed(self.memory_address(name), self.memory_pages(name) * WASM_PAGE)
+
+    def expect(self, name: str, offset: int, size: int) -> None:
+        """These bytes of a memory are about to be written."""
+        if offset + size <= self.memory_pages(name) * WASM_PAGE:
+            expect(self.memory_address(name) + offset, size)
+
+    # --- references ---
+
+    def _letter(self) -> str:
+        """Of the type of what is in the value buffer."""
+        return KIND_LETTERS[self._val[0]]
+
+    def _identity(self, letter: str) -> int:
+        """Of the reference in the value buffer; 0 for null."""
+        if not self._bits.value:  # the store's id is 0 in a null reference
+            return 0
+        if letter != "r":
+            raise EngineError("a reference to something of the host's, which cannot be named")
+        return int(c_uint64.from_buffer(self._val, VAL_OF + 8).value)
+
+    def functions(self, table: str) -> dict[int, int]:
+        """Identity -> index."""
+        found: dict[int, int] = {}
+        for index, identity in enumerate(self.table_elements(table)):
+            if identity:
+                found.setdefault(identity, index)
+        return found
+
+    def table_elements(self, table: str) -> list[int]:
+        """The identities of all elements."""
+        target, context, at = self._of_kind(table, "table"), self._context, self._val_at
+        elements = []
+        for index in range(int(table_size(context, target))):
+            table_get(context, target, index, at)
+            elements.append(self._identity(self._letter()))
+        return elements
+
+    def table_grow(self, table: str, elements: int) -> None:
+        """Grow with nulls to `elements` in all."""
+        target = self._of_kind(table, "table")
+        more = elements - int(table_size(self._context, target))
+        if more > 0:
+            self._null(self.program.exports[table].results)
+            previous = c_uint64()
+            error = table_grow(self._context, target, more, self._val_at, ctypes.addressof(previous))
+            if error:
+                raise LimitReached("table", message(error))
+
+    def table_set(self, table: str, index: int, functions: str, function: int | None) -> None:
+        """Set an element to a function or to null."""
+        target = self._of_kind(table, "table")
+        self._load(functions, function, self.program.exports[table].results)
+        self._set(table_set(self._context, target, index, self._val_at))
+
+    def set_reference(self, name: str, functions: str, function: int | None) -> None:
+        """Set a mutable global to a function or to null."""
+        target = self._of_kind(name, "global")
+        self._load(functions, function, self.program.exports[name].results)
+        self._set(global_set(self._context, target, self._val_at))
+
+    def _null(self, letter: str) -> None:
+        ctypes.memset(self._val_at, 0, VAL_SIZE)
+        self._val[0] = KIND_LETTERS.index(letter) if letter in "xe" else KIND_LETTERS.index("r")
+
+    def _load(self, functions: str, function: int | None, letter: str) -> None:
+        if function is None:
+            self._null(letter)
+        elif not table_get(self._context, self._of_kind(functions, "table"), function, self._val_at):
+            raise EngineError(f"there is no function {function}")
+
+    def close(self) -> None:
+        """Free everything."""
+        store, self._store = self._store, None
+        if store is not None:
+            self._externs.clear()
+            self._views.clear()
+            store_delete(store)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _view(address: int, size: int) -> memoryview:
+    if not size:
+        return memoryview(bytearray())
+    return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
