@@ -24,6 +24,8 @@ from agents.image import AgentImage, Polls
 from agents.sdk.sources import Choices, load_image, user_cache
 from agents.waits import Arrived, Event, Go, Refused, Wait
 
+from .languages import missing
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 TRIPS = {
@@ -40,13 +42,6 @@ SAID_WITHOUT_BETA = [
     ("alpha", "beta cannot be reached: error 23"),
     ("gamma", "stop 2: gamma"),
 ]
-
-
-def missing(reason: object) -> None:
-    """Skip, or fail where every language must be there."""
-    if os.environ.get("PORTCALL_ALL_LANGUAGES"):
-        pytest.fail(f"not installed: {reason}")
-    pytest.skip(str(reason))
 
 
 def cpython() -> Path:

@@ -8,76 +8,20 @@ import attrs
 import pytest
 
 import agents
-from agents.ambient import Alone
-from agents.errors import CallFailed
-from agents.hostcalls import EHOSTUNREACH, ENOENT
 from agents.image import AgentImage, Polls
 from agents.sdk.sources import Choices, load_image, user_cache
-from agents.waits import (
-    Arrived,
-    Call,
-    Clone,
-    Cloned,
-    Event,
-    Failed,
-    Go,
-    Message,
-    Recv,
-    Refused,
-    Reply,
-    Sleep,
-    TimedOut,
-    Wait,
-    Woke,
-)
+
+from .languages import Answering
 
 
 @attrs.define
-class Station(Alone):
-    """A place that answers as its name says, and keeps what it was told."""
+class Station(Answering):
+    """Keeps what is printed, too."""
 
     printed: list[str] = attrs.field(factory=list)
-    told: list[str] = attrs.field(factory=list)
 
     def output(self, fd: int, data: bytes) -> None:
         self.printed.append(data.decode())
-
-    def log(self, level: int, text: str) -> None:
-        self.told.append(f"log {level} {text}")
-
-    def report(self, key: str, value: bytes) -> None:
-        self.told.append(f"report {key} {value!r}")
-
-    def send(self, to: str, body: bytes) -> None:
-        if to == "nobody":
-            raise CallFailed(EHOSTUNREACH, "no such agent")
-        self.told.append(f"send {to} {body!r}")
-
-    def lookup(self, service: str) -> tuple[str, ...]:
-        return ("beta", "gamma") if service == "clock" else ()
-
-    def answer(self, wait: Wait) -> Event:
-        match wait:
-            case Go("closed"):
-                return Refused(EHOSTUNREACH, "the station is closed")
-            case Go(host):
-                self.station = host
-                return Arrived()
-            case Call("clock", request):
-                return Reply(b"noon, " + request)
-            case Call():
-                return Failed(ENOENT, "no such service")
-            case Sleep(ns):
-                self.told.append(f"sleep {ns}")
-                return Woke()
-            case Recv(None):
-                return Message("a friend", b"hello")
-            case Recv(timeout):
-                self.told.append(f"recv {timeout}")
-                return TimedOut()
-            case Clone():
-                return Cloned("the child")
-        raise AssertionError(f"no answer for {wait}")
 
 
 def image_of(script: str, folder: Path, polls: Polls = "loops") -> AgentImage:
@@ -160,8 +104,8 @@ def test_every_call(tmp_path: Path) -> None:
         "sleep 1500000000",
         "report answer b'42'",
         "report raw b'\\x00\\xff'",
-        "log 2 done",
-        "log 0 badly",
+        "2 done",
+        "0 badly",
     ]
     assert code == 5
 

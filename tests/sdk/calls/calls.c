@@ -1,0 +1,50 @@
+#include <portcall.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static char a[8192], b[8192], c[8192], line[8192];
+#define TELL(...) (snprintf(line, sizeof line, __VA_ARGS__), portcall_log(2, line))
+#define FILL(call, buffer) (buffer[check(call)] = '\0', buffer)
+
+static void expect(int what) {
+    if (!what)
+        abort();
+}
+
+static int check(int result) {
+    expect(result >= 0);
+    return result;
+}
+
+int main(void) {
+    TELL("%s %s [%s]", portcall_here_text(a, sizeof a), FILL(portcall_me(b, sizeof b), b),
+         FILL(portcall_next_stop(c, sizeof c), c));
+    TELL("%s", FILL(portcall_call("clock", "please", 6, a, sizeof a), a));
+    int size = portcall_call("large", "", 0, a, 10);
+    expect(size == portcall_call("large", "", 0, a, size));
+    TELL("%d", size);
+    TELL("oracle error %d", -portcall_call("oracle", "", 0, a, sizeof a));
+    FILL(portcall_lookup("clock", a, sizeof a), a);
+    *strchr(a, '\n') = ' ';
+    TELL("%s [%s]", a, FILL(portcall_lookup("oracle", b, sizeof b), b));
+    check(portcall_send("friend", "hi", 2));
+    TELL("send error %d", -portcall_send("nobody", "hi", 2));
+    FILL(portcall_recv(a, sizeof a, -1), a);
+    TELL("%s from %s", a, FILL(portcall_sender(b, sizeof b), b));
+    size = portcall_recv(a, 10, -1);
+    expect(size == portcall_recv(a, size, -1));
+    TELL("%d from %s", size, FILL(portcall_sender(b, sizeof b), b));
+    TELL("recv error %d", -portcall_recv(a, sizeof a, 250));
+    check(portcall_sleep(1500));
+    expect(portcall_clone(a, sizeof a) == 1);
+    TELL("%s", a);
+    check(portcall_report("answer", "42", 2));
+    TELL("closed error %d", -portcall_go("closed"));
+    TELL("nowhere error %d", -portcall_go(""));
+    check(portcall_go("beta"));
+    TELL("at %s", portcall_here_text(a, sizeof a));
+    portcall_log(1, "careful");
+    if (a[0] == 'x')
+        portcall_go_at("beta", "entry");
+    portcall_exit(5);
+}

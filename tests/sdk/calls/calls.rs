@@ -1,0 +1,43 @@
+use portcall::*;
+use std::io::Result;
+use std::time::Duration;
+
+fn tell(line: String) {
+    log(Level::Info, &line);
+}
+
+fn attempt<T>(what: &str, result: Result<T>) {
+    match result {
+        Ok(_) => tell(format!("{what} went well")),
+        Err(error) => tell(format!("{what} error {}", error.raw_os_error().unwrap())),
+    }
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+fn main() {
+    tell(format!("{} {} [{}]", here(), me(), next_stop()));
+    tell(text(call("clock", "please").unwrap()));
+    tell(call("large", "").unwrap().len().to_string());
+    attempt("oracle", call("oracle", ""));
+    tell(format!("{} [{}]", lookup("clock").unwrap().join(" "), lookup("oracle").unwrap().join(" ")));
+    send("friend", "hi").unwrap();
+    attempt("send", send("nobody", "hi"));
+    tell(format!("{} from {}", text(recv(None).unwrap()), sender()));
+    tell(format!("{} from {}", recv(None).unwrap().len(), sender()));
+    attempt("recv", recv(Some(Duration::from_millis(250))));
+    sleep(Duration::from_millis(1500)).unwrap();
+    tell(clone().unwrap().unwrap_or_default());
+    report("answer", "42").unwrap();
+    attempt("closed", go("closed"));
+    attempt("nowhere", go(""));
+    go("beta").unwrap();
+    tell(format!("at {}", here()));
+    log(Level::Warning, "careful");
+    if here() == "nowhere" {
+        panic!("{}", go_at("beta", "entry"));
+    }
+    exit(5)
+}

@@ -1,0 +1,40 @@
+import {
+  Level, call, clone, exit, go, goAt, here, lastError, log, lookup, me, nextStop, recv, report, reportBytes, send, sender,
+  sleep,
+} from "portcall";
+
+function bytes(text: string): ArrayBuffer {
+  return String.UTF8.encode(text);
+}
+
+function text(bytes: ArrayBuffer | null): string {
+  return bytes === null ? "null" : String.UTF8.decode(bytes);
+}
+
+function length(bytes: ArrayBuffer | null): i32 {
+  return bytes === null ? -1 : bytes.byteLength;
+}
+
+log(`${here()} ${me()} [${nextStop()}]`);
+log(text(call("clock", bytes("please"))));
+log(length(call("large", new ArrayBuffer(0))).toString());
+if (call("oracle", new ArrayBuffer(0)) === null) log(`oracle error ${-lastError}`);
+log(`${lookup("clock").join(" ")} [${lookup("oracle").join(" ")}]`);
+assert(send("friend", bytes("hi")) == 0);
+log(`send error ${-send("nobody", bytes("hi"))}`);
+const message = recv();
+log(`${text(message)} from ${sender()}`);
+const size = length(recv());
+log(`${size} from ${sender()}`);
+if (recv(250) === null) log(`recv error ${-lastError}`);
+assert(sleep(1500) == 0);
+const child = clone();
+if (child !== null) log(child!);
+assert(reportBytes("answer", bytes("42")) == 0);
+log(`closed error ${-go("closed")}`);
+log(`nowhere error ${-go("")}`);
+assert(go("beta") == 0);
+log(`at ${here()}`);
+log("careful", Level.WARNING);
+if (here() == "nowhere") { goAt("beta", "entry"); report("never", "this"); }
+exit(5);

@@ -1,0 +1,46 @@
+const std = @import("std");
+const portcall = @import("portcall");
+
+var a: [8192]u8 = undefined;
+var b: [8192]u8 = undefined;
+var c: [8192]u8 = undefined;
+
+fn tell(comptime format: []const u8, values: anytype) void {
+    var line: [8192]u8 = undefined;
+    portcall.log(.info, std.fmt.bufPrint(&line, format, values) catch unreachable);
+}
+
+fn failed(what: []const u8) void {
+    tell("{s} error {d}", .{ what, portcall.lastErrno });
+}
+
+fn all() !void {
+    tell("{s} {s} [{s}]", .{ try portcall.here(&a), try portcall.me(&b), try portcall.nextStop(&c) });
+    tell("{s}", .{try portcall.call("clock", "please", &a)});
+    if (portcall.call("large", "", a[0..10])) |_| unreachable else |problem| std.debug.assert(problem == error.TooLong);
+    tell("{d}", .{(try portcall.call("large", "", &a)).len});
+    if (portcall.call("oracle", "", &a)) |_| unreachable else |_| failed("oracle");
+    const known = try portcall.lookup("clock", &a);
+    std.mem.replaceScalar(u8, known, '\n', ' ');
+    tell("{s} [{s}]", .{ known, try portcall.lookup("oracle", &b) });
+    try portcall.send("friend", "hi");
+    portcall.send("nobody", "hi") catch failed("send");
+    tell("{s} from {s}", .{ try portcall.recv(&a, -1), try portcall.sender(&b) });
+    if (portcall.recv(a[0..10], -1)) |_| unreachable else |problem| std.debug.assert(problem == error.TooLong);
+    tell("{d} from {s}", .{ (try portcall.recv(&a, -1)).len, try portcall.sender(&b) });
+    if (portcall.recv(&a, 250)) |_| unreachable else |_| failed("recv");
+    try portcall.sleep(1500);
+    tell("{s}", .{(try portcall.clone(&a)).?});
+    try portcall.report("answer", "42");
+    portcall.go("closed") catch failed("closed");
+    portcall.go("") catch failed("nowhere");
+    try portcall.go("beta");
+    tell("at {s}", .{try portcall.here(&a)});
+    portcall.log(.warning, "careful");
+    if (a[0] == 'x') try portcall.goAt("beta", "entry");
+    portcall.exit(5);
+}
+
+pub fn main() void {
+    all() catch unreachable;
+}

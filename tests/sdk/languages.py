@@ -1,0 +1,89 @@
+"""What tests of agents in several languages share: a station that answers, and what is missing on this machine."""
+
+from __future__ import annotations
+
+import os
+
+import attrs
+import pytest
+
+from agents.ambient import Alone
+from agents.errors import CallFailed
+from agents.hostcalls import EHOSTUNREACH, ENOENT
+from agents.waits import (
+    Arrived,
+    Call,
+    Clone,
+    Cloned,
+    Event,
+    Failed,
+    Go,
+    Message,
+    Recv,
+    Refused,
+    Reply,
+    Sleep,
+    TimedOut,
+    Wait,
+    Woke,
+)
+
+
+def missing(reason: object) -> None:
+    """Skip with the reason; fail where every language must be there (PORTCALL_ALL_LANGUAGES)."""
+    if os.environ.get("PORTCALL_ALL_LANGUAGES"):
+        pytest.fail(f"not installed: {reason}")
+    pytest.skip(str(reason))
+
+
+@attrs.define
+class Answering(Alone):
+    """A place that answers as its name says, and keeps what it was told.
+
+    To the first `recv` without a time it answers with a short message, then with long ones; with a time, with none.
+    """
+
+    told: list[str] = attrs.field(factory=list)
+    messages: int = 0
+
+    def log(self, level: int, text: str) -> None:
+        self.told.append(f"{level} {text}")
+
+    def report(self, key: str, value: bytes) -> None:
+        self.told.append(f"report {key} {value!r}")
+
+    def send(self, to: str, body: bytes) -> None:
+        if to == "nobody":
+            raise CallFailed(EHOSTUNREACH, "no such agent")
+        self.told.append(f"send {to} {body!r}")
+
+    def lookup(self, service: str) -> tuple[str, ...]:
+        return ("beta", "gamma") if service == "clock" else ()
+
+    def answer(self, wait: Wait) -> Event:
+        """What the agent waits for."""
+        match wait:
+            case Go("closed"):
+                return Refused(EHOSTUNREACH, "the station is closed")
+            case Go(host):
+                self.station = host
+                return Arrived()
+            case Call("clock", request):
+                return Reply(b"noon, " + request)
+            case Call("large"):
+                self.told.append("large")
+                return Reply(bytes(3000))
+            case Call():
+                return Failed(ENOENT, "no such service")
+            case Sleep(ns):
+                self.told.append(f"sleep {ns}")
+                return Woke()
+            case Recv(None):
+                self.messages += 1
+                return Message("a friend", b"hello" if self.messages == 1 else bytes(1000))
+            case Recv(timeout):
+                self.told.append(f"recv {timeout}")
+                return TimedOut()
+            case Clone():
+                return Cloned("the child")
+        raise AssertionError(f"no answer for {wait}")
