@@ -116,7 +116,7 @@ class Line:
         """Wait for answers as long as it takes."""
         self._socket.settimeout(None)
 
-    def items(self, what: str, **arguments: Any) -> Generator[Any, None, Any]:
+    def items(self, what: str, /, **arguments: Any) -> Generator[Any, None, Any]:
         """The items of an answer; the generator's value is its end. Raises `ControlError`."""
         self._send([what, arguments])
         while True:
@@ -128,7 +128,7 @@ class Line:
             else:
                 raise ControlError(str(value))
 
-    def ask(self, what: str, **arguments: Any) -> Any:
+    def ask(self, what: str, /, **arguments: Any) -> Any:
         """The end of an answer. Raises `ControlError`."""
         answer = self.items(what, **arguments)
         while True:

@@ -36,4 +36,29 @@ COMMANDS: dict[str, Entry] = {
         "key",
         "Make, show and list keys; accept the new key of a station.",
     ),
+    "station": Entry("docking.cli.station", "station", "Run a station, until it is interrupted."),
+    "stations": Entry(
+        "docking.cli.station", "stations", "List the stations on the network, as those of this machine see them."
+    ),
+    "launch": Entry("docking.cli.launch", "launch", "Sign an agent, and begin it at a station of this user."),
+    "agents": Entry("docking.cli.agents", "agents", "List the agents that are here, or were launched here."),
+    "logs": Entry(
+        "docking.cli.agents", "logs", "Print what an agent has printed and logged, at the stations of this user."
+    ),
+    "trail": Entry("docking.cli.agents", "trail", "Show where an agent has been, as the stations signed it."),
+    "results": Entry(
+        "docking.cli.agents", "results", "Show what an agent reported, verified, and opened with its owner's key."
+    ),
+    "where": Entry("docking.cli.agents", "where", "Say where an agent is, as far as is known here."),
+    "retract": Entry("docking.cli.agents", "retract", "Call an agent home, where it goes on."),
+    "dispose": Entry("docking.cli.agents", "dispose", "End an agent."),
+    "clone": Entry("docking.cli.agents", "clone", "Make a second agent of one."),
+    "sleep": Entry("docking.cli.agents", "sleep", "Have an agent stand still until it is woken."),
+    "wake": Entry("docking.cli.agents", "wake", "Let an agent go on that sleeps."),
+    "send": Entry("docking.cli.agents", "send", "Send an agent a message."),
+    "decide": Entry(
+        "docking.cli.agents",
+        "decide",
+        "Decide about an agent whose handoff is in doubt, because the other station is gone for good.",
+    ),
 }

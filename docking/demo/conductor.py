@@ -7,6 +7,7 @@ started is ended, and (unless it is to be kept) everything that was written is r
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -77,13 +78,13 @@ class Conductor:
         show = self.show
         show.title("Three stations start, each a process of its own, with a key and a store of its own:")
         self._start()
-        image = image_of(Path(__file__).with_name("agent") / "trip.py")
-        compiled = threading.Thread(target=_compile, args=(image,))
-        compiled.start()
-        self._await_stations()
-        self._meet()
-        compiled.join()
-        self._watch()
+        # Meanwhile the agent is packed, and compiled for the user's cache, where the stations find it.
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            packing = pool.submit(_pack, image_of)
+            self._await_stations()
+            self._meet()
+            self._watch()
+            image = packing.result()
         show.say()
         size = amount(len(image.luggage))
         show.title(f"An agent in Python begins at alpha, with its script and the shim `portcall` ({size}):")
@@ -258,11 +259,13 @@ class Conductor:
                 station.process.wait()
 
 
-def _compile(image: AgentImage) -> None:
-    """Compile it once, for the user's cache: then the stations find it there."""
+def _pack(image_of: Callable[[Path], AgentImage]) -> AgentImage:
+    """The agent's image, packed and compiled once."""
     from agents.engines import load
 
+    image = image_of(Path(__file__).with_name("agent") / "trip.py")
     load().program(image.code, image.code_digest)
+    return image
 
 
 def _read_line(process: subprocess.Popen[str], timeout: float) -> str:

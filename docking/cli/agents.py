@@ -1,0 +1,339 @@
+"""The commands about agents: where they are, what they said and did, and what they are told to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from docking.cli.asking import JSON_OPTION, STATION_OPTION, every, when, whoever_knows
+from docking.cli.output import amount, plain, print_fields, print_json, print_table
+
+
+@click.command("agents")
+@STATION_OPTION
+@JSON_OPTION
+def agents(station: str | None, as_json: bool) -> None:
+    """List the agents that are here, or were launched here."""
+    rows = [{"at": name, **row} for name, row in every(station, "agents")]
+    # One that is at a station of this machine need not be told of by its home too.
+    here = {row["agent"] for row in rows if row["here"]}
+    rows = [row for row in rows if row["here"] or row["agent"] not in here]
+    doubts = [{"at": name, **row} for name, row in every(station, "doubts") if row["doubt"]]
+    if as_json:
+        print_json({"agents": rows, "in_doubt": doubts})
+        return
+    if not rows and not doubts:
+        click.echo("no agents; portcall launch SOURCE --via A,B begins one")
+    if rows:
+        print_table(
+            ["agent", "label", "station", "standing", "hop", "since", ""],
+            [
+                [r["agent"][:12], r["label"], r["station"], r["standing"], r["hop"], when(r["since"]), r["text"]]
+                for r in rows
+            ],
+        )
+    for row in doubts:
+        click.echo(
+            f"\nIN DOUBT: the agent {row['agent'][:12]} from {plain(row['peer'])} is held at {row['at']}, and does not"
+            f" run: its source does not answer. If it never will: portcall decide adopt {row['handoff'][:16]}"
+            f" (or discard, if it lives at {plain(row['peer'])})"
+        )
+
+
+@click.command("logs")
+@click.argument("agent")
+@click.option("-f", "--follow", is_flag=True, help="Go on, until the agent has left or ended here.")
+@STATION_OPTION
+@JSON_OPTION
+def logs(agent: str, follow: bool, station: str | None, as_json: bool) -> None:
+    """Print what an agent has printed and logged, at the stations of this user."""
+    if not follow:
+        rows = []
+        for name, row in _logs_everywhere(station, agent):
+            rows.append({"station": name, **row})
+        rows.sort(key=lambda row: row["time"])
+        if as_json:
+            print_json(rows)
+        for row in [] if as_json else rows:
+            click.echo(f"{when(row['time'])}  {row['station']:<10} {plain(row['text'], 2000)}")
+        return
+    _follow(agent, station, as_json)
+
+
+def _logs_everywhere(station: str | None, agent: str) -> list[tuple[str, Any]]:
+    from docking.cli.asking import lines
+    from docking.errors import ControlError
+
+    found, problem = [], None
+    for line in lines(station):
+        with line:
+            try:
+                found += [(line.place.name, item) for item in line.items("logs", agent=agent)]
+            except ControlError as error:
+                problem = error
+                continue
+            problem = problem if found else None
+    if problem is not None and not found:
+        raise problem
+    return found
+
+
+def _follow(agent: str, station: str | None, as_json: bool) -> None:
+    """Lines of all stations of this user as they come, until the journey is over."""
+    import queue
+    import threading
+
+    from docking.cli.asking import lines
+    from docking.errors import ControlError
+
+    with whoever_knows(station, agent) as line:
+        ident = line.ask("find", agent=agent)["agent"]
+    told: queue.Queue[tuple[str, dict[str, Any] | None]] = queue.Queue()
+
+    def listen(line: Any) -> None:
+        try:
+            with line:
+                line.patient()
+                for event in line.items("events"):
+                    told.put((line.place.name, event))
+        except ControlError:
+            told.put((line.place.name, None))
+
+    listening = lines(station)
+    for each in listening:
+        threading.Thread(target=listen, args=(each,), daemon=True).start()
+    left = len(listening)
+    shown = set()
+    for name, row in sorted(_known_lines(station, ident), key=lambda item: int(item[1]["time"])):
+        shown.add((name, row["time"], row["text"]))
+        _print_event(name, {"kind": "log", "place": name, **row}, as_json)
+    while left:
+        name, event = told.get()
+        if event is None:
+            left -= 1
+            continue
+        if event.get("agent") != ident or (name, event["time"], event["text"]) in shown:
+            continue
+        _print_event(name, event, as_json)
+        if event["kind"] in ("home", "stopped", "disposed"):
+            return
+
+
+def _known_lines(station: str | None, agent: str) -> list[tuple[str, Any]]:
+    from docking.errors import ControlError
+
+    try:
+        return _logs_everywhere(station, agent)
+    except ControlError:
+        return []
+
+
+_WORDS = {
+    "launched": "begins here",
+    "leaving": "wants to go to {place}",
+    "left": "has left for {place}",
+    "arrived": "has arrived from {place}",
+    "refused": "was refused by {place}: {text}",
+    "call": "called {place} {text}",
+    "finished": "has ended with exit code {text}",
+    "stopped": "was stopped: {text}",
+    "disposed": "was disposed of",
+    "told": "is at {place} {text}",
+    "home": "is over; its trail is home from {place}",
+    "cloned": "was cloned: {text}",
+}
+
+
+def _print_event(name: str, event: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json({"station": name, **event})
+    elif event["kind"] == "log":
+        click.echo(f"{when(event['time'])}  {name:<10} {plain(event['text'], 2000)}")
+    elif event["kind"] in _WORDS:
+        words = _WORDS[event["kind"]].format(place=plain(event["place"]), text=plain(event["text"]))
+        click.echo(f"{when(event['time'])}  {name:<10} -- {words}")
+
+
+def _capsule(station: str | None, agent: str) -> dict[str, Any]:
+    with whoever_knows(station, agent) as line:
+        found: dict[str, Any] = line.ask("capsule", agent=agent)
+        return found
+
+
+@click.command("trail")
+@click.argument("agent")
+@click.option("--verify", is_flag=True, help="Say what was checked; the exit code is 1 if anything fails.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write it to a file as well.")
+@STATION_OPTION
+@JSON_OPTION
+def trail(agent: str, verify: bool, output: Path | None, station: str | None, as_json: bool) -> None:
+    """Show where an agent has been, as the stations signed it."""
+    from agents import audit as auditing
+    from agents.capsule import Capsule
+    from agents.credentials.visits import Visit
+
+    found = _capsule(station, agent)
+    if output is not None:
+        output.write_bytes(found["capsule"])
+    audit = auditing.audit(Capsule.decode(found["capsule"]))
+    names = found["names"]
+    visits = [
+        {
+            "visit": visit.index,
+            "station": names.get(visit.station.text, visit.station.id),
+            "key": visit.station.text,
+            "arrived": visit.arrived,
+            "departed": visit.departed,
+            "cpu_us": visit.used.cpu,
+            "carried": visit.used.carried,
+            "results": visit.results.count,
+            "next": None if visit.next is None else names.get(visit.next.text, visit.next.id),
+        }
+        for visit in audit.visits
+        if isinstance(visit, Visit)
+    ]
+    holds = audit.code is None
+    if as_json:
+        values = {"agent": found["agent"], "holds": holds, "code": audit.code, "visits": visits}
+        print_json(values | {"checks": dict(audit.checks), "ended": audit.ended})
+    else:
+        print_table(
+            ["visit", "station", "arrived", "stayed", "computed", "carried", "results"],
+            [
+                [
+                    v["visit"],
+                    v["station"],
+                    when(int(str(v["arrived"]))),
+                    f"{(int(str(v['departed'])) - int(str(v['arrived']))) / 1000:.3f} s",
+                    f"{int(str(v['cpu_us'])) / 1000:.1f} ms",
+                    amount(int(str(v["carried"]))) if v["next"] else "-",
+                    v["results"],
+                ]
+                for v in visits
+            ],
+        )
+        if verify or not holds:
+            words = {True: "holds", False: "FAILS", None: "not reached"}
+            click.echo()
+            print_fields((name, words[verdict]) for name, verdict in audit.checks)
+            if not holds:
+                click.echo(f"\n{audit.code}: {plain(str(audit.reason), 600)}")
+    if not holds:
+        raise SystemExit(1)
+
+
+@click.command("results")
+@click.argument("agent")
+@click.option("--owner", metavar="NAME", help="The key that opens them.")
+@STATION_OPTION
+@JSON_OPTION
+def results(agent: str, owner: str | None, station: str | None, as_json: bool) -> None:
+    """Show what an agent reported, verified, and opened with its owner's key."""
+    from agents import audit as auditing
+    from agents.capsule import Capsule
+    from docking.cli.owners import owner_key
+
+    found = _capsule(station, agent)
+    capsule = Capsule.decode(found["capsule"])
+    audit = auditing.audit(capsule)
+    if audit.code is not None:
+        raise click.ClickException(f"the results are not shown, since they do not hold: {audit.code}: {audit.reason}")
+    key = owner_key(owner).key
+    if audit.passport is not None and audit.passport.results != key.public.box():
+        raise click.ClickException(f"the results are sealed to the owner {audit.passport.owner}: name its key, --owner")
+    names = found["names"]
+    rows = [
+        {
+            "visit": report.entry.index,
+            "station": names.get(report.entry.station.text, report.entry.station.id),
+            "time": report.entry.time,
+            "key": report.key,
+            "value": report.value.decode("utf-8", "backslashreplace"),
+        }
+        for report in auditing.reports(capsule, key.box())
+    ]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(
+            ["visit", "station", "key", "value"], [[r["visit"], r["station"], r["key"], r["value"]] for r in rows]
+        )
+    else:
+        click.echo("it has reported nothing yet")
+
+
+@click.command("where")
+@click.argument("agent")
+@STATION_OPTION
+@JSON_OPTION
+def where(agent: str, station: str | None, as_json: bool) -> None:
+    """Say where an agent is, as far as is known here."""
+    with whoever_knows(station, agent) as line:
+        found = line.ask("where", agent=agent)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{found['station']}  ({found['standing']})")
+
+
+def _order(what: str, sentence: str) -> click.Command:
+    @click.command(what, help=sentence)
+    @click.argument("agent")
+    @STATION_OPTION
+    @JSON_OPTION
+    def command(agent: str, station: str | None, as_json: bool) -> None:
+        with whoever_knows(station, agent) as line:
+            answer = line.ask("order", agent=agent, what=what)
+        if as_json:
+            print_json(answer)
+        else:
+            done = "done" if answer["done"] == "obeyed" else "sent after it"
+            click.echo(f"{what} {answer['agent'][:12]}: {done}")
+
+    return command
+
+
+retract = _order("retract", "Call an agent home, where it goes on.")
+dispose = _order("dispose", "End an agent.")
+clone = _order("clone", "Make a second agent of one.")
+sleep = _order("sleep", "Have an agent stand still until it is woken.")
+wake = _order("wake", "Let an agent go on that sleeps.")
+
+
+@click.command("send")
+@click.argument("agent")
+@click.argument("message")
+@STATION_OPTION
+@JSON_OPTION
+def send(agent: str, message: str, station: str | None, as_json: bool) -> None:
+    """Send an agent a message."""
+    with whoever_knows(station, agent) as line:
+        answer = line.ask("send", agent=agent, body=message.encode())
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(answer["done"])
+
+
+@click.command("decide")
+@click.argument("what", type=click.Choice(["adopt", "discard", "reclaim"]))
+@click.argument("handoff")
+@STATION_OPTION
+def decide(what: str, handoff: str, station: str | None) -> None:
+    """Decide about an agent whose handoff is in doubt, because the other station is gone for good.
+
+    adopt: it shall live here. discard: it shall not. reclaim: it was handed over, and that station has lost it.
+    """
+    from docking.cli.asking import lines
+    from docking.errors import ControlError
+
+    for line in lines(station):
+        with line:
+            for row in line.items("doubts"):
+                if row["handoff"].startswith(handoff) and len(handoff) >= 8:
+                    line.ask("decide", handoff=row["handoff"], what=what)
+                    click.echo(f"{what}: done at {line.place.name}")
+                    return
+    raise ControlError(f"no handoff {handoff!r} waits for a decision; portcall agents shows those in doubt")

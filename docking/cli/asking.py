@@ -1,0 +1,100 @@
+"""How commands reach a station of this user: which one is meant, and what to say when there is none.
+
+Not what is asked. Light: only the small client of `docking.running` is imported. Invariant: an agent that several
+stations know is asked about where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from docking.errors import ControlError
+from docking.running import Line, Place, running
+
+STATION_OPTION = click.option(
+    "--station", "station", metavar="NAME", help="Ask this station only (its name, or the folder that is its home)."
+)
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def lines(station: str | None) -> list[Line]:
+    """Lines to the stations that run: to the named one, or to all. Raises `ControlError` if there is none.
+
+    Notes of stations that have died are removed on the way.
+    """
+    found = []
+    for path, place in running():
+        if station is not None and not _is(place, station):
+            continue
+        try:
+            found.append(Line(place))
+        except ControlError:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    if found:
+        return found
+    if station is not None:
+        raise ControlError(f"no station {station!r} runs here; portcall station --name {station} --home DIR starts one")
+    raise ControlError("no station runs here; portcall station --name NAME --home DIR starts one")
+
+
+def _is(place: Place, text: str) -> bool:
+    from pathlib import Path
+
+    return text == place.name or text == place.key or Path(text).resolve() == Path(place.home)
+
+
+@contextlib.contextmanager
+def one(station: str | None) -> Iterator[Line]:
+    """A line to the station that is meant; if several run, it must be named."""
+    found = lines(station)
+    if len(found) > 1:
+        names = ", ".join(line.place.name for line in found)
+        raise ControlError(f"several stations run here ({names}): say which one with --station or --from")
+    with found[0] as line:
+        yield line
+
+
+@contextlib.contextmanager
+def whoever_knows(station: str | None, agent: str) -> Iterator[Line]:
+    """A line to the station that knows the agent: where it is, if that is here. Raises `ControlError`."""
+    knowing: list[tuple[bool, Line]] = []
+    problem: ControlError | None = None
+    for line in lines(station):
+        try:
+            where = line.ask("where", agent=agent)
+        except ControlError as error:
+            problem = problem or error
+            try:
+                line.ask("find", agent=agent)
+            except ControlError:
+                continue
+            where = {"here": False}
+        knowing.append((bool(where["here"]), line))
+    if not knowing:
+        raise problem or ControlError(f"no station here knows the agent {agent!r}")
+    knowing.sort(key=lambda item: not item[0])
+    with knowing[0][1] as line:
+        yield line
+
+
+def every(station: str | None, what: str, **arguments: Any) -> list[tuple[str, Any]]:
+    """The items that each station answers, with its name."""
+    found = []
+    for line in lines(station):
+        with line:
+            found += [(line.place.name, item) for item in line.items(what, **arguments)]
+    return found
+
+
+def when(milliseconds: int) -> str:
+    """A time for people: of today without the date."""
+    from datetime import datetime
+
+    moment = datetime.fromtimestamp(milliseconds / 1000)
+    today = moment.date() == datetime.now().date()
+    return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
