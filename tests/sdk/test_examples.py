@@ -12,15 +12,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
 import agents
 from agents.ambient import Alone
-from agents.errors import ToolchainMissing
+from agents.errors import EngineError, ToolchainMissing
 from agents.hostcalls import EHOSTUNREACH
-from agents.image import AgentImage, Polls
+from agents.image import AgentImage, Polls, Profile
 from agents.sdk.sources import Choices, load_image, user_cache
 from agents.waits import Arrived, Event, Go, Refused, Wait
 
@@ -54,9 +55,10 @@ def cpython() -> Path:
     return found[0]
 
 
-def image_of(language: str, polls: Polls | None = None) -> AgentImage:
+def image_of(language: str, polls: Polls | None = None, profile: Profile = "standard") -> AgentImage:
+    choices = Choices(polls=polls, profile=profile)
     try:
-        return load_image(EXAMPLES / language / TRIPS[language], Choices(polls=polls), cache=user_cache())
+        return load_image(EXAMPLES / language / TRIPS[language], choices, cache=user_cache())
     except ToolchainMissing as reason:
         missing(reason)
         raise
@@ -91,9 +93,10 @@ class Journey(Alone):
         self.hops += 1
 
 
-def travel(image: AgentImage, every: int | None = None, closed: str = "") -> Journey:
+def travel(image: AgentImage, every: int | None = None, closed: str = "", **options: Any) -> Journey:
     place = Journey(lambda: 10**18, lambda: 10**9, lambda size: bytes(size), station="home", closed=closed)
-    outcome = agents.run(image, ambient=place, answer=place.answer, hop_every=every, on_hop=place.hopped)
+    options |= {"hop_every": every, "on_hop": place.hopped}
+    outcome = agents.run(image, ambient=place, answer=place.answer, **options)
     assert isinstance(outcome, agents.Finished), outcome
     assert outcome.exit_code == 0
     return place
@@ -117,6 +120,17 @@ def test_the_same_in_every_language(language: str) -> None:
 def test_suspended_at_every_opportunity(language: str, polls: Polls, every: int) -> None:
     image = image_of(language, polls)
     place = travel(image, every, closed="beta")
+    assert (place.said, place.reports) == (SAID_WITHOUT_BETA, [("route", b"alpha gamma")])
+    assert place.hops >= 3
+
+
+@pytest.mark.parametrize("language", [language for language in TRIPS if language != "python"])
+def test_two_engines_in_turn(language: str) -> None:
+    try:
+        engines = [agents.load(name) for name in ("wasmer", "wasmtime")]
+    except EngineError as reason:
+        pytest.skip(str(reason))
+    place = travel(image_of(language, profile="portable"), 1, closed="beta", engine=engines)
     assert (place.said, place.reports) == (SAID_WITHOUT_BETA, [("route", b"alpha gamma")])
     assert place.hops >= 3
 
