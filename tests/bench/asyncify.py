@@ -12,6 +12,7 @@ directory when npm is there), else from the path.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -32,6 +33,7 @@ from tests.programs import build_directory
 
 YIELD = ("wasi_snapshot_preview1", "sched_yield")
 FLAG = "flag"
+_REFUSED = b"refused: "
 PACKAGE = "binaryen@132.0.0"
 
 
@@ -49,14 +51,22 @@ class Binaryen:
     def asyncify(self, wasm: bytes, imports: Sequence[tuple[str, str]] = (YIELD,)) -> bytes:
         """Raises Refused when Asyncify does not take the module."""
         named = ",".join(".".join(entry) for entry in imports)
-        with tempfile.TemporaryDirectory() as scratch:
-            source, target = Path(scratch, "in.wasm"), Path(scratch, "out.wasm")
-            source.write_bytes(wasm)
-            flags = ["-all", "-O2", "--asyncify", f"--pass-arg=asyncify-imports@{named}", "-O2"]
-            done = _run([*self.command, *flags, str(source), "-o", str(target)])
-            if done.returncode != 0 or not target.exists():
-                raise Refused(_reason(done.stderr))
-            return target.read_bytes()
+        flags = ["-all", "-O2", "--asyncify", f"--pass-arg=asyncify-imports@{named}", "-O2"]
+        digest = hashlib.sha256(repr((self.version, flags)).encode() + wasm).hexdigest()[:24]
+        cached = build_directory() / "asyncify" / f"{digest}.wasm"
+        if not cached.exists():  # it takes seconds for each module
+            cached.parent.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory() as scratch:
+                source, target = Path(scratch, "in.wasm"), Path(scratch, "out.wasm")
+                source.write_bytes(wasm)
+                done = _run([*self.command, *flags, str(source), "-o", str(target)])
+                made = target.read_bytes() if done.returncode == 0 and target.exists() else b""
+            # A refusal is kept too.
+            cached.write_bytes(made or _REFUSED + _reason(done.stderr).encode())
+        found = cached.read_bytes()
+        if found.startswith(_REFUSED):
+            raise Refused(found.removeprefix(_REFUSED).decode())
+        return found
 
 
 def find() -> Binaryen | None:

@@ -1,0 +1,300 @@
+"""A station as a process of its own, for benchmarks and crash tests, steered over its standard input.
+
+    python -m tests.bench.place NAME OWNER [--home FOLDER] [--host ADDRESS] [--mdns] [--threads N] [--profile FILE]
+
+One JSON object a line: `{"do": "launch", ...}`, and one line of answer to each, in order. The station is the real one
+with all it does; the only addition is a list of times at which turns of agents began and ended. It ends with its
+standard input. `Steered` is the other end: what starts such a process and asks it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from agents.credentials.itinerary import Itinerary, Loop, Seq, Stop
+from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.permit import Budget, Permit
+from agents.image import AgentImage
+from docking.berth import Berth, Turn
+from docking.config import GIB, OwnerRule, Policy
+from docking.launching import Terms
+from docking.register import DISPOSED, FINISHED, STOPPED
+from docking.serve import Station
+
+ROOT = Path(__file__).parents[2]
+# Nothing that is measured here shall end at a budget: 2,000 hops with 16 MiB are 32 GiB.
+BUDGET = Budget(cpu=10**12, memory=256 << 20, carried=1 << 50, messages=10**9)
+HOPS = 100_000
+
+
+def policy_for(owner: PublicKey) -> Policy:
+    """A policy for one owner with many agents."""
+    rule = OwnerRule(owner, "bench", ("service:*", "host:*"), BUDGET, 100_000)
+    return Policy(owners=(rule,), budget=BUDGET, residents=100_000, busy=20_000, memory=64 * GIB)
+
+
+@define(eq=False)
+class Place:
+    """The child: one station. `stamps`: (began, ended) of each turn, in ns of the machine's monotonic clock."""
+
+    station: Station
+    owner: SecretKey
+    stamps: list[tuple[int, int]] = field(factory=list)
+    agents: list[Any] = field(factory=list)
+
+    def watch(self) -> None:
+        """Note the time of each turn from now on."""
+        turn, stamps = Berth.turn, self.stamps
+
+        def timed(berth: Berth, event: Any) -> Turn:
+            began = time.monotonic_ns()
+            try:
+                return turn(berth, event)
+            finally:
+                stamps.append((began, time.monotonic_ns()))
+
+        Berth.turn = timed  # type: ignore[method-assign]
+
+    async def do(self, what: str, value: dict[str, Any]) -> Any:
+        """One order of the parent."""
+        return await getattr(self, f"do_{what}")(**value)
+
+    async def do_meet(self, url: str) -> str:
+        peer = await self.station.contacts.call_on(url)
+        return peer.key.text
+
+    async def do_launch(self, image: str, via: list[str], turns: int = 0, count: int = 1) -> list[str]:
+        """Launch `count` agents that visit `via`, `turns` times over."""
+        keys = [PublicKey.from_text(text) for text in via] or [self.station.key]
+        stops = Seq([Stop(key) for key in keys])
+        itinerary = Itinerary(Loop(turns, stops) if turns else stops)
+        terms = Terms(Permit(BUDGET, ("host:*", "service:*")), hops=HOPS)
+        packed = AgentImage.decode(Path(image).read_bytes())
+        fresh = [
+            await self.station.launch(packed, owner=self.owner, itinerary=itinerary, terms=terms)
+            for _ in range(count)
+        ]
+        self.agents += fresh
+        return [agent.id for agent in fresh]
+
+    async def do_wait(self, timeout: float) -> list[int]:
+        """The exit codes of all that were launched."""
+        reports = [await agent.wait(timeout) for agent in self.agents]
+        self.agents.clear()
+        return [report.exit_code for report in reports]
+
+    async def do_over(self) -> int:
+        """How many of the agents launched here are at their journey's end."""
+        journeys = self.station.office.register.all()
+        return sum(journey.standing in (FINISHED, DISPOSED, STOPPED) for journey in journeys)
+
+    async def do_here(self) -> list[list[Any]]:
+        """The agents here: id, standing, visit, state's digest (hex, if it is stored), text."""
+        rows = []
+        for berth in self.station.office.berths.values():
+            saved: Any = berth.saved
+            state = "" if saved is None else saved.state.digest.hex()
+            rows.append([berth.agent_id, berth.standing.value, berth.visit, state, berth.text])
+        return rows
+
+    async def do_stamps(self) -> dict[str, Any]:
+        """The times since the last question, and what was used since the process began."""
+        app, client = self.station._app, self.station._client  # what `metrics` prints, as numbers
+        assert app is not None
+        assert client is not None
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        taken = list(self.stamps)
+        del self.stamps[: len(taken)]
+        return {
+            "stamps": taken,
+            "wire": app.received_bytes + app.sent_bytes,
+            "cpu": used.ru_utime + used.ru_stime,
+            "memory": _resident(),
+            "in_doubt": len(self.station.office.in_doubt),
+        }
+
+    async def do_order(self, agent: str, what: str) -> str:
+        return self.station.office.order(self.station.office.find_agent(agent), what)
+
+    async def do_report(self, agent: str) -> list[list[str]]:
+        """What an agent that ended reported: key, value, station."""
+        handle = self.station.agent(agent, self.owner)
+        return [[result.key, result.text, result.station] for result in handle.results()]
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds now."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.place")
+    parser.add_argument("name")
+    parser.add_argument("owner", help="the owner's secret key, in hex: it is one for this run only")
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--mdns", action="store_true")
+    parser.add_argument("--volatile", action="store_true")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--patience", type=float, default=30.0)
+    parser.add_argument("--profile", type=Path, help="write a profile of the event loop's thread here")
+    parser.add_argument("--kill", help="PLACE:N, end with SIGKILL when the failpoint PLACE is reached the Nth time")
+    parser.add_argument("--log", action="store_true", help="tell the names of failpoints on standard error")
+    return parser
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    """Run a station until the standard input ends."""
+    from tests.crash.failpoints import Killer
+
+    owner = SecretKey(bytes.fromhex(arguments.owner))
+    killer = Killer.of(arguments.kill, arguments.log)
+    began = time.monotonic()
+    station = Station(
+        arguments.name,
+        arguments.home,
+        policy=policy_for(owner.public),
+        host=arguments.host,
+        port=arguments.port,
+        mdns=arguments.mdns,
+        volatile=arguments.volatile,
+        threads=arguments.threads,
+        patience=arguments.patience,
+        control=False,
+        failpoint=killer,
+    )
+    place = Place(station, owner)
+    place.watch()
+    async with station:
+        ready = time.monotonic() - began
+        print(json.dumps({"url": station.url, "key": station.key.text, "ready": ready}), flush=True)
+        loop = asyncio.get_running_loop()
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            value = json.loads(line)
+            try:
+                answer = {"ok": await place.do(value.pop("do"), value)}
+            except Exception as error:
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            print(json.dumps(answer), flush=True)
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """The process."""
+    arguments = _parser().parse_args(argv)
+    if arguments.profile is None:
+        asyncio.run(serve(arguments))
+        return
+    import cProfile
+
+    profile = cProfile.Profile()
+    profile.runcall(asyncio.run, serve(arguments))
+    profile.dump_stats(arguments.profile)
+
+
+class Failed(Exception):
+    """The station said that it could not do what was asked, or ended."""
+
+
+@define(eq=False)
+class Steered:
+    """The parent's side of one station process. Use as a context manager."""
+
+    name: str
+    process: subprocess.Popen[str]
+    url: str = ""
+    key: str = ""
+    ready: float = 0.0
+
+    @classmethod
+    def start(
+        cls, name: str, owner: bytes, *options: str, within: Sequence[str] = (), stderr: Any = None
+    ) -> Steered:
+        """Start it. `owner`: the seed of a key; `within`: a command that runs it elsewhere, like `ip netns exec`."""
+        command = [*within, sys.executable, "-m", "tests.bench.place", name, owner.hex(), *options]
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
+        return cls(name, process)
+
+    def await_ready(self) -> Steered:
+        """Until it listens. Raises `Failed`."""
+        said = self._read()
+        self.url, self.key, self.ready = said["url"], said["key"], said["ready"]
+        return self
+
+    def ask(self, what: str, **value: Any) -> Any:
+        """The answer to one order. Raises `Failed`."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps({"do": what, **value}) + "\n")
+            self.process.stdin.flush()
+        except OSError as error:
+            raise Failed(f"{self.name} has ended") from error
+        answer = self._read()
+        if "error" in answer:
+            raise Failed(f"{self.name}: {answer['error']}")
+        return answer["ok"]
+
+    def _read(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(f"{self.name} has ended with status {self.process.wait()}")
+        return json.loads(line)
+
+    def end(self) -> None:
+        """End it in good order."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass  # what it had not read when it was killed
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> Steered:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+def stations(
+    owner: bytes, names: Sequence[str], options: Callable[[str], Sequence[str]]
+) -> dict[str, Steered]:
+    """Stations that know each other."""
+    found = {name: Steered.start(name, owner, *options(name)) for name in names}
+    for station in found.values():
+        station.await_ready()
+    for station in found.values():
+        for other in found.values():
+            if other is not station:
+                station.ask("meet", url=other.url)
+    return found
+
+
+if __name__ == "__main__":
+    run()
