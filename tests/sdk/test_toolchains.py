@@ -1,20 +1,28 @@
-"""C and Zig sources become modules whose imports are those of the ABI; a missing compiler says so."""
+"""Sources become modules: the same in every folder, with the ABI's imports; compilers that are missing or not content
+say so."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from agents.errors import ToolchainError
+from agents.errors import ToolchainError, ToolchainMissing
 from agents.hostcalls import IMPORTS
 from agents.sdk import toolchains
+from agents.sdk.__main__ import main as sdk
+from agents.sdk.sources import load_image
 from agents.sdk.toolchains import compile_c, compile_zig
 from agents.wasm.decode import decode_module
 from agents.wasm.syntax import F32, F64, I32, I64, ImportFunc, Module, ValType
 
+from .languages import missing
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
 HEADER = Path(toolchains.__file__).parent / "c" / "portcall.h"
 needs_zig = pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang is not installed")
 LETTERS: dict[ValType, str] = {I32: "i", I64: "I", F32: "f", F64: "F"}
@@ -67,17 +75,87 @@ def test_zig(tmp_path: Path) -> None:
     assert portcall_imports(decode_module(compile_zig(source))) == {"go": ("ii", "i")}
 
 
-@needs_zig
-def test_the_compilers_own_words_reach_the_user(tmp_path: Path) -> None:
-    source = tmp_path / "wrong.c"
-    source.write_text("int main(void) { return undeclared_thing; }\n")
-    with pytest.raises(ToolchainError, match=r"does not take wrong\.c:[\s\S]*undeclared_thing"):
-        compile_c(source)
+WRONG = {
+    "wrong.c": "int main(void) { return undeclared_thing; }\n",
+    "wrong.zig": "pub fn main() void {\n    undeclared_thing();\n}\n",
+    "wrong.rs": "fn main() {\n    undeclared_thing();\n}\n",
+    "wrong.ts": "undeclared_thing();\n",
+    "wrong.py": "import portcall\nundeclared thing\n",
+}
 
 
-def test_a_missing_compiler_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "agent.c"
-    source.write_text("int main(void) { return 0; }\n")
+@pytest.mark.parametrize("name", WRONG)
+def test_the_compilers_own_words_reach_the_user(name: str, tmp_path: Path) -> None:
+    source = tmp_path / name
+    source.write_text(WRONG[name])
+    try:
+        load_image(source)
+    except ToolchainMissing as reason:
+        missing(reason)
+    except ToolchainError as error:
+        words = r"line 2: invalid syntax" if name == "wrong.py" else r"does not take wrong[\s\S]*undeclared_thing"
+        assert re.search(words, str(error))
+    else:
+        pytest.fail("this source has a mistake")
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/trip.*")), ids=lambda path: path.name)
+def test_the_image_does_not_depend_on_the_folder(path: Path, tmp_path: Path) -> None:
+    digests = set()
+    for folder in (tmp_path / "here", tmp_path / "elsewhere" / "deeper"):
+        folder.mkdir(parents=True)
+        shutil.copy(path, folder)
+        try:
+            image = load_image(folder / path.name)
+        except ToolchainMissing as reason:
+            missing(reason)
+        assert str(tmp_path).encode() not in image.code
+        assert str(ROOT).encode() not in image.code
+        digests.add(image.digest)
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("agent.c", r"pip install 'portcall\[c\]'"),
+        ("agent.zig", r"pip install 'portcall\[c\]'"),
+        ("agent.rs", "rustup target add wasm32-wasip1"),
+        ("agent.ts", "npm install assemblyscript"),
+        ("agent.py", r"pip install 'portcall\[python\]'"),
+    ],
+)
+def test_a_missing_compiler_says_how_to_get_it(
+    name: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / name
+    source.write_text("")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ToolchainError, match=r"pip install 'portcall\[c\]'"):
-        compile_c(source)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ToolchainMissing, match=advice):
+        load_image(source)
+
+
+def test_a_rustc_without_the_library_for_wasi_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, library = tmp_path / "first", tmp_path / "second", tmp_path / "lib"
+    for folder, printed in ((first, tmp_path / "nothing"), (second, library)):
+        folder.mkdir()
+        (folder / "rustc").write_text(f"#!/bin/sh\necho {printed}\n")
+        (folder / "rustc").chmod(0o755)
+    library.mkdir()
+    (library / "libstd-1.rlib").touch()
+    monkeypatch.setenv("PATH", f"{first}:{second}")
+    assert toolchains.find_rustc("it") == (str(second / "rustc"), "wasm32-wasip1")
+
+
+def test_what_can_be_packed_here_is_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sdk([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["python", "c", "zig", "rust", "assemblyscript"]
+    assert sdk(["python"]) == 0
+    assert Path(capsys.readouterr().out.strip()).name == "portcall.py"
+    assert sdk(["cobol"]) == 2
+    monkeypatch.setenv("PATH", "")
+    assert sdk(["rust"]) == 1
+    assert "rustup" in capsys.readouterr().err
