@@ -26,7 +26,7 @@ VERSION = 1
 #: A continuation longer than this is refused: it bounds what a peer can make a station allocate.
 MAX_CONTINUATION = 1 << 30
 #: A section of more is refused before it is parsed: CPython's has about 5 MB.
-BOUNDS = canonical.Bounds(max_bytes=1 << 26, max_items=5_000_000)
+BOUNDS = canonical.Bounds(max_bytes=1 << 24, max_items=2_000_000)
 #: What engines allow in one function; bounds what a short count can make the decoder build.
 MAX_LOCALS = 50_000
 _LETTERS = "iIfFvx"
@@ -278,6 +278,7 @@ def decode_metadata(data: bytes) -> Metadata:
         KeyError,
         TypeError,
         ValueError,
+        ArithmeticError,
         IndexError,
         AttributeError,
         StopIteration,

@@ -8,6 +8,7 @@ import wasmtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents import canonical
 from agents.errors import BadImage, BadSnapshot
 from agents.rewrite import Options, rewrite
 from agents.rewrite.metadata import (
@@ -109,3 +110,10 @@ def test_damaged_metadata_is_refused_or_metadata(data: st.DataObject) -> None:
     except BadImage:
         return
     assert decode_metadata(encode_metadata(metadata)) == metadata
+
+
+def test_sites_without_any_results_to_name_are_refused() -> None:
+    numbers = bytes([1, 0, 0, 0, 0, 0])  # a layout of nothing, and a site
+    value = {**canonical.decode(SECTION_BYTES), "results": [], "resumes": [[0, "", numbers]]}
+    with pytest.raises(BadImage):
+        decode_metadata(canonical.encode(value))
