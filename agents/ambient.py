@@ -12,8 +12,9 @@ from collections.abc import Callable
 import attrs
 
 from .errors import CallFailed
-from .hostcalls import EHOSTUNREACH
+from .hostcalls import EHOSTUNREACH, ENOSPC
 
+REPORTS_MAX = 64 << 20  # bytes of reports that are kept: an agent in a loop must not fill the memory
 _NAMES = ("error", "warning", "info", "detail")
 
 
@@ -35,6 +36,7 @@ class Alone:
     next_stop: str = ""
     sink: Callable[[int, bytes], None] = _to_terminal
     reports: list[tuple[str, bytes]] = attrs.field(factory=list)
+    _reported: int = attrs.field(default=0, init=False)
 
     def wall_ns(self) -> int:
         """See `Ambient`."""
@@ -58,6 +60,9 @@ class Alone:
 
     def report(self, key: str, value: bytes) -> None:
         """See `Ambient`. Kept in `reports`."""
+        self._reported += len(key.encode(errors="replace")) + len(value) + 64
+        if self._reported > REPORTS_MAX:
+            raise CallFailed(ENOSPC, "more reports than are kept")
         self.reports.append((key, value))
 
     def lookup(self, service: str) -> tuple[str, ...]:

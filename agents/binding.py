@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from .engines import ImportedFunction, Limits, Program
-from .errors import CallFailed, EngineError, GuestFault
+from .errors import CallFailed, EngineError, GuestFault, LimitReached, WasmTrap
 from .hostcalls import EFAULT, ENOSYS, IMPORTS, Context, HostFunction, HostImport
 from .rewrite.metadata import Metadata
 from .wasi.calls import FUNCTIONS, SIGNATURES
 
 WASI = "wasi_snapshot_preview1"
+MAX_ELEMENTS = 1 << 22  # in the changing tables of a fresh instance: each is read, and becomes an object here
 Imports = Mapping[tuple[str, str], HostImport]
 
 
@@ -102,7 +103,16 @@ def _of_rewritten(program: Program, metadata: Metadata) -> Prepared:
 
 
 def _elements(program: Program, tables: Mapping[int, str]) -> dict[int, list[int | None]]:
-    instance = program.instantiate(_no_host, _no_tick, Limits(table_elements=1 << 32))
+    size = sum(program.exports[name].minimum for name in tables.values())
+    if size > MAX_ELEMENTS:
+        raise EngineError(f"tables that begin with {size} elements; at most {MAX_ELEMENTS} are read")
+    try:
+        # What the agent may have is for its own instance; this one never runs.
+        instance = program.instantiate(_no_host, _no_tick, Limits(1 << 40, MAX_ELEMENTS))
+    except WasmTrap:  # as every instance will, and then it is an outcome
+        return {index: [] for index in tables}
+    except LimitReached as limit:
+        raise EngineError(f"the image cannot be instantiated: {limit}") from None
     try:
         names = instance.functions("portcall.functions")
         return {index: positions(instance.table_elements(name), names) for index, name in tables.items()}

@@ -122,6 +122,7 @@ class Life:
         self._wasi_limits, self._grants = wasi_limits, grants
         self._ctx = Context(GuestMemory(memoryview(b"")), ambient, call=self._nested, has_export=self._arrival)
         self._interruption = Interruption(self._raise_flag)
+        self._over = False  # it ended: what is left of it means nothing
         self._lock = threading.RLock()  # again by the same thread: `suspend` in a signal handler
         self._asked = False
         self._flag = 0  # address of the poll flag, while the agent's code runs
@@ -270,12 +271,20 @@ class Life:
     # --- the run ---
 
     def advance(self, event: Event | None = None) -> Stop:
-        """Run until something is to be decided. `run` is this with a snapshot at its end."""
+        """Run until something is to be decided. `run` is this with a snapshot at its end.
+
+        Raises `ValueError` for an event that nothing waits for, and when the agent has ended.
+        """
+        if self._over:
+            raise ValueError("the agent has ended")
         self._spent = None
         self._clock.start()
         try:
-            return self._go_on(event)
+            stop = self._go_on(event)
+            self._over = isinstance(stop, Finished)
+            return stop
         except EndOfRun as end:
+            self._over = True
             return Finished(exit_code=end.exit_code)
         except _Dropped as dropped:
             self._pending = dropped.pending
@@ -284,8 +293,10 @@ class Life:
             assert isinstance(dropped.pending.wait, GoAt)
             return dropped.pending.wait
         except WasmTrap as trap:
+            self._over = True
             return Trapped(trap.code, trap.reason)
         except LimitReached as limit:
+            self._over = True
             return Exhausted(limit.what, limit.reason)
         finally:
             self._asked = False
