@@ -23,7 +23,9 @@ KEEP = 75
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises `StationError` with what to do when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named for asyncio: it turns Nagle's algorithm off only where it sees TCP. Otherwise every answer
+    # (a head, and then a body) waits 40 ms for the peer's delayed acknowledgement.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family is socket.AF_INET6 and host == "::":
