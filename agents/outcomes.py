@@ -1,4 +1,5 @@
-"""How a run of an agent ends: always as a value. A trap, a used-up budget and a departure are outcomes alike.
+"""How a run of an agent ends: always as a value. A trap, a used-up budget and a departure are outcomes
+alike.
 
 Invariant: an outcome with a snapshot can be continued from it, here or elsewhere; one without is the end.
 """
@@ -9,6 +10,7 @@ import struct
 
 import attrs
 
+from .errors import LimitReached
 from .snapshot import Snapshot
 from .waits import Wait
 
@@ -90,6 +92,24 @@ class Exhausted:
 
 
 Outcome = Finished | Departing | Waiting | Suspended | Trapped | Exhausted
+
+
+# How `Life.advance` ends: without a snapshot yet, since not every end needs one.
+
+
+@attrs.frozen
+class Asked:
+    """The agent unwound because the station asked for it."""
+
+
+@attrs.frozen
+class Spent:
+    """The agent unwound because its budget is used up."""
+
+    error: LimitReached
+
+
+Stop = Finished | Trapped | Exhausted | Wait | Asked | Spent
 
 
 def number(letter: str, bits: int) -> int | float:
