@@ -21,7 +21,7 @@ from agents.waits import BODY_MAX, HOST_MAX, Message, Recv
 from docking import resting
 from docking.berth import Berth, Standing
 from docking.changes import Change
-from docking.errors import StoreError
+from docking.errors import StationError, StoreError
 from docking.handoff.states import Source
 from docking.mailbox import Mailbox
 from docking.orders import read_order
@@ -75,6 +75,8 @@ class Correspondence:
             return refused("malformed", "the letter has another shape")
         except StoreError:
             return later("the station cannot write now")
+        except StationError as error:
+            return refused("station", str(error))
 
     # Messages of agents
 

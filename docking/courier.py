@@ -265,10 +265,18 @@ class Courier(Generic[T]):
         error = future.exception()
         if error is None:
             self._perform(self.desk.written(record, self._now()))
+            self._nothing_follows((record.hid, record.side))
         elif record.state is Destination.HELD and not isinstance(error, WriteFailed):
             self._perform(self.desk.unwritten(record, self._now()))
         else:
             self._fail()
+
+    def _nothing_follows(self, key: Key) -> None:
+        """What was written is written, and nothing was said: whoever waits for an answer has it now."""
+        if not self.desk.writing(key):
+            for waiter in self._waiters.get(key, ()):
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def _fail(self) -> None:
         if not self._failed:

@@ -203,7 +203,7 @@ class Peers:
 
     def offering(self, service: str) -> list[Peer]:
         """Peers that offer a service, those heard last first."""
-        found = [peer for peer in self._peers.values() if peer.proven and service in peer.services]
+        found = [peer for peer in list(self._peers.values()) if peer.proven and service in peer.services]
         return sorted(found, key=lambda peer: -peer.seen)
 
     def resolve(self, text: str, expected: Sequence[Stop | Any] = ()) -> PublicKey:

@@ -273,9 +273,8 @@ class Office:
         now = self.clocks.now()
         if (opening.agent, opening.passport) != (passport.body.agent, passport.digest):
             raise CredentialError("results-chain", "the opening of the results belongs to another agent")
-        if passport.body.image != canonical.digest(launch.image) or passport.body.state != canonical.digest(
-            launch.state
-        ):
+        carried = canonical.digest(launch.image), canonical.digest(launch.state)
+        if carried != (passport.body.image, passport.body.state):
             raise CredentialError("image-digest", "image or state are not those that the passport names")
         if now > passport.body.expires:
             raise CredentialError("expired", "the agent's passport has expired")
@@ -285,16 +284,17 @@ class Office:
             if isinstance(each, Refusal):
                 raise CredentialError(each.code, each.reason)
         assert isinstance(granted, Permit)
-        own = papers.launched(passport, launch.opening, self.key.public, now)
-        if own.agent in self.berths or self.register.get(own.agent) is not None:
+        agent = passport.body.agent
+        if agent in self.berths or self.register.get(agent) is not None:
             raise StationError("this agent was launched already")
-        found = self.images.get(own.passport.body.image)
+        found = self.images.get(passport.body.image)
         if found is None:
             image = await asyncio.get_running_loop().run_in_executor(None, self.images.validate, launch.image)
         else:
             image = found[0]
         snapshot = Snapshot.decode(launch.state)
         snapshot.check(image)
+        own = papers.launched(passport, launch.opening, self.key.public, self.clocks.now())
         berth = Berth(self.ground, own, granted, image, part("image", launch.image), snapshot)
         first = resting.checkpoint(berth, launch.state)
         parts = tuple(StoredPart(s.part, launch.image) if s.part.kind == "image" else s for s in first.parts)
@@ -853,11 +853,17 @@ class Office:
         state = berth.state if berth.state is not None else self._state(berth)
         snapshot = state if isinstance(state, Snapshot) else Snapshot.decode(state)
         berth.state = snapshot
-        self._begin(berth, snapshot, arrived=False)
+        self._carry_on(berth, None if snapshot.pending is None else snapshot.pending.wait)
 
     def _obey(self, berth: Berth, stop: Any, state: bytes | None) -> None:
         """The agent stands still: carry out the order."""
         what, berth.order = berth.order, ""
+        if what == "retract" and isinstance(stop, (Go, GoAt)):
+            # At home it would believe to be where it wanted to go: it hears first that it cannot.
+            self.go_on(berth, Refused(EINTR, "the agent is called home"))
+            berth.order = what
+            berth.interrupt()
+            return
         timer = self._timers.pop(berth.agent, None)
         if timer is not None:
             timer.cancel()
@@ -884,7 +890,7 @@ class Office:
 
     def _carry_on(self, berth: Berth, stop: Any) -> None:
         """As if no order had come."""
-        if berth.standing in (Standing.STOPPED, Standing.ASLEEP):
+        if berth.standing is Standing.STOPPED:
             return
         if stop is None or isinstance(stop, Asked):
             self.go_on(berth, None)
