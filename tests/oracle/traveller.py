@@ -219,9 +219,12 @@ class Traveller:
         state = self.capture()
         split_frames(self.metadata, state.frames)  # the metadata admits every frame that our own code made
         self.hopped += 1
+        left = self.store
         if self.fresh_store is not None:
             self.store = self.fresh_store()
         self.instance = self._instantiate()
+        if left is not self.store:
+            left.close()  # not when Python gets round to it: thousands of stores are more than a process can map
         self.restore(state)
 
     def capture(self) -> State:
