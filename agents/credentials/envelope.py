@@ -19,6 +19,8 @@ Invariants:
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from attrs import field, frozen
@@ -35,6 +37,9 @@ _EDDSA = -8
 # Memory: a statement is held whole. The largest is a passport with an itinerary of a thousand stops.
 MAX_STATEMENT = 256 * 1024
 BOUNDS = canonical.Bounds(max_bytes=MAX_STATEMENT, max_depth=40, max_items=20_000)
+# What is remembered of statements that hold: one that is asked for again (a passport at every hop, a receipt by each
+# who builds on it) is not verified again. Bounded, since anybody can make valid statements: 512 of at most 8 KiB.
+REMEMBERED, REMEMBERED_SIZE = 512, 8 * 1024
 _HEADER_BOUNDS = canonical.Bounds(max_bytes=256, max_depth=2, max_items=16)
 
 
@@ -85,6 +90,37 @@ class Unverified:
     signature: bytes = field(repr=False)
 
 
+class _Memory:
+    """Statements whose signature holds, by their exact bytes; the one not asked for the longest goes first. What was
+    signed here is in it without its body: whether that can be read is for `verify` to find out. From any thread.
+
+    Only a shortcut: verification is a function of the bytes, so nothing that is said here can become wrong.
+    """
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[bytes, tuple[Unverified, Signed[Any] | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, envelope: object) -> tuple[Unverified, Signed[Any] | None] | None:
+        if type(envelope) is not bytes:
+            return None
+        with self._lock:
+            found = self._held.get(envelope)
+            if found is not None:
+                self._held.move_to_end(envelope)
+            return found
+
+    def put(self, what: Unverified, signed: Signed[Any] | None) -> None:
+        if type(what.envelope) is bytes and len(what.envelope) <= REMEMBERED_SIZE:
+            with self._lock:
+                self._held[what.envelope] = what, signed
+                if len(self._held) > REMEMBERED:
+                    self._held.popitem(last=False)
+
+
+_MEMORY = _Memory()
+
+
 def sign(body: S, key: SecretKey) -> Signed[S]:
     """Sign `body` with `key`. The same body and key always give the same bytes."""
     protected = _protected(body.KIND, key.public)
@@ -93,7 +129,9 @@ def sign(body: S, key: SecretKey) -> Signed[S]:
     envelope = _TAG_18 + canonical.encode([protected, {}, payload, signature])
     if len(envelope) > MAX_STATEMENT:
         raise MalformedCredential(f"a {body.KIND} of {len(envelope)} bytes; at most {MAX_STATEMENT} are allowed")
-    return Signed(envelope, body, key.public, canonical.digest(envelope))
+    signed = Signed(envelope, body, key.public, canonical.digest(envelope))
+    _MEMORY.put(Unverified(body.KIND, key.public, envelope, protected, payload, signature), None)
+    return signed
 
 
 def verify(cls: type[R], envelope: bytes | Unverified, signer: PublicKey | None = None) -> Signed[R]:
@@ -107,14 +145,22 @@ def verify(cls: type[R], envelope: bytes | Unverified, signer: PublicKey | None 
         raise MalformedCredential(f"this is a {what.kind}, and a {cls.KIND} was expected")
     if signer is not None and what.signer != signer:
         raise CredentialError("signer", f"the {cls.KIND} is signed by {what.signer}, and {signer} was expected")
-    if not what.signer.verify(what.signature, _to_be_signed(what.protected, what.payload)):
+    known = _MEMORY.get(what.envelope)
+    if known is not None and known[1] is not None and type(known[1].body) is cls:
+        return known[1]
+    if known is None and not what.signer.verify(what.signature, _to_be_signed(what.protected, what.payload)):
         raise CredentialError("signature", f"the signature of the {cls.KIND} by {what.signer} does not hold")
     body = cls.from_payload(decode(what.payload, BOUNDS, cls.KIND))
-    return Signed(what.envelope, body, what.signer, canonical.digest(what.envelope))
+    signed = Signed(what.envelope, body, what.signer, canonical.digest(what.envelope))
+    _MEMORY.put(what, signed)
+    return signed
 
 
 def peek(envelope: bytes) -> Unverified:
     """Take an envelope apart, without verifying anything. `MalformedCredential` if it is none."""
+    known = _MEMORY.get(envelope)
+    if known is not None:
+        return known[0]
     # Endless statements: the size is known before anything is decoded.
     if len(envelope) > MAX_STATEMENT:
         raise MalformedCredential(f"a statement of {len(envelope)} bytes; at most {MAX_STATEMENT} are read")

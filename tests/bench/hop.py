@@ -228,7 +228,7 @@ def cases(quick: bool) -> list[Case]:
             ("16 MiB", 16 << 20, 60),
             ("MicroPython", 0, 400),
         ):
-            found.append(Case(name, state, max(12, hops // 10) if quick else hops, volatile))
+            found.append(Case(name, state, max(12, hops // 4) if quick else hops, volatile))
         for crowd in (8, 64):
             hops = (24 if quick else 160) * 8 // crowd
             found.append(Case(f"64 KiB, {crowd} at once", 64 << 10, hops, volatile, crowd))
@@ -270,7 +270,7 @@ def long_table(rows: list[Row]) -> str:
 @click.option("--quick", is_flag=True, help="A tenth of the hops.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write the figures here.")
 @click.option("--only", multiple=True, help="Only cases whose name and store contain this.")
-@click.option("--profile", type=click.Path(path_type=Path), help="Write profiles of the event loops: FILE.alpha, .beta.")
+@click.option("--profile", type=click.Path(path_type=Path), help="Write profiles of the event loops.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the stations live; decides which disk it is.")
 def main(quick: bool, target: Path | None, only: tuple[str, ...], profile: Path | None, folder: Path | None) -> None:
     """Measure hops between two stations."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -83,8 +84,7 @@ class Place:
         terms = Terms(Permit(BUDGET, ("host:*", "service:*")), hops=HOPS)
         packed = AgentImage.decode(Path(image).read_bytes())
         fresh = [
-            await self.station.launch(packed, owner=self.owner, itinerary=itinerary, terms=terms)
-            for _ in range(count)
+            await self.station.launch(packed, owner=self.owner, itinerary=itinerary, terms=terms) for _ in range(count)
         ]
         self.agents += fresh
         return [agent.id for agent in fresh]
@@ -220,9 +220,7 @@ class Steered:
     ready: float = 0.0
 
     @classmethod
-    def start(
-        cls, name: str, owner: bytes, *options: str, within: Sequence[str] = (), stderr: Any = None
-    ) -> Steered:
+    def start(cls, name: str, owner: bytes, *options: str, within: Sequence[str] = (), stderr: Any = None) -> Steered:
         """Start it. `owner`: the seed of a key; `within`: a command that runs it elsewhere, like `ip netns exec`."""
         command = [*within, sys.executable, "-m", "tests.bench.place", name, owner.hex(), *options]
         process = subprocess.Popen(
@@ -259,10 +257,8 @@ class Steered:
     def end(self) -> None:
         """End it in good order."""
         assert self.process.stdin is not None
-        try:
+        with contextlib.suppress(OSError):  # what it had not read when it was killed
             self.process.stdin.close()
-        except OSError:
-            pass  # what it had not read when it was killed
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
@@ -282,9 +278,7 @@ class Steered:
         self.end()
 
 
-def stations(
-    owner: bytes, names: Sequence[str], options: Callable[[str], Sequence[str]]
-) -> dict[str, Steered]:
+def stations(owner: bytes, names: Sequence[str], options: Callable[[str], Sequence[str]]) -> dict[str, Steered]:
     """Stations that know each other."""
     found = {name: Steered.start(name, owner, *options(name)) for name in names}
     for station in found.values():
