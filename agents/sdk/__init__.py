@@ -1,4 +1,5 @@
-"""What authors in other languages need: headers and shims (package data), and the compilers that use them.
+"""What authors in Python, C, Zig, Rust and AssemblyScript need: shims (package data), and the compilers that use them.
 
-Not part of running an agent: nothing else of `agents` imports this package.
+`python -m agents.sdk` says which of them this machine has. Not part of running an agent: nothing else of `agents`
+imports this package.
 """

@@ -20,7 +20,7 @@ import attrs
 from agents import canonical
 from agents.engines import default_cache
 from agents.engines.codecache import CodeCache
-from agents.errors import EngineError, PortcallError, ToolchainError
+from agents.errors import EngineError, PortcallError, ToolchainError, ToolchainMissing
 from agents.image import IMAGE, PACKED, AgentImage, Polls, Profile
 from agents.sdk import cpython, micropython, toolchains
 from agents.sdk.carried import modules_beside
@@ -107,7 +107,10 @@ def _python(
     if choices.python is None:
         image = _packed(micropython.interpreter(), "micropython", "python", choices, cache, progress)
         return image.with_luggage(micropython.luggage(_utf8(path.name), source, files=files))
-    build = read_bounded(choices.python)
+    try:
+        build = read_bounded(choices.python)
+    except OSError as error:
+        raise ToolchainMissing(f"the build of CPython cannot be read: {choices.python}: {error.strerror}") from None
     if not build.startswith(b"\0asm"):
         raise ToolchainError(f"{choices.python} is no WebAssembly build of CPython")
     image = _packed(build, "cpython", "python", choices, cache, progress)

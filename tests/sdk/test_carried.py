@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 import agents
+from agents import canonical
 from agents.ambient import Alone
-from agents.errors import ToolchainError
-from agents.sdk import carried
+from agents.errors import ToolchainError, ToolchainMissing
+from agents.sdk import carried, cpython
 from agents.sdk.carried import modules_beside
-from agents.sdk.sources import load_image, user_cache
+from agents.sdk.sources import Choices, load_image, user_cache
 from agents.waits import Arrived, Event, Wait
+from agents.wasi.state import WasiState
 
 
 def folder_with(folder: Path, files: dict[str, str]) -> Path:
@@ -110,3 +112,33 @@ def test_the_import_happens_afar(tmp_path: Path) -> None:
     image = load_image(script, cache=user_cache())
     assert isinstance(agents.run(image, ambient=place, answer=answer, hop_every=1, hops=5), agents.Finished)
     assert b"".join(said) == b"hello from beta beta\n"
+
+
+def test_a_library_beside_a_build_of_cpython_is_luggage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = folder_with(
+        tmp_path,
+        {
+            "lib/python3.12/os.py": "here",
+            "lib/python3.12/json/__init__.py": "",
+            "lib/python3.12/test/test_os.py": "",
+            "lib/python3.12/site-packages/thing.py": "",
+            "lib/other/x.py": "",
+        },
+    ).with_name("python.wasm")
+    found = cpython.library(build)
+    assert set(found) == {"/python/lib/python3.12/os.py", "/python/lib/python3.12/json/__init__.py"}
+    state = WasiState.decode(canonical.decode(cpython.luggage("trip.py", b"", build, ["one"])))
+    assert b"PYTHONHOME=/python" in state.environ
+    assert state.args == (b"python", b"/agent/trip.py", b"one")
+    assert cpython.library(tmp_path / "elsewhere" / "python.wasm") == {}
+    monkeypatch.setattr(cpython, "LIBRARY_MAX", 3)
+    with pytest.raises(ToolchainError, match="larger than"):
+        cpython.library(build)
+
+
+def test_a_build_of_cpython_that_is_none(tmp_path: Path) -> None:
+    script = folder_with(tmp_path, {"main.py": "", "text": "no module"})
+    with pytest.raises(ToolchainMissing, match=r"nothing\.wasm"):
+        load_image(script, Choices(python=tmp_path / "nothing.wasm"))
+    with pytest.raises(ToolchainError, match="no WebAssembly build"):
+        load_image(script, Choices(python=tmp_path / "text"))
