@@ -267,7 +267,7 @@ def long_table(rows: list[Row]) -> str:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="A tenth of the hops.")
+@click.option("--quick", is_flag=True, help="A quarter of the hops.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write the figures here.")
 @click.option("--only", multiple=True, help="Only cases whose name and store contain this.")
 @click.option("--profile", type=click.Path(path_type=Path), help="Write profiles of the event loops.")

@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from agents import canonical
-from agents.credentials import logbook
+from agents.credentials import envelope, logbook
 from agents.credentials.itinerary import Any, Itinerary, Loop, Seq, Stop
 from agents.credentials.keys import PublicKey
 from agents.credentials.trail import Trail, close, conflicting, follow, verify_trail, whole
