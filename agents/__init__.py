@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from .budget import Budget
     from .engines import Limits, load
     from .image import AgentImage, Manifest
+    from .life import Life
     from .outcomes import Departing, Exhausted, Finished, Outcome, Suspended, Trapped, Usage, Waiting
     from .packing import pack
-    from .runtime import Life, run
+    from .runtime import run
     from .snapshot import Snapshot
     from .version import VERSION
 
@@ -27,7 +28,8 @@ _HOMES = {
     "image": ("AgentImage", "Manifest"),
     "outcomes": ("Departing", "Exhausted", "Finished", "Outcome", "Suspended", "Trapped", "Usage", "Waiting"),
     "packing": ("pack",),
-    "runtime": ("Life", "run"),
+    "life": ("Life",),
+    "runtime": ("run",),
     "snapshot": ("Snapshot",),
     "version": ("VERSION",),
 }
