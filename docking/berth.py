@@ -115,7 +115,7 @@ class Berth:
     report_bytes: int = 0
     calls: int = 0
     sent: int = 0
-    cloned: int = 0
+    cloned: int = 0  # clones of this agent so far, on all its way
     cpu: int = 0  # us, in this stay
     memory: int = 0  # bytes, the most
     inbox: deque[Message] = field(factory=deque, repr=False)
@@ -137,6 +137,7 @@ class Berth:
 
     def __attrs_post_init__(self) -> None:
         self.head = self.papers.results
+        self.cloned = self.papers.point.cloned
 
     @property
     def agent(self) -> bytes:
@@ -156,7 +157,9 @@ class Berth:
     @property
     def used(self) -> Budget:
         """What it used in this stay; `carried` is known only when it leaves."""
-        return Budget(self.cpu, self.memory, 0, self.sent + self.calls)
+        # It was stopped when its time was used up; what it took to stop it is ours.
+        cpu = min(self.cpu, self.grant.budget.cpu)
+        return Budget(cpu, self.memory, 0, self.sent + self.calls)
 
     # In a worker
 

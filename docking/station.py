@@ -705,7 +705,7 @@ class Office:
         own, body = berth.papers, berth.papers.passport.body
         if not berth.grant.allows("host:clone"):
             raise CredentialError("capability", "the agent's permit here does not cover host:clone")
-        serial = max(berth.cloned, own.point.cloned)
+        serial = berth.cloned
         if serial >= body.clones.each or own.point.generation >= body.clones.generations:
             raise CredentialError("clones", "the passport allows no further clone")
         refusal = shed(self.policy, self.load())
