@@ -357,7 +357,7 @@ def test_a_hop_costs_the_same_at_the_end_of_a_long_journey(monkeypatch: pytest.M
         return real(self, signature, message)
 
     monkeypatch.setattr(PublicKey, "verify", counted)
-    monkeypatch.setattr(envelope, "REMEMBERED", 0)  # what was signed in this process is not known to hold
+    monkeypatch.setattr(envelope, "REMEMBERED_SIZE", 0)  # what was signed in this process is not known to hold
     costs, names = [], ["home", "alpha", "beta"]
     for hop in range(1, 2001):
         here, source = names[1 + (hop + 1) % 2], names[0 if hop == 1 else 1 + hop % 2]
