@@ -734,7 +734,8 @@ def test_many_lives_in_many_threads_do_not_disturb_each_other(setting):
 
 def test_errors_of_one_thread_do_not_come_out_in_another(loaded):
     engine = loaded["wasmtime"]
-    text = '(module (import "test" "f" (func $f (param i32))) (func (export "run") (param i32) (call $f (local.get 0))))'
+    text = """(module (import "test" "f" (func $f (param i32)))
+      (func (export "run") (param i32) (call $f (local.get 0))))"""
     image = packed(text)
     wrong = []
 
