@@ -81,10 +81,13 @@ class Ground:
 
 @frozen
 class Turn:
-    """How a turn ended. `state`: the encoded snapshot, where the agent leaves its instance."""
+    """How a turn ended. `state`: the encoded snapshot, where the agent leaves its instance; `after`: gives that up, in
+    the worker, when the end of the turn has been told.
+    """
 
     stop: Ending
     state: bytes | None = field(default=None, repr=False)
+    after: Callable[[], None] | None = field(default=None, repr=False, eq=False)
 
 
 @frozen
@@ -182,8 +185,9 @@ class Berth:
             if self._stays(stop):
                 return Turn(stop)
             state = life.snapshot().encode()
-            self.close()
-            return Turn(stop, state)
+            with self._lock:
+                self.life = None
+            return Turn(stop, state, life.close)
         except PortcallError as error:
             # A state that came from elsewhere and does not fit, or one that cannot travel.
             self.close()

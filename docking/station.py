@@ -345,7 +345,9 @@ class Office:
             case Start(record, cargo, admission):
                 self._arrive(record, cargo, admission)
             case Left(record):
-                self._gone(record)
+                # Not before the commit is on its way: the agent waits for it, and nobody for this.
+                loop, changes = asyncio.get_running_loop(), self.departures.left(record)
+                loop.call_soon(loop.call_soon, self._gone, record, changes)
             case Resume(record, refused):
                 if self.departures.leaving(record.hid) is None:
                     self._stays(record, refused)
@@ -384,12 +386,16 @@ class Office:
         """An agent is this station's now: remember its trail, and tell its home."""
         berth.saved = resting.Saved(state, resting.note_of(berth), 0)
         own = berth.papers
-        self.journal.write(
-            [self.knowledge.learn(own.known, [*own.links, *own.entries], own.passport.body.expires)], False
-        ).add_done_callback(_seen)
         self._settle(berth)
         self.tell("arrived", berth.agent, place=self.peers.label(source))
-        self._tell_home(berth, TRAVELLING)
+        # The agent runs meanwhile.
+        asyncio.get_running_loop().call_soon(self._remember, own, berth)
+
+    def _remember(self, own: papers.Papers, berth: Berth) -> None:
+        learnt = self.knowledge.learn(own.known, [*own.links, *own.entries], own.passport.body.expires)
+        self.write([learnt])
+        if berth.standing is not Standing.ENDED:
+            self._tell_home(berth, TRAVELLING)
 
     def _begin(self, berth: Berth, snapshot: Snapshot, arrived: bool) -> None:
         """Go on from a snapshot: with its arrival, or with what it waited for."""
@@ -599,11 +605,10 @@ class Office:
         assert isinstance(berth.state, Snapshot)
         self._begin(berth, berth.state, arrived=False)
 
-    def _gone(self, record: Record) -> None:
+    def _gone(self, record: Record, changes: list[Change]) -> None:
         """The agent is another station's, durably."""
-        changes = self.departures.left(record)
         if changes:
-            self.journal.write(changes, False).add_done_callback(_seen)
+            self.write(changes)
         berth = self.berths.get(record.agent)
         if berth is not None and berth.visit == record.hop:
             self._unsettle(berth, Standing.ENDED)

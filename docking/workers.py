@@ -26,7 +26,9 @@ SLICE = 0.05
 
 @define(eq=False)
 class Job:
-    """One turn. `work` runs in a thread; `interrupt` asks it to end soon; `done(result, error)` runs in the loop."""
+    """One turn. `work` runs in a thread; `interrupt` asks it to end soon; `done(result, error)` runs in the loop, and
+    what the result names `after` then in the thread.
+    """
 
     work: Callable[[], Any]
     interrupt: Callable[[], None]
@@ -129,3 +131,7 @@ class Workers:
                 self._loop.call_soon_threadsafe(job.done, result, error)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
+            finally:
+                after = getattr(result, "after", None)
+                if after is not None:
+                    after()

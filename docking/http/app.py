@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, TypeAlias
@@ -240,10 +241,7 @@ class _Body:
             wait = min(patience, deadline - loop.time())
             if wait <= 0:
                 raise _Refused(408, "the body came too slowly")
-            try:
-                event = await asyncio.wait_for(self._receive(), wait)
-            except asyncio.TimeoutError:
-                raise _Refused(408, "the body came too slowly") from None
+            event = await self._next(wait)
             if event["type"] == "http.disconnect":
                 raise _Refused(400, "the connection was closed inside the body")
             chunk = event.get("body", b"")
@@ -261,6 +259,30 @@ class _Body:
         self._proven()
         if last:
             yield last
+
+    async def _next(self, wait: float) -> MutableMapping[str, Any]:
+        """The next event, within `wait` seconds."""
+        task = asyncio.current_task()
+        assert task is not None
+        late = False
+
+        def too_late() -> None:
+            nonlocal late
+            late = True
+            task.cancel()
+
+        # A timer of our own: `asyncio.wait_for` makes a task for each piece.
+        timer = asyncio.get_running_loop().call_later(wait, too_late)
+        try:
+            return await self._receive()
+        except asyncio.CancelledError:
+            if not late:
+                raise
+            if sys.version_info >= (3, 11):
+                task.uncancel()
+            raise _Refused(408, "the body came too slowly") from None
+        finally:
+            timer.cancel()
 
     def _proven(self) -> None:
         if not self._counted:

@@ -75,8 +75,22 @@ class _Connection(asyncio.Protocol):
             self._room.set_result(None)
         self._room = None
 
-    async def request(self, head: bytes, pieces: Iterable[bytes]) -> tuple[int, bytes]:
-        """Send a request; status and body of the answer. Raises `OSError`."""
+    async def request(self, head: bytes, pieces: Iterable[bytes], within: float) -> tuple[int, bytes]:
+        """Send a request; status and body of the answer. Raises `OSError`, `asyncio.TimeoutError` after `within` s."""
+        # A timer of our own: `asyncio.wait_for` makes a task for each request.
+        timer = self._loop.call_later(within, self._too_late)
+        try:
+            return await self._request(head, pieces)
+        finally:
+            timer.cancel()
+
+    def _too_late(self) -> None:
+        for future in (self._answer, self._room):
+            if future is not None and not future.done():
+                future.set_exception(asyncio.TimeoutError())
+                future.exception()  # seen: only one of them is waited for
+
+    async def _request(self, head: bytes, pieces: Iterable[bytes]) -> tuple[int, bytes]:
         assert self.transport is not None
         self._answer = self._loop.create_future()
         self._parser, self._body, self._size = httptools.HttpResponseParser(self), [], 0
@@ -265,7 +279,7 @@ class Client:
                 connection, fresh = await self._connection(pool, host, port, secure)
                 try:
                     within = ANSWER + length / RATE
-                    answer = await asyncio.wait_for(connection.request(head, pieces()), within)
+                    answer = await connection.request(head, pieces(), within)
                 except asyncio.TimeoutError:
                     connection.close()
                     raise NoAnswer(f"no answer from {url} in {within:.0f} s") from None

@@ -39,6 +39,7 @@ class Secrets:
 
     _key: SecretKey
     _shared: dict[PublicKey, bytes] = field(factory=dict, repr=False)
+    _boxes: dict[PublicKey, bytes] = field(factory=dict, repr=False)
     _box: bytes = field(default=b"", repr=False)
 
     @property
@@ -52,6 +53,15 @@ class Secrets:
         if not self._box:
             self._box = self._key.box()
         return self._box
+
+    def box_of(self, peer: PublicKey) -> bytes:
+        """The X25519 public key of a peer, converted once. Raises `CredentialError`."""
+        found = self._boxes.get(peer)
+        if found is None:
+            if len(self._boxes) >= 4096:
+                self._boxes.clear()
+            found = self._boxes[peer] = peer.box()
+        return found
 
     def shared(self, peer: PublicKey) -> bytes:
         """32 bytes that only `peer` and this station can know. Raises `CredentialError`; `CannotOpen`."""
@@ -78,7 +88,7 @@ def seal_request(
     secrets: Secrets, to: PublicKey, path: str, bodies: Sequence[bytes | memoryview], ephemeral: bytes
 ) -> tuple[int, Callable[[], Iterator[bytes]], bytes]:
     """The size of the sealed request, its pieces (made when they are asked for), and its header for the answer."""
-    sealer = Sealer(to.box(), secrets.context(path, secrets.me, to), ephemeral)
+    sealer = Sealer(secrets.box_of(to), secrets.context(path, secrets.me, to), ephemeral)
     size = sum(len(body) for body in bodies)
 
     def pieces() -> Iterator[bytes]:
