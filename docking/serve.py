@@ -123,7 +123,7 @@ class Station:
             await self._start()
         except BaseException:
             await self._closers.aclose()
-            self._office = None
+            self._stopped()
             raise
 
     async def _start(self) -> None:
@@ -162,6 +162,8 @@ class Station:
         app = App(_Doors(self), keys, self._clocks.random, limits, self._show_metrics)
         self._contacts, self._client, self._app = contacts, client, app
         sock = None if self._port is None else listen(self._host, self._port)
+        if sock is not None:
+            self._closers.callback(sock.close)
         self._office = office
         office.start()
         self._closers.push_async_callback(office.close)
@@ -221,7 +223,10 @@ class Station:
         if self._again is not None:
             self._again.cancel()
         await self._closers.aclose()
-        self._office = self._server = self._discovery = self._control = None
+        self._stopped()
+
+    def _stopped(self) -> None:
+        self._office = self._contacts = self._server = self._discovery = self._control = self._starting = None
 
     async def __aenter__(self) -> Station:
         await self.start()
@@ -403,30 +408,16 @@ class Station:
         """The station as an ASGI application, to be mounted or served. It starts with its server's lifespan, or with
         the first request if there is none.
         """
-        return self._asgi
+        return _Mounted(self)
 
-    async def _asgi(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-            return
+    async def application(self) -> App:
+        """The application that answers peers; starts the station if nobody has yet."""
         if self._office is None:
             if self._starting is None:
                 self._starting = asyncio.get_running_loop().create_task(self.start())
             await asyncio.shield(self._starting)
         assert self._app is not None
-        await self._app(scope, receive, send)
-
-    async def _lifespan(self, receive: Any, send: Any) -> None:
-        await receive()
-        try:
-            await self.start()
-        except Exception as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.close()
-        await send({"type": "lifespan.shutdown.complete"})
+        return self._app
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[Threaded]:
@@ -437,6 +428,32 @@ class Station:
             yield threaded
         finally:
             threaded.end()
+
+
+class _Mounted:
+    """A station as an ASGI application."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            application = await self._station.application()
+            await application(scope, receive, send)
+
+    async def _lifespan(self, receive: Any, send: Any) -> None:
+        await receive()
+        try:
+            await self._station.start()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._station.close()
+        await send({"type": "lifespan.shutdown.complete"})
 
 
 class _Doors:

@@ -6,11 +6,13 @@ owns the process; closing waits for the requests that are being answered, but no
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 
 import uvicorn
 from attrs import define
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from docking.errors import StationError
 
@@ -18,6 +20,54 @@ from docking.errors import StationError
 CONNECTIONS = 2048
 # Seconds an idle connection of a peer is kept; longer than the client keeps it, so that it is the client who closes.
 KEEP = 75
+# Seconds in which the head of a request must come, and its bytes: slow heads hold connections, endless ones memory.
+HEAD_SECONDS, HEAD_BYTES = 10.0, 64 << 10
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, and the bounds on heads that it leaves to a proxy in front of it."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _head = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._timer is not None:
+            self._head += min(len(data), HEAD_BYTES)
+            if self._head > 2 * HEAD_BYTES:
+                self.transport.close()
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._timer is None:
+            self._begin()
+
+    def on_headers_complete(self) -> None:
+        self._end()
+        super().on_headers_complete()
+
+    def _begin(self) -> None:
+        self._head = 0
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if self.transport is not None:
+            self.transport.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -55,7 +105,7 @@ class Server:
         """Serve `app` on `sock`."""
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=_Protocol,
             lifespan="off",
             log_config=None,
             access_log=False,

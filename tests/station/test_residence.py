@@ -425,7 +425,7 @@ async def test_sleep_and_wake_by_order() -> None:
 
 @run
 async def test_an_agent_is_retracted_in_the_middle_of_its_loop() -> None:
-    async with harbour("home", "beta1") as (home, beta):
+    async with harbour("home", "beta1") as (home, _):
         watch = Watch(home)
         agent = await begin(
             home,
@@ -452,8 +452,12 @@ async def test_an_agent_is_retracted_in_the_middle_of_its_loop() -> None:
 async def test_an_order_that_is_not_of_the_home_is_refused() -> None:
     from docking.orders import sign_order
 
+    away = program(
+        f"(drop (call $go (s 0))) (drop (call $recv (i32.const 300) (i32.const 64) {FOREVER}))",
+        "beta1",
+    )
     async with harbour("home", "beta1", "gamma") as (home, beta, gamma):
-        agent = await begin(home, LISTENER.replace("(loop $next", "(drop (call $go (i32.const 1000) (i32.const 5))) (loop $next").replace('"x"', '"beta1"'), "beta1")
+        agent = await begin(home, away, "beta1")
         await settled(beta, agent, Standing.WAITING)
         forged = sign_order(agent.key, "dispose", home.office.clocks.now(), gamma.office.key)
         old = sign_order(agent.key, "dispose", 0, home.office.key)

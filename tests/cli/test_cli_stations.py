@@ -1,0 +1,157 @@
+"""The commands about stations and agents, as typed: two stations as processes, and everything asked of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+AGENT = """
+import portcall
+portcall.go("beta")
+print("at", portcall.here())
+portcall.report("place", portcall.here())
+print("heard", portcall.recv().decode(), "from", portcall.sender())
+portcall.go("home")
+print("home again")
+"""
+
+
+class Shell:
+    """A user with a home of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        kept = {name: os.environ[name] for name in ("PATH", "XDG_CACHE_HOME", "HOME") if name in os.environ}
+        cache = {"XDG_CACHE_HOME": kept.get("XDG_CACHE_HOME", str(Path(kept.get("HOME", "/")) / ".cache"))}
+        paths = {"PORTCALL_KEYS": str(folder / "keys"), "PORTCALL_RUNNING": str(folder / "running")}
+        root = str(Path(__file__).resolve().parents[2])
+        self.environment = {**kept, **cache, **paths, "PYTHONPATH": root, "HOME": str(folder)}
+
+    def __call__(self, *words: str, code: int = 0, timeout: float = 60) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "docking.cli", *words],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            cwd=self.folder,
+            timeout=timeout,
+        )
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+        return done.stdout if code == 0 else done.stderr
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self(*words, "--json"))
+
+    @contextlib.contextmanager
+    def station(self, name: str, *options: str) -> Iterator[str]:
+        """A station while the block runs; gives its URL."""
+        command = [sys.executable, "-m", "docking.cli", "station", "--name", name, "--home", str(self.folder / name)]
+        command += ["--port", "0", "--host", "127.0.0.1", "--no-mdns", *options]
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self.environment
+        )
+        assert process.stderr is not None
+        try:
+            said = ""
+            for line in process.stderr:
+                said += line
+                if line.startswith("station "):
+                    break
+            assert said.splitlines()[-1].startswith(f"station {name} at http"), said
+            yield said.splitlines()[-1].split()[3].rstrip(",")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            rest = process.stderr.read()
+            assert process.wait(30) == 0, rest
+            process.stderr.close()
+            assert "go on when this station starts again" in rest
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    # Short: the path of a Unix socket has a place of 100 bytes.
+    return Shell(tmp_path)
+
+
+def test_a_journey_by_commands(shell: Shell) -> None:
+    (shell.folder / "agent.py").write_text(AGENT)
+    shell("key", "new", "me")
+    with shell.station("alpha") as url, shell.station("beta", "--peer", url):
+        seen = shell.json("stations", "--wait", "1")
+        while {row["name"] for row in seen} != {"alpha", "beta"}:
+            seen = shell.json("stations", "--wait", "0.2")
+        assert all(row["proven"] for row in seen)
+        assert "agent has begun at alpha" in shell("launch", "agent.py", "--via", "beta", "--from", "alpha")
+        while not (where := shell("where", "agent")).startswith("beta  (waiting)"):
+            assert where
+        (row,) = shell.json("agents")["agents"]
+        assert (row["label"], row["station"], row["standing"], row["text"]) == ("agent", "beta", "waiting", "recv")
+        agent = row["agent"]
+        assert "delivered" in shell("send", agent[:10], "hello")
+        while shell.json("where", "agent")["standing"] != "finished":
+            pass
+        text = shell("trail", "agent", "--verify", "-o", "trip.capsule")
+        assert [line.split()[:2] for line in text.splitlines()[1:4]] == [["0", "alpha"], ["1", "beta"], ["2", "alpha"]]
+        assert text.count("holds") == 6
+        assert shell.json("results", "agent")[0] | {"time": 0} == {
+            "visit": 1,
+            "station": "beta",
+            "time": 0,
+            "key": "place",
+            "value": "beta",
+        }
+        said = [row["text"] for row in shell.json("logs", agent)]
+        assert said == ["at beta", "heard hello from beta", "home again"]
+    assert "holds" in shell("verify", "trip.capsule")
+
+
+def test_orders_by_commands(shell: Shell) -> None:
+    (shell.folder / "loop.py").write_text("n = 0\nwhile True:\n    n += 1\n")
+    with shell.station("alpha"):
+        agent = json.loads(shell("launch", "loop.py", "--json", "--", "--an-argument"))["agent"]
+        assert "done" in shell("sleep", agent)
+        while shell.json("agents")["agents"][0]["standing"] != "asleep":
+            pass
+        assert "done" in shell("wake", agent)
+        assert "done" in shell("dispose", agent)
+        while shell.json("agents")["agents"][0]["standing"] != "disposed":
+            pass
+        assert "journey is over" in shell("retract", agent, code=1)
+    with shell.station("alpha"):
+        assert shell.json("where", agent)["standing"] == "disposed"
+
+
+def test_what_newcomers_get_wrong(shell: Shell) -> None:
+    (shell.folder / "agent.py").write_text(AGENT)
+    assert "portcall station --name NAME --home DIR" in shell("agents", code=1)
+    assert "portcall station --name alpha" in shell("where", "x", "--station", "alpha", code=1)
+    with shell.station("alpha"):
+        assert "no station 'beta' is known here" in shell("launch", "agent.py", "--via", "beta", code=1)
+        assert "no agent 'agent'" in shell("trail", "agent", code=1)
+        assert "portcall key new you" in shell("launch", "agent.py", "--owner", "you", code=1)
+        assert "cpu: write a number" in shell("launch", "agent.py", "--permit", "cpu=lots", code=1)
+        with shell.station("gamma"):
+            assert "several stations run here" in shell("launch", "agent.py", code=1)
+    again = shell("station", "--name", "Alpha!", "--home", "x", code=1)
+    assert "is not a name" in again
+
+
+def test_a_new_owner_is_let_in_by_a_policy(shell: Shell) -> None:
+    (shell.folder / "agent.py").write_text("print('hello')\n")
+    policy = shell.folder / "policy.toml"
+    policy.write_text("[limits]\nmemory = '64MiB'\n")
+    with shell.station("alpha", "--policy", str(policy)):
+        assert "owner-unknown" in shell("launch", "agent.py", code=1)
+    public = shell.json("key", "show", "me")["public"]
+    policy.write_text(f'[[owner]]\nkey = "{public}"\ncapabilities = ["service:*"]\n')
+    with shell.station("alpha", "--policy", str(policy)):
+        assert "has begun" in shell("launch", "agent.py")

@@ -1,0 +1,336 @@
+"""The door of a station: what is not sealed to it, not announced, too large, too slow or altered does not come in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from attrs import evolve
+
+from agents import canonical
+from agents.credentials.keys import SecretKey
+from docking import Station
+from docking.errors import NoAnswer, PeerUnreachable
+from docking.handoff import codec
+from docking.handoff.messages import Side, Standing, State, Status
+from docking.http.app import App
+from docking.http.client import Client
+from docking.http.sealed import Secrets, open_answer, opener, seal_answer, seal_request
+from tests.station.harbour import harbour, run, station
+
+STATUS = Status(bytes(32), Side.SOURCE, bytes(16))
+
+
+async def raw(there: Station, data: bytes, close: bool = False) -> tuple[int, bytes]:
+    """Status and body of what a station answers to these bytes."""
+    parts = urlsplit(there.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(data)
+        if close:
+            writer.write_eof()
+        head = await reader.readuntil(b"\r\n\r\n")
+        fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
+        body = await reader.readexactly(int(fields[b"content-length"]))
+        return int(head.split(b" ")[1]), body
+    finally:
+        writer.close()
+
+
+def post(what: str, body: bytes, sender: str, *, length: int | None = None, extra: bytes = b"") -> bytes:
+    """A request."""
+    size = b"" if length == -1 else b"content-length: %d\r\n" % (len(body) if length is None else length)
+    head = f"POST /portcall/1/{what} HTTP/1.1\r\nhost: x\r\nportcall-from: {sender}\r\n".encode()
+    return head + size + extra + b"\r\n" + body
+
+
+def sealed(there: Station, key: SecretKey, what: str = "handoff", body: bytes | None = None) -> bytes:
+    """A sealed body for a station."""
+    plain = b"".join(codec.encode(STATUS)) if body is None else body
+    _, pieces, _ = seal_request(Secrets(key), there.key, what, [plain], os.urandom(32))
+    return b"".join(pieces())
+
+
+PEER = SecretKey(bytes(31) + b"p")
+
+
+@run
+async def test_a_station_says_which_key_is_here() -> None:
+    async with harbour("home") as (home,):
+        status, body = await raw(home, b"GET /portcall/1/station HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (status, json.loads(body)) == (200, {"protocol": 1, "name": "home", "key": home.key.text})
+
+
+@run
+async def test_an_honest_request_is_answered_sealed() -> None:
+    async with harbour("home") as (home,):
+        secrets = Secrets(PEER)
+        _, pieces, header = seal_request(secrets, home.key, "handoff", codec.encode(STATUS), os.urandom(32))
+        status, body = await raw(home, post("handoff", b"".join(pieces()), PEER.public.text))
+        assert status == 200
+        assert b"PCH" not in body
+        answer = codec.decode(open_answer(secrets, home.key, header, body))
+        assert answer == State(STATUS.hid, Side.SOURCE, Standing.UNKNOWN)
+
+
+@run
+async def test_what_is_refused_at_the_door() -> None:
+    async with harbour("home", "other") as (home, other):
+        me, good = PEER.public.text, sealed(home, PEER)
+        stranger = SecretKey(bytes(31) + b"s").public.text
+        cases: list[tuple[bytes, int]] = [
+            (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+            (b"GET /portcall/1/handoff HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+            (b"GET /portcall/1/metrics HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+            (post("elsewhere", good, me), 404),
+            (post("handoff", good, "ed25519:nonsense"), 400),
+            (post("handoff", good, "ed25519:" + "a" * 52), 400),  # a key of small order
+            (post("handoff", good, stranger), 403),  # sealed by another than it says
+            (post("handoff", sealed(other, PEER), me), 403),  # sealed to another station
+            (post("letter", good, me), 403),  # moved to another place
+            (post("handoff", good[:-1] + bytes([good[-1] ^ 1]), me), 403),
+            (post("handoff", good + b"x", me), 403),
+            (post("handoff", good[:40], me), 400),
+            (post("handoff", b"not sealed at all, but long enough to be something that is sealed", me), 403),
+            (post("handoff", sealed(home, PEER, body=b"not a message"), me), 400),
+            (post("handoff", sealed(home, PEER, body=b"".join(codec.encode(STATUS)) + b"x"), me), 400),
+            (post("letter", sealed(home, PEER, "letter", b"\xff"), me), 400),
+            (post("handoff", b"", me, length=-1), 411),
+            (post("handoff", b"1\r\nx\r\n0\r\n\r\n", me, length=-1, extra=b"transfer-encoding: chunked\r\n"), 411),
+            (post("handoff", b"", me, length=1 << 40), 413),
+            (post("hello", b"", me, length=1 << 20), 413),
+        ]
+        for data, expected in cases:
+            status, body = await asyncio.wait_for(raw(home, data), 10)
+            assert (status, data[:60]) == (expected, data[:60]), body
+
+
+@run
+async def test_letters_that_are_none_are_refused_with_a_code() -> None:
+    async with harbour("home", "other") as (home, other):
+        for value in (None, 5, [], ["message"], ["message", bytes(31), []], ["unheard-of", bytes(32), None]):
+            answer = await other.contacts.letter(home.key, value)
+            assert answer[0] == "refused", value
+        for content in (None, [], [bytes(32), "x", b"y", "z"], [b"short", "x", b"y", 0], [bytes(32), "\x07", b"", 0]):
+            answer = await other.contacts.letter(home.key, ["message", bytes(32), content])
+            assert answer[:1] == ["refused"], content
+        nobody = await other.contacts.letter(home.key, ["message", bytes(32), [bytes(32), "x", b"", 0]])
+        assert nobody[:2] == ["refused", "unknown-agent"]
+        astray = await other.contacts.letter(home.key, ["message", bytes(32), [bytes(32), "x", b"", 99]])
+        assert astray[:2] == ["refused", "astray"]
+
+
+@run
+async def test_one_who_is_slow_is_left() -> None:
+    async with harbour("home") as (home,):
+        app = home._app
+        assert isinstance(app, App)
+        app._limits = evolve(app._limits, patience=0.2, rate=1 << 20)
+        me, good = PEER.public.text, sealed(home, PEER)
+        status, _ = await asyncio.wait_for(raw(home, post("handoff", good[:60], me, length=len(good))), 10)
+        assert status == 408
+
+
+@run
+async def test_heads_that_do_not_end_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("docking.http.server.HEAD_SECONDS", 0.2)
+    async with harbour("home") as (home,):
+        parts = urlsplit(home.url)
+        for data in (b"", b"POST /portcall/1/handoff HTTP/1.1\r\nx: ", b"GET / HTTP/1.1\r\nx: " + b"y" * (1 << 20)):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            writer.write(data)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+        # One that is kept may be quiet in between.
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        for _ in range(2):
+            writer.write(b"GET /portcall/1/station HTTP/1.1\r\nhost: x\r\n\r\n")
+            await reader.readuntil(b"}")
+            await asyncio.sleep(0.3)
+        writer.close()
+
+
+@run
+async def test_requests_at_once_are_bounded() -> None:
+    async with harbour("home") as (home,):
+        app = home._app
+        assert isinstance(app, App)
+        app._limits = evolve(app._limits, requests=1, patience=5.0)
+        me, good = PEER.public.text, sealed(home, PEER)
+        parts = urlsplit(home.url)
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(post("handoff", good[:60], me, length=len(good)))
+        while app._running == 0:
+            await asyncio.sleep(0.005)
+        status, _ = await raw(home, post("handoff", good, me))
+        assert status == 503
+        writer.close()
+        while app._running:
+            await asyncio.sleep(0.005)
+        assert (await raw(home, post("handoff", good, me)))[0] == 200
+
+
+@run
+async def test_one_peer_cannot_take_all_the_room() -> None:
+    async with harbour("home") as (home,):
+        app = home._app
+        assert isinstance(app, App)
+        app._limits = evolve(app._limits, per_peer=0)
+        status, body = await raw(home, post("handoff", sealed(home, PEER), PEER.public.text))
+        assert (status, body) == (429, b"too many requests of one station at once")
+
+
+# The client
+
+
+@run
+async def test_the_client_keeps_its_connection_and_notices_when_it_is_gone() -> None:
+    async with harbour("home", "other") as (home, other):
+        client = home._client
+        assert isinstance(client, Client)
+        (pool,) = client._pools.values()
+        first = list(pool.idle)
+        assert len(first) == 1
+        await home.contacts.greet(other.key)
+        assert pool.idle == first
+        for connection in first:
+            assert connection.transport is not None
+            connection.transport.abort()
+        assert await home.contacts.greet(other.key) is not None
+        assert pool.idle != first
+
+
+@run
+async def test_an_answer_of_another_station_is_no_answer() -> None:
+    async with harbour("home", "other", "third") as (home, other, third):
+        home.contacts.peers._peers[third.key] = evolve(home.contacts.peers._peers[third.key], addresses=(other.url,))
+        with pytest.raises(NoAnswer):
+            await home.contacts.letter(third.key, ["told", bytes(32), []])
+
+
+@run
+async def test_a_closed_port_is_unreachable() -> None:
+    async with harbour("home", "other") as (home, other):
+        await other.close()
+        with pytest.raises(PeerUnreachable):
+            await home.contacts.letter(other.key, ["told", bytes(32), []])
+
+
+@run
+async def test_the_next_address_is_tried() -> None:
+    async with harbour("home", "other") as (home, other):
+        peers = home.contacts.peers
+        peers._peers[other.key] = evolve(peers._peers[other.key], addresses=("http://127.0.0.1:1", other.url))
+        assert await home.contacts.letter(other.key, ["told", bytes(32), []]) == ["taken"]
+        assert peers.addresses(other.key)[0] == other.url
+
+
+@run
+async def test_a_server_that_is_no_station() -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(answers.pop(0))
+        writer.close()
+
+    answers = [
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n" + bytes(3 << 20),
+        b"HTTP/1.1 302 Found\r\nlocation: http://elsewhere/\r\ncontent-length: 0\r\n\r\n",
+        b"",
+    ]
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with station("home") as home:
+        home.contacts.peers.configure(PEER.public, "babbler", url)
+        while answers:
+            with pytest.raises(NoAnswer):
+                await home.contacts.letter(PEER.public, ["told", bytes(32), []])
+    server.close()
+
+
+@run
+async def test_a_changed_key_is_refused_until_a_person_accepts_it() -> None:
+    from docking.errors import KeyChanged
+
+    async with station("home") as home:
+        async with station("beta") as before:
+            await home.contacts.call_on(before.url)
+        async with station("beta", key=SecretKey(bytes(32))) as after:
+            with pytest.raises(KeyChanged, match="portcall key accept beta"):
+                await home.contacts.call_on(after.url)
+            assert await home.contacts.find("beta") == before.key
+            home.contacts.peers.accept("beta", after.key)
+            await home.contacts.call_on(after.url)
+            assert await home.contacts.find("beta") == after.key
+
+
+@run
+async def test_stations_introduce_themselves_both_ways() -> None:
+    async with station("home") as home, station("other") as other:
+        other.offer("oracle", lambda request: b"")
+        await home.contacts.call_on(other.url)
+        here, there = home.contacts.peers.get(other.key), other.contacts.peers.get(home.key)
+        assert here is not None
+        assert (here.name, here.services, here.proven) == ("other", ("oracle",), True)
+        assert there is not None
+        assert (there.name, there.addresses, there.proven) == ("home", (home.url,), True)
+
+
+@run
+async def test_hostile_introductions_are_bounded() -> None:
+    async with harbour("home") as (home,):
+        hostile: list[Any] = [
+            None,
+            [],
+            [2, "beta", [], []],
+            [1, "../x", [], []],
+            [1, "beta", "no list", []],
+            [1, "beta", [], [b"bytes", 5, "x" * 1000, "\x1b[2J"]],
+            [1, "gamma", ["javascript:alert(1)", "http://user@host:1", 7, "http://ok:1"], []],
+        ]
+        for number, card in enumerate(hostile):
+            key = SecretKey(bytes(31) + bytes([number + 1]))
+            home.contacts.introduced(key.public, card)
+        peers = {peer.name: peer for peer in home.contacts.peers.all()}
+        assert set(peers) == {"beta", "gamma"}
+        assert peers["beta"].services == ()
+        assert peers["gamma"].addresses == ("http://ok:1",)
+
+
+# Sealing
+
+
+def test_answers_are_bound_to_their_request() -> None:
+    a, b = Secrets(SecretKey(bytes(32))), Secrets(PEER)
+    headers = []
+    for _ in range(2):
+        _, pieces, header = seal_request(a, b.me, "handoff", [b"question"], os.urandom(32))
+        one = opener(b, a.me, "handoff")
+        assert b"".join(one.feed(b"".join(pieces()))) + one.finish() == b"question"
+        headers.append(header)
+    answer = seal_answer(b, a.me, headers[0], b"answer", os.urandom(32))
+    assert open_answer(a, b.me, headers[0], answer) == b"answer"
+    from agents.errors import CannotOpen
+
+    for header, sealed_answer in ((headers[1], answer), (headers[0], answer[:-1]), (headers[0], b"")):
+        with pytest.raises(CannotOpen):
+            open_answer(a, b.me, header, sealed_answer)
+
+
+@pytest.mark.parametrize("sizes", [[0], [1], [65536], [65537], [131072], [10, 70_000, 196_608, 1], [65536, 65536, 5]])
+def test_bodies_of_every_size_are_sealed_in_pieces(sizes: list[int]) -> None:
+    a, b = Secrets(SecretKey(bytes(32))), Secrets(PEER)
+    bodies = [canonical.digest(bytes([n])) * (size // 32 + 1) for n, size in enumerate(sizes)]
+    bodies = [body[:size] for body, size in zip(bodies, sizes, strict=True)]
+    size, pieces, _ = seal_request(a, b.me, "x", bodies, os.urandom(32))
+    data = b"".join(pieces())
+    assert len(data) == size
+    one = opener(b, a.me, "x")
+    assert b"".join(one.feed(data)) + one.finish() == b"".join(bodies)
