@@ -18,6 +18,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,13 @@ class Place:
         journeys = self.station.office.register.all()
         return sum(journey.standing in (FINISHED, DISPOSED, STOPPED) for journey in journeys)
 
+    async def do_standing(self) -> dict[str, int]:
+        """How many agents are here, by what they do; those whose state is not on the disk yet count as "busy"."""
+        found: Counter[str] = Counter()
+        for berth in self.station.office.berths.values():
+            found["busy" if berth.state is not None else berth.standing.value] += 1
+        return dict(found)
+
     async def do_here(self) -> list[list[Any]]:
         """The agents here: id, standing, visit, state's digest (hex, if it is stored), text."""
         rows = []
@@ -125,8 +133,8 @@ class Place:
             "in_doubt": len(self.station.office.in_doubt),
         }
 
-    async def do_order(self, agent: str, what: str) -> str:
-        return self.station.office.order(self.station.office.find_agent(agent), what)
+    async def do_order(self, agent: str, order: str) -> str:
+        return self.station.office.order(self.station.office.find_agent(agent), order)
 
     async def do_report(self, agent: str) -> list[list[str]]:
         """What an agent that ended reported: key, value, station."""
