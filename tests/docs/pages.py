@@ -6,6 +6,7 @@ What a block means:
 - `console` blocks hold commands after `$ ` (a line that ends with a backslash goes on) and, below each, what
   it prints: `...` alone stands for any lines, inside a line for any text; nothing shown: not compared;
 - class `.fails` (```` ```{ .console .fails } ````) says that the block's last command ends with an error;
+- class `.again` says that a person would look again if it is not so yet: the block's commands are repeated;
 - a `python` block without a title runs as a script, all of a page's such blocks as one;
 - class `.part` marks a piece of a file that is shown elsewhere as a whole: the piece must occur in one of the
   page's files or in the file of the repository named by its `title`; it is not run by itself;
@@ -37,12 +38,13 @@ class Block:
 
 @attrs.frozen
 class Command:
-    """One command: its line in the page, what it prints (None: not shown), and whether it fails."""
+    """One command: its line in the page, what it prints (None: not shown), whether it fails, and may be repeated."""
 
     line: int
     command: str
     output: tuple[str, ...] | None
     fails: bool
+    again: bool
 
 
 def blocks(page: Path) -> list[Block]:
@@ -97,7 +99,8 @@ def commands(block: Block) -> list[Command]:
         while output and not output[-1]:
             output = output[:-1]
         last = at >= len(lines)
-        found.append(Command(line, command, output or None, last and "fails" in block.classes))
+        fails, again = last and "fails" in block.classes, "again" in block.classes
+        found.append(Command(line, command, output or None, fails, again))
     return found
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +25,11 @@ PAGES = [
     if any(block.language in RUNNABLE or "part" in block.classes for block in blocks(page))
 ]
 COMMAND_SECONDS = 120.0
+AGAIN_SECONDS = 60.0
 # What a page's shell takes over from here; compiled code stays in one cache for all pages.
 KEPT = {"LANG", "TMPDIR", "XDG_CACHE_HOME"}
-CPYTHON = ROOT / "build" / "toolchains" / "cpython"  # as if it were installed: see .ci/toolchains
+# As if they were installed: see .ci/toolchains.
+INTERPRETERS = [ROOT / "build" / "toolchains" / name for name in ("cpython", "quickjs")]
 ENDED = "\x1ecommand-ended"
 
 
@@ -42,8 +45,7 @@ class Shell:
             "COLUMNS": "110",
             "NO_COLOR": "1",
         }
-        if CPYTHON.is_dir():
-            environment["PYTHONPATH"] = str(CPYTHON)
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, INTERPRETERS))
         self.process = subprocess.Popen(
             ["bash", "--norc"],
             cwd=folder,
@@ -121,8 +123,17 @@ def check_needs(shell: Shell, page: Path) -> None:
             pytest.skip("\n".join(printed) or command)
 
 
+def as_shown(command: Command, code: int, printed: list[str]) -> bool:
+    """Whether the command ended and printed as the page says."""
+    shown = command.output is None or matches(command.output, printed)
+    return (code != 0) == command.fails and shown
+
+
 def run_command(shell: Shell, command: Command, page: Path) -> None:
+    until = time.monotonic() + AGAIN_SECONDS
     code, printed = shell.run(command.command)
+    while command.again and time.monotonic() < until and not as_shown(command, code, printed):
+        code, printed = shell.run(command.command)
     where = f"{page.relative_to(ROOT)}:{command.line}: {command.command}"
     shown = "\n".join(printed)
     assert (code != 0) == command.fails, f"{where}\nended with {code}:\n{shown}"
