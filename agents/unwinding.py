@@ -155,7 +155,7 @@ class PortableStack:
         self._instance, self._metadata = instance, metadata
         self._waiting: deque[Frame] = deque()
         self._covered = b""
-        self._suspended = False
+        self._returned: dict[int, int] = {}  # words of results without a global
 
     def begin(self) -> None:
         """See `Stack`."""
@@ -211,6 +211,8 @@ class PortableStack:
         name = f"{prefix}.{position}"
         if self._instance.has(name):  # a word that no function reads has no global
             self._instance.set_global(name, value)
+        elif prefix == "portcall.result":  # but may be what the agent ends with, when nothing left a frame
+            self._returned[position] = value
 
     def results(self, types: str) -> tuple[int, ...]:
         """See `Stack`."""
@@ -223,7 +225,8 @@ class PortableStack:
         return tuple(found)
 
     def _word(self, position: int) -> int:
-        return self._instance.get_global(f"portcall.result.{position}")[1]
+        name = f"portcall.result.{position}"
+        return self._instance.get_global(name)[1] if self._instance.has(name) else self._returned.get(position, 0)
 
     def clear(self) -> None:
         """See `Stack`."""

@@ -121,7 +121,9 @@ class WasmerEngine:
         metered = encode_module(meter(decode_module(code), turns=interruptible))
         try:
             compiled = bytes(wasmer.Module(_store(), metered).serialize())
-        except RuntimeError as error:
+        except BaseException as error:
+            if not _its_own(error):
+                raise
             raise EngineError(f"wasmer cannot compile the module: {_cut(str(error))}") from None
         if self._cache is not None:
             self._cache.store(key, compiled)
@@ -241,7 +243,7 @@ class WasmerInstance:
             raised, self._raised = self._raised, None
             if raised is not None:
                 raise raised from None
-            if not isinstance(error, RuntimeError):
+            if not _its_own(error):
                 raise
             text = str(error).removeprefix("RuntimeError: ")
             if text.startswith("call stack exhausted"):
@@ -381,6 +383,11 @@ def _no_host(index: int, args: Sequence[int]) -> None:
 
 def _no_tick() -> None:
     return None
+
+
+def _its_own(error: BaseException) -> bool:
+    """What wasmer raises: an error, or the panic of its compiler, which is no `Exception`."""
+    return isinstance(error, RuntimeError) or type(error).__name__ == "PanicException"
 
 
 def _cut(text: str) -> str:

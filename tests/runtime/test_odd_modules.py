@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import agents
+from agents import engines
 from agents.ambient import Alone
 from agents.errors import EngineError, InvalidModule
 from agents.image import AgentImage
 from agents.outcomes import Departing, Exhausted, Finished, Trapped
 from agents.runtime import Life
-from agents.waits import Arrived
+from agents.waits import Arrived, Refused
 
 
 def test_an_export_without_a_name_can_be_called() -> None:
@@ -96,3 +99,39 @@ def test_what_ended_does_not_go_on() -> None:
             life.suspend()
             with pytest.raises(ValueError, match="ended"):
                 life.run()
+
+
+PORTABLE = [name for name in engines.NAMES if name in engines.available()]
+ONLY_RETURNED = (
+    ("(result i32)", "(call $sleep (i32.const 0))", (-5,)),
+    ("(result i32)", "(drop (call $through)) (call $through)", (-5,)),
+    ("(result i32 i32)", "(i32.const 7) (call $through)", (7, -5)),
+)
+
+
+@pytest.mark.parametrize("profile", ["standard", "portable"])
+@pytest.mark.parametrize(("results", "body", "expected"), ONLY_RETURNED)
+def test_an_answer_that_is_only_returned_is_the_result(
+    profile: str, results: str, body: str, expected: tuple[int, ...]
+) -> None:
+    """Then no function leaves a frame that the answer could be given to."""
+    image = agents.pack(
+        f"""(module (import "portcall" "sleep" (func $sleep (param i32) (result i32)))
+        (func $through (result i32) (call $sleep (i32.const 0)))
+        (func (export "run") {results} {body}))""",
+        profile=profile,  # type: ignore[arg-type]
+    )
+    chosen = PORTABLE if profile == "portable" else ["wasmtime"]
+    for hop_every in (None, 1):
+        outcome = agents.run(image, engine=chosen, hop_every=hop_every, answer=lambda wait: Refused(5, "no"))
+        assert isinstance(outcome, Finished)
+        assert outcome.values == expected
+
+
+@pytest.mark.skipif("wasmer" not in PORTABLE, reason="wasmer does not work on this Python")
+def test_a_compiler_that_panics_refuses(tmp_path: Path) -> None:
+    params, gives = "(param " + "i64 " * 1000 + ")", "(drop)" * 999
+    code = f"(module (func $f {params} (result {'i64 ' * 1000}) {''.join(f'(local.get {i})' for i in range(1000))})"
+    code += f'(func (export "run") (result i64) {"(i64.const 1)" * 1000} (call $f) {gives}))'
+    with pytest.raises(EngineError, match="wasmer cannot compile"):
+        agents.run(agents.pack(code, profile="portable"), engine=agents.load("wasmer", cache=tmp_path / "code"))
