@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agents.errors import ToolchainMissing
-from agents.sdk import micropython, toolchains
+from agents.sdk import micropython, quickjs, toolchains
 
 HERE = Path(__file__).resolve().parent
 LANGUAGES: dict[str, tuple[Path, Callable[[], object]]] = {
     "python": (HERE / "python" / "portcall.py", micropython.interpreter),
+    "javascript": (HERE / "javascript" / "portcall.js", quickjs.interpreter),
     "c": (HERE / "c" / "portcall.h", lambda: toolchains.find_ziglang("C")),
     "zig": (HERE / "zig" / "portcall.zig", lambda: toolchains.find_ziglang("Zig")),
     "rust": (HERE / "rust", lambda: toolchains.find_rustc("Rust")),

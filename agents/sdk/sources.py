@@ -22,7 +22,7 @@ from agents.engines import default_cache
 from agents.engines.codecache import CodeCache
 from agents.errors import EngineError, PortcallError, ToolchainError, ToolchainMissing
 from agents.image import IMAGE, PACKED, AgentImage, Polls, Profile
-from agents.sdk import cpython, micropython, toolchains
+from agents.sdk import cpython, micropython, quickjs, toolchains
 from agents.sdk.carried import modules_beside
 
 AGENTS = Path(__file__).resolve().parent.parent
@@ -34,7 +34,7 @@ COMPILERS: dict[str, tuple[str, Callable[[Path], bytes]]] = {
     ".rs": ("rust", toolchains.compile_rust),
     ".ts": ("assemblyscript", toolchains.compile_assemblyscript),
 }
-ENDINGS = ".wasm, .wat, .py, .c, .zig, .rs or .ts"
+ENDINGS = ".wasm, .wat, .py, .js, .c, .zig, .rs or .ts"
 Progress = Callable[[int, int], None]
 
 
@@ -67,6 +67,10 @@ def load_image(
     name, ending = _utf8(path.stem), path.suffix
     if ending == ".py":
         return _python(path, source, choices, cache, progress)
+    if ending == ".js":
+        # Here, too, one image for all.
+        image = _packed(quickjs.interpreter(), "quickjs", "javascript", choices, cache, progress)
+        return image.with_luggage(quickjs.luggage(source))
     if ending in COMPILERS:
         language, compile_source = COMPILERS[ending]
         return _packed(compile_source(path), name, language, choices, cache, progress)

@@ -37,8 +37,8 @@ def pack(source: Path, output: Path | None, polls: str | None, profile: str, ent
          python: Path | None) -> None:  # fmt: skip
     """Make an image of a program, rewritten so that it can move.
 
-    SOURCE is a .wasm or .wat module, an agent in Python (.py), in C or Zig (.c, .zig; needs portcall[c]), in Rust
-    (.rs; needs rustc) or in AssemblyScript (.ts; needs asc).
+    SOURCE is a .wasm or .wat module, an agent in Python (.py) or JavaScript (.js; needs QuickJS), in C or Zig (.c,
+    .zig; needs portcall[c]), in Rust (.rs; needs rustc) or in AssemblyScript (.ts; needs asc).
     """
     choices = Choices(entry, profile, polls, python)  # type: ignore[arg-type]  # click checked both
     image = image_of(source, choices)

@@ -1,4 +1,4 @@
-"""AssemblyScript's compiler, where `.ci/toolchains` puts it, for all tests of this folder."""
+"""What `.ci/toolchains` has installed beside the environment, for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-ASC = Path(__file__).resolve().parents[2] / "examples" / "assemblyscript" / "node_modules" / ".bin"
+ROOT = Path(__file__).resolve().parents[2]
+ASC = ROOT / "examples" / "assemblyscript" / "node_modules" / ".bin"
+QUICKJS = ROOT / "build" / "toolchains" / "quickjs"
 
 
 @pytest.fixture(autouse=True)
-def with_asc(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_toolchains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{ASC}")
+    monkeypatch.syspath_prepend(QUICKJS)

@@ -31,12 +31,14 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 TRIPS = {
     "python": "trip.py",
+    "javascript": "trip.js",
     "c": "trip.c",
     "zig": "trip.zig",
     "rust": "trip.rs",
     "assemblyscript": "trip.ts",
     "wat": "trip.wat",
 }
+INTERPRETED = ("python", "javascript")
 SAID = [("alpha", "stop 1: alpha"), ("beta", "stop 2: beta"), ("gamma", "stop 3: gamma")]
 SAID_WITHOUT_BETA = [
     ("alpha", "stop 1: alpha"),
@@ -104,8 +106,8 @@ def test_the_same_in_every_language(language: str) -> None:
 # An interpreter with polls has 160,000 opportunities; it takes every one of its calls, and some of the polls.
 @pytest.mark.parametrize(
     ("language", "polls", "every"),
-    [("python", "none", 1), ("python", "loops", 1009)]
-    + [(language, "loops", 1) for language in TRIPS if language != "python"],
+    [("python", "none", 1), ("python", "loops", 1009), ("javascript", "none", 1), ("javascript", "loops", 1009)]
+    + [(language, "loops", 1) for language in TRIPS if language not in INTERPRETED],
 )
 def test_suspended_at_every_opportunity(language: str, polls: Polls, every: int) -> None:
     image = image_of(language, polls)
@@ -148,7 +150,8 @@ def test_the_command_of_its_readme(language: str, tmp_path: Path) -> None:
     scripts = Path(sys.executable).parent
     # `portcall` of this checkout, whether it is installed here or not.
     shim = f'portcall() {{ "{sys.executable}" -m docking.cli "$@"; }}\n'
-    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    modules = os.pathsep.join(map(str, (ROOT, ROOT / "build" / "toolchains" / "quickjs")))
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": modules}
     done = subprocess.run(
         ["bash", "-c", shim + command], cwd=folder, env=environment, capture_output=True, text=True, timeout=250
     )

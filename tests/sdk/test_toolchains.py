@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agents.errors import ToolchainError, ToolchainMissing
+from agents.engines.wasmtime import assemble
+from agents.errors import InvalidModule, ToolchainError, ToolchainMissing
 from agents.hostcalls import IMPORTS
-from agents.sdk import toolchains
+from agents.sdk import quickjs, toolchains
 from agents.sdk.__main__ import main as sdk
 from agents.sdk.sources import load_image
 from agents.sdk.toolchains import compile_c, compile_zig
@@ -122,6 +123,7 @@ def test_the_image_does_not_depend_on_the_folder(path: Path, tmp_path: Path) -> 
         ("agent.zig", r"pip install 'portcall\[c\]'"),
         ("agent.rs", "rustup target add wasm32-wasip1"),
         ("agent.ts", "npm install assemblyscript"),
+        ("agent.js", "pip install qjs-wasi-reactor"),
         ("agent.py", r"pip install 'portcall\[python\]'"),
     ],
 )
@@ -131,6 +133,7 @@ def test_a_missing_compiler_says_how_to_get_it(
     source = tmp_path / name
     source.write_text("")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(quickjs, "PACKAGE", "qjs-wasi-reactor.absent")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ToolchainMissing, match=advice):
@@ -152,10 +155,19 @@ def test_a_rustc_without_the_library_for_wasi_is_passed_over(tmp_path: Path, mon
 def test_what_can_be_packed_here_is_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert sdk([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["python", "c", "zig", "rust", "assemblyscript"]
+    assert [line.split()[0] for line in lines] == ["python", "javascript", "c", "zig", "rust", "assemblyscript"]
     assert sdk(["python"]) == 0
     assert Path(capsys.readouterr().out.strip()).name == "portcall.py"
     assert sdk(["cobol"]) == 2
     monkeypatch.setenv("PATH", "")
     assert sdk(["rust"]) == 1
     assert "rustup" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lacking", ["_initialize", "malloc", "qjs_init_argv", "proc_exit"])
+def test_a_module_that_is_no_quickjs_is_refused(lacking: str) -> None:
+    exported = {"_initialize", "malloc", "qjs_init_argv"} - {lacking}
+    functions = "".join(f'(func (export "{name}"))' for name in sorted(exported))
+    imported = "" if lacking == "proc_exit" else '(import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))'
+    with pytest.raises(InvalidModule, match=lacking):
+        quickjs.with_entry(assemble(f"(module {imported} {functions})"))

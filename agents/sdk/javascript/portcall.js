@@ -1,0 +1,80 @@
+// What an agent in JavaScript asks of its station: the global object `portcall`. Travels with the agent.
+//
+// Each function writes or reads a file below /portcall/. A call that is refused or fails throws a PortcallError
+// with the station's number as its errno. Replies and messages are text; what is no UTF-8 comes as one character
+// for each byte.
+"use strict";
+
+class PortcallError extends Error {
+  constructor(name, errno) {
+    super(`${name}: error ${errno}`);
+    this.name = "PortcallError";
+    this.errno = errno;
+  }
+}
+
+const portcall = (() => {
+  function checked(name, result) {
+    if (result < 0) throw new PortcallError(name, -result);
+    return result;
+  }
+
+  function using(name, flags, act) {
+    const fd = checked(name, os.open(`/portcall/${name}`, flags));
+    try {
+      return act(fd);
+    } finally {
+      os.close(fd);
+    }
+  }
+
+  function put(name, fd, value) {
+    const text = unescape(encodeURIComponent(value));
+    const bytes = Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+    checked(name, os.write(fd, bytes.buffer, 0, bytes.length));
+  }
+
+  function take(name, fd) {
+    const chunk = new Uint8Array(4096);
+    let text = "";
+    for (let size; (size = checked(name, os.read(fd, chunk.buffer, 0, chunk.length))) > 0; )
+      text += String.fromCharCode(...chunk.subarray(0, size));
+    try {
+      return decodeURIComponent(escape(text));
+    } catch {
+      return text;
+    }
+  }
+
+  const read = (name) => using(name, os.O_RDONLY, (fd) => take(name, fd));
+  const write = (name, value) => using(name, os.O_WRONLY, (fd) => put(name, fd, value));
+
+  return {
+    go(station) {
+      std.out.flush(); // what was printed here belongs here
+      write("go", station || "\0"); // no name at all would be no write at all
+    },
+    here: () => read("here"),
+    me: () => read("me"),
+    nextStop: () => read("next_stop"),
+    call(service, request = "") {
+      const name = `call/${service}`;
+      return using(name, os.O_RDWR, (fd) => {
+        if (request) put(name, fd, request);
+        return take(name, fd);
+      });
+    },
+    lookup: (service) => read(`lookup/${service}`).split("\n").filter((name) => name),
+    send: (agent, message) => write(`send/${agent}`, message),
+    recv: (seconds = null) => read(seconds === null ? "inbox" : `inbox/${Math.floor(seconds * 1000)}`),
+    sender: () => read("sender"),
+    sleep: (seconds) => write("sleep", String(Math.floor(seconds * 1000))),
+    clone() {
+      std.out.flush(); // else both would print it
+      return read("clone") || null;
+    },
+    report: (key, value) => write(`report/${key}`, String(value)),
+    log: (text, level = "info") => write(`log/${level}`, text),
+    exit: (code = 0) => std.exit(code),
+  };
+})();
