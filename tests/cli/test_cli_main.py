@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -46,10 +47,25 @@ def test_unknown_command_is_wrong_use() -> None:
     assert "fly" in result.output
 
 
-def test_help_imports_nothing_of_weight() -> None:
+def test_a_shell_completes_commands_and_options() -> None:
+    def complete(words: str) -> list[str]:
+        asked = {"_PORTCALL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        line = [sys.executable, "-m", "docking.cli"]
+        run = subprocess.run(line, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+        return run.stdout.split()
+
+    assert complete("portcall in") == ["plain,inspect"]
+    assert "plain,--version" in complete("portcall --v")
+    assert complete("portcall run --hop-") == ["plain,--hop-every"]
+
+
+@pytest.mark.parametrize(("argument", "completing"), [("--help", ""), ("", "portcall p")])
+def test_help_and_completion_import_nothing_of_weight(argument: str, completing: str) -> None:
+    asked = {"_PORTCALL_COMPLETE": "bash_complete", "COMP_WORDS": completing, "COMP_CWORD": "1"}
     script = (
-        "import sys\n"
-        "sys.argv = ['portcall', '--help']\n"
+        "import os, sys\n"
+        f"sys.argv = ['portcall', *{argument!r}.split()]\n"
+        f"os.environ |= {asked if completing else {}!r}\n"
         "from docking.cli import main\n"
         "try:\n    main()\n"
         "except SystemExit as end:\n    assert not end.code, end.code\n"
@@ -57,4 +73,4 @@ def test_help_imports_nothing_of_weight() -> None:
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stderr == "[]\n"
-    assert "Usage: portcall" in run.stdout
+    assert ("plain,pack" if completing else "Usage: portcall") in run.stdout
