@@ -29,7 +29,9 @@ def packed_for(wasm: bytes, everywhere: bool, suspending: frozenset[tuple[str, s
     tries = [(module, Options(polls="calls", suspending=suspending))]
     if everywhere:
         options = Options(polls="none", suspending=suspending | {HERE})
-        tries = [(interpose(module), options), (interpose(module, 3, 1), options), *tries]
+        # Each site saves what is live: a thousand locals at thousands of sites would be gigabytes.
+        step = 1 + max((len(f.body) * len(f.locals) for f in module.funcs), default=0) // 500_000
+        tries = [(interpose(module, step), options), (interpose(module, 3 * step, 1), options), *tries]
     for choice, options in tries:
         try:
             return encode_module(rewrite(choice, options))
