@@ -88,10 +88,14 @@ def seal_request(
     secrets: Secrets, to: PublicKey, path: str, bodies: Sequence[bytes | memoryview], ephemeral: bytes
 ) -> tuple[int, Callable[[], Iterator[bytes]], bytes]:
     """The size of the sealed request, its pieces (made when they are asked for), and its header for the answer."""
-    sealer = Sealer(secrets.box_of(to), secrets.context(path, secrets.me, to), ephemeral)
+    context = secrets.context(path, secrets.me, to)
+    first = Sealer(secrets.box_of(to), context, ephemeral)
+    unused = [first]
     size = sum(len(body) for body in bodies)
 
     def pieces() -> Iterator[bytes]:
+        # A request that is sent again, over another connection, is the same bytes: same key, same pieces.
+        sealer = unused.pop() if unused else Sealer(secrets.box_of(to), context, ephemeral)
         yield sealer.header
         waiting = bytearray()
         left = size
@@ -113,7 +117,7 @@ def seal_request(
                     waiting.clear()
         yield sealer.piece(bytes(waiting), last=True)
 
-    return sealed_size(size), pieces, sealer.header
+    return sealed_size(size), pieces, first.header
 
 
 def opener(secrets: Secrets, sender: PublicKey, path: str) -> Opener:

@@ -1,0 +1,26 @@
+"""A request whose kept connection turned out to be closed is sent again, the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from agents import canonical
+from agents.credentials.keys import SecretKey
+from agents.credentials.sealing import PIECE
+from docking.http.sealed import Secrets, opener, seal_request
+
+SENDER, RECEIVER = SecretKey(canonical.digest(b"sender")), SecretKey(canonical.digest(b"receiver"))
+
+
+@pytest.mark.parametrize("size", [0, 10, PIECE, 3 * PIECE + 1])
+def test_a_request_can_be_made_again_and_is_the_same(size: int) -> None:
+    body = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    length, pieces, header = seal_request(Secrets(SENDER), RECEIVER.public, "letter", [body], bytes(32))
+    once = b"".join(pieces())
+    begun = pieces()
+    next(begun)  # a connection that broke in the middle
+    assert b"".join(pieces()) == once
+    assert (len(once), once[: len(header)]) == (length, header)
+    reader = opener(Secrets(RECEIVER), SENDER.public, "letter")
+    found = b"".join(bytes(piece) for piece in reader.feed(once))
+    assert found + reader.finish() == body
