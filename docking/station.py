@@ -11,6 +11,7 @@ is put away; everything that a person should know is an event.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections import Counter
@@ -23,7 +24,7 @@ from agents import canonical
 from agents.capsule import Capsule as CapsuleFile
 from agents.credentials import envelope
 from agents.credentials.envelope import identify
-from agents.credentials.keys import PublicKey, SecretKey, text_of
+from agents.credentials.keys import PublicKey, SecretKey, bytes_of, text_of
 from agents.credentials.passport import verify_passport
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import Opening
@@ -737,6 +738,9 @@ class Office:
 
     def find_agent(self, text: str) -> bytes:
         """The agent that an id, the beginning of one, or a label means. Raises `UnknownAgent`."""
+        whole = _exact(text)
+        if whole is not None and (self.berth_of(whole) is not None or self.register.get(whole) is not None):
+            return whole  # without a look at the thousands that a station may know
         known = {agent: berth.label for agent, berth in self._past.items()}
         known |= {journey.agent: journey.label for journey in self.register.all()}
         known |= {agent: berth.label for agent, berth in self.berths.items()}
@@ -915,6 +919,14 @@ class Office:
     def write(self, changes: list[Change]) -> None:
         """Write, some time soon."""
         self.journal.write(changes, False).add_done_callback(_seen)
+
+
+def _exact(text: str) -> bytes | None:
+    """The agent id that `text` is in full, or None."""
+    with contextlib.suppress(CredentialError):
+        ident = bytes_of(text)
+        return ident if len(ident) == canonical.DIGEST_SIZE else None
+    return None
 
 
 def _seen(future: asyncio.Future[None]) -> bool:
