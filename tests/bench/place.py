@@ -26,19 +26,22 @@ from typing import Any
 from attrs import define, field
 
 from agents.credentials.itinerary import Itinerary, Loop, Seq, Stop
-from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.permit import Budget, Permit
 from agents.image import AgentImage
 from docking.berth import Berth, Turn
 from docking.config import GIB, OwnerRule, Policy
+from docking.handoff.actions import Timing
 from docking.launching import Terms
 from docking.register import DISPOSED, FINISHED, STOPPED
 from docking.serve import Station
+from tests.crash.failpoints import Killer
 
 ROOT = Path(__file__).parents[2]
 # Nothing that is measured here shall end at a budget: 2,000 hops with 16 MiB are 32 GiB.
 BUDGET = Budget(cpu=10**12, memory=256 << 20, carried=1 << 50, messages=10**9)
 HOPS = 100_000
+HASTY = Timing(offer_again=0.2, commit_again=0.05, ask_again=0.05, longest=0.4)
 
 
 def policy_for(owner: PublicKey) -> Policy:
@@ -53,6 +56,7 @@ class Place:
 
     station: Station
     owner: SecretKey
+    killer: Killer
     stamps: list[tuple[int, int]] = field(factory=list)
     agents: list[Any] = field(factory=list)
 
@@ -136,6 +140,29 @@ class Place:
     async def do_order(self, agent: str, order: str) -> str:
         return self.station.office.order(self.station.office.find_agent(agent), order)
 
+    async def do_arm(self, place: str | None, number: int = 1) -> None:
+        """Die when the failpoint `place` is reached for the `number`th time from now on."""
+        self.killer.arm(place, number)
+
+    async def do_failpoints(self) -> dict[str, int]:
+        """How often each was reached since the last arming."""
+        return dict(self.killer.seen)
+
+    async def do_open(self) -> int:
+        """Handoffs that are not decided, or not confirmed."""
+        return len(self.station.office.store.unfinished())
+
+    async def do_journeys(self) -> list[str]:
+        """The agents that were launched here, also before a restart."""
+        return [text_of(journey.agent) for journey in self.station.office.register.all()]
+
+    async def do_ended(self, agent: str) -> list[str] | None:
+        """How the journey of an agent that was launched here ended, and the exit code or what was said; None before."""
+        journey = self.station.office.register.get(self.station.office.find_agent(agent))
+        if journey is None or journey.standing not in (FINISHED, DISPOSED, STOPPED):
+            return None
+        return [journey.standing, journey.text]
+
     async def do_report(self, agent: str) -> list[list[str]]:
         """What an agent that ended reported: key, value, station."""
         handle = self.station.agent(agent, self.owner)
@@ -160,17 +187,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--patience", type=float, default=30.0)
     parser.add_argument("--profile", type=Path, help="write a profile of the event loop's thread here")
-    parser.add_argument("--kill", help="PLACE:N, end with SIGKILL when the failpoint PLACE is reached the Nth time")
-    parser.add_argument("--log", action="store_true", help="tell the names of failpoints on standard error")
+    parser.add_argument("--hasty", action="store_true", help="short waits of the protocol")
     return parser
 
 
 async def serve(arguments: argparse.Namespace) -> None:
     """Run a station until the standard input ends."""
-    from tests.crash.failpoints import Killer
-
     owner = SecretKey(bytes.fromhex(arguments.owner))
-    killer = Killer.of(arguments.kill, arguments.log)
+    killer = Killer()
     began = time.monotonic()
     station = Station(
         arguments.name,
@@ -182,10 +206,11 @@ async def serve(arguments: argparse.Namespace) -> None:
         volatile=arguments.volatile,
         threads=arguments.threads,
         patience=arguments.patience,
+        timing=HASTY if arguments.hasty else None,
         control=False,
         failpoint=killer,
     )
-    place = Place(station, owner)
+    place = Place(station, owner, killer)
     place.watch()
     async with station:
         ready = time.monotonic() - began

@@ -2,8 +2,8 @@
 
     python -m tests.bench.sleepers [--quick] [--agents N] [--json FILE]
 
-The station is a process of its own with a store on the disk. The agents sleep for a day, each with 4 KiB of state of its
-own; what is measured is the process's resident memory before and after, the time from the order to wake one until it
+The station is a process of its own with a store on the disk. The agents sleep for a day, each with 4 KiB of state of
+its own; what is measured is the memory of the process before and after, the time from the order to wake one until it
 runs, and the time until a station that was stopped, and one that was killed, answers again with all of them.
 """
 

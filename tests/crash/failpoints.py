@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections import Counter
 
 from attrs import define, field
@@ -16,24 +15,20 @@ from attrs import define, field
 
 @define(eq=False)
 class Killer:
-    """Called with the name of each failpoint. `place`, `number`: where to die, None for never; `log`: say the names."""
+    """Called with the name of each failpoint. `place`, `number`: where to die, None for never; `seen`: how often each
+    was reached since it was armed.
+    """
 
     place: str | None = None
     number: int = 1
-    log: bool = False
     seen: Counter[str] = field(factory=Counter)
 
-    @classmethod
-    def of(cls, text: str | None, log: bool = False) -> Killer:
-        """From `PLACE:N`."""
-        if text is None:
-            return cls(log=log)
-        place, _, number = text.partition(":")
-        return cls(place, int(number or 1), log)
+    def arm(self, place: str | None, number: int) -> None:
+        """Count from now on."""
+        self.seen.clear()
+        self.place, self.number = place, number
 
     def __call__(self, place: str) -> None:
         self.seen[place] += 1
-        if self.log:
-            print(f"failpoint {place}", file=sys.stderr, flush=True)
         if place == self.place and self.seen[place] == self.number:
             os.kill(os.getpid(), signal.SIGKILL)
