@@ -6,6 +6,7 @@ those that JSON knows, and the same that the text output shows; reading raises o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -30,7 +31,7 @@ from agents.wasm.text import print_function, print_module
 
 MODULE = b"\0asm"
 TYPE, IMPORT = 1, 2  # ids of sections
-NUMBERS = {"i": "i32", "I": "i64", "f": "f32", "F": "f64", "v": "v128", "r": "reference"}
+NUMBERS = {"i": "i32", "I": "i64", "f": "f32", "F": "f64", "v": "v128", "r": "reference", "x": "exnref"}
 VALUES_MAX = 1000  # of one frame that are shown; a hostile image could claim millions
 FRAMES_MAX = 10_000  # of one stack that are shown
 Described = dict[str, Any]
@@ -220,7 +221,7 @@ def _frame(frame: Frame, metadata: Metadata, imported: list[str], names: Names) 
         {
             "what": "operand" if info.local is None else local_names.get(info.local, f"local {info.local}"),
             "type": NUMBERS[info.type],
-            "value": value.hex() if isinstance(value, bytes) else value,
+            "value": value.hex() if isinstance(value, bytes) else _in_json(value),
         }
         for _, (info, value) in zip(range(VALUES_MAX), frame_values(site, frame), strict=False)
     ]
@@ -235,7 +236,12 @@ def _function(index: int, imported: list[str], names: Names) -> str:
 
 def _value(letter: str, bits: int | None) -> object:
     """The bits of a global, for people; of a reference, its function's position or None."""
-    return bits if bits is None or letter == "r" else number(letter, bits)
+    return bits if bits is None or letter == "r" else _in_json(number(letter, bits))
+
+
+def _in_json(value: int | float) -> int | float | str:
+    """JSON has no numbers for infinities and what is not a number."""
+    return value if math.isfinite(value) else str(value)
 
 
 def _wasi(data: bytes) -> Described:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -87,7 +88,7 @@ MISUSES = {
     "more memory than there is": (["run", "prints.wat", "--memory", "99999999999999"], 2, "not in the range"),
     "a file without an end": (["inspect", "/dev/zero"], 1, "/dev/zero is larger than 64 MiB"),
     "a source without an end": (["pack", "/dev/zero"], 1, "/dev/zero is larger than 64 MiB"),
-    "a Python that is not there": (["pack", "a.py", "--python", "gone"], 1, "gone cannot be read"),
+    "a Python that is not there": (["pack", "a.py", "--python", "gone"], 1, "cannot be read: gone"),
 }
 
 
@@ -101,3 +102,27 @@ def test_misuses_end_in_a_sentence(words: list[str], code: int, sentence: str, t
     assert done.returncode == code, done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_exceptions_and_odd_floats_on_a_frozen_stack_are_shown(tmp_path: Path) -> None:
+    source, frozen = tmp_path / "holds.wat", tmp_path / "frozen"
+    source.write_text("""(module
+      (import "portcall" "go" (func $go (param i32 i32) (result i32)))
+      (memory (export "memory") 1) (data (i32.const 0) "beta") (tag $e (param i32))
+      (global $odd (mut f64) (f64.const nan))
+      (func (export "run") (local $caught exnref) (local $float f64)
+        (local.set $float (f64.const nan))
+        (block $handler (result i32 exnref)
+          (try_table (catch_ref $e $handler) (throw $e (i32.const 77)))
+          (unreachable))
+        (local.set $caught) (drop) (drop (call $go (i32.const 0) (i32.const 4)))
+        (global.set $odd (local.get $float))
+        (throw_ref (local.get $caught))))""")
+    for words in (["pack", source], ["run", source, "--suspend-to", frozen]):
+        subprocess.run(line(*words), check=True, capture_output=True, cwd=ROOT)
+    asked = line("inspect", frozen, "--image", source.with_suffix(".agent"), "--json")
+    done = subprocess.run(asked, capture_output=True, cwd=ROOT, check=True)
+    described = json.loads(done.stdout, parse_constant=pytest.fail)  # NaN is a constant of Python's, not of JSON's
+    (frame,) = described["stack"]
+    assert [value["type"] for value in frame["values"]] == ["f64", "exnref"]
+    assert frame["values"][0]["value"] == described["globals"][0]["value"] == "nan"
