@@ -50,6 +50,7 @@ class Contacts:
     unreachable: Callable[[bytes, str], None] = lambda hid, reason: None
     changed: Callable[[Peer, bool], None] = lambda peer, here: None
     wire: Wire = field(init=False)
+    _introduced: set[PublicKey] = field(factory=set)
     _greeting: dict[PublicKey, asyncio.Task[Peer | None]] = field(factory=dict)
     _room: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(GREETINGS))
     _arrivals: asyncio.Event = field(factory=asyncio.Event)
@@ -58,6 +59,9 @@ class Contacts:
 
     async def exchange(self, peer: bytes, message: Message) -> Message | None:
         """See `docking.courier.Carrier`."""
+        if isinstance(message, Offer) and PublicKey(peer) not in self._introduced:
+            # It must know where we are before it holds an agent of ours: it may have to ask what became of it.
+            await self.greet(PublicKey(peer))
         try:
             return await self.wire.exchange(peer, message)
         except PeerUnreachable as error:
@@ -103,7 +107,9 @@ class Contacts:
     async def _greet(self, key: PublicKey) -> Peer | None:
         async with self._room:
             try:
-                return self.introduced(key, await self.wire.hello(key, self.card()))
+                card = await self.wire.hello(key, self.card())
+                self._introduced.add(key)
+                return self.introduced(key, card)
             except CarrierError as error:
                 _log.info("a station did not answer a greeting: %s", error)
                 return None

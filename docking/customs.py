@@ -124,7 +124,8 @@ class Customs:
                     bodies[kind] = body
             image, state = (offer.parts[kinds[kind]].digest for kind in ("image", "state"))
             capsule = Capsule.from_parts(bodies, image, state)
-            copies = [r.hid for r in self._store.copies(offer.agent, offer.hop) if r.state is not Destination.DISCARDED]
+            # One that is only held is the desk's to ask about: its source may have given it up.
+            copies = [r.hid for r in self._store.copies(offer.agent, offer.hop) if r.state is Destination.RUNNING]
             now = self._clock()
             verified = capsule.verify(self._trust(offer), now)
             answer = admit(verified, self.policy, self._load(), offer.hid, copies)

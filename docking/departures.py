@@ -7,6 +7,7 @@ agent is durably somebody else's, and when it gives a refusal it is this station
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
@@ -40,6 +41,8 @@ INLINE = 1 << 20
 SMALL_IMAGE = 8 << 10
 # Offers that may fail to reach a peer before the agent is told.
 TRIES = 2
+# Tries, and seconds between them, while the destination holds an earlier attempt that was never decided.
+HELD_TRIES, HELD_WAIT = 10, 0.5
 NEXT, HOME = "next", "home"
 Find: TypeAlias = "Callable[[str, Sequence[Stop | Any]], Awaitable[PublicKey]]"
 _ERRNO = {
@@ -126,14 +129,25 @@ class Departures:
         for to in targets:
             if to == self.key.public:
                 return Refused("here", "the agent is here already")
-            for whole in (False, True):
-                answer = await self._attempt(berth, to, state, whole)
-                if answer is None:
-                    return None
-                refused = answer
-                if answer.code != "trail-unknown":
-                    break
+            answer = await self._attempt_well(berth, to, state)
+            if answer is None:
+                return None
+            refused = answer
         return refused
+
+    async def _attempt_well(self, berth: Berth, to: PublicKey, state: bytes) -> Refused | None:
+        """An attempt, and others where the refusal says that another would do."""
+        whole, patience = False, HELD_TRIES
+        while True:
+            answer = await self._attempt(berth, to, state, whole)
+            if answer is not None and answer.code == "trail-unknown" and not whole:
+                whole = True
+            elif answer is not None and answer.code == "held-here" and patience:
+                # An attempt of ours that a crash cut short: the destination is asking us about it right now.
+                patience -= 1
+                await asyncio.sleep(HELD_WAIT)
+            else:
+                return answer
 
     async def targets(self, berth: Berth, host: str) -> list[PublicKey]:
         """The stations that `host` may mean, in the order in which to try them."""

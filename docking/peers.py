@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 from attrs import define, evolve, field, frozen
 
+from agents import canonical
 from agents.credentials.itinerary import Any, Stop
 from agents.credentials.keys import PublicKey
-from agents.errors import CredentialError
+from agents.errors import CredentialError, NotCanonical
 from docking.errors import IdentityError, KeyChanged, UnknownStation
 from docking.identity import NAME, Pins
 
@@ -26,6 +27,9 @@ MAX_ADDRESSES = 8
 MAX_SERVICES = 256
 MAX_SERVICE = 128
 DEFAULT_PORT = 7707
+# Stations whose addresses outlast a restart.
+MAX_REMEMBERED = 512
+_BOUNDS = canonical.Bounds(max_bytes=4 << 20, max_depth=3, max_items=20_000)
 
 
 @frozen
@@ -185,6 +189,22 @@ class Peers:
         self.pins = self.pins.accept(name, key, self._clock())
         self._save(self.pins)
         self.refused.pop(name, None)
+
+    def encode(self) -> bytes:
+        """Where stations are that proved their keys, for the store: after a restart handoffs wait for them."""
+        known = sorted((peer for peer in self._peers.values() if peer.proven), key=lambda peer: -peer.seen)
+        rows = [[peer.key.raw, peer.name, list(peer.addresses)] for peer in known[:MAX_REMEMBERED]]
+        return canonical.encode(rows)
+
+    def restore(self, data: bytes) -> None:
+        """The inverse of `encode`; what is known already is left as it is. Damaged bytes mean that nothing is known."""
+        try:
+            for raw, name, addresses in canonical.decode(data, _BOUNDS):
+                key = PublicKey(raw)
+                if key not in self._peers and key != self.me:
+                    self._peers[key] = Peer(key, str(name), tuple(map(str, addresses))[:MAX_ADDRESSES])
+        except (NotCanonical, CredentialError, ValueError, TypeError):
+            return
 
     def addresses(self, key: PublicKey) -> tuple[str, ...]:
         """URLs of a station, the best first."""

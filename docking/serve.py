@@ -282,6 +282,8 @@ class Station:
     def _peer_changed(self, peer: Peer, here: bool) -> None:
         text = ", ".join(peer.services) if here else "is not seen any more"
         self.office.tell("peer", place=peer.name, text=text)
+        if here:
+            self.office.note_peers()
 
     def _services_changed(self) -> None:
         """Tell peers, when this burst of changes is over."""

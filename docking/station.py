@@ -55,7 +55,7 @@ from agents.waits import (
 from docking import papers, resting
 from docking.admission import Load, Refusal, grant, shed
 from docking.berth import EDQUOT, EPERM, Berth, Ground, Standing, Turn
-from docking.changes import Capsule, Change, DropCapsule, StoredPart
+from docking.changes import Capsule, Change, DropCapsule, Purge, PutFact, StoredPart
 from docking.config import Policy
 from docking.correspondence import Correspondence
 from docking.courier import Courier
@@ -87,6 +87,8 @@ _log = logging.getLogger(__name__)
 EINTR = 27
 # Agents that ended or left: their lines of log are kept for so many.
 REMEMBERED = 256
+# Seconds between two looks for what can be forgotten, and bytes of images and passports that nobody uses now.
+TIDY, IDLE_BYTES = 3600.0, 512 << 20
 
 
 @define(eq=False)
@@ -142,6 +144,7 @@ class Office:
     _past: dict[bytes, Berth] = field(factory=dict)
     _owners: Counter[PublicKey] = field(factory=Counter)
     _loop: asyncio.AbstractEventLoop | None = None
+    _tidying: asyncio.TimerHandle | None = None
 
     def __attrs_post_init__(self) -> None:
         clock, random = self.clocks.now, self.clocks.random
@@ -204,18 +207,30 @@ class Office:
     def start(self) -> None:
         """Take up what the store says, and begin."""
         self._loop = asyncio.get_running_loop()
+        self.peers.restore(self.store.fact("peers") or b"")
         recovered = self.courier.recover()
         for capsule in recovered.residents:
             self._resume_resident(capsule)
         for record in recovered.held:
             self.tell("alarm", record.agent, text="held: the station was stopped before the source had said commit")
         self.mailbox.start()
+        self._tidy()
+
+    def note_peers(self) -> None:
+        """Remember where stations are."""
+        self.write([PutFact("peers", self.peers.encode())])
+
+    def _tidy(self) -> None:
+        """Forget what is over and expired, now and then."""
+        self.write([Purge(IDLE_BYTES)])
+        self._tidying = asyncio.get_running_loop().call_later(TIDY, self._tidy)
 
     async def close(self) -> None:
         """Suspend every agent, write all down, and stop. The next start goes on from there."""
         self.closing = True
-        for timer in self._timers.values():
-            timer.cancel()
+        for timer in (self._tidying, *self._timers.values()):
+            if timer is not None:
+                timer.cancel()
         self.workers.interrupt_all()
         await self.workers.close()
         await asyncio.sleep(0)  # what the workers' last turns tell
@@ -224,9 +239,9 @@ class Office:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for berth in tuple(self.berths.values()):
             self._put_away(berth)
+        self.note_peers()
         await self.mailbox.close()
         await self.courier.close()
-        self.pages.close()
         self.events.close()
 
     def _put_away(self, berth: Berth) -> None:

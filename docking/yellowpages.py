@@ -1,20 +1,22 @@
 """Services: what this station offers to visitors, and which peers offer what.
 
-A service is a Python callable: bytes in, bytes out, sync (run in a thread of its own pool) or async. It may take
+A service is a Python callable: bytes in, bytes out, sync (run in a thread of its own) or async. It may take
 a second argument, the `Visitor`.
 
 Not who may call what: that is the agent's grant, checked before. Invariants: a call ends after its time, whatever the
 callable does; a callable that raises gives the agent an errno, and the reason only if it meant to (`ServiceFailed`);
-requests and replies are bounded; callables that never return cost a thread each, and no more than `threads`.
+requests and replies are bounded; callables that never return cost a thread each, no more than `threads`,
+and hold up nobody who wants to end the process.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import contextlib
 import inspect
 import logging
 import re
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -61,7 +63,6 @@ class YellowPages:
 
     threads: int = 8
     _offers: dict[str, _Offer] = field(factory=dict)
-    _pool: concurrent.futures.ThreadPoolExecutor | None = None
     _running: int = 0
     calls: int = 0
     failures: int = 0
@@ -134,29 +135,34 @@ class YellowPages:
             return await function(*arguments)  # type: ignore[misc]
         if self._running >= self.threads:
             raise _Busy
-        if self._pool is None:
-            self._pool = concurrent.futures.ThreadPoolExecutor(self.threads, "portcall-service")
-        self._running += 1
-        future = self._pool.submit(function, *arguments)
         loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: _told(loop, self._returned))
-        value = await asyncio.wrap_future(future)
+        answer: asyncio.Future[Any] = loop.create_future()
+
+        def returned(value: Any, error: BaseException | None) -> None:
+            # Only now is the thread free: a call that timed out still holds it.
+            self._running -= 1
+            if answer.done():
+                return
+            if error is None:
+                answer.set_result(value)
+            else:
+                answer.set_exception(error)
+
+        def work() -> None:
+            value, error = None, None
+            try:
+                value = function(*arguments)
+            except BaseException as raised:  # told in the loop
+                error = raised if isinstance(raised, Exception) else RuntimeError(repr(raised))
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(returned, value, error)
+
+        self._running += 1
+        # Not a pool: its threads would be waited for when the process ends.
+        threading.Thread(target=work, name="portcall-service", daemon=True).start()
+        value = await answer
         return await value if inspect.isawaitable(value) else value
-
-    def _returned(self) -> None:
-        # Only now is the thread free: a call that timed out still holds it.
-        self._running -= 1
-
-    def close(self) -> None:
-        """Call nothing any more. Callables that still run are left to end."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Busy(Exception):
     pass
-
-
-def _told(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(what)
