@@ -2,10 +2,9 @@
 
     python -m tests.bench [--quick] [NAME ..]
 
-A benchmark is a module of this package with a command `main`; it prints Markdown and may take ``--quick``
-and ``--json FILE``. Each runs in a process of its own. What they print goes to
-``tests/bench/results/NAME.md``, their figures to ``NAME.json``, and all of it to ``benchmarks.md``. The
-directory is not under git.
+A benchmark is a module of this package that can be run and takes ``--quick``; it may take ``--json
+FILE``. Each runs in a process of its own. What they print goes to ``tests/bench/results/NAME.md``, their
+figures to ``NAME.json``, and all of it to ``benchmarks.md``. The directory is not under git.
 """
 
 from __future__ import annotations
@@ -24,7 +23,11 @@ RESULTS = HERE / "results"
 def benchmarks() -> dict[str, str]:
     """Their sources by name."""
     sources = {path.stem: path.read_text(encoding="utf-8") for path in sorted(HERE.glob("[a-z]*.py"))}
-    return {name: source for name, source in sources.items() if '\nif __name__ == "__main__":' in source}
+    return {
+        name: source
+        for name, source in sources.items()
+        if '\nif __name__ == "__main__":' in source and '"--quick"' in source
+    }
 
 
 def run(name: str, quick: bool) -> str | None:
