@@ -32,6 +32,7 @@ from agents.image import AgentImage
 from docking.berth import Berth, Turn
 from docking.config import GIB, OwnerRule, Policy
 from docking.handoff.actions import Timing
+from docking.handoff.states import Source
 from docking.launching import Terms
 from docking.register import DISPOSED, FINISHED, STOPPED
 from docking.serve import Station
@@ -140,9 +141,13 @@ class Place:
     async def do_order(self, agent: str, order: str) -> str:
         return self.station.office.order(self.station.office.find_agent(agent), order)
 
-    async def do_arm(self, place: str | None, number: int = 1) -> None:
-        """Die when the failpoint `place` is reached for the `number`th time from now on."""
-        self.killer.arm(place, number)
+    async def do_arm(self, place: str | None, number: int = 1, gate: str | None = None) -> None:
+        """Die when the failpoint `place` is reached for the `number`th time from now on, or wait there at a gate."""
+        self.killer.arm(place, number, None if gate is None else Path(gate))
+
+    async def do_peers(self) -> list[str]:
+        """The stations that have proven who they are."""
+        return sorted(peer.name for peer in self.station.office.peers.all() if peer.proven)
 
     async def do_failpoints(self) -> dict[str, int]:
         """How often each was reached since the last arming."""
@@ -151,6 +156,11 @@ class Place:
     async def do_open(self) -> int:
         """Handoffs that are not decided, or not confirmed."""
         return len(self.station.office.store.unfinished())
+
+    async def do_departed(self, agent: str) -> bool:
+        """Whether this station has decided that the agent is another's: from then on it never runs here."""
+        records = self.station.office.store.unfinished()
+        return any(text_of(each.agent) == agent and each.state is Source.COMMITTED for each in records)
 
     async def do_journeys(self) -> list[str]:
         """The agents that were launched here, also before a restart."""

@@ -110,6 +110,12 @@ class Pair:
             self.revive()
             return None
 
+    def sure(self, name: str, what: str, **value: Any) -> Any:
+        """Ask until there is an answer: for what may be asked twice."""
+        while (answer := self.ask(name, what, **value)) is None:
+            pass
+        return answer
+
     def revive(self) -> None:
         """Start again whoever was killed. Raises `Broken` if one ended by itself."""
         dead = [name for name, station in self.stations.items() if station.process.poll() is not None]
@@ -140,11 +146,11 @@ class Pair:
 
     def launch(self) -> str:
         """One new agent, whatever happens to its station meanwhile."""
-        before = set(self.ask("alpha", "journeys") or ())
+        before = set(self.sure("alpha", "journeys"))
         while True:
             keys = [self.stations[name].key for name in ("beta", "alpha")]
             self.ask("alpha", "launch", image=str(self.image), via=keys, turns=HOPS)
-            fresh = set(self.ask("alpha", "journeys") or ()) - before
+            fresh = set(self.sure("alpha", "journeys")) - before
             if len(fresh) > 1:
                 raise Broken("one launch made two agents")
             if fresh:
@@ -152,7 +158,7 @@ class Pair:
 
     def places(self) -> dict[str, list[list[Any]]]:
         """The agents at each station."""
-        return {name: self.ask(name, "here") or [] for name in NAMES}
+        return {name: self.sure(name, "here") for name in NAMES}
 
     def settled(self, agent: str) -> bool:
         """Whether it sleeps at its last stop, and nothing is open."""
@@ -161,7 +167,7 @@ class Pair:
         if stopped:
             raise Broken(f"an agent was stopped: {stopped}")
         there = any(row[1] == "waiting" and row[2] == HOPS for row in rows)
-        return there and not any(self.ask(name, "open") != 0 for name in NAMES)
+        return there and not any(self.sure(name, "open") != 0 for name in NAMES)
 
     def case(self, kills: list[Kill]) -> dict[str, dict[str, int]]:
         """One journey with kills. Gives how often each failpoint was reached. Raises `Broken`."""
@@ -175,7 +181,7 @@ class Pair:
             if time.monotonic() > deadline:
                 raise Broken(f"the journey does not end: {self.places()}")
             time.sleep(0.01)
-        reached = {name: self.ask(name, "failpoints") or {} for name in NAMES}
+        reached = {name: self.sure(name, "failpoints") for name in NAMES}
         for name in NAMES:
             self.ask(name, "arm", place=None)
         live = [(name, row) for name, rows in self.places().items() for row in rows]
