@@ -1,7 +1,7 @@
 """All fuzzers, one after the other: ``python -m tests.fuzz [--seconds N | --short]``.
 
-Each room that takes bytes from elsewhere has a ``fuzz`` module with a time budget; a fuzzer fails when something that is
-not a declared error comes out, and names the seed or writes the input.
+Each room that takes bytes from elsewhere has a ``fuzz`` module with a time budget; a fuzzer fails when something that
+is not a declared error comes out, and names the seed or writes the input.
 """
 
 from __future__ import annotations
