@@ -8,8 +8,9 @@ bit by bit; captured again at once, it gives the same bytes.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -19,10 +20,12 @@ import attrs
 from .binding import Prepared, positions
 from .engines import Instance
 from .errors import BadSnapshot, EngineError
-from .snapshot import CHUNK, PAGE, Map, MemoryState, Snapshot, TableState
+from .snapshot import PAGE, Map, MemoryState, Snapshot, TableState
 
 FUNCTIONS = "portcall.functions"
 _WORKERS = 4  # threads for one memory
+_SHARE = 4 << 20  # bytes of memory that are worth a thread
+_BATCH = 16  # pieces that a thread takes at once
 
 
 @attrs.frozen
@@ -61,13 +64,20 @@ def capture(instance: Instance, prepared: Prepared) -> State:
 
 @contextmanager
 def _mapping(pages: int) -> Iterator[Map[Any, Any]]:
-    """`map`, over threads when there are pieces enough: compressors leave the interpreter to others."""
-    workers = min(_WORKERS, pages * PAGE // CHUNK, os.cpu_count() or 1)
+    """`map`, over threads when there is enough to do: compressors leave the interpreter to others."""
+    workers = min(_WORKERS, pages * PAGE // _SHARE, os.cpu_count() or 1)
     if workers < 2:
         yield map
         return
     with ThreadPoolExecutor(workers) as pool:
-        yield pool.map
+
+        def each(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+            pieces = iter(items)
+            batches = iter(lambda: list(itertools.islice(pieces, _BATCH)), [])
+            for results in pool.map(lambda batch: [function(piece) for piece in batch], batches):
+                yield from results
+
+        yield each
 
 
 def _table(now: list[int | None], initial: object) -> TableState:

@@ -47,7 +47,9 @@ U = TypeVar("U")
 
 MAGIC = b"portcall snapshot 1\n"
 PAGE = 4096  # bytes: the unit in which memories are compared and travel
-CHUNK = 4 << 20  # bytes compressed at once: pieces can be worked on at the same time
+# Bytes of memory compressed at once. Pieces can be worked on at the same time; and, since they begin at multiples of
+# this, memory that did not change gives the same block as before, which a peer that has it need not be sent again.
+CHUNK = 128 << 10
 WASM_PAGE = 65536
 MAX_BYTES = 1 << 30  # of an encoded snapshot: what a peer can make a station hold for one agent
 MAX_WASI = 128 << 20  # bytes of encoded WASI state
@@ -71,8 +73,8 @@ def _joined(blocks: Iterable[bytes | memoryview]) -> bytes:
 class MemoryState:
     """One memory: its size in 64 KiB pages, and what differs.
 
-    runs: (first page, number of pages) of 4 KiB, ascending and apart. blocks: these pages, joined, cut into
-    pieces of `CHUNK` bytes, each compressed on its own.
+    runs: (first page, number of pages) of 4 KiB, ascending and apart. blocks: these pages, cut where the memory has
+    a multiple of `CHUNK` bytes, the pages of each piece joined and compressed on their own.
     """
 
     pages: int
@@ -97,26 +99,39 @@ class MemoryState:
 
 
 def _pieces(memory: memoryview, runs: Iterable[tuple[int, int]]) -> list[list[memoryview]]:
-    """The pages of `runs`, in pieces of `CHUNK` bytes, the last one shorter; each piece in its parts."""
+    """The pages of `runs`, a piece for each `CHUNK` bytes of the memory that has any; each piece in its parts."""
     pieces: list[list[memoryview]] = []
-    room = 0
+    last = -1
     for first, count in runs:
         at, end = first * PAGE, (first + count) * PAGE
         while at < end:
-            if not room:
+            number = at // CHUNK
+            if number != last:
                 pieces.append([])
-                room = CHUNK
-            size = min(end - at, room)
+                last = number
+            size = min(end, (number + 1) * CHUNK) - at
             pieces[-1].append(memory[at : at + size])
-            at, room = at + size, room - size
+            at += size
     return pieces
+
+
+def _count(runs: Iterable[tuple[int, int]]) -> int:
+    """How many pieces `runs` make."""
+    found, last = 0, -1
+    for first, count in runs:
+        begins, ends = first * PAGE // CHUNK, ((first + count) * PAGE - 1) // CHUNK
+        found += ends - begins + (begins != last)
+        last = ends
+    return found
 
 
 class _Contexts(threading.local):
     """One compressor and decompressor for each thread: making them takes longer than a small memory does."""
 
     def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=_LEVEL)
+        # As for a large memory, however small the piece: else the compressor takes more time for less.
+        large = zstandard.ZstdCompressionParameters.from_level(_LEVEL, source_size=4 << 20)
+        self.compressor = zstandard.ZstdCompressor(compression_params=large)
         # A window beyond this is a demand for memory that no piece needs.
         self.decompressor = zstandard.ZstdDecompressor(max_window_size=2 * CHUNK)
 
@@ -204,6 +219,10 @@ class Snapshot:
 
     def encode(self) -> bytes:
         """Deterministic bytes."""
+        return b"".join(self.parts())
+
+    def parts(self) -> list[bytes | memoryview]:
+        """The same bytes in parts: header and the like, the WASI state, and each block of a memory."""
         header = {
             "image": self.image,
             "entry": self.entry,
@@ -224,7 +243,7 @@ class Snapshot:
         parts: list[bytes | memoryview] = [MAGIC]
         for contents in ((canonical.encode(header),), (self.wasi,), *(memory.blocks for memory in self.memories)):
             parts += [canonical.byte_string_head(sum(map(len, contents))), *contents]
-        return b"".join(parts)
+        return parts
 
     @classmethod
     def decode(cls, data: bytes | memoryview) -> Snapshot:
@@ -357,7 +376,7 @@ def _read_memory(value: Any, block: memoryview) -> MemoryState:
     if end * PAGE > size * WASM_PAGE:
         raise BadSnapshot("pages beyond the end of their memory")
     sizes = _numbers(lengths, None, MAX_BYTES, "a memory's blocks")
-    if len(sizes) != -(-sum(count for _, count in runs) * PAGE // CHUNK) or sum(sizes) != len(block):
+    if len(sizes) != _count(runs) or sum(sizes) != len(block):
         raise BadSnapshot("other blocks than a memory's pages need")
     blocks = []
     for length in sizes:
