@@ -25,7 +25,7 @@ from docking import papers
 from docking.admission import Admission, Load, Refusal, admit, shed, too_large, trust
 from docking.config import Policy
 from docking.handoff.actions import Cargo, DestinationTrust, Record, Refused, SourceTrust
-from docking.handoff.messages import Offer
+from docking.handoff.messages import Offer, Part
 from docking.handoff.states import Destination
 from docking.images import Images
 from docking.knowledge import Knowledge
@@ -89,7 +89,12 @@ class Customs:
             early = self._precheck(offer, came, kinds)
             if early is not None:
                 return early
-        return tuple(i for i, part in enumerate(offer.parts) if not self._store.has_part(part.digest))
+        return tuple(i for i, part in enumerate(offer.parts) if not self._here(part))
+
+    def _here(self, part: Part) -> bool:
+        # Not a state, whatever the store has: its sender must have it too, or a station could have an agent of its own
+        # woken with the state of another's, of which it knows the digest only.
+        return part.kind in ("passport", "image") and self._store.has_part(part.digest)
 
     def _precheck(self, offer: Offer, came: dict[str, Any], kinds: dict[str, int]) -> Refused | None:
         """Before a large state travels: would it be refused anyway?"""
@@ -118,7 +123,7 @@ class Customs:
             bodies: dict[str, Any] = {}
             for kind, index in kinds.items():
                 body = cargo.body(kind)
-                if body is None and kind != "image":
+                if body is None and kind == "passport":
                     body = self._store.part(offer.parts[index].digest)
                 if body is not None:
                     bodies[kind] = body

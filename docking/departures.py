@@ -25,6 +25,7 @@ from docking import papers
 from docking.berth import EDQUOT, ENOSPC, EPERM, Berth
 from docking.changes import Change
 from docking.courier import Courier
+from docking.deltas import Deltas
 from docking.errors import IdentityError, UnknownStation
 from docking.handoff.actions import Departure, Record, Refused
 from docking.handoff.messages import NONCE_SIZE, Body, Part
@@ -84,6 +85,7 @@ class Departures:
     _random: Callable[[int], bytes]
     _epoch: bytes
     _find: Find
+    _deltas: Deltas
     _patience: float = 30.0
     _attempts: dict[bytes, _Attempt] = field(factory=dict)
     _left: dict[bytes, Record] = field(factory=dict)
@@ -171,6 +173,11 @@ class Departures:
             return Refused(error.code, error.reason)
         hid = leaving.hid
         inline = _inline(parts, bodies, (to, berth.image.digest) in self._has_image)
+        for extra, body in self._deltas.shortened(berth.agent, to.raw, state):
+            inline = [each for each in inline if parts[each.index].kind != "state"]
+            parts.append(extra)
+            if body:
+                inline.append(Body(len(parts) - 1, body))
         offer = papers.offer_of(leaving, self._epoch, parts, inline, to)
         self._attempts[hid] = _Attempt(leaving, to)
         berth.to = self._peers.label(to)
@@ -184,6 +191,7 @@ class Departures:
             self._left.pop(hid, None)
         if refused is None:
             self.bytes_out += len(state)
+            self._deltas.passed(leaving.point.agent, to.raw, leaving.point.state, state)
         return refused
 
     def _leave(self, berth: Berth, to: PublicKey, state: bytes) -> Leaving:

@@ -29,8 +29,8 @@ from docking.handoff.actions import Record, Refused
 from docking.handoff.messages import Body, Buffer, Offer, Part
 from docking.knowledge import Knowledge, Known, Mark, Marks, moved_on, result_links, trail_links
 
-# What an offer is made of, in this order; the last three only where they are needed.
-KINDS = ("passport", "trail", "results", "image", "state", "checkpoint", "mailbox", "delta")
+# What an offer is made of, in this order; the last two only where they are needed.
+KINDS = ("passport", "trail", "results", "image", "state", "checkpoint", "mailbox")
 NEEDED = frozenset(KINDS[:5])
 # Home vouches for the beginning of a trail that is longer than this, for stations that are new to the agent.
 CHECKPOINT_AFTER = 24

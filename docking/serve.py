@@ -467,7 +467,8 @@ class _Doors:
 
     async def handoff(self, sender: PublicKey, message: Any) -> Any:
         """See `docking.http.app.Doors`."""
-        return await self._station.office.courier.handle(sender.raw, message)
+        office = self._station.office
+        return await office.courier.handle(sender.raw, office.deltas.completed(sender.raw, message))
 
     async def letter(self, sender: PublicKey, value: Any) -> Any:
         """See `docking.http.app.Doors`."""

@@ -60,6 +60,7 @@ from docking.config import Policy
 from docking.correspondence import Correspondence
 from docking.courier import Courier
 from docking.customs import Admitted, Customs
+from docking.deltas import Deltas
 from docking.departures import Departures, errno_of
 from docking.endings import Endings
 from docking.errors import StationError, UnknownAgent
@@ -125,6 +126,7 @@ class Office:
     berths: dict[bytes, Berth] = field(factory=dict)
     counts: Counter[str] = field(factory=Counter)
     in_doubt: dict[bytes, str] = field(factory=dict)
+    deltas: Deltas = field(factory=Deltas)
     closing: bool = False
     journal: Journal = field(init=False)
     knowledge: Knowledge = field(init=False)
@@ -182,6 +184,7 @@ class Office:
             random,
             self.store.epoch,
             self.network.find,
+            self.deltas,
             self.patience,
         )
         self.endings = Endings(self.key, self.knowledge, self.register, clock)
@@ -395,6 +398,7 @@ class Office:
         parts = {each.kind: each for each in cargo.offer.parts}
         berth = Berth(self.ground, own, admitted.admission.grant, admitted.image, parts["image"], admitted.snapshot)
         berth.inbox.extend(admitted.inbox)
+        self.deltas.passed(record.agent, record.peer, parts["state"].digest, cargo.body("state") or b"")
         self._come(berth, parts["state"], PublicKey(record.peer))
         self._begin(berth, admitted.snapshot, arrived=True)
 

@@ -18,6 +18,7 @@ from agents.credentials.keys import SecretKey
 from agents.image import AgentImage
 from docking import Policy, Station
 from docking.agent import Agent, Report
+from docking.berth import Standing
 from docking.events import Event, Subscription
 from docking.handoff.actions import Timing
 
@@ -94,6 +95,17 @@ async def journey(home: Station, wat: str, *via: str, args: tuple[str, ...] = ()
 async def begin(home: Station, wat: str, *via: str, args: tuple[str, ...] = (), **options: Any) -> Agent:
     """Launch a program."""
     return await home.launch(packed(wat), list(via), owner=OWNER, args=args, **options)
+
+
+async def settled(at: Station, agent: Agent, standing: Standing) -> Any:
+    """The agent's berth, when it stands like this and nothing is left to be written."""
+    while True:
+        found = at.office.berths.get(agent.key)
+        if found is not None and found.standing is standing and not found.running:
+            await at.office.journal.write([], True)
+            await asyncio.sleep(0)
+            return found
+        await asyncio.sleep(0.005)
 
 
 def program(body: str, data: str = "", locals_: str = "") -> str:

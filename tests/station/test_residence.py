@@ -29,6 +29,7 @@ from tests.station.harbour import (
     places,
     program,
     run,
+    settled,
     station,
 )
 
@@ -56,17 +57,6 @@ def berth(at: Station, agent: Agent) -> Any:
     found = at.office.berths.get(agent.key)
     assert found is not None
     return found
-
-
-async def settled(at: Station, agent: Agent, standing: Standing) -> Any:
-    """The agent's berth, when it stands like this and nothing is left to be written."""
-    while True:
-        found = at.office.berths.get(agent.key)
-        if found is not None and found.standing is standing and not found.running:
-            await at.office.journal.write([], True)
-            await asyncio.sleep(0)
-            return found
-        await asyncio.sleep(0.005)
 
 
 # Waiting

@@ -1,0 +1,160 @@
+"""What a peer already has of an agent's state is not sent again: a state as a difference to the one before.
+
+An agent that comes back to a station brings memory that this station saw last time. Both remember the state that passed
+between them; the next one is sent as pieces of that and what is new (the blocks of a snapshot begin at fixed places, so
+what did not change is the same bytes). It is a way of writing an offer, no more: the offer is completed before anyone
+judges it, and where the difference leads nowhere the state is asked for and sent as ever.
+
+    parts  ..., state (not sent), base (what both should have), delta (sent)
+    delta  [1, [[offset, length] of the base, or bytes, ...]]
+
+Invariants: what is put together has the digest that was announced, or it is not used; a base is one that passed between
+these two stations with this very agent, else a peer could have states of others put into an agent of its own; what is
+remembered is bounded, and losing it costs bytes on the wire and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from attrs import define, evolve, field
+
+from agents import canonical
+from agents.errors import BadSnapshot, NotCanonical
+from agents.snapshot import Snapshot
+from docking.handoff.messages import Body, Buffer, Message, Offer, Part
+
+# A smaller state is sent faster than it is compared.
+LEAST = 64 << 10
+# A difference that is not much smaller than the state is not worth it.
+WORTH = 0.75
+# Bytes of states that are remembered, and the largest one.
+KEPT, LARGEST = 256 << 20, 64 << 20
+# Pieces that are shorter are not looked for: they cost as much to name as to send.
+_PIECE = 256
+_BOUNDS = canonical.Bounds(max_bytes=LARGEST, max_depth=4, max_items=500_000)
+
+
+def pieces(state: Buffer) -> list[tuple[int, memoryview]]:
+    """Offset and bytes of each block in an encoded snapshot. Raises `BadSnapshot`."""
+    found, at = [], 0
+    for part in Snapshot.decode(memoryview(state)).parts():
+        found.append((at, memoryview(part)))
+        at += len(part)
+    return found
+
+
+def difference(base: Buffer, state: Buffer) -> bytes | None:
+    """`state` as a difference to `base`; None if that is not worth it."""
+    try:
+        have = {_look(piece): (at, piece) for at, piece in pieces(base) if len(piece) >= _PIECE}
+        parts: list[list[int] | bytes] = []
+        new = 0
+        for _, piece in pieces(state):
+            at, known = have.get(_look(piece), (0, None))
+            if known is not None and known == piece:
+                parts.append([at, len(piece)])
+            else:
+                parts.append(bytes(piece))
+                new += len(piece)
+    except BadSnapshot:
+        return None
+    return canonical.encode([1, _joined(parts)]) if new < WORTH * len(state) else None
+
+
+def _look(piece: memoryview) -> tuple[int, bytes, bytes]:
+    """By this, pieces that may be the same find each other."""
+    return len(piece), bytes(piece[:64]), bytes(piece[-64:])
+
+
+def _joined(parts: list[list[int] | bytes]) -> list[list[int] | bytes]:
+    """Neighbours of one kind as one."""
+    found: list[list[int] | bytes] = []
+    for part in parts:
+        last = found[-1] if found else None
+        if isinstance(part, bytes) and isinstance(last, bytes):
+            found[-1] = last + part
+        elif isinstance(part, list) and isinstance(last, list) and last[0] + last[1] == part[0]:
+            last[1] += part[1]
+        else:
+            found.append(part)
+    return found
+
+
+def completed(base: Buffer, delta: Buffer, size: int) -> bytes | None:
+    """The state of `size` bytes that `delta` makes of `base`, or None if it does not."""
+    view = memoryview(base)
+    try:
+        version, parts = canonical.decode(delta, _BOUNDS)
+        if version != 1:
+            return None
+        found: list[Buffer] = []
+        left = size
+        for part in parts:
+            if isinstance(part, bytes):
+                piece: Buffer = part
+            else:
+                at, length = part
+                if type(at) is not int or type(length) is not int or not 0 <= at <= at + length <= len(view):
+                    return None
+                piece = view[at : at + length]
+            # A small difference that names one piece a thousand times: the size is known, and kept to.
+            left -= len(piece)
+            if left < 0:
+                return None
+            found.append(piece)
+    except (NotCanonical, ValueError, TypeError):
+        return None
+    return b"".join(found) if left == 0 else None
+
+
+@define(eq=False)
+class Deltas:
+    """The states that passed between this station and others, the last of each agent and station."""
+
+    _states: OrderedDict[tuple[bytes, bytes], tuple[bytes, Buffer]] = field(factory=OrderedDict)
+    _size: int = 0
+    saved: int = 0
+    """Bytes that were not sent."""
+
+    def passed(self, agent: bytes, peer: bytes, digest: bytes, state: Buffer) -> None:
+        """This state of the agent went to, or came from, the station with the key `peer`."""
+        old = self._states.pop((agent, peer), None)
+        if old is not None:
+            self._size -= len(old[1])
+        if not LEAST <= len(state) <= LARGEST:
+            return
+        self._states[agent, peer] = (digest, state)
+        self._size += len(state)
+        while self._size > KEPT:
+            self._size -= len(self._states.popitem(last=False)[1][1])
+
+    def shortened(self, agent: bytes, peer: bytes, state: bytes) -> list[tuple[Part, bytes]]:
+        """The parts base and delta to be offered beside the state, or none. The body of the base is not sent."""
+        known = self._states.get((agent, peer))
+        if known is None or len(state) < LEAST:
+            return []
+        digest, base = known
+        delta = difference(base, state)
+        if delta is None:
+            return []
+        self.saved += len(state) - len(delta)
+        return [
+            (Part("base", digest, len(base)), b""),
+            (Part("delta", canonical.digest(delta), len(delta)), delta),
+        ]
+
+    def completed(self, sender: bytes, message: Message) -> Message:
+        """An offer as if its state had come with it, if that can be put together here; any other message as it is."""
+        if not isinstance(message, Offer) or [part.kind for part in message.parts[-2:]] != ["base", "delta"]:
+            return message
+        parts = message.parts[:-2]
+        bodies = [body for body in message.bodies if body.index < len(parts)]
+        delta = next((body.data for body in message.bodies if body.index == len(parts) + 1), None)
+        index = next((i for i, part in enumerate(parts) if part.kind == "state"), None)
+        known = self._states.get((message.agent, sender))
+        if delta is not None and index is not None and known is not None and known[0] == message.parts[-2].digest:
+            state = completed(known[1], delta, parts[index].size)
+            if state is not None and canonical.digest(state) == parts[index].digest:
+                bodies = sorted([*bodies, Body(index, state)], key=lambda body: body.index)
+        return evolve(message, parts=parts, bodies=tuple(bodies))
