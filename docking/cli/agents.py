@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,20 @@ def _follow(agent: str, station: str | None, as_json: bool) -> None:
     listening = lines(station)
     for each in listening:
         threading.Thread(target=listen, args=(each,), daemon=True).start()
-    left = len(listening)
+    left = silent = len(listening)
+    early = []
+    while silent:  # until each station listens to us: what happens from then on is told
+        name, event = told.get()
+        early.append((name, event))
+        silent -= event is None or event["kind"] == "subscribed"
+    over = _is_over(station, ident)  # if not, the event that says so is still to come
+    for each_told in early:
+        told.put(each_told)
     shown = set()
     for name, row in sorted(_known_lines(station, ident), key=lambda item: int(item[1]["time"])):
         shown.add((name, row["time"], row["text"]))
         _print_event(name, {"kind": "log", "place": name, **row}, as_json)
-    while left:
+    while left and not over:
         name, event = told.get()
         if event is None:
             left -= 1
@@ -119,6 +128,18 @@ def _follow(agent: str, station: str | None, as_json: bool) -> None:
         _print_event(name, event, as_json)
         if event["kind"] in ("home", "stopped", "disposed"):
             return
+
+
+def _is_over(station: str | None, agent: str) -> bool:
+    """Whether any station here knows that its journey is over."""
+    from docking.cli.asking import lines
+    from docking.errors import ControlError
+
+    for line in lines(station):
+        with line, suppress(ControlError):  # one that has forgotten it says nothing
+            if line.ask("where", agent=agent)["standing"] in ("finished", "stopped", "disposed"):
+                return True
+    return False
 
 
 def _known_lines(station: str | None, agent: str) -> list[tuple[str, Any]]:

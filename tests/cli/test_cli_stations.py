@@ -111,6 +111,8 @@ def test_a_journey_by_commands(shell: Shell) -> None:
         }
         said = [row["text"] for row in shell.json("logs", agent)]
         assert said == ["at beta", "heard hello from beta", "home again"]
+        followed = shell("logs", agent, "--follow", timeout=30).splitlines()  # ends, since the journey is over
+        assert [line.split(maxsplit=2)[2] for line in followed] == said
     assert "holds" in shell("verify", "trip.capsule")
 
 
