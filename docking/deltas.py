@@ -25,7 +25,7 @@ from agents.snapshot import Snapshot
 from docking.handoff.messages import Body, Buffer, Message, Offer, Part
 
 # A smaller state is sent faster than it is compared.
-LEAST = 64 << 10
+LEAST = 192 << 10
 # A difference that is not much smaller than the state is not worth it.
 WORTH = 0.75
 # Bytes of states that are remembered, and the largest one.

@@ -58,6 +58,12 @@ class Discovery:
 
     async def start(self) -> None:
         """Begin to announce and to browse. Raises `StationError` where there is no multicast."""
+        await self.browse()
+        self._info = self._record()
+        self._start(self._announce())
+
+    async def browse(self) -> None:
+        """Begin to browse only. Raises `StationError` where there is no multicast."""
         loopback = all(ipaddress.ip_address(each).is_loopback for each in self.addresses)
         interfaces: Any = list(self.addresses) if loopback else InterfaceChoice.All
         try:
@@ -67,9 +73,7 @@ class Discovery:
             raise StationError(
                 f"mDNS cannot be used here ({error.strerror or error}): give --no-mdns, and peers with --peer URL"
             ) from error
-        self._info = self._record()
         self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, TYPE, handlers=[self._changed])
-        self._start(self._announce())
 
     def _record(self) -> AsyncServiceInfo:
         services = ",".join(self.services()).encode()
@@ -143,6 +147,29 @@ class Discovery:
             # Says goodbye at once; the rest of closing has no deadline of its own.
             await asyncio.wait_for(self._zeroconf.async_unregister_all_services(), 2)
         await self._zeroconf.async_close()
+
+
+async def look_around(seconds: float) -> list[Sighting]:
+    """Who announces itself on the network, without being a station. What is said is unproven. Raises `StationError`."""
+    seen: dict[str, Sighting] = {}
+    nobody = PublicKey(bytes(32))
+
+    def lost(source: str) -> None:
+        seen.pop(source, None)
+
+    found = []
+    for host in ("0.0.0.0", "127.0.0.1"):
+        # Stations that listen on the loopback interface only announce themselves there.
+        one = Discovery("", nobody, 0, "", own_addresses(host), lambda: (), lambda s: seen.update({s.source: s}), lost)
+        found.append(one)
+    try:
+        for one in found:
+            await one.browse()
+        await asyncio.sleep(seconds)
+    finally:
+        for one in found:
+            await one.close()
+    return sorted(seen.values(), key=lambda sighting: sighting.name)
 
 
 def sighting_of(source: str, info: AsyncServiceInfo) -> Sighting | None:

@@ -15,6 +15,7 @@ import click
 
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every, when
 from docking.cli.output import plain, print_json, print_table
+from docking.errors import ControlError
 
 PORT = 7707
 
@@ -157,9 +158,16 @@ def event_line(event: dict[str, Any]) -> str:
 @STATION_OPTION
 @JSON_OPTION
 def stations(wait: float, station: str | None, as_json: bool) -> None:
-    """List the stations on the network, as those of this machine see them."""
-    rows = every(station, "stations", wait=int(wait * 1000))
-    values = [{"seen_by": name, **row} for name, row in rows]
+    """List the stations on the network, as those of this machine see them.
+
+    Where none runs, what mDNS says is shown: unproven.
+    """
+    try:
+        values = [{"seen_by": name, **row} for name, row in every(station, "stations", wait=int(wait * 1000))]
+    except ControlError:
+        if station is not None:
+            raise
+        values = _around(wait)
     if as_json:
         print_json(values)
         return
@@ -177,6 +185,22 @@ def stations(wait: float, station: str | None, as_json: bool) -> None:
     for row in values:
         if "refused" in row:
             click.echo(f"\n{plain(row['refused'], 600)}")
+
+
+def _around(wait: float) -> list[dict[str, Any]]:
+    from docking.discovery import look_around
+
+    return [
+        {
+            "seen_by": "mDNS",
+            "name": sighting.name,
+            "key": sighting.key.text,
+            "address": sighting.addresses[0] if sighting.addresses else "",
+            "services": list(sighting.services),
+            "proven": False,
+        }
+        for sighting in asyncio.run(look_around(wait))
+    ]
 
 
 def _yes(value: bool) -> str:

@@ -11,7 +11,7 @@ from zeroconf.asyncio import AsyncServiceInfo
 
 from agents.credentials.keys import SecretKey
 from docking import Policy, Station
-from docking.discovery import TTL, TYPE, Discovery, has_multicast, own_addresses, sighting_of
+from docking.discovery import TTL, TYPE, Discovery, has_multicast, look_around, own_addresses, sighting_of
 from docking.peers import Sighting
 from tests.station.harbour import OWNER, TIMING, Watch, journey, places, program, run
 
@@ -41,6 +41,13 @@ async def test_stations_find_each_other_and_miss_each_other() -> None:
         await two.close()
         await watch.until("peer", lambda event: event.text == "is not seen any more")
         assert [peer.name for peer in one.contacts.peers.all()] == []
+
+
+@run
+async def test_looking_around_without_a_station() -> None:
+    async with seen("mdns-one") as (one,):
+        found = [each for each in await look_around(3.0) if each.key == one.key]
+        assert [(each.name, each.addresses) for each in found] == [("mdns-one", (one.url,))]
 
 
 @run
