@@ -17,7 +17,7 @@ import json
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -57,8 +57,7 @@ class _Connection(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # other loops have transports of their own kind
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
