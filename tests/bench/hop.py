@@ -181,11 +181,12 @@ def judge(case: Case, before: list[Any], after: list[Any], took: float, syncs: l
     starts = [began / 1e6 for began, _ in turns]
     spans = [later - earlier for earlier, later in itertools.pairwise(starts)]
     aside: dict[str, float] = {}
+    warm = min(WARM, hops // 3)
     if case.crowd == 1:
         assert len(turns) == hops + 1, (len(turns), hops)
         aside = journey(spans)
-        aside["inside the agent's turn"] = percentile([(e - b) / 1e6 for b, e in turns[WARM:]], 0.5)
-        counted = spans[min(WARM, hops // 3) :]
+        aside["inside the agent's turn"] = percentile([(e - b) / 1e6 for b, e in turns[warm:]], 0.5)
+        counted = spans[warm:]
         rate = 1e3 * len(counted) / sum(counted)
     else:
         counted = [0.0]
