@@ -113,7 +113,7 @@ class Agent:
     @property
     def label(self) -> str:
         """What people call it."""
-        berth = self._office.berth_of(self.key)
+        berth = self._office.steering.berth_of(self.key)
         if berth is not None:
             return berth.label
         journey = self._office.register.get(self.key)
@@ -179,7 +179,7 @@ class Agent:
 
     def capsule(self) -> Capsule:
         """Trail and results as far as they are here, without image and state. Raises `UnknownAgent`."""
-        return self._office.capsule_of(self.key)
+        return self._office.steering.capsule_of(self.key)
 
     def trail(self) -> tuple[Stay, ...]:
         """Its finished visits, verified. Raises `CredentialError` if anything does not hold."""
@@ -199,28 +199,28 @@ class Agent:
 
     def logs(self) -> list[str]:
         """What it printed and logged at this station, the latest lines."""
-        berth = self._office.berth_of(self.key)
+        berth = self._office.steering.berth_of(self.key)
         return [] if berth is None else [line.text for line in berth.lines]
 
     def retract(self) -> str:
         """Call it home; it goes on there."""
-        return self._office.order(self.key, "retract")
+        return self._office.steering.order(self.key, "retract")
 
     def dispose(self) -> str:
         """End it."""
-        return self._office.order(self.key, "dispose")
+        return self._office.steering.order(self.key, "dispose")
 
     def sleep(self) -> str:
         """Have it stand still until it is woken."""
-        return self._office.order(self.key, "sleep")
+        return self._office.steering.order(self.key, "sleep")
 
     def wake(self) -> str:
         """Let it go on."""
-        return self._office.order(self.key, "wake")
+        return self._office.steering.order(self.key, "wake")
 
     def clone(self) -> str:
         """Make a second one of it."""
-        return self._office.order(self.key, "clone")
+        return self._office.steering.order(self.key, "clone")
 
     def send(self, body: bytes | str) -> str:
         """Send it a message."""

@@ -185,7 +185,7 @@ class Control:
         yield "end", {"name": peer.name, "key": peer.key.text}
 
     async def _do_agents(self) -> Answer:
-        for row in self._station.office.rows():
+        for row in self._station.office.steering.rows():
             yield "item", row
 
     async def _do_prepare(self, via: list[str], image: bytes = b"") -> Answer:
@@ -225,11 +225,11 @@ class Control:
 
     async def _do_order(self, agent: str, what: str) -> Answer:
         found = self._station.agent(agent)
-        yield "end", {"agent": found.id, "done": self._station.office.order(found.key, what)}
+        yield "end", {"agent": found.id, "done": self._station.office.steering.order(found.key, what)}
 
     async def _do_send(self, agent: str, body: bytes) -> Answer:
         try:
-            key = self._station.office.find_agent(agent)
+            key = self._station.office.steering.find_agent(agent)
         except PortcallError:
             key = bytes_of(agent)
         yield "end", {"agent": text_of(key), "done": Agent(self._station.office, key).send(body)}
@@ -238,7 +238,7 @@ class Control:
         found = self._station.agent(agent)
         subscription = self._station.subscribe(lambda event: event.agent == found.id) if follow else None
         try:
-            berth = self._station.office.berth_of(found.key)
+            berth = self._station.office.steering.berth_of(found.key)
             for line in [] if berth is None else list(berth.lines):
                 yield "item", {"time": line.time, "level": line.level, "text": line.text, "kind": "log"}
             if subscription is not None:

@@ -118,7 +118,7 @@ class Correspondence:
             return "busy"
         answer = berth.deliver(message, ident)
         if answer == "taken" and isinstance(berth.wait, Recv) and berth.standing is Standing.WAITING:
-            self._office.go_on(berth, berth.receive())
+            self._office.residence.go_on(berth, berth.receive())
         return answer
 
     async def _message(self, ident: bytes, content: Any) -> list[Any]:
@@ -182,7 +182,7 @@ class Correspondence:
             return refused("not-home", "the order is not signed by the agent's home")
         if berth.standing is Standing.LEAVING:
             return later("the agent is leaving")
-        self._office.obey(berth, order.what)
+        self._office.steering.obey(berth, order.what)
         return TAKEN
 
     # What a home hears

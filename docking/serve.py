@@ -396,7 +396,7 @@ class Station:
 
     def agent(self, text: str, owner: SecretKey | None = None) -> Agent:
         """A handle on an agent, by id, the beginning of one, or label. Raises `UnknownAgent`."""
-        return Agent(self.office, self.office.find_agent(text), owner)
+        return Agent(self.office, self.office.steering.find_agent(text), owner)
 
     def subscribe(self, wanted: Callable[[Event], bool] = lambda event: True) -> Subscription:
         """What happens here from now on."""

@@ -139,7 +139,7 @@ class Place:
         }
 
     async def do_order(self, agent: str, order: str) -> str:
-        return self.station.office.order(self.station.office.find_agent(agent), order)
+        return self.station.office.steering.order(self.station.office.steering.find_agent(agent), order)
 
     async def do_arm(self, place: str | None, number: int = 1, gate: str | None = None) -> None:
         """Die when the failpoint `place` is reached for the `number`th time from now on, or wait there at a gate."""
@@ -168,7 +168,7 @@ class Place:
 
     async def do_ended(self, agent: str) -> list[str] | None:
         """How the journey of an agent that was launched here ended, and the exit code or what was said; None before."""
-        journey = self.station.office.register.get(self.station.office.find_agent(agent))
+        journey = self.station.office.register.get(self.station.office.steering.find_agent(agent))
         if journey is None or journey.standing not in (FINISHED, DISPOSED, STOPPED):
             return None
         return [journey.standing, journey.text]

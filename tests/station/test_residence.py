@@ -386,7 +386,7 @@ async def test_clones_are_limited_by_the_passport_and_the_permit() -> None:
     async with harbour("home") as (home,):
         agent = await begin(home, greedy, terms=Terms(clones=Clones(2, 1)))
         assert numbers(await agent.wait(), "n") == [-63]
-        everyone = [home.agent(row["agent"], OWNER) for row in home.office.rows()]
+        everyone = [home.agent(row["agent"], OWNER) for row in home.office.steering.rows()]
         ends = [numbers(await each.wait(), "n") for each in everyone]
         assert sorted(ends) == [[-63], [0], [0]]
         forbidden = Permit(DEFAULT_PERMIT.budget, ("service:*",))
