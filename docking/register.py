@@ -6,6 +6,7 @@ only as far as its trail and results verify. Invariant: a journey that is over h
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,8 @@ from docking.store import Store
 MAX_TEXT = 1000
 # Journeys that are over stay this long after the passport expired (ms), for whoever asks later.
 KEEP = 30 * 24 * 3600 * 1000
+# Journeys whose newest state is at hand: more than are changed within one write.
+NEWEST = 4096
 _BOUNDS = canonical.Bounds(max_bytes=64 << 10, max_depth=3, max_items=64)
 TRAVELLING, FINISHED, STOPPED, DISPOSED = "travelling", "finished", "stopped", "disposed"
 
@@ -93,6 +96,9 @@ class Register:
     _store: Store
     _knowledge: Knowledge
     _clock: Callable[[], int]
+    # What was made of a journey last, and is perhaps not written yet: what comes next must build on it, or a word that
+    # was read before the end of a journey would be written after it, and the journey would never be over.
+    _newest: OrderedDict[bytes, Journey] = field(factory=OrderedDict, repr=False)
 
     def all(self) -> list[Journey]:
         """All journeys, the latest launched last."""
@@ -112,7 +118,7 @@ class Register:
     def opened(self, agent: bytes, passport: Signed[Passport], place: PublicKey) -> PutJourney:
         """An agent, or a clone of one, begins."""
         body, now = passport.body, self._clock()
-        return _put(Journey(agent, passport.digest, body.label, body.owner, body.expires, now, place, changed=now))
+        return self._put(Journey(agent, passport.digest, body.label, body.owner, body.expires, now, place, changed=now))
 
     def told(self, sender: PublicKey, word: Any) -> PutJourney | None:
         """A station says that an agent is at its place. None if that is no news, or of no agent of ours."""
@@ -121,12 +127,12 @@ class Register:
         uint(hop, "hop")
         text(standing, "standing", 32)
         check_said(said)
-        journey = self.get(agent)
+        journey = self._last(agent)
         if journey is None or journey.passport != passport or journey.standing in (FINISHED, DISPOSED):
             return None
         if hop < journey.hop or (sender != journey.place and hop == journey.hop):
             return None
-        return _put(evolve(journey, place=sender, hop=hop, standing=standing, changed=self._clock(), text=said))
+        return self._put(evolve(journey, place=sender, hop=hop, standing=standing, changed=self._clock(), text=said))
 
     def word(self, agent: bytes, passport: bytes, hop: int, standing: str, said: str) -> list[Any]:
         """What `told` reads."""
@@ -134,7 +140,7 @@ class Register:
 
     def closed(self, leaving: Leaving, capsule: Capsule, standing: str, said: str) -> PutJourney:
         """A journey ended here, at home. `capsule`: whole."""
-        return _put(self._over(leaving.papers.passport, leaving.point, standing, said), capsule.encode())
+        return self._put(self._over(leaving.papers.passport, leaving.point, standing, said), capsule.encode())
 
     def ended(self, capsule: Capsule, standing: str, said: str, place: PublicKey) -> tuple[Journey, list[Change]]:
         """The end of a journey, as the station where it ended tells it. Raises `CredentialError`.
@@ -163,10 +169,10 @@ class Register:
         known = Known(point, moved_on({}, followed.steps, point))
         learned = self._knowledge.learn(known, [*new, *entries], passport.body.expires)
         journey = self._over(passport, point, standing, said)
-        return journey, [learned, _put(journey, whole.encode())]
+        return journey, [learned, self._put(journey, whole.encode())]
 
     def _over(self, passport: Signed[Passport], point: TrailPoint, standing: str, said: str) -> Journey:
-        old, now = self.get(point.agent), self._clock()
+        old, now = self._last(point.agent), self._clock()
         return Journey(
             agent=point.agent,
             passport=passport.digest,
@@ -181,9 +187,15 @@ class Register:
             text=sayable(said),
         )
 
+    def _last(self, agent: bytes) -> Journey | None:
+        return self._newest.get(agent) or self.get(agent)
 
-def _put(journey: Journey, capsule: bytes | None = None) -> PutJourney:
-    return PutJourney(journey.agent, journey.expires + KEEP, journey.encode(), capsule)
+    def _put(self, journey: Journey, capsule: bytes | None = None) -> PutJourney:
+        self._newest[journey.agent] = journey
+        self._newest.move_to_end(journey.agent)
+        if len(self._newest) > NEWEST:
+            self._newest.popitem(last=False)
+        return PutJourney(journey.agent, journey.expires + KEEP, journey.encode(), capsule)
 
 
 def open_reports(capsule: Capsule, secret: bytes) -> list[reports.Report]:
