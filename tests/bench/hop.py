@@ -97,7 +97,7 @@ def image(case: Case, folder: Path) -> Path:
         packed = agents.pack(NOISE.format(pages=pages, end=case.state, hops=case.hops), name="bench")
     else:
         packed = python_agent(case.hops, folder)
-    path.write_bytes(packed.encode())
+    path.write_bytes(packed.pack())
     return path
 
 
