@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .errors import DockingError, ServiceFailed, StationError
     from .events import Event
     from .launching import Terms
-    from .serve import Station, Threaded
+    from .serve import Station
+    from .threaded import Threaded
     from .yellowpages import Visitor
 
 _HOMES = {
@@ -34,7 +35,8 @@ _HOMES = {
     "docking.errors": ("DockingError", "ServiceFailed", "StationError"),
     "docking.events": ("Event",),
     "docking.launching": ("Terms",),
-    "docking.serve": ("Station", "Threaded"),
+    "docking.serve": ("Station",),
+    "docking.threaded": ("Threaded",),
     "docking.yellowpages": ("Visitor",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

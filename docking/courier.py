@@ -195,7 +195,9 @@ class Courier(Generic[T]):
 
     async def _receive(self, sender: bytes, message: Message) -> list[Action[T]]:
         bodies = message.bodies if isinstance(message, Offer | Transfer) else ()
-        if isinstance(message, Offer | Transfer) and sum(len(body.data) for body in bodies) >= JUDGE_ASIDE:
+        # A transfer mostly brings an image, which is compiled when it is judged.
+        size = sum(len(body.data) for body in bodies)
+        if isinstance(message, Transfer) or (isinstance(message, Offer) and size >= JUDGE_ASIDE):
             loop = asyncio.get_running_loop()
             judged = await loop.run_in_executor(None, self.desk.judge, sender, message)
             return self.desk.apply(sender, message, judged, self._now())

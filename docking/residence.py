@@ -43,7 +43,7 @@ from docking.admission import shed
 from docking.berth import EDQUOT, EPERM, Berth, Standing, Turn
 from docking.changes import Change, DropCapsule
 from docking.departures import errno_of
-from docking.errors import StationError
+from docking.errors import LocalProtocolError, StationError, StoreError
 from docking.register import FINISHED, STOPPED, TRAVELLING
 from docking.workers import Job
 from docking.yellowpages import Visitor
@@ -94,6 +94,7 @@ class Residence:
         berth.close()
         berth.standing = standing
         berth.state, berth.saved = None, None
+        self._office.active.pop(berth.agent, None)
         if self._office.berths.pop(berth.agent, None) is not None:
             self._office.owners[berth.papers.passport.body.owner] -= 1
         timer = self._office.timers.pop(berth.agent, None)
@@ -126,6 +127,7 @@ class Residence:
         if self._office.closing:
             return
         berth.wait, berth.until, berth.standing, berth.running = None, 0, Standing.READY, True
+        self._office.active[berth.agent] = berth
         timer = self._office.timers.pop(berth.agent, None)
         if timer is not None:
             timer.cancel()
@@ -140,6 +142,8 @@ class Residence:
     def _turned(self, berth: Berth, turn: Turn | None, error: BaseException | None) -> None:
         """A turn has ended."""
         berth.running = False
+        if berth.life is None:
+            self._office.active.pop(berth.agent, None)
         self._hear(berth)
         if turn is None:
             _log.error("a turn of an agent failed", exc_info=error, extra={"agent": text_of(berth.agent)})
@@ -252,7 +256,12 @@ class Residence:
         state = berth.state if isinstance(berth.state, bytes) else self.state_of(berth)
         berth.state = state
         self._office.tell("leaving", berth.agent, place=host)
-        refused = await self._office.departures.depart(berth, host, state)
+        try:
+            refused = await self._office.departures.depart(berth, host, state)
+        except (StoreError, LocalProtocolError) as error:
+            # Nobody knows what is on the disk: only a restart reads what is true of this agent.
+            self._office.tell("alarm", berth.agent, text=f"it neither left nor stays until a restart: {error}")
+            return
         if refused is None or self._office.closing:
             return
         if refused.code == "here":

@@ -70,6 +70,8 @@ from docking.yellowpages import YellowPages
 _log = logging.getLogger(__name__)
 # Seconds between two looks for what can be forgotten, and bytes of images and passports that nobody uses now.
 TIDY, IDLE_BYTES = 3600.0, 512 << 20
+# Milliseconds that an agent may stay after its passport has expired.
+EXPIRED = 3_600_000
 
 
 @define(eq=False)
@@ -104,6 +106,8 @@ class Office:
     patience: float = 30.0
     failpoint: Failpoint = never
     berths: dict[bytes, Berth] = field(factory=dict)
+    active: dict[bytes, Berth] = field(factory=dict)
+    """The agents that may have an instance now: few, where thousands sleep."""
     counts: Counter[str] = field(factory=Counter)
     in_doubt: dict[bytes, str] = field(factory=dict)
     deltas: Deltas = field(factory=Deltas)
@@ -207,8 +211,12 @@ class Office:
         self.write([PutFact("peers", self.peers.encode())])
 
     def _tidy(self) -> None:
-        """Forget what is over and expired, now and then."""
+        """Forget what is over and expired, now and then; end agents that may not travel any more."""
         self.write([Purge(IDLE_BYTES)])
+        now = self.clocks.now()
+        for berth in tuple(self.berths.values()):
+            if now > berth.papers.passport.body.expires + EXPIRED and berth.standing is not Standing.LEAVING:
+                self.steering.obey(berth, "dispose")
         self._tidying = asyncio.get_running_loop().call_later(TIDY, self._tidy)
 
     async def close(self) -> None:
@@ -232,7 +240,7 @@ class Office:
 
     def load(self) -> Load:
         """What the station holds now. From any thread."""
-        memory = sum(berth.memory for berth in tuple(self.berths.values()) if berth.life is not None)
+        memory = sum(berth.memory for berth in tuple(self.active.values()))
         return Load(len(self.berths), self.workers.busy, memory, self.owners)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> None:

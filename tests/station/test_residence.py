@@ -565,3 +565,18 @@ async def test_what_cannot_be_launched_is_said() -> None:
         tiny = Terms(permit=Permit(Budget(), ("host:*",)))
         with pytest.raises(CredentialError, match="budget"):
             await home.launch(packed(SLEEPER), owner=OWNER, terms=tiny)
+
+
+@run
+async def test_an_agent_does_not_stay_long_after_its_passport_has_expired() -> None:
+    async with harbour("home") as (home,):
+        agent = await begin(home, LISTENER)
+        await settled(home, agent, Standing.WAITING)
+        clocks, wall = home.office.clocks, home.office.clocks.wall
+        watch = Watch(home)
+        for hours, standing in ((24.5, "waiting"), (25.5, "disposed")):
+            clocks.wall = lambda hours=hours: wall() + int(hours * 3600e9)  # type: ignore[misc]
+            home.office._tidy()
+            if standing == "disposed":
+                await watch.until("disposed")
+            assert agent.standing == standing
