@@ -154,8 +154,7 @@ class Correspondence:
             self._office.tell("alarm", agent, text="a message for an agent that is not known here")
             return False
         expires = self._office.clocks.now() + MESSAGE_LIFE
-        self._office.write([Mailbox.posted(to, kind, ident, content, expires)])
-        self._office.mailbox.nudge()
+        self._office.post(Mailbox.posted(to, kind, ident, content, expires))
         return True
 
     def where(self, agent: bytes) -> PublicKey | None:

@@ -468,6 +468,15 @@ class Office:
         """Write, some time soon."""
         self.journal.write(changes, False).add_done_callback(seen)
 
+    def post(self, letter: Change) -> None:
+        """Put a letter into the outbox, and send it when it is there: a nudge before would find nothing."""
+
+        def written(future: asyncio.Future[None]) -> None:
+            if seen(future):
+                self.mailbox.nudge()
+
+        self.journal.write([letter], False).add_done_callback(written)
+
 
 def _exact(text: str) -> bytes | None:
     """The agent id that `text` is in full, or None."""

@@ -134,8 +134,7 @@ class Steering:
         to = self._office.letters.where(agent) or journey.place
         now = self._office.clocks.now()
         content = [sign_order(agent, what, now, self._office.key), 0]
-        self._office.write([Mailbox.posted(to, "order", identify("order", agent, what, now), content, now + FRESH)])
-        self._office.mailbox.nudge()
+        self._office.post(Mailbox.posted(to, "order", identify("order", agent, what, now), content, now + FRESH))
         return "sent"
 
     def obey(self, berth: Berth, what: str) -> None:

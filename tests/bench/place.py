@@ -88,7 +88,7 @@ class Place:
         stops = Seq([Stop(key) for key in keys])
         itinerary = Itinerary(Loop(turns, stops) if turns else stops)
         terms = Terms(Permit(BUDGET, ("host:*", "service:*")), hops=HOPS)
-        packed = AgentImage.decode(Path(image).read_bytes())
+        packed = AgentImage.unpack(Path(image).read_bytes())
         fresh = [
             await self.station.launch(packed, owner=self.owner, itinerary=itinerary, terms=terms) for _ in range(count)
         ]
