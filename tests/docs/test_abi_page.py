@@ -9,7 +9,7 @@ from pathlib import Path
 from agents import hostcalls, waits
 from agents.wasi import abi, devices, portcall_files
 from agents.wasi.limits import Limits
-from docking import berth, station
+from docking import berth, residence
 from docking.cli import solo
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "abi.md").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def test_every_file() -> None:
 def test_every_number_that_calls_answer_with() -> None:
     told = {name: int(number) for number, name in re.findall(r"^\| (\d+) \| `(E\w+)` \|", PAGE, re.MULTILINE)}
     known = {}
-    for module in (hostcalls, portcall_files, abi, berth, station, solo):
+    for module in (hostcalls, portcall_files, abi, berth, residence, solo):
         known |= {name: value for name, value in vars(module).items() if re.fullmatch("E[A-Z0-9]+", name)}
     assert {name: known.get(name) for name in told} == told
     calls = {name for name in vars(hostcalls) if re.fullmatch("E[A-Z]+", name)} - {"ENTRY_MAX"}
