@@ -84,13 +84,16 @@ def url_of(text: str) -> str | None:
 
 @define(eq=False)
 class Peers:
-    """The peers of the station `me`, called `name`. `save(pins)` keeps pins; `clock`: ms since 1970."""
+    """The peers of the station `me`, called `name`. `save(pins)` keeps pins; `reload()` gives those that somebody
+    else has written since, or None; `clock`: ms since 1970.
+    """
 
     me: PublicKey
     name: str
     _clock: Callable[[], int]
     _save: Callable[[Pins], None]
     pins: Pins = field(factory=Pins)
+    _reload: Callable[[], Pins | None] = lambda: None
     _peers: dict[PublicKey, Peer] = field(factory=dict)
     _sources: dict[str, PublicKey] = field(factory=dict)
     refused: dict[str, KeyChanged] = field(factory=dict)
@@ -140,12 +143,15 @@ class Peers:
         if key == self.me or not NAME.match(name):
             return None
         try:
+            # A person may have accepted another key meanwhile: `portcall key accept`.
+            self.pins = self._reload() or self.pins
             pins = self.pins.see(name, key, self._clock())
         except KeyChanged as error:
             self.refused[name] = error
             return None
         except IdentityError:
             return None
+        self.refused.pop(name, None)
         if pins is not self.pins:
             self.pins = pins
             self._save(pins)

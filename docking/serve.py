@@ -261,14 +261,26 @@ class Station:
         return Store.open(path, new_epoch=self._clocks.random(16), clock=self._clocks.now, failpoint=self._failpoint)
 
     def _known_peers(self, own: SecretKey) -> Peers:
-        path = None if self.home is None else self.home / PINS_FILE
-        pins = Pins() if path is None else load_pins(path)
+        if self.home is None:
+            return Peers(own.public, self.name, self._clocks.now, lambda pins: None)
+        path = self.home / PINS_FILE
+        known = _stamp(path)
+        pins = load_pins(path)
 
         def save(changed: Pins) -> None:
-            if path is not None:
-                save_pins(path, changed)
+            nonlocal known
+            save_pins(path, changed)
+            known = _stamp(path)
 
-        return Peers(own.public, self.name, self._clocks.now, save, pins)
+        def reload() -> Pins | None:
+            nonlocal known
+            stamp = _stamp(path)
+            if stamp == known:
+                return None
+            known = stamp
+            return load_pins(path)
+
+        return Peers(own.public, self.name, self._clocks.now, save, pins, reload)
 
     def _addresses(self) -> list[str]:
         if self._url is not None:
@@ -434,6 +446,15 @@ class Station:
             yield threaded
         finally:
             threaded.end()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file is written anew."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_ino
 
 
 class _Mounted:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from docking.config import read_policy
+from docking.discovery import has_multicast
 from docking.serve import Station
 from docking.yellowpages import Visitor
 
@@ -42,6 +43,8 @@ def services(station: Station) -> None:
 
 async def run(name: str, home: Path, policy: Path, mdns: bool) -> None:
     """Run until the standard input ends."""
+    # Where multicast is impossible the conductor notices, and tells the stations of each other.
+    mdns = mdns and has_multicast()
     station = Station(name, home, policy=read_policy(policy.read_text()), host="127.0.0.1", mdns=mdns, threads=2)
     services(station)
     async with station:

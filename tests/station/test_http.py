@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from attrs import evolve
 from agents import canonical
 from agents.credentials.keys import SecretKey
 from docking import Station
-from docking.errors import NoAnswer, PeerUnreachable
+from docking.errors import KeyChanged, NoAnswer, PeerUnreachable
 from docking.handoff import codec
 from docking.handoff.messages import Side, Standing, State, Status
 from docking.http.app import App
@@ -257,8 +258,6 @@ async def test_a_server_that_is_no_station() -> None:
 
 @run
 async def test_a_changed_key_is_refused_until_a_person_accepts_it() -> None:
-    from docking.errors import KeyChanged
-
     async with station("home") as home:
         async with station("beta") as before:
             await home.contacts.call_on(before.url)
@@ -267,6 +266,24 @@ async def test_a_changed_key_is_refused_until_a_person_accepts_it() -> None:
                 await home.contacts.call_on(after.url)
             assert await home.contacts.find("beta") == before.key
             home.contacts.peers.accept("beta", after.key)
+            await home.contacts.call_on(after.url)
+            assert await home.contacts.find("beta") == after.key
+
+
+@run
+async def test_a_key_that_was_accepted_by_command_is_seen_by_a_station_that_runs(tmp_path: Path) -> None:
+    from docking.identity import PINS_FILE, load_pins, save_pins
+
+    async with station("home", tmp_path / "home") as home:
+        async with station("beta") as before:
+            await home.contacts.call_on(before.url)
+        path = tmp_path / "home" / PINS_FILE
+        async with station("beta", key=SecretKey(bytes(32))) as after, station("gamma") as gamma:
+            with pytest.raises(KeyChanged):
+                await home.contacts.call_on(after.url)
+            save_pins(path, load_pins(path).accept("beta", after.key, 0))
+            await home.contacts.call_on(gamma.url)
+            assert load_pins(path).key("beta") == after.key
             await home.contacts.call_on(after.url)
             assert await home.contacts.find("beta") == after.key
 
