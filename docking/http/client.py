@@ -228,7 +228,7 @@ class Client:
                 length, pieces, header = seal_request(self._secrets, peer, what, bodies, self._random(32))
             except CredentialError as error:
                 raise PeerUnreachable(f"the key of the station cannot be used: {error.reason}") from error
-            extra = b"%s: %s\r\ncontent-length: %d\r\n" % (FROM, self._secrets.me.text.encode(), length)
+            extra = b"%s: %s\r\ncontent-length: %d\r\n" % (FROM, self._secrets.name, length)
             try:
                 status, body = await self._send(url, what, b"POST", extra, pieces, length)
                 return self._opened(peer, url, status, body, header)

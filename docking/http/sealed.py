@@ -41,11 +41,19 @@ class Secrets:
     _shared: dict[PublicKey, bytes] = field(factory=dict, repr=False)
     _boxes: dict[PublicKey, bytes] = field(factory=dict, repr=False)
     _box: bytes = field(default=b"", repr=False)
+    _name: bytes = b""
 
     @property
     def me(self) -> PublicKey:
         """This station's key."""
         return self._key.public
+
+    @property
+    def name(self) -> bytes:
+        """This station's key as a header says it."""
+        if not self._name:
+            self._name = self.me.text.encode()
+        return self._name
 
     @property
     def box(self) -> bytes:

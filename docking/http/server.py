@@ -24,6 +24,36 @@ KEEP = 75
 HEAD_SECONDS, HEAD_BYTES = 10.0, 64 << 10
 
 
+class _Corked:
+    """A transport that sends what is written in one step of the loop at once.
+
+    Head and body of an answer are one packet then, and wake the peer once.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._waiting: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """See `asyncio.WriteTransport`."""
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            data, self._waiting = b"".join(self._waiting), []
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """See `asyncio.WriteTransport`."""
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, and the bounds on heads that it leaves to a proxy in front of it."""
 
@@ -31,7 +61,7 @@ class _Protocol(HttpToolsProtocol):
     _head = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(_Corked(transport, self.loop))  # type: ignore[arg-type]
         self._begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -111,6 +141,7 @@ class Server:
             access_log=False,
             server_header=False,
             date_header=False,
+            proxy_headers=False,
             limit_concurrency=CONNECTIONS,
             timeout_keep_alive=KEEP,
             timeout_graceful_shutdown=3,
