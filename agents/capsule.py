@@ -116,7 +116,7 @@ class Capsule:
             raise MalformedCredential(f"not a capsule: {error}") from error
         if len(whole) != 3 or whole[0] != FORMAT:
             raise MalformedCredential("not a capsule")
-        if whole[1] != VERSION:
+        if type(whole[1]) is not int or whole[1] != VERSION:  # True equals 1
             raise MalformedCredential("a capsule of another version; this is version 1")
         read = Fields.of(whole[2], "capsule")
         most = max_bytes

@@ -62,7 +62,7 @@ class Note:
             version, standing, trail, came, since, until, counts, child, wait, text = array(
                 canonical.decode(data, _BOUNDS), "note", 10
             )
-            if version != VERSION:
+            if type(version) is not int or version != VERSION:
                 raise ValueError("another version")
             head = Head.of((came[0], came[1]))
             cpu, memory, calls, sent, cloned = counts

@@ -255,7 +255,7 @@ def decode_metadata(data: bytes) -> Metadata:
     """Read the section. Raises BadImage."""
     try:
         value = canonical.decode(data, BOUNDS)
-        if value["version"] != VERSION:
+        if _number(value["version"]) != VERSION:
             raise BadImage(f"rewriting of version {value['version']}; this station knows {VERSION}")
         texts = [_letters(text) for text in value["results"]]
         return Metadata(

@@ -187,7 +187,7 @@ class WasiState:
         """
         limits, grants = limits or Limits(), grants or {}
         version, args, environ, luggage, descriptors, stdin, elapsed, polling = fields(value, 8)
-        if version != VERSION:
+        if type(version) is not int or version != VERSION:  # True equals 1, and would be written as 1
             raise BadSnapshot(f"WASI state of version {version!r}, not {VERSION}")
         argv, env = _texts(args), _texts(environ)
         if not _fits(argv, env, limits):

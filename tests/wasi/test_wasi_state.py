@@ -308,6 +308,7 @@ def with_descriptor(what: Any, **changes: Any) -> list[Any]:
 HOSTILE: dict[str, Any] = {
     "nothing": None,
     "another version": [99, [], [], [], [], [], 0, None],
+    "a version that merely equals 1": [True, *Virtual().state.encode()[1:]],
     "no root": luggage([2, 3, 0, 0, 0, [2, []]]),
     "a file as root": luggage([1, 4, 0, 0, 0, b""]),
     "numbers that come again": luggage(ROOT, next_inode=1),
