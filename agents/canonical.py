@@ -137,12 +137,23 @@ class _Reader:
         self.items -= 1
         if self.items < 0:
             self.fail("more items than are accepted")
-        first = self.data[self.at] if self.at < len(self.data) else 0
+        data, at = self.data, self.at
+        first = data[at] if at < len(data) else 0
+        # Most items are numbers and short byte strings: these take no further call.
+        if first < 0x18 and at < len(data):
+            self.at = at + 1
+            return first
         if first >= 0xC0:
             if first not in _SIMPLE:
                 self.fail("a tag, a float or another simple value")
-            self.at += 1
+            self.at = at + 1
             return _SIMPLE[first]
+        if 0x40 <= first < 0x58:
+            end = at + 1 + (first & 31)
+            if end > len(data):
+                self.fail("the data ends inside a value")
+            self.at = end
+            return data[at + 1 : end]
         major, argument = self.head()
         if major == 0:
             return argument
@@ -158,10 +169,11 @@ class _Reader:
         if depth >= self.max_depth:
             self.fail("containers nested too deeply")
         # Each element takes a byte at least: a container cannot announce more than the data can hold.
-        if argument << (major - 4) > len(self.data) - self.at:
+        if argument << (major - 4) > len(data) - self.at:
             self.fail("a container larger than the data")
         if major == 4:
-            return [self.item(depth + 1) for _ in range(argument)]
+            item, within = self.item, depth + 1
+            return [item(within) for _ in range(argument)]
         return self.map(argument, depth + 1)
 
     def map(self, size: int, depth: int) -> dict[Any, Any]:

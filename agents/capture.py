@@ -65,7 +65,9 @@ def capture(instance: Instance, prepared: Prepared) -> State:
 @contextmanager
 def _mapping(pages: int) -> Iterator[Map[Any, Any]]:
     """`map`, over threads when there is enough to do: compressors leave the interpreter to others."""
-    workers = min(_WORKERS, pages * PAGE // _SHARE, os.cpu_count() or 1)
+    shares = pages * PAGE // _SHARE
+    # Asking for the processors takes longer than a small memory does.
+    workers = 1 if shares < 2 else min(_WORKERS, shares, os.cpu_count() or 1)
     if workers < 2:
         yield map
         return

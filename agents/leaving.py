@@ -64,14 +64,19 @@ class Leaving:
 
     @contextmanager
     def run(self) -> Iterator[None]:
-        """Around one run: the clocks go; what was asked for is met by its end, whatever that is."""
+        """Around one run: the clocks go; what was asked for is met by its end, whatever that is.
+
+        Raises `KeyboardInterrupt` at its end, or at that of agent code in it, when one came meanwhile.
+        """
         self.spent = None
         self.clock.start()
+        self._interruption.hold()
         try:
             yield
         finally:
             self.asked = False
             self.clock.stop()
+            self._interruption.release()
 
     @property
     def due(self) -> bool:
@@ -88,7 +93,6 @@ class Leaving:
         """Run agent code, watched, with the poll flag within reach. At another depth than 1 it cannot unwind."""
         outer, self.depth = self.depth, depth
         alarm = self._watch()
-        self._interruption.hold()
         try:
             if depth == 1 and instance is not None:
                 self._reach(instance)
@@ -98,7 +102,7 @@ class Leaving:
             self.forget()
             if alarm is not None:
                 alarm.cancel()
-            self._interruption.release()
+            self._interruption.check()
 
     def nested(self, code: Callable[[], T], instance: Instance) -> T:
         """Run agent code inside a host function: no poll may unwind through that."""
