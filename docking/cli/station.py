@@ -74,8 +74,24 @@ def station(
         show_metrics=metrics,
         passphrase=ask_passphrase,
     )
+    _raise_limits()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(made, log))
+
+
+# Descriptors that a station asks for: as many connections as it takes at once, and then some.
+FILES = 8192
+
+
+def _raise_limits() -> None:
+    """The usual limit of 1,024 open files is a courtesy to old programs; what the machine allows is more."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _policy(path: Path | None) -> Any:

@@ -14,14 +14,15 @@ stands still is left; refused requests cost a status line.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Protocol, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from agents import canonical
 from agents.credentials.keys import PublicKey
@@ -43,6 +44,8 @@ FROM = b"portcall-from"
 # A letter is one message of an agent (1 MiB) or the end of a journey: its trail and its results.
 MAX_LETTER = 16 << 20
 MAX_HELLO = 64 << 10
+# Bodies of this size (bytes) are bounded by the number of requests alone.
+SMALL = 1 << 20
 _BOUNDS = canonical.Bounds(max_bytes=MAX_LETTER, max_depth=8, max_items=500_000)
 
 
@@ -50,12 +53,14 @@ _BOUNDS = canonical.Bounds(max_bytes=MAX_LETTER, max_depth=8, max_items=500_000)
 class Limits:
     """What peers may take of this station at once. `codec`: sizes of handoff messages; times in seconds.
 
-    `requests`, `per_peer`: at the same time; `rate`: bytes a second below which a sender is left, after `patience`.
+    `requests`, of these `per_peer` of one key, and `bodies`, bytes of large bodies as they are announced: at the same
+    time. `rate`: bytes a second below which a sender is left, after `patience`.
     """
 
     codec: codec.Limits = codec.DEFAULT_LIMITS
     requests: int = 512
     per_peer: int = 64
+    bodies: int = 1 << 30
     patience: float = 10.0
     rate: int = 64 << 10
 
@@ -84,6 +89,30 @@ class _Refused(Exception):
 
 
 @define(eq=False)
+class _Shares:
+    """What is taken of something, in all and by each address."""
+
+    total: int = 0
+    of: Counter[str] = field(factory=Counter)
+
+    def take(self, address: str, amount: int, most: int) -> bool:
+        """Take so much, if there is enough: `most` in all and half of it for one address. A first one may be larger."""
+        mine = self.of[address]
+        if amount and ((self.total and self.total + amount > most) or (mine and mine + amount > -(-most // 2))):
+            return False
+        self.total += amount
+        self.of[address] += amount
+        return True
+
+    def give(self, address: str, amount: int) -> None:
+        """Give it back."""
+        self.total -= amount
+        self.of[address] -= amount
+        if not self.of[address]:
+            del self.of[address]
+
+
+@define(eq=False)
 class App:
     """The application. `random(n)`: fresh random bytes; `show_metrics`: whether `GET .../metrics` is answered."""
 
@@ -92,7 +121,8 @@ class App:
     _random: Callable[[int], bytes]
     _limits: Limits = field(factory=Limits)
     _show_metrics: bool = False
-    _running: int = 0
+    _requests: _Shares = field(factory=_Shares)
+    _bodies: _Shares = field(factory=_Shares)
     _peers: Counter[PublicKey] = field(factory=Counter)
     _senders: dict[bytes, PublicKey] = field(factory=dict)
     received_bytes: int = 0
@@ -133,22 +163,37 @@ class App:
             return 200, b"text/plain; version=0.0.4", self._doors.metrics().encode()
         if method != "POST" or what not in ("handoff", "letter", "hello"):
             raise _Refused(404, "there is nothing here")
-        if self._running >= self._limits.requests:
-            raise _Refused(503, "this station answers as many requests as it can")
-        self._running += 1
-        try:
-            return await self._sealed(what, scope, receive)
-        finally:
-            self._running -= 1
-
-    async def _sealed(self, what: str, scope: Scope, receive: Receive) -> tuple[int, bytes, bytes]:
         headers = dict(scope["headers"])
+        size = self._announced(what, headers)
+        address = str((scope.get("client") or ("",))[0])
+        with self._place(address, size):
+            return await self._sealed(what, headers, size, receive)
+
+    @contextlib.contextmanager
+    def _place(self, address: str, size: int) -> Iterator[None]:
+        """Room for a request with a body of `size` bytes: no address has more than half of it."""
+        if not self._requests.take(address, 1, self._limits.requests):
+            raise _Refused(503, "this station answers as many requests as it can")
+        # Gigabytes of bodies, read before anything is known of their senders.
+        large = size if size > SMALL else 0
+        try:
+            if not self._bodies.take(address, large, self._limits.bodies):
+                raise _Refused(503, "this station reads as many bytes as it can")
+            try:
+                yield
+            finally:
+                self._bodies.give(address, large)
+        finally:
+            self._requests.give(address, 1)
+
+    async def _sealed(
+        self, what: str, headers: dict[bytes, bytes], size: int, receive: Receive
+    ) -> tuple[int, bytes, bytes]:
         try:
             sender = self._sender(headers.get(FROM, b""))
             pieces = opener(self._secrets, sender, what)
         except CredentialError as error:
             raise _Refused(400, f"the header Portcall-From does not name a key: {error.reason}") from None
-        size = self._announced(what, headers)
         body = _Body(self, pieces, sender, size, receive)
         try:
             answer = await self._ask(what, sender, body)
@@ -194,7 +239,8 @@ class App:
 
     async def _ask(self, what: str, sender: PublicKey, body: _Body) -> bytes | None:
         if what == "handoff":
-            reader = codec.Reader(self._limits.codec)
+            # What does not come need not have room.
+            reader = codec.Reader(evolve(self._limits.codec, bodies=min(self._limits.codec.bodies, body.size)))
             message: Message | None = None
             async for piece in body.pieces():
                 if message is not None:
@@ -237,7 +283,7 @@ class _Body:
     _app: App
     _opener: Opener
     _sender: PublicKey
-    _size: int
+    size: int
     _receive: Receive
     header: bytes = b""
     _counted: bool = False
@@ -246,10 +292,11 @@ class _Body:
         """The opened pieces. Raises `CannotOpen`, `MalformedMessage`, or `_Refused` for one who is too slow."""
         patience, rate = self._app.patience
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience + self._size / rate
+        # Not `size / rate` at the end: who announces a gigabyte, and sends a byte now and then, would stay for hours.
+        begin = loop.time() + patience
         read, more = 0, True
         while more:
-            wait = min(patience, deadline - loop.time())
+            wait = min(patience, begin + read / rate - loop.time())
             if wait <= 0:
                 raise _Refused(408, "the body came too slowly")
             event = await self._next(wait)
@@ -258,7 +305,7 @@ class _Body:
             chunk = event.get("body", b"")
             more = event.get("more_body", False)
             read += len(chunk)
-            if read > self._size:
+            if read > self.size:
                 raise _Refused(400, "the body is longer than announced")
             if len(self.header) < HEADER_SIZE:
                 self.header += bytes(chunk[: HEADER_SIZE - len(self.header)])

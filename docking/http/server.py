@@ -7,17 +7,22 @@ owns the process; closing waits for the requests that are being answered, but no
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import socket
+from collections import Counter
 from typing import Any
 
 import uvicorn
-from attrs import define
+from attrs import define, field
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from docking.errors import StationError
 
-# Connections at once: beyond it, uvicorn answers 503 by itself.
-CONNECTIONS = 2048
+# Connections at once, of all and of one address; and descriptors of the process that are not for connections of others:
+# the store, the engine and our own requests need some, and a process without any cannot even refuse.
+CONNECTIONS, OF_ONE_ADDRESS = 2048, 1024
+RESERVED = 256
 # Seconds an idle connection of a peer is kept; longer than the client keeps it, so that it is the client who closes.
 KEEP = 75
 # Seconds in which the head of a request must come, and its bytes: slow heads hold connections, endless ones memory.
@@ -54,19 +59,86 @@ class _Corked:
         return getattr(self._transport, name)
 
 
+@define(eq=False)
+class _Porch:
+    """The connections of one server. `most`: of all, `of_one`: of one address.
+
+    When there are too many, one whose request has not begun makes room, the oldest first: a peer that connects has
+    something to say, so a crowd that says nothing keeps nobody out.
+    """
+
+    most: int
+    of_one: int
+    _addresses: dict[_Protocol, str] = field(factory=dict)
+    _counts: Counter[str] = field(factory=Counter)
+    # Those whose head is not here yet, in the order in which they began to be.
+    _silent: dict[_Protocol, None] = field(factory=dict)
+
+    def enter(self, connection: _Protocol, address: str) -> bool:
+        """A connection was made; whether it may stay."""
+        if self._counts[address] >= self.of_one and not self._make_room(address):
+            return False
+        if len(self._addresses) >= self.most and not self._make_room(None):
+            return False
+        self._addresses[connection] = address
+        self._counts[address] += 1
+        self._silent[connection] = None
+        return True
+
+    def _make_room(self, address: str | None) -> bool:
+        for connection in self._silent:
+            if address is None or self._addresses[connection] == address:
+                self.leave(connection)
+                connection.abort()
+                return True
+        return False
+
+    def speaks(self, connection: _Protocol) -> None:
+        """Its head is here."""
+        self._silent.pop(connection, None)
+
+    def falls_silent(self, connection: _Protocol) -> None:
+        """It was answered, or begins another head."""
+        if connection in self._addresses:
+            self._silent.setdefault(connection)
+
+    def leave(self, connection: _Protocol) -> None:
+        """It ends."""
+        self._silent.pop(connection, None)
+        address = self._addresses.pop(connection, None)
+        if address is not None:
+            self._counts[address] -= 1
+            if not self._counts[address]:
+                del self._counts[address]
+
+
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, and the bounds on heads that it leaves to a proxy in front of it."""
+    """uvicorn's, and the bounds on heads and connections that it leaves to a proxy in front of it."""
 
     _timer: asyncio.TimerHandle | None = None
     _head = 0
 
+    def __init__(self, *args: Any, porch: _Porch, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._porch = porch
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(_Corked(transport, self.loop))  # type: ignore[arg-type]
-        self._begin()
+        corked: Any = _Corked(transport, self.loop)  # type: ignore[arg-type]
+        super().connection_made(corked)
+        if self._porch.enter(self, str(self.client[0]) if self.client else ""):
+            self._begin()
+        else:
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._porch.leave(self)
         self._end()
         super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """Close it now, whatever is still to be written."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._timer is not None:
@@ -83,7 +155,12 @@ class _Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._end()
+        self._porch.speaks(self)
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        self._porch.falls_silent(self)
+        super().on_response_complete()
 
     def _begin(self) -> None:
         self._head = 0
@@ -122,6 +199,17 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
+def room() -> int:
+    """How many connections this process can take: what its limit of open files leaves."""
+    with contextlib.suppress(ImportError, OSError):  # Windows has neither the module nor the limit
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY:
+            return max(16, min(CONNECTIONS, soft - RESERVED))
+    return CONNECTIONS
+
+
 @define(eq=False)
 class Server:
     """A running uvicorn. `port`: where it listens."""
@@ -133,16 +221,18 @@ class Server:
     @classmethod
     async def start(cls, app: Any, sock: socket.socket) -> Server:
         """Serve `app` on `sock`."""
+        most = room()
+        porch = _Porch(most, min(OF_ONE_ADDRESS, most))
+        protocol: Any = functools.partial(_Protocol, porch=porch)
         config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=protocol,
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS,
             timeout_keep_alive=KEEP,
             timeout_graceful_shutdown=3,
             ws="none",

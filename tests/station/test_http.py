@@ -167,12 +167,12 @@ async def test_requests_at_once_are_bounded() -> None:
         parts = urlsplit(home.url)
         _, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.write(post("handoff", good[:60], me, length=len(good)))
-        while app._running == 0:
+        while app._requests.total == 0:
             await asyncio.sleep(0.005)
         status, _ = await raw(home, post("handoff", good, me))
         assert status == 503
         writer.close()
-        while app._running:
+        while app._requests.total:
             await asyncio.sleep(0.005)
         assert (await raw(home, post("handoff", good, me)))[0] == 200
 

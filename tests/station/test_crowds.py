@@ -1,0 +1,132 @@
+"""Crowds at the door: connections that say nothing, bodies that hardly move, gigabytes announced. A peer gets through."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from urllib.parse import urlsplit
+
+import pytest
+from attrs import evolve
+
+from agents.credentials.keys import SecretKey
+from docking import Station
+from docking.handoff import codec
+from docking.handoff.messages import Body, Side, State, Status, Transfer
+from docking.http.app import App
+from docking.http.client import Client
+from docking.http.sealed import Secrets, seal_request
+from tests.station.harbour import harbour, run
+
+PEER = SecretKey(bytes(31) + b"p")
+Crowd = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+
+
+async def crowd(there: Station, number: int, data: bytes = b"") -> Crowd:
+    """So many connections that say this."""
+    parts = urlsplit(there.url)
+    found = []
+    for _ in range(number):
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(data)
+        found.append((reader, writer))
+    return found
+
+
+def unfinished(there: Station, announced: int) -> bytes:
+    """The beginning of a request that is sealed as it should be, with a body of this size to come."""
+    _, pieces, _ = seal_request(Secrets(PEER), there.key, "handoff", [bytes(1 << 17)], os.urandom(32))
+    head = f"POST /portcall/1/handoff HTTP/1.1\r\nhost: x\r\nportcall-from: {PEER.public.text}\r\n"
+    return head.encode() + b"content-length: %d\r\n\r\n" % announced + b"".join(pieces())[:200]
+
+
+async def answered(there: Station) -> bool:
+    """Whether a peer gets through."""
+    client = Client(Secrets(PEER), os.urandom, lambda key: [there.url], lambda key, url: None)
+    try:
+        status = Status(bytes(32), Side.SOURCE, bytes(16))
+        return isinstance(await client.exchange(there.key.raw, status), State)
+    finally:
+        client.close()
+
+
+def end(crowd: Crowd) -> None:
+    for _, writer in crowd:
+        writer.close()
+
+
+@run
+async def test_connections_that_say_nothing_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("docking.http.server.CONNECTIONS", 20)
+    async with harbour("home") as (home,):
+        silent = await crowd(home, 60)
+        assert await answered(home)
+        # The oldest were closed, and not by their own time of ten seconds.
+        for reader, _ in silent[:30]:
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert not any(reader.at_eof() for reader, _ in silent[-10:])
+        end(silent)
+
+
+@run
+async def test_one_address_does_not_have_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("docking.http.server.OF_ONE_ADDRESS", 5)
+    async with harbour("home") as (home,):
+        assert home._server is not None
+        silent = await crowd(home, 12)
+        assert await answered(home)
+        assert len(home._server._server.server_state.connections) <= 5
+        end(silent)
+
+
+@run
+async def test_bodies_that_hardly_move_are_left_whatever_they_announce() -> None:
+    async with harbour("home") as (home,):
+        app = home._app
+        assert isinstance(app, App)
+        app._limits = evolve(app._limits, patience=0.3, requests=8)
+        slow = await crowd(home, 8, unfinished(home, 90 << 20))
+        began = asyncio.get_running_loop().time()
+        while app._requests.total < 4:
+            await asyncio.sleep(0.01)
+        # Four have places, the other four of the same address have none; and a byte now and then keeps nobody's.
+        while app._requests.total:
+            for _, writer in slow:
+                writer.write(b"x")
+            await asyncio.sleep(0.02)
+        assert asyncio.get_running_loop().time() - began < 5
+        statuses = [(await reader.readline()).split(b" ")[1] for reader, _ in slow]
+        assert sorted(statuses) == [b"408"] * 4 + [b"503"] * 4
+        assert await answered(home)
+        end(slow)
+
+
+@run
+async def test_gigabytes_that_are_announced_at_once_are_bounded() -> None:
+    async with harbour("home") as (home,):
+        app = home._app
+        assert isinstance(app, App)
+        app._limits = evolve(app._limits, bodies=200 << 20)
+        large = await crowd(home, 3, unfinished(home, 90 << 20))
+        statuses = [(await asyncio.wait_for(reader.readline(), 5)).split(b" ")[1] for reader, _ in large[1:]]
+        assert statuses == [b"503", b"503"]  # half is 100 MiB
+        assert await answered(home)  # what is small needs no room
+        end(large)
+        while app._bodies.total:
+            await asyncio.sleep(0.01)
+        assert not app._bodies.of
+
+
+@run
+async def test_a_message_that_announces_more_than_its_request_gets_no_room() -> None:
+    async with harbour("home") as (home,):
+        head = codec.encode(Transfer(bytes(32), (Body(0, bytes(1 << 20)),)))[0]
+        _, pieces, _ = seal_request(Secrets(PEER), home.key, "handoff", [head], os.urandom(32))
+        body = b"".join(pieces())
+        request = f"POST /portcall/1/handoff HTTP/1.1\r\nhost: x\r\nportcall-from: {PEER.public.text}\r\n"
+        whole = request.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
+        [(reader, writer)] = await crowd(home, 1, whole)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"%d are read" % len(body) in answer
+        writer.close()
