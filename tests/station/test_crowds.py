@@ -1,4 +1,4 @@
-"""Crowds at the door: connections that say nothing, bodies that hardly move, gigabytes announced. A peer gets through."""
+"""Crowds at the door: connections that say nothing, bodies that hardly move, gigabytes announced. Peers get through."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ async def test_bodies_that_hardly_move_are_left_whatever_they_announce() -> None
         # Four have places, the other four of the same address have none; and a byte now and then keeps nobody's.
         while app._requests.total:
             for _, writer in slow:
-                writer.write(b"x")
+                if not writer.is_closing():
+                    writer.write(b"x")
             await asyncio.sleep(0.02)
         assert asyncio.get_running_loop().time() - began < 5
-        statuses = [(await reader.readline()).split(b" ")[1] for reader, _ in slow]
-        assert sorted(statuses) == [b"408"] * 4 + [b"503"] * 4
+        assert app.refused == {408: 4, 503: 4}
         assert await answered(home)
         end(slow)
 
