@@ -4,7 +4,8 @@ What a block means:
 
 - a block with `title="trip.py"` is a file: it is written where the page's commands run;
 - `console` blocks hold commands after `$ ` (a line that ends with a backslash goes on) and, below each, what
-  it prints: `...` alone stands for any lines, inside a line for any text; nothing shown: not compared;
+  it prints: `...` alone stands for any lines, inside a line for any text, and where it shows the space between two
+  columns, that may be of any width; nothing shown: not compared;
 - class `.fails` (```` ```{ .console .fails } ````) says that the block's last command ends with an error;
 - class `.again` says that a person would look again if it is not so yet: the block's commands are repeated;
 - a `python` block without a title runs as a script, all of a page's such blocks as one;
@@ -112,5 +113,11 @@ def matches(expected: tuple[str, ...], printed: list[str]) -> bool:
         return any(matches(expected[1:], printed[skip:]) for skip in range(len(printed) + 1))
     if not printed:
         return False
-    pattern = ".*".join(re.escape(piece) for piece in expected[0].split("..."))
+    pattern = ".*".join(_words(piece) for piece in expected[0].split("..."))
     return re.fullmatch(pattern, printed[0].rstrip()) is not None and matches(expected[1:], printed[1:])
+
+
+def _words(text: str) -> str:
+    """A pattern for a piece of a line: how wide a column is depends on what else is in the table."""
+    indent = len(text) - len(text.lstrip())
+    return " " * indent + " {2,}".join(map(re.escape, re.split(" {2,}", text[indent:])))
