@@ -81,7 +81,7 @@ class Contacts:
 
     def introduced(self, sender: PublicKey, value: Any) -> Peer | None:
         """A station said what it says of itself, over a sealed exchange. None if it is not believed."""
-        if not isinstance(value, list) or len(value) != 4 or value[0] != PROTOCOL:
+        if not isinstance(value, list) or len(value) != 4 or type(value[0]) is not int or value[0] != PROTOCOL:
             return None
         _, name, addresses, services = value
         if not isinstance(name, str) or not isinstance(addresses, list) or not isinstance(services, list):

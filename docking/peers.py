@@ -21,11 +21,19 @@ from agents.errors import CredentialError, NotCanonical
 from docking.errors import IdentityError, KeyChanged, UnknownStation
 from docking.identity import NAME, Pins
 
-# Everyone on the network can announce stations: more than these are not remembered.
-MAX_PEERS = 4096
+# Everyone on the network can announce stations: more than these are not remembered, nor more names pinned to keys.
+# A name that is pinned is never given up for another: then new ones wait until a person accepts or forgets some.
+MAX_PEERS = MAX_PINS = 4096
+# Records of announcements by which stations are taken back: some have several.
+MAX_SOURCES = 2 * MAX_PEERS
+# New stations that are believed at once, and milliseconds until there is room for another: keys cost nothing, and each
+# new one is written down.
+CROWD, AGAIN = 256, 250
 MAX_ADDRESSES = 8
 MAX_SERVICES = 256
 MAX_SERVICE = 128
+# Characters of all names of services that one station says it offers.
+MAX_SERVICES_SIZE = 8192
 DEFAULT_PORT = 7707
 # Stations whose addresses outlast a restart.
 MAX_REMEMBERED = 512
@@ -63,8 +71,13 @@ class Sighting:
 
 def clean_services(value: Iterable[object]) -> tuple[str, ...]:
     """Names of services from elsewhere: those that can be, and not too many."""
-    found = [name for name in value if isinstance(name, str) and 0 < len(name) <= MAX_SERVICE]
-    return tuple(sorted({name for name in found if name.isprintable()}))[:MAX_SERVICES]
+    found = {name for name in value if isinstance(name, str) and 0 < len(name) <= MAX_SERVICE and name.isprintable()}
+    names, size = [], 0
+    for name in sorted(found)[:MAX_SERVICES]:
+        size += len(name)
+        if size <= MAX_SERVICES_SIZE:
+            names.append(name)
+    return tuple(names)
 
 
 def url_of(text: str) -> str | None:
@@ -98,6 +111,8 @@ class Peers:
     _sources: dict[str, PublicKey] = field(factory=dict)
     refused: dict[str, KeyChanged] = field(factory=dict)
     """Names that showed another key than before, until a person decides."""
+    _room: int = CROWD
+    _since: int = 0
 
     def all(self) -> list[Peer]:
         """All peers, by name."""
@@ -112,7 +127,9 @@ class Peers:
         if sighting.key == self.me or not NAME.match(sighting.name):
             return None
         old = self._peers.get(sighting.key)
-        if old is None and len(self._peers) >= MAX_PEERS:
+        if (old is None and len(self._peers) >= MAX_PEERS) or (
+            sighting.source not in self._sources and len(self._sources) >= MAX_SOURCES
+        ):
             return None
         self._sources[sighting.source] = sighting.key
         fresh = sighting.addresses[:MAX_ADDRESSES]
@@ -139,13 +156,19 @@ class Peers:
         return peer
 
     def met(self, key: PublicKey, name: str, addresses: Sequence[str], services: Iterable[object] = ()) -> Peer | None:
-        """A station proved that it has `key`, and calls itself `name`. None if that name is another's."""
+        """A station proved that it has `key`, and calls itself `name`. None if that name is another's, or if there is no
+        room for one more.
+        """
         if key == self.me or not NAME.match(name):
             return None
         try:
             # A person may have accepted another key meanwhile: `portcall key accept`.
             self.pins = self._reload() or self.pins
             pins = self.pins.see(name, key, self._clock())
+            known = self._peers.get(key)
+            new = pins is not self.pins or known is None
+            if new and not (known is not None and known.configured) and not self._has_room(pins):
+                return None
         except KeyChanged as error:
             self.refused[name] = error
             return None
@@ -168,6 +191,28 @@ class Peers:
         self._peers[key] = peer
         return peer
 
+    def _has_room(self, pins: Pins) -> bool:
+        """Whether a station that nobody asked for may be believed now, with these pins; if so, it takes the place."""
+        passed = self._clock() - self._since
+        if passed < 0 or passed >= AGAIN * CROWD:  # the clock was set back, or it was quiet for long
+            self._room, self._since = (self._room if passed < 0 else CROWD), self._clock()
+        else:
+            self._room = min(CROWD, self._room + passed // AGAIN)
+            self._since += passed // AGAIN * AGAIN
+        if not self._room or (pins is not self.pins and len(pins.pins) > MAX_PINS) or not self._make_room():
+            return False
+        self._room -= 1
+        return True
+
+    def _make_room(self) -> bool:
+        """Forget the station that was not heard of for the longest, if there are too many."""
+        if len(self._peers) < MAX_PEERS:
+            return True
+        idle = [peer for peer in self._peers.values() if not peer.configured and not peer.present]
+        if idle:
+            del self._peers[min(idle, key=lambda peer: peer.seen).key]
+        return bool(idle)
+
     def works(self, key: PublicKey, url: str) -> None:
         """A sealed exchange with `key` at `url` went well: begin there the next time."""
         peer = self._peers.get(key)
@@ -187,7 +232,7 @@ class Peers:
     def hint(self, key: PublicKey, addresses: Iterable[str]) -> None:
         """A passport says where its home is: worth a try when nothing better is known."""
         found = tuple(url for text in addresses if (url := url_of(text)) is not None)
-        if found and key not in self._peers and key != self.me and len(self._peers) < MAX_PEERS:
+        if found and key not in self._peers and key != self.me and self._make_room():
             self._peers[key] = Peer(key, key.id, found[:MAX_ADDRESSES])
 
     def accept(self, name: str, key: PublicKey) -> None:

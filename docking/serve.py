@@ -53,6 +53,8 @@ _log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Service)
 # Seconds that a launch waits for the stations of its itinerary to be seen.
 SEEN_WITHIN = 5.0
+# Seconds between two notes of where the known stations are.
+NOTED = 1.0
 
 
 class Station:
@@ -109,6 +111,7 @@ class Station:
         self._discovery: discovery.Discovery | None = None
         self._control: Any = None
         self._again: asyncio.TimerHandle | None = None
+        self._noting: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closers = contextlib.AsyncExitStack()
         self._starting: asyncio.Task[None] | None = None
@@ -222,13 +225,15 @@ class Station:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._again is not None:
-            self._again.cancel()
+        for timer in (self._again, self._noting):
+            if timer is not None:
+                timer.cancel()
         await self._closers.aclose()
         self._stopped()
 
     def _stopped(self) -> None:
-        self._office = self._contacts = self._server = self._discovery = self._control = self._starting = None
+        self._office = self._contacts = self._server = self._discovery = self._control = None
+        self._starting = self._noting = None
 
     async def __aenter__(self) -> Station:
         await self.start()
@@ -296,8 +301,15 @@ class Station:
     def _peer_changed(self, peer: Peer, here: bool) -> None:
         text = ", ".join(peer.services) if here else "is not seen any more"
         self.office.tell("peer", place=peer.name, text=text)
-        if here:
+        if here and self._noting is None:
             self.office.note_peers()
+            self._noting = asyncio.get_running_loop().call_later(NOTED, self._note_peers_again)
+
+    def _note_peers_again(self) -> None:
+        """What was new meanwhile: a crowd that greets does not write all of it each time."""
+        self._noting = None
+        if self._office is not None:
+            self._office.note_peers()
 
     def _services_changed(self) -> None:
         """Tell peers, when this burst of changes is over."""

@@ -116,7 +116,7 @@ def _log_to(log: str) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO if log == "json" else logging.ERROR, handlers=[handler])
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # a line for each request that is not HTTP
 
 
 class _Json(logging.Formatter):
