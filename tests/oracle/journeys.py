@@ -32,6 +32,7 @@ from .bits import Value
 from .small_wasi import Exit, SmallWasi
 from .traveller import Compiler, Traveller
 
+WITH_FILES = {"luggage"}  # scripts that need a file system, which `small_wasi` has not
 ENDLESS = (1 << 31) - 1
 STEPPER = """(module
     (import "agent" "resume" (func $resume))
@@ -184,7 +185,8 @@ class Journey:
 
 def corpus() -> list[str]:
     """All names: C programs, then MicroPython scripts as ``micropython/NAME``."""
-    return programs.c_names() + [f"micropython/{name}" for name in programs.script_names()]
+    scripts = [name for name in programs.script_names() if name not in WITH_FILES]
+    return programs.c_names() + [f"micropython/{name}" for name in scripts]
 
 
 def load(name: str) -> Program:
@@ -192,7 +194,9 @@ def load(name: str) -> Program:
     if not name.startswith("micropython/"):
         return programs.c_program(name)
     script = programs.script_path(name.partition("/")[2])
-    return Program(name, programs.micropython(), ("-c", script.read_text()))
+    given = script.with_suffix(".stdin")
+    stdin = given.read_bytes() if given.exists() else b""
+    return Program(name, programs.micropython(), ("-c", script.read_text()), stdin=stdin)
 
 
 def compare(on: Compiler, program: Program, wasm: bytes, every: int, hops: int) -> tuple[Ended, Ended]:

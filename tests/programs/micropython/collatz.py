@@ -8,5 +8,5 @@ def length(n):
     for steps, m in enumerate(reversed(trail), 1):
         seen[m] = base + steps
     return seen[trail[0]] if trail else base
-best = max(range(1, 250), key=length)
+best = max(range(1, 60), key=length)
 print(best, length(best), len(seen), max(seen))
