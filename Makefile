@@ -18,8 +18,9 @@ test: ## all tests
 	@echo "portcall: all tests, on every processor of this machine"
 	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
-bench: ## all benchmarks, with the peers that can be installed; writes a table
-	@.ci/env test
+bench: ## all benchmarks, with the peers that can be installed; writes tables and plots
+	@.ci/env bench
+	@.ci/peers
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 docs: ## the documentation as a site, in site/

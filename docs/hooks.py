@@ -27,7 +27,7 @@ SECTIONS: dict[str, tuple[str, list[str]]] = {
     "tutorial": ("Tutorial", ["first-agent", "first-station", "first-lesson"]),
     "how-to": ("How to", []),
     "reference": ("Reference", ["commands", "abi"]),
-    "topics": ("Topics", ["architecture", "continuations", "trust", "handoff", "attacks"]),
+    "topics": ("Topics", ["architecture", "continuations", "trust", "handoff", "attacks", "performance"]),
     "adr": ("Decisions", ["index"]),
 }
 COMMANDS_HEAD = """# Commands

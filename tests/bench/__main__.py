@@ -1,74 +1,125 @@
-"""All benchmarks, one after the other, and one page with their tables.
+"""All benchmarks, one after the other, and one page with their tables and plots.
 
-    python -m tests.bench [--quick] [NAME ..]
+    python -m tests.bench [--quick] [--publish] [NAME ..]
 
-A benchmark is a module of this package that can be run and takes ``--quick``; it may take ``--json
-FILE``. Each runs in a process of its own. What they print goes to ``tests/bench/results/NAME.md``, their
-figures to ``NAME.json``, and all of it to ``benchmarks.md``. The directory is not under git.
+A benchmark is a module of this package that can be run and takes ``--quick``; with ``--json FILE`` it writes its
+figures there, one that has ``--json`` alone prints them. Each runs in a process of its own. Tables go to
+``tests/bench/results/NAME.md``, figures to ``NAME.json``, what was run where and when to ``run.json``, and all of it
+with plots to ``benchmarks.md``. A quick run does the same in ``tests/bench/results/quick``, which is not under git.
+
+``--publish`` then writes the short tables into README.md and docs/topics/performance.md; with no other word it only
+does that, from the last full run.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import click
+
+from tests.bench import publishing, report
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 
 
-def benchmarks() -> dict[str, str]:
-    """Their sources by name."""
-    sources = {path.stem: path.read_text(encoding="utf-8") for path in sorted(HERE.glob("[a-z]*.py"))}
-    return {
-        name: source
-        for name, source in sources.items()
-        if '\nif __name__ == "__main__":' in source and '"--quick"' in source
-    }
+def benchmarks() -> list[str]:
+    """Their names, in the order in which they run."""
+    found = []
+    for path in sorted(HERE.glob("[a-z]*.py")):
+        source = path.read_text(encoding="utf-8")
+        if '\nif __name__ == "__main__":' in source and '"--quick"' in source:
+            found.append(path.stem)
+    return found
 
 
-def run(name: str, quick: bool) -> str | None:
-    """Run one; gives what it printed, None when it failed."""
+def run(name: str, quick: bool, folder: Path) -> dict[str, Any] | None:
+    """Run one; gives what is worth knowing of the run, None when it failed."""
     line = [sys.executable, "-m", f"{__package__}.{name}"]
     if quick:
         line.append("--quick")
+    figures = folder / f"{name}.json"
     command = getattr(importlib.import_module(f"{__package__}.{name}"), "main", None)
-    if isinstance(command, click.Command) and any("--json" in param.opts for param in command.params):
-        line += ["--json", str(RESULTS / f"{name}.json")]
+    to_file = isinstance(command, click.Command)
+    line += ["--json", str(figures)] if to_file else ["--json"]
+    before, began = os.getloadavg()[0], time.monotonic()
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         click.echo(f"{name} ended with status {done.returncode}", err=True)
         return None
-    (RESULTS / f"{name}.md").write_text(done.stdout, encoding="utf-8")
-    return done.stdout
+    page = done.stdout
+    if not to_file:
+        figures.write_text(page, encoding="utf-8")
+        page = report.wasi(json.loads(page))
+    (folder / f"{name}.md").write_text(page, encoding="utf-8")
+    click.echo(page)
+    seconds = time.monotonic() - began
+    return {"quick": quick, "seconds": round(seconds), "load": [round(before, 2), round(os.getloadavg()[0], 2)]}
+
+
+def note(folder: Path, ran: dict[str, dict[str, Any]]) -> None:
+    """Add what was run to `run.json`; what another machine measured is forgotten."""
+    path = folder / "run.json"
+    there = report.machine()
+    known: dict[str, Any] = {}
+    if path.exists():
+        last = json.loads(path.read_text(encoding="utf-8"))
+        known = last["benchmarks"] if last["machine"] == there else {}
+    known = {name: each for name, each in known.items() if (folder / f"{name}.json").exists()}
+    noted = {"machine": there, "commit": report.commit(), "benchmarks": dict(sorted((known | ran).items()))}
+    path.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
+    for old in folder.glob("*.*"):
+        if old.stem not in noted["benchmarks"] and old.stem not in ("run", "benchmarks"):
+            old.unlink()
+
+
+def draw(folder: Path) -> list[str]:
+    """The plots, by name; none where matplotlib is not installed, which is said."""
+    try:
+        from tests.bench import plots
+    except ImportError as error:
+        click.echo(f"no plots: {error}", err=True)
+        return []
+    return plots.draw(report.load(folder), folder)
 
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--quick", is_flag=True, help="A first impression, in a minute or two for each.")
-def main(names: tuple[str, ...], quick: bool) -> None:
+@click.option("--quick", is_flag=True, help="A first impression, in less than five minutes for all.")
+@click.option("--publish", is_flag=True, help="Write the short tables into README and documentation.")
+def main(names: tuple[str, ...], quick: bool, publish: bool) -> None:
     """Run the benchmarks NAMES, or all, and write one page with their tables."""
     found = benchmarks()
     for name in names:
         if name not in found:
             raise click.UsageError(f"there is no benchmark {name!r}; there are: {', '.join(found)}")
-    RESULTS.mkdir(exist_ok=True)
-    pages, failed = [], False
-    for name in names or found:
-        click.echo(f"running {name}", err=True)
-        page = run(name, quick)
-        failed = failed or page is None
-        if page is not None:
-            click.echo(page)
-            pages.append(page)
-    target = RESULTS / "benchmarks.md"
-    target.write_text("# Benchmarks\n\n" + "\n".join(pages), encoding="utf-8")
-    click.echo(
-        f"written to {target.relative_to(Path.cwd())}" if target.is_relative_to(Path.cwd()) else target, err=True
-    )
+    if publish and quick:
+        raise click.UsageError("a quick run is a first impression: it is not published")
+    folder = RESULTS / "quick" if quick else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    failed = False
+    if names or not publish or not (RESULTS / "run.json").exists():
+        ran = {}
+        for name in names or found:
+            click.echo(f"running {name}", err=True)
+            done = run(name, quick, folder)
+            failed = failed or done is None
+            if done is not None:
+                ran[name] = done
+        note(folder, ran)
+    target = folder / "benchmarks.md"
+    target.write_text(report.page(folder, draw(folder)), encoding="utf-8")
+    click.echo(f"written to {os.path.relpath(target)}", err=True)
+    if publish:
+        for path in publishing.publish(report.tables(report.load(folder))):
+            click.echo(f"its tables are in {os.path.relpath(path)}", err=True)
     sys.exit(1 if failed else 0)
 
 
