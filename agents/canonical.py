@@ -50,6 +50,8 @@ def encode(value: Any) -> bytes:
 
 def byte_string_head(size: int) -> bytes:
     """What precedes a byte string of `size` bytes: for joining large ones without a copy."""
+    if 24 <= size < 256:
+        return bytes((0x58, size))
     head = encode(size)
     return bytes([head[0] | 0x40]) + head[1:]
 
@@ -148,12 +150,19 @@ class _Reader:
                 self.fail("a tag, a float or another simple value")
             self.at = at + 1
             return _SIMPLE[first]
-        if 0x40 <= first < 0x58:
-            end = at + 1 + (first & 31)
+        if 0x40 <= first <= 0x58:
+            start = at + 1
+            size = first & 31
+            if size == 24:  # a digest, a key, a signature
+                size = data[start] if start < len(data) else 0
+                start += 1
+                if size < 24:
+                    self.fail("a number that is not in its shortest form, or missing")
+            end = start + size
             if end > len(data):
                 self.fail("the data ends inside a value")
             self.at = end
-            return data[at + 1 : end]
+            return data[start:end]
         major, argument = self.head()
         if major == 0:
             return argument
@@ -178,8 +187,15 @@ class _Reader:
 
     def map(self, size: int, depth: int) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
-        previous, major = b"", None
-        for _ in range(size):
+        data, item, number = self.data, self.item, -1
+        # Most maps have small numbers as keys.
+        while len(result) < size and self.at < len(data) and number < data[self.at] < 0x18:
+            number = data[self.at]
+            self.at += 1
+            self.items -= 1
+            result[number] = item(depth)
+        previous, major = (b"", None) if number < 0 else (bytes([number]), 0)
+        for _ in range(size - len(result)):
             start = self.at
             key = self.item(depth)
             encoded = self.data[start : self.at]

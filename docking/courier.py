@@ -206,6 +206,7 @@ class Courier(Generic[T]):
     # How actions are carried out
 
     def _perform(self, actions: list[Action[T]]) -> None:
+        written: list[tuple[Record, asyncio.Future[None]]] = []
         for action in actions:
             match action:
                 case Persist(record=record) if record.state is Source.FROZEN:
@@ -213,12 +214,18 @@ class Courier(Generic[T]):
                 case Persist(record=record, durable=durable):
                     self._settle_postponed(record)
                     future = self._write([action], durable)
-                    future.add_done_callback(functools.partial(self._written, record))
+                    if future.done():
+                        written.append((record, future))
+                    else:
+                        future.add_done_callback(functools.partial(self._written, record))
                 case Send(to=to, message=message):
                     self._send(to, message)
                 case _:
                     self._tell(action)
         self._arm()
+        # A volatile store has no disk to wait for: what follows from a write follows at once, after its step.
+        for record, future in written:
+            self._written(record, future)
 
     def _postpone(self, frozen: Persist) -> None:
         """The checkpoint of an agent that is leaving is of use only if it does not get away soon.

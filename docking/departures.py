@@ -88,7 +88,6 @@ class Departures:
     _deltas: Deltas
     _patience: float = 30.0
     _attempts: dict[bytes, _Attempt] = field(factory=dict)
-    _left: dict[bytes, Record] = field(factory=dict)
     _failures: dict[bytes, int] = field(factory=dict)
     _has_image: set[tuple[PublicKey, bytes]] = field(factory=set)
     bytes_out: int = 0
@@ -98,16 +97,19 @@ class Departures:
         attempt = self._attempts.get(hid)
         return None if attempt is None else attempt.leaving
 
-    def left(self, record: Record) -> list[Change]:
-        """The commit is durable: what to remember."""
+    def left(self, record: Record) -> Callable[[], list[Change]]:
+        """The commit is durable: what finds out, later, what is to be remembered."""
         attempt = self._attempts.get(record.hid)
         if attempt is None:
-            return []
-        self._left[record.hid] = record
-        self._has_image.add((attempt.to, attempt.leaving.papers.passport.body.image))
-        known, links = attempt.leaving.handed_over(record.receipt, record.commit)
-        expires = attempt.leaving.papers.passport.body.expires
-        return [self._knowledge.learn(known, links, expires)]
+            return list
+        leaving = attempt.leaving
+        self._has_image.add((attempt.to, leaving.papers.passport.body.image))
+
+        def learnt() -> list[Change]:
+            known, links = leaving.handed_over(record.receipt, record.commit)
+            return [self._knowledge.learn(known, links, leaving.papers.passport.body.expires)]
+
+        return learnt
 
     def unreachable(self, hid: bytes, reason: str) -> None:
         """An offer did not reach its destination."""
@@ -188,7 +190,6 @@ class Departures:
         finally:
             self._attempts.pop(hid, None)
             self._failures.pop(hid, None)
-            self._left.pop(hid, None)
         if refused is None:
             self.bytes_out += len(state)
             self._deltas.passed(leaving.point.agent, to.raw, leaving.point.state, state)

@@ -143,14 +143,23 @@ class Knowledge(Mapping[bytes, TrailPoint]):
 
     def learn(self, known: Known, links: Sequence[Link], expires: int) -> Learn:
         """Remember a point and the links that lead to it from one that is remembered; the change to be written."""
-        point = known.point
-        self._recent[point.head] = known
+        self.keep(known, links)
+        return self.change(known, links, expires)
+
+    def keep(self, known: Known, links: Sequence[Link]) -> None:
+        """The first half of `learn`: it is known from now on. `change` must follow soon, and be written."""
+        self._recent[known.point.head] = known
         while len(self._recent) > _KEPT:
             self._recent.popitem(last=False)
         for link in links:
             self._links[link.head] = link
         while len(self._links) > _KEPT_LINKS:
             self._links.popitem(last=False)
+
+    @staticmethod
+    def change(known: Known, links: Sequence[Link], expires: int) -> Learn:
+        """The second half of `learn`."""
+        point = known.point
         return Learn(point.agent, expires, tuple(links), point.head, point.links, known.encode())
 
     def trail(self, head: bytes, after: bytes) -> list[bytes]:

@@ -319,8 +319,11 @@ def check_kinds(parts: Sequence[Part]) -> dict[str, int]:
 
 
 def with_checkpoint(papers: Papers, now: int, home: SecretKey) -> Papers:
-    """At home, before a departure: if the trail has become long, home vouches for it."""
-    if papers.passport.body.home.station != home.public or papers.point.links < CHECKPOINT_AFTER:
+    """At home, before a departure: if the trail has become long since home vouched for it, it does so again."""
+    if papers.passport.body.home.station != home.public:
+        return papers
+    vouched = 0 if papers.checkpoint is None else verify_checkpoint(papers.checkpoint, papers.passport).links
+    if papers.point.links - vouched < CHECKPOINT_AFTER:
         return papers
     return evolve(papers, checkpoint=logbook.checkpoint(papers.point, now, home).envelope)
 

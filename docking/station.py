@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -37,7 +38,7 @@ from agents.waits import (
 from docking import papers, resting
 from docking.admission import Load, Refusal, grant, shed
 from docking.berth import Berth, Ground, Standing
-from docking.changes import Capsule, Change, Purge, PutFact, StoredPart
+from docking.changes import Capsule, Change, Link, Purge, PutFact, StoredPart
 from docking.config import Policy
 from docking.correspondence import Correspondence
 from docking.courier import Courier
@@ -54,7 +55,7 @@ from docking.handoff.desk import Desk, Ledger
 from docking.handoff.messages import Part
 from docking.images import Images
 from docking.journal import Journal
-from docking.knowledge import Knowledge
+from docking.knowledge import Knowledge, Known
 from docking.launching import Launch
 from docking.mailbox import Mailbox
 from docking.papers import part
@@ -70,8 +71,12 @@ from docking.yellowpages import YellowPages
 _log = logging.getLogger(__name__)
 # Seconds between two looks for what can be forgotten, and bytes of images and passports that nobody uses now.
 TIDY, IDLE_BYTES = 3600.0, 512 << 20
+# Seconds for which work waits that nobody waits for.
+ASIDE = 0.002
 # Milliseconds that an agent may stay after its passport has expired.
 EXPIRED = 3_600_000
+# Several events a hop name one agent.
+_text = functools.lru_cache(maxsize=1024)(text_of)
 
 
 @define(eq=False)
@@ -133,6 +138,8 @@ class Office:
     owners: Counter[PublicKey] = field(factory=Counter)
     loop: asyncio.AbstractEventLoop | None = None
     _tidying: asyncio.TimerHandle | None = None
+    _later: deque[Callable[[], None]] = field(factory=deque)
+    _catching_up: asyncio.TimerHandle | None = None
 
     def __attrs_post_init__(self) -> None:
         clock, random = self.clocks.now, self.clocks.random
@@ -228,6 +235,7 @@ class Office:
         self.workers.interrupt_all()
         await self.workers.close()
         await asyncio.sleep(0)  # what the workers' last turns tell
+        self.catch_up()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -237,6 +245,20 @@ class Office:
         await self.mailbox.close()
         await self.courier.close()
         self.events.close()
+
+    def aside(self, work: Callable[[], None]) -> None:
+        """Do this a moment later: an agent that runs or is on its way needs the processor now, and nobody waits for this."""
+        self._later.append(work)
+        if self._catching_up is None:
+            self._catching_up = asyncio.get_running_loop().call_later(ASIDE, self.catch_up)
+
+    def catch_up(self) -> None:
+        """Do now what was put aside."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            self._catching_up = None
+        while self._later:
+            self._later.popleft()()
 
     def load(self) -> Load:
         """What the station holds now. From any thread."""
@@ -257,11 +279,13 @@ class Office:
     def tell(self, kind: Any, agent: bytes = b"", place: str = "", text: str = "", label: str = "") -> None:
         """Something happened: to whoever listens, and to the log."""
         berth = self.berths.get(agent) or self.past.get(agent)
-        name = text_of(agent) if agent else ""
+        name = _text(agent) if agent else ""
         shown = label or (berth.label if berth is not None else "")
         self.counts[kind] += 1
         self.events.tell(Told(self.clocks.now(), kind, name, shown, place, text))
         level = logging.WARNING if kind in ("alarm", "stopped") else logging.DEBUG if kind == "log" else logging.INFO
+        if not _log.isEnabledFor(level):
+            return
         extra = {"station": self.name, "agent": name, "label": shown, "place": place, "event": kind}
         _log.log(level, "%s %s %s %s", kind, shown or name[:12], place, text, extra=extra)
 
@@ -328,8 +352,8 @@ class Office:
                 self._arrive(record, cargo, admission)
             case Left(record):
                 # Not before the commit is on its way: the agent waits for it, and nobody for this.
-                loop, changes = asyncio.get_running_loop(), self.departures.left(record)
-                loop.call_soon(loop.call_soon, self._gone, record, changes)
+                loop, learnt = asyncio.get_running_loop(), self.departures.left(record)
+                loop.call_soon(loop.call_soon, self._gone, record, learnt)
             case Resume(record, refused):
                 if self.departures.leaving(record.hid) is None:
                     self._stays(record, refused)
@@ -371,12 +395,12 @@ class Office:
         own = berth.papers
         self.residence.settle(berth)
         self.tell("arrived", berth.agent, place=self.peers.label(source))
-        # The agent runs meanwhile.
-        asyncio.get_running_loop().call_soon(self._remember, own, berth)
+        links, expires = (*own.links, *own.entries), own.passport.body.expires
+        self.knowledge.keep(own.known, links)
+        self.aside(lambda: self._remember(own.known, links, expires, berth))
 
-    def _remember(self, own: papers.Papers, berth: Berth) -> None:
-        learnt = self.knowledge.learn(own.known, [*own.links, *own.entries], own.passport.body.expires)
-        self.write([learnt])
+    def _remember(self, known: Known, links: tuple[Link, ...], expires: int, berth: Berth) -> None:
+        self.write([self.knowledge.change(known, links, expires)])
         if berth.standing is not Standing.ENDED:
             self.tell_home(berth, TRAVELLING)
 
@@ -422,9 +446,9 @@ class Office:
 
     # Agents leave
 
-    def _gone(self, record: Record, changes: list[Change]) -> None:
+    def _gone(self, record: Record, learnt: Callable[[], list[Change]]) -> None:
         """The agent is another station's, durably."""
-        if changes:
+        if changes := learnt():
             self.write(changes)
         berth = self.berths.get(record.agent)
         if berth is not None and berth.visit == record.hop:

@@ -19,6 +19,7 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -32,6 +33,7 @@ from agents.errors import CredentialError, MalformedCredential, NotCanonical
 
 EXTERNAL = b"portcall/1"
 _TAG_18 = b"\xd2"
+_FOUR, _EMPTY_MAP = _TAG_18 + b"\x84", b"\xa0"  # the beginning of an array of four, and the unprotected header
 _ALG, _CONTENT_TYPE, _KID = 1, 3, 4
 _EDDSA = -8
 # Memory: a statement is held whole. The largest is a passport with an itinerary of a thousand stops.
@@ -92,7 +94,8 @@ class Unverified:
 
 class _Memory:
     """Statements whose signature holds, by their exact bytes; the one not asked for the longest goes first. What was
-    signed here is in it without its body: whether that can be read is for `verify` to find out. From any thread.
+    signed here may be in it without its body: whether that can be read is then for `verify` to find out. From any
+    thread.
 
     Only a shortcut: verification is a function of the bytes, so nothing that is said here can become wrong.
     """
@@ -121,16 +124,20 @@ class _Memory:
 _MEMORY = _Memory()
 
 
-def sign(body: S, key: SecretKey) -> Signed[S]:
-    """Sign `body` with `key`. The same body and key always give the same bytes."""
+def sign(body: S, key: SecretKey, readable: bool = False) -> Signed[S]:
+    """Sign `body` with `key`. The same body and key always give the same bytes.
+
+    `readable`: its fields are known to be within their bounds, so `verify` need not read it back to believe that."""
     protected = _protected(body.KIND, key.public)
     payload = canonical.encode(body.payload())
     signature = key.sign(_to_be_signed(protected, payload))
-    envelope = _TAG_18 + canonical.encode([protected, {}, payload, signature])
+    envelope = b"".join((_FOUR, _string(protected), _EMPTY_MAP, _string(payload), _string(signature)))
     if len(envelope) > MAX_STATEMENT:
         raise MalformedCredential(f"a {body.KIND} of {len(envelope)} bytes; at most {MAX_STATEMENT} are allowed")
     signed = Signed(envelope, body, key.public, canonical.digest(envelope))
-    _MEMORY.put(Unverified(body.KIND, key.public, envelope, protected, payload, signature), None)
+    _MEMORY.put(
+        Unverified(body.KIND, key.public, envelope, protected, payload, signature), signed if readable else None
+    )
     return signed
 
 
@@ -188,15 +195,26 @@ def identify(domain: str, *parts: object) -> bytes:
     return canonical.digest(canonical.encode([f"portcall {domain}", *parts]))
 
 
+def _string(data: bytes) -> bytes:
+    return canonical.byte_string_head(len(data)) + data
+
+
+# A station signs few kinds of statement with one key, and meets few others: bounded, since anyone can make up keys.
+@functools.lru_cache(maxsize=512)
 def _protected(kind: str, signer: PublicKey) -> bytes:
     header = {_ALG: _EDDSA, _CONTENT_TYPE: f"application/vnd.portcall.{kind}+cbor", _KID: signer.raw}
     return canonical.encode(header)
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
-    return canonical.encode(["Signature1", protected, EXTERNAL, payload])
+    return b"".join((_SIGNATURE1, _string(protected), _EXTERNAL, _string(payload)))
 
 
+_SIGNATURE1 = b"\x84" + canonical.encode("Signature1")
+_EXTERNAL = canonical.encode(EXTERNAL)
+
+
+@functools.lru_cache(maxsize=512)
 def _header(protected: bytes) -> tuple[str, PublicKey]:
     value = decode(protected, _HEADER_BOUNDS, "protected header")
     # Algorithm confusion: the only algorithm is EdDSA, and a header with anything more or less is refused.

@@ -1,7 +1,8 @@
 """What a station signs: the next link of a trail, from the point where the trail stands.
 
 The counterpart of `trail`, which verifies. Not when to sign what: that is the handoff's. Keys, times and
-states are arguments. Invariant: a link made here is one that `trail.follow` accepts at the same point."""
+states are arguments. Invariants: a link made here is one that `trail.follow` accepts at the same point; what the
+fields of a link are made of was verified or measured here, so they are within their bounds."""
 
 from __future__ import annotations
 
@@ -58,20 +59,20 @@ def depart(
         cloned=stay.cloned,
         certificate=stay.certificate,
     )
-    return envelope.sign(visit, station)
+    return envelope.sign(visit, station, readable=True)
 
 
 def acknowledge(point: TrailPoint, time: int, station: SecretKey) -> Signed[Receipt]:
     """The destination's receipt for the open visit at `point`, whose state it verified. `time`: ms since
     1970."""
     receipt = Receipt(point.previous, point.handoff, point.state, time, station.public)
-    return envelope.sign(receipt, station)
+    return envelope.sign(receipt, station, readable=True)
 
 
 def commit(point: TrailPoint, station: SecretKey) -> Signed[Commit]:
     """The source's commit, at the point after the receipt."""
     body = Commit(point.agent, point.index - 1, point.handoff, point.previous, point.receipt)
-    return envelope.sign(body, station)
+    return envelope.sign(body, station, readable=True)
 
 
 def clone(
