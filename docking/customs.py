@@ -15,12 +15,13 @@ from attrs import define, field, frozen
 from agents import canonical
 from agents.capsule import Capsule, VerifiedCapsule
 from agents.credentials import logbook
+from agents.credentials.fields import array, byte_string, text
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.credentials.trail import follow
-from agents.errors import BadImage, BadSnapshot, CredentialError, EngineError, NotCanonical
+from agents.errors import BadImage, BadSnapshot, CredentialError, EngineError, MalformedCredential, NotCanonical
 from agents.image import AgentImage
 from agents.snapshot import Snapshot
-from agents.waits import HOST_MAX, Message
+from agents.waits import BODY_MAX, HOST_MAX, Message
 from docking import papers
 from docking.admission import Admission, Load, Refusal, admit, shed, too_large, trust
 from docking.config import Policy
@@ -33,6 +34,8 @@ from docking.papers import Leaving
 from docking.store import Store
 
 _MAIL_BOUNDS = canonical.Bounds(max_bytes=16 << 20, max_depth=3, max_items=10_000)
+# Messages that travel with an agent: those that wait for it, and those that it may hear again after a crash.
+_MAIL = 2000
 
 
 @frozen
@@ -179,11 +182,13 @@ def read_mailbox(data: Any) -> tuple[Message, ...]:
     if data is None:
         return ()
     try:
-        value = canonical.decode(data, _MAIL_BOUNDS)
-        messages = tuple(Message(str(sender)[:HOST_MAX], bytes(body)) for sender, body in value)
-    except (NotCanonical, TypeError, ValueError) as error:
-        raise CredentialError("mailbox", "the agent's mailbox cannot be read") from error
-    return messages
+        rows = [array(row, "message", 2) for row in array(canonical.decode(data, _MAIL_BOUNDS), "mailbox", _MAIL)]
+        # Not `bytes(body)`: that of a number is as many zeros.
+        return tuple(
+            Message(text(sender, "sender", HOST_MAX), byte_string(body, "body", 0, BODY_MAX)) for sender, body in rows
+        )
+    except (NotCanonical, MalformedCredential, ValueError) as error:
+        raise CredentialError("mailbox", f"the agent's mailbox cannot be read: {error}") from error
 
 
 __all__ = ["Admitted", "Customs", "read_mailbox", "write_mailbox"]

@@ -86,7 +86,7 @@ def completed(base: Buffer, delta: Buffer, size: int) -> bytes | None:
     view = memoryview(base)
     try:
         version, parts = canonical.decode(delta, _BOUNDS)
-        if version != 1:
+        if type(version) is not int or version != 1:
             return None
         found: list[Buffer] = []
         left = size

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import frozen
 
 from agents import canonical
-from agents.credentials.fields import array
+from agents.credentials.fields import AMOUNT, array, byte_string, uint
 from agents.credentials.visits import Head
 from agents.errors import CredentialError, NotCanonical
 from agents.waits import Cloned, Event, Message
@@ -64,11 +64,15 @@ class Note:
             )
             if type(version) is not int or version != VERSION:
                 raise ValueError("another version")
-            head = Head.of((came[0], came[1]))
-            cpu, memory, calls, sent, cloned = counts
-            stand = Standing(standing)
-            return cls(stand, trail, head, since, until, cpu, memory, calls, sent, cloned, child, wait, text)
-        except (NotCanonical, ValueError, TypeError, IndexError) as error:
+            count, digest = array(came, "results", 2)
+            cpu, memory, calls, sent, cloned = (uint(each, "count", AMOUNT) for each in array(counts, "counts", 5))
+            times = uint(since, "since", AMOUNT), uint(until, "until", AMOUNT)
+            if not all(isinstance(each, str) for each in (child, wait, text)):
+                raise ValueError("a text is none")
+            head = Head.of((count, digest))
+            stand, trail = Standing(standing), byte_string(trail, "trail", 32)
+            return cls(stand, trail, head, *times, cpu, memory, calls, sent, cloned, child, wait, text)
+        except (NotCanonical, ValueError, TypeError) as error:
             raise CredentialError("note", f"what the store says of an agent cannot be read: {error}") from error
 
 
