@@ -156,8 +156,9 @@ class Peers:
         return peer
 
     def met(self, key: PublicKey, name: str, addresses: Sequence[str], services: Iterable[object] = ()) -> Peer | None:
-        """A station proved that it has `key`, and calls itself `name`. None if that name is another's, or if there is no
-        room for one more.
+        """A station proved that it has `key`, and calls itself `name`.
+
+        None if that name is another's, or if there is no room for one more.
         """
         if key == self.me or not NAME.match(name):
             return None
