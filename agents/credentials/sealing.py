@@ -12,10 +12,12 @@ see also STREAM (Hoang et al., 2015).
 
 Not signed: who sealed is not proven here. What is inside is signed.
 
-Invariants: a key seals one message, since the ephemeral key is fresh; an `Opener` never gives bytes of a
-piece whose tag does not hold, and `finish` raises unless the last piece came."""
+Invariants: a key seals one message, since the ephemeral key is fresh, or the context is (`Ephemeral`); an `Opener`
+never gives bytes of a piece whose tag does not hold, and `finish` raises unless the last piece came."""
 
 from __future__ import annotations
+
+from collections import OrderedDict
 
 import blake3
 import nacl.bindings as sodium
@@ -31,6 +33,7 @@ PIECE = 65536
 TAG = 32
 HEADER_SIZE = len(MAGIC) + KEY_ID_SIZE + KEY_SIZE
 _KEY_CONTEXT = "portcall s1 AEGIS-256"
+REMEMBERED = 1024  # senders' ephemeral keys for which a recipient keeps the shared secret
 
 
 def sealed_size(size: int) -> int:
@@ -43,7 +46,7 @@ def seal(plain: bytes | memoryview, to: bytes, context: bytes, ephemeral: bytes)
 
     `context`: what both sides know of this message, bound to it and not sent. `ephemeral`: 32 fresh random
     bytes, never used twice. Raises `MalformedCredential` if `to` is not a usable key."""
-    sealer = Sealer(to, context, ephemeral)
+    sealer = Sealer(Ephemeral(to, ephemeral), context)
     view = memoryview(plain)
     parts = [sealer.header]
     ends = range(PIECE, len(view), PIECE)
@@ -54,9 +57,26 @@ def seal(plain: bytes | memoryview, to: bytes, context: bytes, ephemeral: bytes)
 
 def open_sealed(data: bytes | memoryview, secret: bytes, context: bytes) -> bytes:
     """Open what `seal` made. `secret`: the X25519 secret key (`SecretKey.box()`). Raises `CannotOpen`."""
-    opener = Opener(secret, context)
+    opener = Opener(Recipient(secret), context)
     parts = opener.feed(data)
     return b"".join([*parts, opener.finish()])
+
+
+class Ephemeral:
+    """A key made for messages to one recipient. Several may be sealed with it if no two have the same context, which
+    then holds something fresh: the two slow operations on the curve are done once.
+
+    `secret`: 32 fresh random bytes. Raises `MalformedCredential` if `to` is not a usable key."""
+
+    __slots__ = ("header", "public", "shared", "to")
+
+    def __init__(self, to: bytes, secret: bytes) -> None:
+        self.to, self.public = to, sodium.crypto_scalarmult_base(secret)
+        try:
+            self.shared = sodium.crypto_scalarmult(secret, to)
+        except (nacl.exceptions.RuntimeError, nacl.exceptions.CryptoError) as error:
+            raise MalformedCredential("the key to seal to is not a usable X25519 key") from error
+        self.header = MAGIC + key_id(to) + self.public
 
 
 class Sealer:
@@ -64,14 +84,9 @@ class Sealer:
 
     __slots__ = ("_key", "_number", "header")
 
-    def __init__(self, to: bytes, context: bytes, ephemeral: bytes) -> None:
-        public = sodium.crypto_scalarmult_base(ephemeral)
-        try:
-            shared = sodium.crypto_scalarmult(ephemeral, to)
-        except (nacl.exceptions.RuntimeError, nacl.exceptions.CryptoError) as error:
-            raise MalformedCredential("the key to seal to is not a usable X25519 key") from error
-        self.header = MAGIC + key_id(to) + public
-        self._key = _derive(shared, public, to, context)
+    def __init__(self, ephemeral: Ephemeral, context: bytes) -> None:
+        self.header = ephemeral.header
+        self._key = _derive(ephemeral.shared, ephemeral.public, ephemeral.to, context)
         self._number = 0
 
     def piece(self, plain: bytes | memoryview, last: bool = False) -> bytes:
@@ -86,11 +101,40 @@ class Sealer:
         return sealed
 
 
+@define(eq=False)
+class Recipient:
+    """Whoever holds the X25519 secret key `secret`; remembers what it shares with senders that come again."""
+
+    _secret: bytes = field(repr=False)
+    public: bytes = field(init=False)
+    id: bytes = field(init=False)
+    _shared: OrderedDict[bytes, bytes] = field(factory=OrderedDict, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.public = sodium.crypto_scalarmult_base(self._secret)
+        self.id = key_id(self.public)
+
+    def shared(self, ephemeral: bytes) -> bytes:
+        """The secret shared with the sender who made this ephemeral key. Raises `CannotOpen`."""
+        found = self._shared.get(ephemeral)
+        if found is None:
+            try:
+                found = sodium.crypto_scalarmult(self._secret, ephemeral)
+            except (nacl.exceptions.RuntimeError, nacl.exceptions.CryptoError) as error:
+                # A point of small order would make a shared secret that everybody knows.
+                raise CannotOpen("altered", "the sealed bytes name a key that cannot be used") from error
+            # Bounded: anyone can make up keys.
+            if len(self._shared) >= REMEMBERED:
+                self._shared.popitem(last=False)
+            self._shared[ephemeral] = found
+        return found
+
+
 @define
 class Opener:
     """Opens a stream as it arrives, holding at most one piece. A whole message is proven only by `finish`."""
 
-    _secret: bytes = field(repr=False)
+    _recipient: Recipient = field(repr=False)
     _context: bytes
     _key: bytes = field(default=b"", init=False, repr=False)
     _held: bytes = field(default=b"", init=False)
@@ -121,18 +165,13 @@ class Opener:
         return self._open(memoryview(held), last=True)
 
     def _begin(self, header: bytes) -> None:
-        own = sodium.crypto_scalarmult_base(self._secret)
         if not header.startswith(MAGIC):
             raise CannotOpen("altered", "these are not sealed bytes of this version")
         to, ephemeral = header[len(MAGIC) : -KEY_SIZE], header[-KEY_SIZE:]
-        if to != key_id(own):
+        if to != self._recipient.id:
             raise CannotOpen("not-for-us", f"this is sealed for the key {text_of(to)}, which is not ours")
-        try:
-            shared = sodium.crypto_scalarmult(self._secret, ephemeral)
-        except (nacl.exceptions.RuntimeError, nacl.exceptions.CryptoError) as error:
-            # A point of small order would make a shared secret that everybody knows.
-            raise CannotOpen("altered", "the sealed bytes name a key that cannot be used") from error
-        self._key = _derive(shared, ephemeral, own, self._context)
+        shared = self._recipient.shared(ephemeral)
+        self._key = _derive(shared, ephemeral, self._recipient.public, self._context)
 
     def _open(self, piece: memoryview, last: bool) -> bytes:
         try:

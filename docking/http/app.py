@@ -31,7 +31,7 @@ from agents.errors import CredentialError, NotCanonical
 from docking.errors import LocalProtocolError, MalformedMessage, RemoteProtocolError
 from docking.handoff import codec
 from docking.handoff.messages import Message
-from docking.http.sealed import NONCE, Secrets, opener, seal_answer
+from docking.http.sealed import NONCE, SALT, Secrets, opener, seal_answer
 
 _log = logging.getLogger(__name__)
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -40,7 +40,7 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 PROTOCOL = 1
 PREFIX = f"/portcall/{PROTOCOL}/"
-FROM = b"portcall-from"
+FROM, SALTED = b"portcall-from", b"portcall-salt"
 # A letter is one message of an agent (1 MiB) or the end of a journey: its trail and its results.
 MAX_LETTER = 16 << 20
 MAX_HELLO = 64 << 10
@@ -191,7 +191,8 @@ class App:
     ) -> tuple[int, bytes, bytes]:
         try:
             sender = self._sender(headers.get(FROM, b""))
-            pieces = opener(self._secrets, sender, what)
+            salt = _salt(headers.get(SALTED, b""))
+            pieces = opener(self._secrets, sender, what, salt)
         except CredentialError as error:
             raise _Refused(400, f"the header Portcall-From does not name a key: {error.reason}") from None
         body = _Body(self, pieces, sender, size, receive)
@@ -207,7 +208,7 @@ class App:
             body.release()
         if answer is None:
             return 204, b"text/plain", b""
-        sealed = seal_answer(self._secrets, sender, body.header, answer, self._random(NONCE))
+        sealed = seal_answer(self._secrets, sender, salt + body.header, answer, self._random(NONCE))
         return 200, b"application/vnd.portcall.sealed", sealed
 
     def _sender(self, said: bytes) -> PublicKey:
@@ -351,6 +352,16 @@ class _Body:
         """The request is over."""
         if self._counted:
             self._app.leave(self._sender)
+
+
+def _salt(said: bytes) -> bytes:
+    try:
+        salt = bytes.fromhex(said.decode("ascii"))
+    except ValueError:  # UnicodeDecodeError is one
+        salt = b""
+    if len(salt) != SALT:
+        raise _Refused(400, f"the header Portcall-Salt does not hold {2 * SALT} hexadecimal digits")
+    return salt
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

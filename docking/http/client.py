@@ -29,8 +29,8 @@ from agents.errors import CredentialError, NotCanonical
 from docking.errors import CarrierError, MalformedMessage, NoAnswer, PeerUnreachable
 from docking.handoff import codec
 from docking.handoff.messages import Message, Offer, Transfer
-from docking.http.app import FROM, PREFIX
-from docking.http.sealed import MAX_ANSWER, NONCE, TAG, Secrets, open_answer, seal_request
+from docking.http.app import FROM, PREFIX, SALTED
+from docking.http.sealed import MAX_ANSWER, NONCE, SALT, TAG, Secrets, open_answer, seal_request
 
 _log = logging.getLogger(__name__)
 CONNECT = 3.0  # seconds until an address is given up
@@ -225,13 +225,16 @@ class Client:
         problem: CarrierError | None = None
         for url in addresses:
             try:
-                length, pieces, header = seal_request(self._secrets, peer, what, bodies, self._random(32))
+                now = asyncio.get_running_loop().time()
+                ephemeral, salt = self._secrets.ephemeral(peer, self._random, now), self._random(SALT)
+                length, pieces, mark = seal_request(self._secrets, peer, what, bodies, ephemeral, salt)
             except CredentialError as error:
                 raise PeerUnreachable(f"the key of the station cannot be used: {error.reason}") from error
-            extra = b"%s: %s\r\ncontent-length: %d\r\n" % (FROM, self._secrets.name, length)
+            salted = salt.hex().encode()
+            extra = b"%s: %s\r\n%s: %s\r\ncontent-length: %d\r\n" % (FROM, self._secrets.name, SALTED, salted, length)
             try:
                 status, body = await self._send(url, what, b"POST", extra, pieces, length)
-                return self._opened(peer, url, status, body, header)
+                return self._opened(peer, url, status, body, mark)
             except PeerUnreachable as error:
                 problem = problem or error
             except NoAnswer as error:
@@ -239,14 +242,14 @@ class Client:
         assert problem is not None
         raise problem
 
-    def _opened(self, peer: PublicKey, url: str, status: int, body: bytes, header: bytes) -> bytes | None:
+    def _opened(self, peer: PublicKey, url: str, status: int, body: bytes, mark: bytes) -> bytes | None:
         if status == 204:
             return None
         if status != 200:
             # Not sealed: anyone on the way may have said it, so nothing follows from it.
             raise NoAnswer(f"{url} answered {status}: {body[:200].decode('utf-8', 'replace')!r}")
         try:
-            opened = open_answer(self._secrets, peer, header, body)
+            opened = open_answer(self._secrets, peer, mark, body)
         except CredentialError as error:
             raise NoAnswer(f"another station answers at {url}: {error.reason}") from error
         self._met(peer, url)

@@ -12,7 +12,9 @@ from agents.credentials.sealing import (
     MAGIC,
     PIECE,
     TAG,
+    Ephemeral,
     Opener,
+    Recipient,
     Sealer,
     open_sealed,
     seal,
@@ -45,7 +47,7 @@ def test_what_is_sealed_opens(size: int) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.sampled_from(SIZES), st.lists(st.integers(1, 3 * PIECE), max_size=8))
 def test_a_stream_opens_however_it_is_cut(size: int, cuts: list[int]) -> None:
-    data, opener, out, at = sealed(size), Opener(SECRET, b"c"), [], 0
+    data, opener, out, at = sealed(size), Opener(Recipient(SECRET), b"c"), [], 0
     for cut in [*cuts, len(data)]:
         out += opener.feed(data[at : at + cut])
         at += cut
@@ -55,7 +57,7 @@ def test_a_stream_opens_however_it_is_cut(size: int, cuts: list[int]) -> None:
 
 def test_the_last_byte_is_needed_to_finish_and_nothing_false_comes_before() -> None:
     data = sealed(3 * PIECE)
-    opener = Opener(SECRET, b"c")
+    opener = Opener(Recipient(SECRET), b"c")
     assert b"".join(opener.feed(data[:-1])) == plain(2 * PIECE)
     with pytest.raises(CannotOpen, match="altered"):
         opener.finish()
@@ -106,7 +108,7 @@ def test_keys_of_small_order_are_refused() -> None:
 
 
 def test_a_sealer_keeps_to_its_pieces() -> None:
-    sealer = Sealer(BOX, b"c", fresh("e"))
+    sealer = Sealer(Ephemeral(BOX, fresh("e")), b"c")
     for wrong in (b"short", bytes(PIECE + 1)):
         with pytest.raises(ValueError, match="64 KiB"):
             sealer.piece(wrong)
@@ -117,7 +119,7 @@ def test_a_sealer_keeps_to_its_pieces() -> None:
 
 
 def test_an_opener_holds_one_piece_at_most() -> None:
-    opener = Opener(SECRET, b"c")
+    opener = Opener(Recipient(SECRET), b"c")
     data = sealed(3 * PIECE + 5)
     for at in range(0, len(data), 1000):
         opener.feed(data[at : at + 1000])
@@ -136,3 +138,29 @@ def test_the_key_depends_on_everything() -> None:
     for i in range(4):
         keys.add(sealing._derive(*parts[:i], fresh("x"), *parts[i + 1 :]))
     assert len(keys) == 5
+
+
+def test_one_ephemeral_key_serves_several_contexts() -> None:
+    ephemeral, recipient = Ephemeral(BOX, fresh("e")), Recipient(SECRET)
+    streams = []
+    for context in (b"one", b"two"):
+        sealer = Sealer(ephemeral, context)
+        streams.append((context, sealer.header + sealer.piece(b"same", last=True)))
+    assert streams[0][1] != streams[1][1]
+    for context, data in streams:
+        opener = Opener(recipient, context)
+        assert opener.feed(data) == []
+        assert opener.finish() == b"same"
+        opener = Opener(recipient, context + b"!")
+        opener.feed(data)
+        with pytest.raises(CannotOpen):
+            opener.finish()
+
+
+def test_what_a_recipient_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "REMEMBERED", 3)
+    recipient = Recipient(SECRET)
+    shared = [recipient.shared(Ephemeral(BOX, fresh(str(n))).public) for n in range(5)]
+    assert len(set(shared)) == 5
+    assert len(recipient._shared) == 3
+    assert [recipient.shared(Ephemeral(BOX, fresh(str(n))).public) for n in range(5)] == shared

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from attrs import evolve
 
-from agents.credentials.keys import SecretKey
+from agents.credentials.keys import PublicKey, SecretKey
 from docking import Station
 from docking.handoff import codec
 from docking.handoff.messages import Body, Side, State, Status, Transfer
@@ -19,6 +20,7 @@ from docking.http.sealed import Secrets, seal_request
 from tests.station.harbour import harbour, run
 
 PEER = SecretKey(bytes(31) + b"p")
+SALTED = f"portcall-salt: {bytes(16).hex()}\r\n"
 Crowd = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 
 
@@ -33,10 +35,16 @@ async def crowd(there: Station, number: int, data: bytes = b"") -> Crowd:
     return found
 
 
+def sealed(to: PublicKey, bodies: list[Any]) -> Any:
+    """A request whose salt is all zeros."""
+    secrets = Secrets(PEER)
+    return seal_request(secrets, to, "handoff", bodies, secrets.ephemeral(to, os.urandom, 0.0), bytes(16))
+
+
 def unfinished(there: Station, announced: int) -> bytes:
     """The beginning of a request that is sealed as it should be, with a body of this size to come."""
-    _, pieces, _ = seal_request(Secrets(PEER), there.key, "handoff", [bytes(1 << 17)], os.urandom(32))
-    head = f"POST /portcall/1/handoff HTTP/1.1\r\nhost: x\r\nportcall-from: {PEER.public.text}\r\n"
+    _, pieces, _ = sealed(there.key, [bytes(1 << 17)])
+    head = f"POST /portcall/1/handoff HTTP/1.1\r\nhost: x\r\nportcall-from: {PEER.public.text}\r\n{SALTED}"
     return head.encode() + b"content-length: %d\r\n\r\n" % announced + b"".join(pieces())[:200]
 
 
@@ -121,9 +129,9 @@ async def test_gigabytes_that_are_announced_at_once_are_bounded() -> None:
 async def test_a_message_that_announces_more_than_its_request_gets_no_room() -> None:
     async with harbour("home") as (home,):
         head = codec.encode(Transfer(bytes(32), (Body(0, bytes(1 << 20)),)))[0]
-        _, pieces, _ = seal_request(Secrets(PEER), home.key, "handoff", [head], os.urandom(32))
+        _, pieces, _ = sealed(home.key, [head])
         body = b"".join(pieces())
-        request = f"POST /portcall/1/handoff HTTP/1.1\r\nhost: x\r\nportcall-from: {PEER.public.text}\r\n"
+        request = f"POST /portcall/1/handoff HTTP/1.1\r\nhost: x\r\nportcall-from: {PEER.public.text}\r\n{SALTED}"
         whole = request.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
         [(reader, writer)] = await crowd(home, 1, whole)
         answer = await asyncio.wait_for(reader.read(), 5)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ import pytest
 from attrs import evolve
 
 from agents import canonical
-from agents.credentials.keys import SecretKey
+from agents.credentials.keys import PublicKey, SecretKey
 from docking import Station
 from docking.errors import KeyChanged, NoAnswer, PeerUnreachable
 from docking.handoff import codec
@@ -47,17 +48,23 @@ def post(what: str, body: bytes, sender: str, *, length: int | None = None, extr
     """A request."""
     size = b"" if length == -1 else b"content-length: %d\r\n" % (len(body) if length is None else length)
     head = f"POST /portcall/1/{what} HTTP/1.1\r\nhost: x\r\nportcall-from: {sender}\r\n".encode()
+    head += b"portcall-salt: %s\r\n" % ZERO.hex().encode()
     return head + size + extra + b"\r\n" + body
+
+
+def seal(secrets: Secrets, to: PublicKey, what: str, bodies: Sequence[bytes | memoryview]) -> Any:
+    """A request whose salt is all zeros."""
+    return seal_request(secrets, to, what, bodies, secrets.ephemeral(to, os.urandom, 0.0), ZERO)
 
 
 def sealed(there: Station, key: SecretKey, what: str = "handoff", body: bytes | None = None) -> bytes:
     """A sealed body for a station."""
     plain = b"".join(codec.encode(STATUS)) if body is None else body
-    _, pieces, _ = seal_request(Secrets(key), there.key, what, [plain], os.urandom(32))
+    _, pieces, _ = seal(Secrets(key), there.key, what, [plain])
     return b"".join(pieces())
 
 
-PEER = SecretKey(bytes(31) + b"p")
+PEER, ZERO = SecretKey(bytes(31) + b"p"), bytes(16)
 
 
 @run
@@ -71,7 +78,7 @@ async def test_a_station_says_which_key_is_here() -> None:
 async def test_an_honest_request_is_answered_sealed() -> None:
     async with harbour("home") as (home,):
         secrets = Secrets(PEER)
-        _, pieces, header = seal_request(secrets, home.key, "handoff", codec.encode(STATUS), os.urandom(32))
+        _, pieces, header = seal(secrets, home.key, "handoff", codec.encode(STATUS))
         status, body = await raw(home, post("handoff", b"".join(pieces()), PEER.public.text))
         assert status == 200
         assert b"PCH" not in body
@@ -327,9 +334,11 @@ async def test_hostile_introductions_are_bounded() -> None:
 def test_answers_are_bound_to_their_request() -> None:
     a, b = Secrets(SecretKey(bytes(32))), Secrets(PEER)
     headers = []
-    for _ in range(2):
-        _, pieces, header = seal_request(a, b.me, "handoff", [b"question"], os.urandom(32))
-        one = opener(b, a.me, "handoff")
+    for number in range(2):
+        salt = bytes([number]) * 16
+        ephemeral = a.ephemeral(b.me, os.urandom, 0.0)
+        _, pieces, header = seal_request(a, b.me, "handoff", [b"question"], ephemeral, salt)
+        one = opener(b, a.me, "handoff", salt)
         assert b"".join(one.feed(b"".join(pieces()))) + one.finish() == b"question"
         headers.append(header)
     answer = seal_answer(b, a.me, headers[0], b"answer", os.urandom(32))
@@ -346,8 +355,27 @@ def test_bodies_of_every_size_are_sealed_in_pieces(sizes: list[int]) -> None:
     a, b = Secrets(SecretKey(bytes(32))), Secrets(PEER)
     bodies = [canonical.digest(bytes([n])) * (size // 32 + 1) for n, size in enumerate(sizes)]
     bodies = [body[:size] for body, size in zip(bodies, sizes, strict=True)]
-    size, pieces, _ = seal_request(a, b.me, "x", bodies, os.urandom(32))
+    size, pieces, _ = seal(a, b.me, "x", bodies)
     data = b"".join(pieces())
     assert len(data) == size
-    one = opener(b, a.me, "x")
+    one = opener(b, a.me, "x", ZERO)
     assert b"".join(one.feed(data)) + one.finish() == b"".join(bodies)
+
+
+@run
+async def test_a_salt_that_is_none_is_refused() -> None:
+    async with harbour("home") as (home,):
+        good = post("handoff", sealed(home, PEER), PEER.public.text)
+        for salt in (b"", b"00", b"zz" * 16, b"00" * 17, "\u00e9".encode() * 16):
+            status, body = await raw(home, good.replace(b"00" * 16, salt, 1))
+            assert (status, b"Portcall-Salt" in body) == (400, True)
+        status, _ = await raw(home, good.replace(b"00" * 16, b"01" * 16, 1))
+        assert status == 403
+
+
+def test_an_ephemeral_key_serves_for_a_while() -> None:
+    a, b = Secrets(SecretKey(bytes(32))), Secrets(PEER)
+    keys = [a.ephemeral(b.me, os.urandom, float(now)).public for now in (0, 59, 60, 61)]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+    many = {a.ephemeral(b.me, os.urandom, 62.0).public for _ in range(2000)}
+    assert len(many) == 2
