@@ -33,6 +33,7 @@ from .waits import (
     GoAt,
     Input,
     InputReady,
+    Listen,
     Message,
     Recv,
     Refused,
@@ -128,9 +129,9 @@ class Seeded:
             return self._reply(wait)
         if isinstance(wait, Clone):
             return Cloned(f"{self.agent_id}-clone")
-        if isinstance(wait, Recv):
+        if isinstance(wait, Recv) or (isinstance(wait, Listen) and self.messages):
             return Message(*self.messages.pop(0)) if self.messages else self._nothing_comes(wait.timeout_ns)
-        if isinstance(wait, Input):
+        if isinstance(wait, (Input, Listen)):
             return InputReady(self.input.pop(0) if self.input else b"")
         return Woke()
 

@@ -38,6 +38,7 @@ from .waits import (
     Input,
     InputReady,
     Kept,
+    Listen,
     Message,
     Recv,
     Refused,
@@ -469,6 +470,6 @@ __all__ = [  # noqa: RUF022 - the calls in the ABI's order, then their types
     "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "sleep", "clone", "report", "log",
     "lookup", "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction", "GuestMemory", "Ambient",
     "Context", "Kept", "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait", "Event", "Go", "GoAt",
-    "Sleep", "Recv", "Call", "Clone", "Input", "Yield", "Arrived", "Refused", "Woke", "Message",
+    "Sleep", "Recv", "Call", "Clone", "Input", "Listen", "Yield", "Arrived", "Refused", "Woke", "Message",
     "TimedOut", "Reply", "Failed", "Cloned", "InputReady",
 ]  # fmt: skip

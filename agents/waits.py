@@ -77,11 +77,19 @@ class Input:
 
 
 @attrs.frozen
+class Listen:
+    """Wait for bytes on descriptor `fd` or for a message, whichever comes first; else as `Input`."""
+
+    fd: int
+    timeout_ns: int | None = None
+
+
+@attrs.frozen
 class Yield:
     """Give the thread to others; resume at any time."""
 
 
-Wait = Go | GoAt | Sleep | Recv | Call | Clone | Input | Yield
+Wait = Go | GoAt | Sleep | Recv | Call | Clone | Input | Listen | Yield
 
 
 @attrs.frozen
@@ -112,7 +120,7 @@ class Message:
 
 @attrs.frozen
 class TimedOut:
-    """The time of a `Recv` or an `Input` passed and nothing came."""
+    """The time of a `Recv`, an `Input` or a `Listen` passed and nothing came."""
 
 
 @attrs.frozen
@@ -175,6 +183,7 @@ _WAITS: dict[str, type[Any]] = {
     "call": Call,
     "clone": Clone,
     "input": Input,
+    "listen": Listen,
     "yield": Yield,
 }
 _NAMES = {cls: name for name, cls in _WAITS.items()}

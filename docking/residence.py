@@ -30,6 +30,7 @@ from agents.waits import (
     GoAt,
     Input,
     InputReady,
+    Listen,
     Recv,
     Refused,
     Sleep,
@@ -199,7 +200,9 @@ class Residence:
                 self._office.run(self._call(berth, service, request))
             case Clone():
                 self._office.run(self._clone(berth))
-            case Input():
+            case Listen() if berth.inbox:
+                self.go_on(berth, berth.receive())
+            case Input() | Listen():  # a station has no input: it ends at once, which is sooner than any message
                 self.go_on(berth, InputReady(b""))
             case Yield():
                 self.go_on(berth, Woke())

@@ -1,8 +1,7 @@
 """`poll_oneoff`: waiting for time, for input and for messages, without holding a thread.
 
-When nothing is ready the agent suspends with one wait: a sleep, or for input or a message with the earliest
-timeout. Files and output are always ready. A poll on input *and* on the inbox at once, with neither ready,
-has no one wait that would do: ENOTSUP.
+When nothing is ready the agent suspends with one wait: a sleep, or for input, for a message, or for whichever of
+the two comes first, with the earliest timeout. Files and output are always ready.
 
 Invariant: after a sleep the guest's monotonic clock shows at least the time that it slept for, so that a loop
 "until the deadline has passed" ends, wherever it woke.
@@ -15,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from agents.errors import CallFailed
-from agents.waits import Failed, InputReady, Message, Recv, Refused, Sleep, Suspend, TimedOut, Woke
+from agents.waits import Failed, InputReady, Listen, Message, Recv, Refused, Sleep, Suspend, TimedOut, Woke
 from agents.waits import Input as WaitForInput
 
 from .abi import (
     ABSTIME,
     EBADF,
     EINVAL,
-    ENOTSUP,
     EVENT,
     EVENT_CLOCK,
     EVENT_READ,
@@ -135,12 +133,11 @@ def _wait(ctx: Context, wanted: list[Subscription], first: int | None) -> Suspen
     timeout = None if first is None else min(first, U64)
     channels = [ctx.wasi.table.open[each.clock_or_fd].channel for each in wanted if each.kind != EVENT_CLOCK]
     from_stdin = [isinstance(each, Input) for each in channels]
-    if any(from_stdin) and not all(from_stdin):
-        ctx.wasi.polling = None
-        raise CallFailed(ENOTSUP, "a poll on input and on the inbox at once")
-    if from_stdin:
-        return Suspend(WaitForInput(STDIN, timeout) if from_stdin[0] else Recv(timeout))
-    return Suspend(Sleep(timeout or 0))
+    if not from_stdin:
+        return Suspend(Sleep(timeout or 0))
+    if all(from_stdin):
+        return Suspend(WaitForInput(STDIN, timeout))
+    return Suspend(Listen(STDIN, timeout) if any(from_stdin) else Recv(timeout))
 
 
 def _take(ctx: Context, wanted: list[Subscription]) -> None:

@@ -25,6 +25,7 @@ from agents.waits import (
     GoAt,
     Input,
     InputReady,
+    Listen,
     Recv,
     Refused,
     Sleep,
@@ -72,7 +73,7 @@ class Solo:
                 return Failed(ENOENT, f"no station offers {service!r} to an agent that runs alone")
             case Clone():
                 return Refused(ENOTSUP, "an agent that runs alone cannot be cloned")
-            case Input(_, timeout):
+            case Input(_, timeout) | Listen(_, timeout):  # nobody sends messages here
                 return self._input(timeout)
         raise PortcallError(f"an agent that runs alone cannot wait for {wait!r}")
 

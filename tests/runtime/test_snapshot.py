@@ -14,7 +14,21 @@ from agents.errors import BadImage, BadSnapshot
 from agents.image import IMAGE, PACKED, Manifest
 from agents.rewrite.metadata import Frame
 from agents.snapshot import CHUNK, MAGIC, PAGE, MemoryState, Pending, TableState
-from agents.waits import Call, Clone, Go, GoAt, Input, Kept, Message, Recv, Sleep, Yield, decode_wait, encode_wait
+from agents.waits import (
+    Call,
+    Clone,
+    Go,
+    GoAt,
+    Input,
+    Kept,
+    Listen,
+    Message,
+    Recv,
+    Sleep,
+    Yield,
+    decode_wait,
+    encode_wait,
+)
 
 from .agents_at_work import FIB, WANDERER, packed, place
 
@@ -28,6 +42,7 @@ WAITS = st.one_of(
     st.builds(Call, NAMES, st.binary(max_size=50)),
     st.builds(Clone),
     st.builds(Input, st.integers(0, 2**32 - 1), st.none() | SMALL),
+    st.builds(Listen, st.integers(0, 2**32 - 1), st.none() | SMALL),
     st.builds(Yield),
 )
 GLOBALS = st.one_of(

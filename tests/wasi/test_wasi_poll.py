@@ -6,8 +6,21 @@ import struct
 
 import pytest
 
-from agents.waits import Failed, Input, InputReady, Message, Recv, Refused, Sleep, Suspend, TimedOut, Woke, Yield
-from agents.wasi.abi import EAGAIN, EBADF, EINVAL, ENOTSUP
+from agents.waits import (
+    Failed,
+    Input,
+    InputReady,
+    Listen,
+    Message,
+    Recv,
+    Refused,
+    Sleep,
+    Suspend,
+    TimedOut,
+    Woke,
+    Yield,
+)
+from agents.wasi.abi import EAGAIN, EBADF, EINVAL
 
 from .rig import READ_WRITE, Station, Virtual
 
@@ -153,11 +166,55 @@ def test_messages_that_come_later() -> None:
     assert events(guest) == [(2, 0, CLOCK, 0, 0)]
 
 
-def test_input_and_inbox_at_once_have_no_wait() -> None:
+def inbox_and_input() -> tuple[Virtual, int]:
     guest = Virtual(live_stdin=True)
-    _, fd = guest.open("portcall/inbox")
-    assert poll(guest, descriptor(1, READ, 0), descriptor(2, READ, fd)) == ENOTSUP
+    return guest, guest.open("portcall/inbox")[1]
+
+
+def test_input_and_inbox_at_once_when_a_message_comes() -> None:
+    guest, fd = inbox_and_input()
+    assert poll(guest, descriptor(1, READ, 0), descriptor(2, READ, fd)) == Suspend(Listen(0, None))
+    guest = guest.hop()
+    assert guest.resume(Message("bob", b"hello")) == 0
+    assert events(guest) == [(2, 0, READ, 5, 0)]
+    assert guest.read(fd, 99) == (0, b"hello")
+    assert guest.read(fd, 99) == (0, b"")
+    assert poll(guest, descriptor(1, READ, 0), descriptor(2, READ, fd)) == Suspend(Listen(0, None))
+
+
+def test_input_and_inbox_at_once_when_input_comes() -> None:
+    guest, fd = inbox_and_input()
+    _, other = guest.open("portcall/inbox/5")
+    wanted = [descriptor(1, READ, fd), descriptor(2, READ, 0), descriptor(3, READ, other), clock(4, 70 * MS)]
+    assert poll(guest, *wanted) == Suspend(Listen(0, 70 * MS))
+    assert guest.resume(InputReady(b"xy")) == 0
+    assert events(guest) == [(2, 0, READ, 2, 0)]
+    assert guest.read(0, 9) == (0, b"xy")
+    assert poll(guest, *wanted) == Suspend(Listen(0, 70 * MS))
+    assert guest.resume(InputReady(b"")) == 0
+    assert events(guest) == [(2, 0, READ, 0, 1)]
+    assert poll(guest, *wanted[:1], *wanted[2:]) == Suspend(Recv(70 * MS))
+
+
+def test_input_and_inbox_at_once_when_neither_comes() -> None:
+    guest, fd = inbox_and_input()
+    assert poll(guest, clock(1, 9 * MS), descriptor(2, READ, 0), descriptor(3, READ, fd)) == Suspend(Listen(0, 9 * MS))
+    guest = guest.hop()
+    assert guest.resume(TimedOut()) == 0
+    assert events(guest) == [(1, 0, CLOCK, 0, 0)]
     assert guest.state.polling is None
+
+
+def test_two_descriptors_of_one_inbox_are_both_ready() -> None:
+    guest, fd = inbox_and_input()
+    _, other = guest.open("portcall/inbox")
+    assert poll(guest, descriptor(1, READ, fd), descriptor(2, READ, other)) == Suspend(Recv(None))
+    assert guest.resume(Message("bob", b"one")) == 0
+    assert events(guest) == [(1, 0, READ, 3, 0), (2, 0, READ, 3, 0)]
+    assert guest.read(other, 9) == (0, b"one")
+    assert guest.read(fd, 9) == Suspend(Recv(None))
+    assert guest.resume(Message("bob", b"two")) == 0
+    assert guest.get(65536, guest.number()) == b"two"
 
 
 def test_a_wait_that_is_refused() -> None:
