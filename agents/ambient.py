@@ -6,6 +6,7 @@ output.
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Callable
 
@@ -18,10 +19,28 @@ REPORTS_MAX = 64 << 20  # bytes of reports that are kept: an agent in a loop mus
 _NAMES = ("error", "warning", "info", "detail")
 
 
-def _to_terminal(fd: int, data: bytes) -> None:
-    stream = sys.stderr if fd == 2 else sys.stdout
-    stream.write(data.decode("utf-8", "replace"))
-    stream.flush()
+class Terminal:
+    """Where `print` goes: what the agent writes to its descriptors 1 and 2, byte by byte.
+
+    Where the stream takes text only, as in a notebook, a character that two writes share is put together first.
+    """
+
+    def __init__(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")
+        self._decoders = {1: decoder("replace"), 2: decoder("replace")}
+
+    def __call__(self, fd: int, data: bytes) -> None:
+        """Write `data`, now."""
+        stream = sys.stderr if fd == 2 else sys.stdout
+        if stream is None:  # a program without a console, or one that closed it
+            return
+        binary = getattr(stream, "buffer", None)
+        if binary is None:
+            stream.write(self._decoders[fd].decode(data))
+        else:
+            stream.flush()  # what was printed before comes before
+            binary.write(data)
+        stream.flush()
 
 
 @attrs.define
@@ -34,7 +53,7 @@ class Alone:
     station: str = "here"
     agent_id: str = "agent"
     next_stop: str = ""
-    sink: Callable[[int, bytes], None] = _to_terminal
+    sink: Callable[[int, bytes], None] = attrs.field(factory=Terminal)
     reports: list[tuple[str, bytes]] = attrs.field(factory=list)
     _reported: int = attrs.field(default=0, init=False)
 

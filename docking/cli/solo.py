@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import time
 
-from agents.ambient import Alone
+from agents.ambient import Alone, Terminal
 from agents.errors import PortcallError
 from agents.hostcalls import ENOENT, ENOTSUP
 from agents.waits import (
@@ -44,7 +43,7 @@ class Solo:
     """The places that one agent believes to visit. `wants_out`: the user asked it to suspend."""
 
     def __init__(self, station: str) -> None:
-        self.place = Alone(time.time_ns, time.monotonic_ns, os.urandom, station=station, sink=_print)
+        self.place = Alone(time.time_ns, time.monotonic_ns, os.urandom, station=station, sink=Terminal())
         self.wants_out = False
         self.hops = 0
         self.sizes = (0, 0)  # of the smallest and the largest snapshot, bytes
@@ -96,10 +95,3 @@ class Solo:
             if until is not None and time.monotonic() >= until:
                 return TimedOut()
         return None
-
-
-def _print(fd: int, data: bytes) -> None:
-    stream = sys.stderr if fd == 2 else sys.stdout
-    if stream is not None:  # it was closed before we began
-        stream.buffer.write(data)
-        stream.flush()
