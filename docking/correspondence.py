@@ -23,7 +23,7 @@ from docking.berth import Berth, Standing
 from docking.changes import Change
 from docking.errors import StationError, StoreError
 from docking.handoff.states import Source
-from docking.mailbox import Mailbox
+from docking.mailbox import IN_A_LETTER, Mailbox
 from docking.orders import read_order
 from docking.register import check_said
 
@@ -202,7 +202,7 @@ class Correspondence:
 
     def _told(self, sender: PublicKey, content: Any) -> list[Any]:
         changes: list[Change] = []
-        for word in array(content, "words", 4096):
+        for word in array(content, "words", IN_A_LETTER):
             change = self._office.register.told(sender, word)
             if change is not None:
                 changes.append(change)

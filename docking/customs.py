@@ -87,21 +87,33 @@ class Customs:
             return _refused(refusal)
         if any(part.size > papers.MAX_TRAIL for part in offer.parts if part.kind not in ("state", "image")):
             return Refused("too-large", "the agent's papers are larger than any station reads")
-        came = {offer.parts[body.index].kind: body.data for body in offer.bodies}
-        if "state" not in came and {"passport", "trail", "results"} <= came.keys():
-            early = self._precheck(offer, came, kinds)
-            if early is not None:
-                return early
-        return tuple(i for i, part in enumerate(offer.parts) if not self._here(part))
+        needed = tuple(i for i, part in enumerate(offer.parts) if not self._here(part))
+        here = {body.index for body in offer.bodies}
+        if all(index in here for index in needed):
+            return needed
+        # Offers whose parts never come take places from others: only an agent that would be admitted gets one.
+        return self._precheck(offer, kinds) or needed
 
     def _here(self, part: Part) -> bool:
         # Not a state, whatever the store has: its sender must have it too, or a station could have an agent of its own
         # woken with the state of another's, of which it knows the digest only.
         return part.kind in ("passport", "image") and self._store.has_part(part.digest)
 
-    def _precheck(self, offer: Offer, came: dict[str, Any], kinds: dict[str, int]) -> Refused | None:
-        """Before a large state travels: would it be refused anyway?"""
+    def _precheck(self, offer: Offer, kinds: dict[str, int]) -> Refused | None:
+        """Before a large state travels, or a place is kept for it: would it be refused anyway?"""
+        came: dict[str, Any] = {offer.parts[body.index].kind: body.data for body in offer.bodies}
+        for kind in papers.PAPERS & kinds.keys() - came.keys():
+            known = self._store.part(offer.parts[kinds[kind]].digest) if kind == "passport" else None
+            if known is None:
+                return Refused(
+                    "papers-missing", f"an offer brings the agent's papers with it, and its {kind} is missing"
+                )
+            came[kind] = known
         try:
+            # The desk compares what it keeps with its digest only when all is there.
+            for kind in papers.PAPERS & kinds.keys():
+                if canonical.digest(came[kind]) != offer.parts[kinds[kind]].digest:
+                    return Refused("bad-digest", f"the {kind} is not what was announced")
             image, state = (offer.parts[kinds[kind]].digest for kind in ("image", "state"))
             Capsule.from_parts(came, image, state).precheck(self._trust(offer), self._clock())
         except CredentialError as error:

@@ -245,11 +245,11 @@ class Departures:
 
 
 def _inline(parts: list[Part], bodies: list[Body], has_image: bool) -> list[Body]:
-    """The bodies that come with the offer: all that is small."""
+    """The bodies that come with the offer: the papers, and all that is small."""
     inline = []
     for each, body in zip(parts, bodies, strict=True):
         if each.kind == "image" and (has_image or each.size > SMALL_IMAGE):
             continue
-        if each.size <= INLINE:
+        if each.size <= INLINE or each.kind in papers.PAPERS:
             inline.append(body)
     return inline

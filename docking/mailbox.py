@@ -32,8 +32,8 @@ FIRST, LONGEST = 500, 300_000
 MOST = 64
 # Seconds in which words to one home are gathered.
 GATHER = 0.1
-# Agents of which words wait for one home: beyond it, homes that do not answer cost the oldest.
-MOST_WORDS = 4096
+# Agents of which words wait for one home: beyond it, homes that do not answer cost the oldest. And words of one letter.
+MOST_WORDS, IN_A_LETTER = 4096, 256
 _BOUNDS = canonical.Bounds(max_bytes=16 << 20, max_depth=8, max_items=500_000)
 
 Deliver = Callable[[PublicKey, Any], Awaitable[Any]]
@@ -91,11 +91,10 @@ class Mailbox:
 
     async def _say_all(self, home: PublicKey) -> None:
         await asyncio.sleep(GATHER)
-        words = self._words.pop(home, {})
-        if not words:
-            return
+        words = list(self._words.pop(home, {}).values())
         try:
-            await self._deliver(home, ["told", bytes(32), list(words.values())])
+            for first in range(0, len(words), IN_A_LETTER):
+                await self._deliver(home, ["told", bytes(32), words[first : first + IN_A_LETTER]])
         except CarrierError as error:
             _log.debug("home was not told: %s", error)
 

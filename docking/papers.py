@@ -32,6 +32,8 @@ from docking.knowledge import Knowledge, Known, Mark, Marks, moved_on, result_li
 # What an offer is made of, in this order; the last two only where they are needed.
 KINDS = ("passport", "trail", "results", "image", "state", "checkpoint", "mailbox")
 NEEDED = frozenset(KINDS[:5])
+# These come with the offer itself: by them it is judged whether the rest is wanted.
+PAPERS = frozenset({"passport", "trail", "results", "checkpoint"})
 # Home vouches for the beginning of a trail that is longer than this, for stations that are new to the agent.
 CHECKPOINT_AFTER = 24
 MAX_TRAIL = 64 << 20

@@ -125,7 +125,9 @@ class Register:
         agent, passport, hop, standing, said = array(word, "word", 5)
         byte_string(agent, "agent", 32)
         uint(hop, "hop")
-        text(standing, "standing", 32)
+        if standing not in (TRAVELLING, STOPPED):
+            # The end of a journey is told with its trail and results, or not at all.
+            raise CredentialError("malformed", "a word says that an agent travels, or that it was stopped")
         check_said(said)
         journey = self._last(agent)
         if journey is None or journey.passport != passport or journey.standing in (FINISHED, DISPOSED):

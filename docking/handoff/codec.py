@@ -68,10 +68,10 @@ _STANDINGS = (Standing.PENDING, Standing.UNKNOWN, Standing.SETTLED, Standing.DIS
 class Limits:
     """What is read at most, in bytes.
 
-    `head` holds an offer of 4,096 parts; `bodies` is the station's policy.
+    `head` holds an offer of 64 parts; `bodies` is the station's policy.
     """
 
-    head: int = 512 * 1024
+    head: int = 16 * 1024
     bodies: int = 1 << 30
 
 

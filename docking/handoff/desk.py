@@ -58,14 +58,18 @@ Key: TypeAlias = "tuple[bytes, Side]"
 
 @frozen
 class Room:
-    """How much a station takes on at once. `undecided`, `undecided_bytes`: offers not yet held; `finished`:
+    """How much a station takes on at once.
 
-    machines.
+    `undecided`, `undecided_bytes`: offers not yet held, and of one peer no more than a quarter of their number;
+    `finished`: machines; `alarms`: about handoffs that this station has no part in, at once, and one more each `quiet`
+    seconds.
     """
 
     undecided: int = 1024
     undecided_bytes: int = 1 << 30
     finished: int = 1024
+    alarms: int = 16
+    quiet: float = 10.0
 
 
 @frozen
@@ -98,6 +102,8 @@ class Desk(Generic[T]):
     _due: list[tuple[float, int, Key]] = field(factory=list)
     _noted: dict[Key, float] = field(factory=dict)
     _count: Any = field(factory=itertools.count)
+    _alarms: float = 0.0
+    _alarmed: float = 0.0
 
     # What the station asks for
 
@@ -186,8 +192,9 @@ class Desk(Generic[T]):
             if key[1] is Side.SOURCE:
                 return self._for_unknown_source(sender, message)
             known = Receiver.unknown(message.hid, sender, self._destination, self._timing)
-        elif _peer(known) != sender:
-            return [_stranger(message.hid)]
+            return self._not_too_loud(self._after(key, known, known.receive(message, now)), now)
+        if _peer(known) != sender:
+            return self._not_too_loud([_stranger(message.hid)], now)
         return self._after(key, known, known.receive(message, now))
 
     def writing(self, key: Key) -> bool:
@@ -219,7 +226,7 @@ class Desk(Generic[T]):
                 return Refused("wrong-station", "the offer is not from its sender to this station")
             if machine.finished and machine.record is None:
                 size = sum(len(body.data) for body in message.bodies)
-                if not self._has_room(size):
+                if not self._has_room(sender, size):
                     return Refused("busy", "this station has too many arrivals at once", 1)
         return machine.judge(message)
 
@@ -341,11 +348,26 @@ class Desk(Generic[T]):
             del self._finished[key]
             del self._machines[key]
 
-    def _has_room(self, size: int) -> bool:
-        # Memory of the undecided: many offers whose parts never come.
+    def _has_room(self, peer: bytes, size: int) -> bool:
+        # Memory of the undecided: many offers whose parts never come. One peer of many must not take it all.
         if len(self._undecided) >= self._room.undecided:
             return False
+        if sum(_peer(self._machines[key]) == peer for key in self._undecided) >= -(-self._room.undecided // 4):
+            return False
         return sum(self._undecided.values()) + size <= self._room.undecided_bytes
+
+    def _not_too_loud(self, actions: list[Action[Any]], now: float) -> list[Action[Any]]:
+        """These actions, without alarms that anybody could raise by the thousand."""
+        self._alarms = max(0.0, self._alarms - (now - self._alarmed) / self._room.quiet)
+        self._alarmed = now
+        kept: list[Action[Any]] = []
+        for action in actions:
+            if isinstance(action, Alarm):
+                if self._alarms >= self._room.alarms:
+                    continue
+                self._alarms += 1
+            kept.append(action)
+        return kept
 
     def _source_side(self, hid: bytes, step: Callable[[Sender], list[Action[Any]]]) -> list[Action[Any]]:
         machine = self._machine((hid, Side.SOURCE))

@@ -32,7 +32,7 @@ KEY_SIZE = 32
 NONCE_SIZE = 16
 EPOCH_SIZE = 16
 # Memory before admission: an offer is read before anything about its sender's rights is known.
-MAX_PARTS = 4096
+MAX_PARTS = 64
 # Twice what a 32-bit Wasm memory can hold. A bound for arithmetic: what is read at all is bounded by
 # `codec.Limits`.
 MAX_PART_SIZE = 2**33

@@ -294,6 +294,28 @@ def test_the_undecided_do_not_fill_the_memory() -> None:
     assert beta.said(ALPHA, offer(4, inline=())) == [Want(offer(4).hid, (0, 1))]
 
 
+def test_one_peer_does_not_take_all_places() -> None:
+    beta = Dock(BETA, room=Room(undecided=8))
+    said = [beta.said(ALPHA, offer(nonce, hop=nonce, inline=()))[0] for nonce in range(4)]
+    assert [type(message) for message in said] == [Want, Want, Refuse, Refuse]
+    token = bytes(16)
+    hid = handoff_id(AGENT, 9, EVE, BETA, token)
+    eve = evolve(offer(inline=()), source=EVE, hid=hid, hop=9, nonce=token)
+    assert beta.said(EVE, eve) == [Want(hid, (0, 1))]
+
+
+def test_strangers_do_not_raise_alarms_by_the_thousand() -> None:
+    beta = Dock(BETA, room=Room(alarms=3, quiet=10.0))
+    commits = [Commit(bytes([number]) * 32, b"commit") for number in range(10)]
+    assert [len(alarms(beta.hear(EVE, each))) for each in commits] == [1, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert all(beta.said(EVE, each) == [State(each.hid, Side.DESTINATION, Standing.UNKNOWN)] for each in commits)
+    beta.now += 10.0
+    assert [len(alarms(beta.hear(EVE, each))) for each in commits] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    # The alarm of a handoff that is known here is nobody else's to use up.
+    beta.hear(ALPHA, offer())
+    assert alarms(beta.hear(ALPHA, Commit(HID, b"forged"))) == ["bad-commit"]
+
+
 def test_finished_machines_do_not_fill_the_memory() -> None:
     beta = Dock(BETA, refuse=Refused("policy", "no"), room=Room(finished=4))
     for nonce in range(20):

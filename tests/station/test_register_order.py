@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+from attrs import evolve
+
+from agents.errors import CredentialError
 from docking.changes import PutJourney
 from docking.knowledge import Knowledge
-from docking.register import FINISHED, TRAVELLING, Journey, Register
+from docking.register import DISPOSED, FINISHED, TRAVELLING, Journey, Register
 from docking.store import Store
 from tests.credentials.journeys import Journey as Travels
 from tests.credentials.journeys import public
@@ -16,8 +20,10 @@ def test_a_late_word_is_not_written_over_a_newer_one() -> None:
     passport = Travels.via("alpha", "beta").passport
     agent = passport.body.agent
     store.commit([[register.opened(agent, passport, public("home"))]])
+    opened = register.get(agent)
+    assert opened is not None
     changes = [
-        register.told(public("beta"), register.word(agent, passport.digest, 2, FINISHED, "0")),
+        register._put(evolve(opened, place=public("beta"), hop=2, standing=FINISHED)),  # as `ended` does in the end
         register.told(public("alpha"), register.word(agent, passport.digest, 1, TRAVELLING, "")),
         register.told(public("alpha"), register.word(agent, passport.digest, 3, TRAVELLING, "")),
     ]
@@ -31,3 +37,14 @@ def test_a_late_word_is_not_written_over_a_newer_one() -> None:
     after = register.get(agent)
     assert after is not None
     assert after.standing == FINISHED
+
+
+@pytest.mark.parametrize("standing", [FINISHED, DISPOSED, "", "gone", 1, None])
+def test_nobody_ends_a_journey_with_a_word(standing: object) -> None:
+    """The end comes with a trail and results that verify; a word that claimed it would make home deaf to the truth."""
+    store = Store.open(None, new_epoch=bytes(16), clock=lambda: 0)
+    register = Register(public("home"), store, Knowledge(store), lambda: 0)
+    passport = Travels.via("alpha", "beta").passport
+    store.commit([[register.opened(passport.body.agent, passport, public("home"))]])
+    with pytest.raises(CredentialError):
+        register.told(public("beta"), [passport.body.agent, passport.digest, 2, standing, ""])
