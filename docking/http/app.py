@@ -46,7 +46,8 @@ MAX_LETTER = 16 << 20
 MAX_HELLO = 64 << 10
 # Bodies of this size (bytes) are bounded by the number of requests alone.
 SMALL = 1 << 20
-_BOUNDS = canonical.Bounds(max_bytes=MAX_LETTER, max_depth=8, max_items=500_000)
+# Items: a letter with the most words has 1,600. Decoding takes time by the item.
+_BOUNDS = canonical.Bounds(max_bytes=MAX_LETTER, max_depth=8, max_items=4096)
 
 
 @frozen
