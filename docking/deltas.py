@@ -28,6 +28,8 @@ from docking.handoff.messages import Body, Buffer, Message, Offer, Part
 LEAST = 192 << 10
 # A difference that is not much smaller than the state is not worth it.
 WORTH = 0.75
+# Departures for which a comparison is given up, at most, after it was in vain again and again: it takes milliseconds.
+PATIENCE = 16
 # Bytes of states that are remembered, and the largest one.
 KEPT, LARGEST = 256 << 20, 64 << 20
 # Pieces that are shorter are not looked for: they cost as much to name as to send.
@@ -48,18 +50,20 @@ def difference(base: Buffer, state: Buffer) -> bytes | None:
     """`state` as a difference to `base`; None if that is not worth it."""
     try:
         have = {_look(piece): (at, piece) for at, piece in pieces(base) if len(piece) >= _PIECE}
-        parts: list[list[int] | bytes] = []
-        new = 0
+        parts: list[list[int] | memoryview] = []
+        room = WORTH * len(state)
         for _, piece in pieces(state):
             at, known = have.get(_look(piece), (0, None))
             if known is not None and known == piece:
                 parts.append([at, len(piece)])
-            else:
-                parts.append(bytes(piece))
-                new += len(piece)
+                continue
+            parts.append(piece)
+            room -= len(piece)
+            if room <= 0:
+                return None
     except BadSnapshot:
         return None
-    return canonical.encode([1, _joined(parts)]) if new < WORTH * len(state) else None
+    return canonical.encode([1, _joined(parts)])
 
 
 def _look(piece: memoryview) -> tuple[int, bytes, bytes]:
@@ -67,18 +71,23 @@ def _look(piece: memoryview) -> tuple[int, bytes, bytes]:
     return len(piece), bytes(piece[:64]), bytes(piece[-64:])
 
 
-def _joined(parts: list[list[int] | bytes]) -> list[list[int] | bytes]:
+def _joined(parts: list[list[int] | memoryview]) -> list[list[int] | bytes]:
     """Neighbours of one kind as one."""
     found: list[list[int] | bytes] = []
+    fresh: list[memoryview] = []
     for part in parts:
+        if isinstance(part, memoryview):
+            fresh.append(part)
+            continue
+        if fresh:
+            found.append(b"".join(fresh))
+            fresh.clear()
         last = found[-1] if found else None
-        if isinstance(part, bytes) and isinstance(last, bytes):
-            found[-1] = last + part
-        elif isinstance(part, list) and isinstance(last, list) and last[0] + last[1] == part[0]:
+        if isinstance(last, list) and last[0] + last[1] == part[0]:
             last[1] += part[1]
         else:
             found.append(part)
-    return found
+    return [*found, b"".join(fresh)] if fresh else found
 
 
 def completed(base: Buffer, delta: Buffer, size: int) -> bytes | None:
@@ -114,6 +123,8 @@ class Deltas:
 
     _states: OrderedDict[tuple[bytes, bytes], tuple[bytes, Buffer]] = field(factory=OrderedDict)
     _size: int = 0
+    _in_vain: dict[tuple[bytes, bytes], tuple[int, int]] = field(factory=dict)
+    """Agents whose states had nothing in common: how often in a row, and how often that is now taken for granted."""
     saved: int = 0
     """Bytes that were not sent."""
 
@@ -123,21 +134,31 @@ class Deltas:
         if old is not None:
             self._size -= len(old[1])
         if not LEAST <= len(state) <= LARGEST:
+            self._in_vain.pop((agent, peer), None)
             return
         self._states[agent, peer] = (digest, state)
         self._size += len(state)
         while self._size > KEPT:
-            self._size -= len(self._states.popitem(last=False)[1][1])
+            oldest, (_, state) = self._states.popitem(last=False)
+            self._size -= len(state)
+            self._in_vain.pop(oldest, None)
 
     def shortened(self, agent: bytes, peer: bytes, state: bytes) -> list[tuple[Part, bytes]]:
         """The parts base and delta to be offered beside the state, or none. The body of the base is not sent."""
-        known = self._states.get((agent, peer))
+        key = (agent, peer)
+        known = self._states.get(key)
         if known is None or len(state) < LEAST:
+            return []
+        times, granted = self._in_vain.get(key, (0, 0))
+        if granted:
+            self._in_vain[key] = (times, granted - 1)
             return []
         digest, base = known
         delta = difference(base, state)
         if delta is None:
+            self._in_vain[key] = (times + 1, min(1 << times, PATIENCE))
             return []
+        self._in_vain.pop(key, None)
         self.saved += len(state) - len(delta)
         return [
             (Part("base", digest, len(base)), b""),

@@ -240,7 +240,9 @@ class Departures:
         if carried.checkpoint is not None:
             loads.append(("checkpoint", carried.checkpoint))
         loads += message_parts(list(berth.inbox))
-        parts = [berth.image_part if kind == "image" else part(kind, body) for kind, body in loads]
+        # Large, and hashed before.
+        hashed = {"image": berth.image_part, "state": Part("state", leaving.point.state, len(state))}
+        parts = [hashed.get(kind) or part(kind, body) for kind, body in loads]
         return parts, [Body(index, body) for index, (_, body) in enumerate(loads)]
 
 

@@ -259,6 +259,9 @@ class Residence:
         state = berth.state if isinstance(berth.state, bytes) else self.state_of(berth)
         berth.state = state
         self._office.tell("leaving", berth.agent, place=host)
+        # What was put aside is done while the destination judges: two steps of the loop from now, the offer is sent.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._office.catch_up)
         try:
             refused = await self._office.departures.depart(berth, host, state)
         except (StoreError, LocalProtocolError) as error:

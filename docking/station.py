@@ -71,8 +71,8 @@ from docking.yellowpages import YellowPages
 _log = logging.getLogger(__name__)
 # Seconds between two looks for what can be forgotten, and bytes of images and passports that nobody uses now.
 TIDY, IDLE_BYTES = 3600.0, 512 << 20
-# Seconds for which work waits that nobody waits for.
-ASIDE = 0.002
+# Seconds for which work waits at most that nobody waits for.
+ASIDE = 0.02
 # Milliseconds that an agent may stay after its passport has expired.
 EXPIRED = 3_600_000
 # Several events a hop name one agent.
@@ -247,7 +247,7 @@ class Office:
         self.events.close()
 
     def aside(self, work: Callable[[], None]) -> None:
-        """Do this a moment later: an agent that runs or is on its way needs the processor now, and nobody waits for this."""
+        """Do this a moment later: an agent that runs or is on its way needs the processor now, and nobody waits for it."""
         self._later.append(work)
         if self._catching_up is None:
             self._catching_up = asyncio.get_running_loop().call_later(ASIDE, self.catch_up)

@@ -10,6 +10,7 @@ jobs run at once; jobs start in the order in which they came; a job's end is tol
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -22,12 +23,15 @@ from attrs import define, field
 _log = logging.getLogger(__name__)
 # Seconds that one agent computes while another waits for a thread.
 SLICE = 0.05
+# What is to be done after a turn (an instance is taken down) waits until the loop has gone on from it: seconds, and how
+# many may wait in one thread, since each holds memory.
+AFTER, AFTERS = 0.002, 4
 
 
 @define(eq=False)
 class Job:
     """One turn. `work` runs in a thread; `interrupt` asks it to end soon; `done(result, error)` runs in the loop, and
-    what the result names `after` then in the thread.
+    what the result names `after` a moment later in the thread.
     """
 
     work: Callable[[], Any]
@@ -108,17 +112,15 @@ class Workers:
     # In the threads
 
     def _work(self) -> None:
+        afters: deque[Callable[[], None]] = deque()
         while True:
-            with self._wake:
-                while not self._queue:
-                    if self._closing:
-                        return
-                    self._idle += 1
-                    self._wake.wait()
-                    self._idle -= 1
-                job = self._queue.popleft()
-                job.began = time.monotonic()
-                self._running.add(job)
+            job = self._next(AFTER if afters else None)
+            if afters and (job is None or len(afters) >= AFTERS):
+                afters.popleft()()
+            if job is None:
+                if self._closing and not afters:
+                    return
+                continue
             result, error = None, None
             try:
                 result = job.work()
@@ -127,11 +129,24 @@ class Workers:
             with self._wake:
                 self._running.discard(job)
             assert self._loop is not None
-            try:
+            after = getattr(result, "after", None)
+            if after is not None:
+                afters.append(after)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(job.done, result, error)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                return
-            finally:
-                after = getattr(result, "after", None)
-                if after is not None:
-                    after()
+
+    def _next(self, patience: float | None) -> Job | None:
+        """The next job; None when there is none for so long (seconds), or when the workers are closed."""
+        with self._wake:
+            while not self._queue:
+                if self._closing:
+                    return None
+                self._idle += 1
+                woken = self._wake.wait(patience)
+                self._idle -= 1
+                if not woken:
+                    return None
+            job = self._queue.popleft()
+            job.began = time.monotonic()
+            self._running.add(job)
+            return job

@@ -142,14 +142,22 @@ class Opener:
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take the next bytes; give the pieces that are now known to be genuine. Raises `CannotOpen`."""
-        view = memoryview(self._held + bytes(data) if self._held else data)
+        view, pieces = memoryview(data), []
         if not self._key:
+            view = memoryview(self._held + bytes(data))
             if len(view) < HEADER_SIZE:
                 self._held = bytes(view)
                 return []
             self._begin(bytes(view[:HEADER_SIZE]))
             view = view[HEADER_SIZE:]
-        pieces = []
+        elif self._held:
+            # Only what is missing of the piece that has begun: the rest of `data` is not copied.
+            missing = PIECE + TAG - len(self._held)
+            self._held += view[:missing]
+            view = view[missing:]
+            if not len(view):
+                return []
+            pieces.append(self._open(memoryview(self._held), last=False))
         # A full piece with something after it is not the last one.
         while len(view) > PIECE + TAG:
             pieces.append(self._open(view[: PIECE + TAG], last=False))

@@ -128,6 +128,28 @@ def test_an_offer_is_completed_only_from_what_passed_with_this_agent_and_peer() 
     assert here.completed(ALPHA, Want(bytes(32), (1,))) == Want(bytes(32), (1,))
 
 
+def test_comparing_in_vain_is_given_up_for_a_while_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+
+    def counted(base: bytes, state: bytes) -> bytes | None:
+        compared.append(number)
+        return difference(base, state)
+
+    monkeypatch.setattr("docking.deltas.difference", counted)
+    deltas, peer = Deltas(), b"p" * 32
+    for number in range(12):
+        state = snapshot(os.urandom(LEAST + 1000))
+        assert deltas.shortened(AGENT, peer, state) == []
+        deltas.passed(AGENT, peer, canonical.digest(state), state)
+    assert compared == [1, 3, 6, 11]  # none before anything passed; then after 1, 2, 4 that were not compared
+    for number in range(12, 30):
+        shortened = deltas.shortened(AGENT, peer, state)
+        if shortened:
+            break
+    assert number == 20
+    assert deltas.shortened(AGENT, peer, state)  # the memory of failures is gone
+
+
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("docking.deltas.KEPT", 5 * LEAST)
     deltas = Deltas()
