@@ -129,6 +129,8 @@ class Contacts:
 
     async def call_on(self, url: str) -> Peer:
         """Meet the station at a URL that a person gave. Raises `CarrierError`, `KeyChanged`."""
+        if url_of(url) is None:
+            raise PeerUnreachable(f"{url[:200]!r} is no address of a station: write http://HOST:PORT")
         name, key = await self.wire.who(url)
         self.peers.configure(key, name, url)
         peer = await self.greet(key)

@@ -86,6 +86,8 @@ def url_of(text: str) -> str | None:
     try:
         parts = urlsplit(url)
         port = parts.port
+        # A name that no resolver would take: empty or endless labels.
+        (parts.hostname or "").encode("idna")
     except ValueError:
         return None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or len(url) > 256:

@@ -309,7 +309,7 @@ class Client:
             _, connection = await asyncio.wait_for(
                 loop.create_connection(_Connection, host, port, ssl=context), CONNECT
             )
-        except (OSError, asyncio.TimeoutError) as error:
+        except (OSError, asyncio.TimeoutError, ValueError) as error:  # ValueError: a name that cannot be one
             raise PeerUnreachable(f"{host}:{port} does not answer: {error or 'it took too long'}") from error
         return connection, True
 
