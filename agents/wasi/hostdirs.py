@@ -11,12 +11,13 @@ Invariants: every descriptor of the host's is closed by `close` or with its hold
 not encoded: a snapshot keeps the guest's name of the grant and the names below it, which the next station
 opens again if it grants the same name (see `state.WasiState.decode`).
 
-Not defended: a granted directory that may be written can be filled up, and hard links that are already in it
-lead wherever they lead.
+A directory that may be written has a `Quota`, when whoever grants it gives one; without, agents can fill the disk.
+Not defended: hard links that are already in a granted directory lead wherever they lead.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat as stats
@@ -30,42 +31,79 @@ import attrs
 from agents.errors import CallFailed
 
 from . import abi
-from .hostfiles import ERRNOS, KINDS, Handle, HostFile, Terms, fail, open_at, set_host_times, stat_of
+from .hostfiles import (
+    ERRNOS,
+    KINDS,
+    Borrowed,
+    Handle,
+    HostFile,
+    Leases,
+    Terms,
+    cut,
+    fail,
+    open_at,
+    set_host_times,
+    stat_of,
+)
+from .hostquota import Quota
 from .limits import Limits
 from .paths import Route, parse_text
 from .trees import Entry, Spot, Stat
 
 _LEVELS = 64  # descriptors that one walk may hold: a/a/a/... would use up the station's
+_LEASED = 1024  # files and directories that agents may have open through one grant
 _LISTED = 65_536  # names of one directory that are shown: a listing is held in memory while it is read
 _Opened = TypeVar("_Opened", "HostFile", "HostDirectory")
 
 
 class HostGrant:
-    """A host directory under a guest name. `read_only` refuses everything that would change it."""
+    """A host directory under a guest name, for any number of agents, in any thread.
 
-    def __init__(self, host: str | Path, guest: str, *, read_only: bool = False, limits: Limits | None = None) -> None:
+    `read_only` refuses everything that would change it; `quota` says how much it may hold, and counts what is there
+    already; `leases`: descriptors that agents may have open through it, together.
+    """
+
+    def __init__(
+        self,
+        host: str | Path,
+        guest: str,
+        *,
+        read_only: bool = False,
+        limits: Limits | None = None,
+        quota: Quota | None = None,
+        leases: int = _LEASED,
+    ) -> None:
         """Raises `CallFailed` when `host` is no directory that can be opened, or `guest` no name."""
         if os.open not in os.supports_dir_fd or os.utime not in os.supports_dir_fd:
             raise CallFailed(abi.ENOTSUP, "this platform cannot open files relative to a directory safely")
         if not guest:
             raise CallFailed(abi.EINVAL, "a granted directory needs a name")
-        self.terms, self.limits = Terms(guest, read_only), limits or Limits()
+        self.terms, self.limits = Terms(guest, read_only, quota, Leases(leases)), limits or Limits()
         try:
             self._handle = Handle(os.open(host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            if quota is not None:
+                quota.measure(self._handle.fd)
         except OSError as error:
             raise CallFailed(ERRNOS.get(error.errno or 0, abi.EIO), f"{host}: {error.strerror}") from None
 
     def root(self) -> HostDirectory:
         """See `trees.Grant`."""
-        return HostDirectory(self, Handle(os.dup(self._handle.fd)), ())
+        try:
+            handle = Handle(os.dup(self._handle.fd))
+        except OSError as error:
+            fail(error)
+        return HostDirectory(self, self.terms.leases.lend(handle), ())
+
+    def mount(self) -> HostDirectory:
+        """See `trees.Grant`."""
+        return HostDirectory(self, Borrowed(self._handle.fd), ())
 
     def reopen(self, names: tuple[str, ...], kind: int) -> HostFile | HostDirectory:
         """See `trees.Grant`. A file is opened for writing too, when that is allowed: the descriptor's rights
         say what the agent had."""
-        root = self.root()
         if not names and kind == abi.DIRECTORY:
-            return root
-        with root.walk(Route(names), False) as spot:
+            return self.root()
+        with self.mount().walk(Route(names), False) as spot:
             if kind == abi.DIRECTORY:
                 return _expect(spot.open(abi.O_DIRECTORY, True, False, 0), HostDirectory)
             try:
@@ -170,6 +208,15 @@ def _link(name: str, at: int) -> str | None:
         raise
 
 
+@contextlib.contextmanager
+def _host_errors() -> Iterator[None]:
+    """The host's errors are the guest's."""
+    try:
+        yield
+    except OSError as error:
+        fail(error)
+
+
 def _walk(start: HostDirectory, route: Route, follow: bool) -> HostSpot:
     limits = start.grant.limits
     trail: list[tuple[str, Handle]] = []  # below `start`
@@ -264,31 +311,38 @@ class HostSpot:
 
     def open(self, oflags: int, read: bool, write: bool, now: int) -> HostFile | HostDirectory:
         """See `trees.Spot`."""
-        grant = self.start.grant
+        terms = self.start.grant.terms
         if write or oflags & (abi.CREAT | abi.TRUNC):
-            grant.terms.check_writable()
-        try:
-            found = self._lstat()
-        except CallFailed as error:
-            if error.errno != abi.ENOENT or not oflags & abi.CREAT:
-                raise
-            if self.directory:
-                raise CallFailed(abi.EISDIR, self.name) from None
-        else:
-            self._check_kind(found, oflags, write)
-            if stats.S_ISDIR(found.st_mode):
-                return self._open_directory()
-        flags = (os.O_RDWR if read else os.O_WRONLY) if write or oflags & abi.TRUNC else os.O_RDONLY
-        flags |= (os.O_CREAT if oflags & abi.CREAT else 0) | (os.O_EXCL if oflags & abi.EXCL else 0)
-        try:
+            terms.check_writable()
+        # Under one lock with what is counted: another agent may make or unlink the same file at this moment.
+        with contextlib.nullcontext() if terms.quota is None else terms.quota.lock:
+            new = False
+            try:
+                found = self._lstat()
+            except CallFailed as error:
+                if error.errno != abi.ENOENT or not oflags & abi.CREAT:
+                    raise
+                if self.directory:
+                    raise CallFailed(abi.EISDIR, self.name) from None
+                new = True
+            else:
+                self._check_kind(found, oflags, write)
+                if stats.S_ISDIR(found.st_mode):
+                    return self._open_directory()
+            flags = (os.O_RDWR if read else os.O_WRONLY) if write or oflags & abi.TRUNC else os.O_RDONLY
+            flags |= (os.O_CREAT if oflags & abi.CREAT else 0) | (os.O_EXCL if oflags & abi.EXCL else 0)
+            return self._open_file(flags, new, bool(oflags & abi.TRUNC))
+
+    def _open_file(self, flags: int, new: bool, empty: bool) -> HostFile:
+        terms = self.start.grant.terms
+        with self._named() if new else _host_errors():
             handle = open_at(self.name, flags, self._at)
+        with _host_errors():
             if not stats.S_ISREG(os.fstat(handle.fd).st_mode):  # changed since `_lstat`
                 raise CallFailed(abi.EACCES, f"{self.name} is no regular file")
-            if oflags & abi.TRUNC:
-                os.ftruncate(handle.fd, 0)
-        except OSError as error:
-            fail(error)
-        return HostFile(grant.terms, handle, self._names)
+            if empty:
+                cut(handle.fd, 0, terms.quota)
+        return HostFile(terms, terms.leases.lend(handle, terms.quota), self._names)
 
     def _check_kind(self, found: os.stat_result, oflags: int, write: bool) -> None:
         if oflags & abi.CREAT and oflags & abi.EXCL:
@@ -311,33 +365,47 @@ class HostSpot:
                 handle = Handle(os.dup(self._at))
         except OSError as error:
             fail(error)
-        return HostDirectory(self.start.grant, handle, self._names)
+        return HostDirectory(self.start.grant, self.start.grant.terms.leases.lend(handle), self._names)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Around what adds a name here: it is counted."""
+        quota = self.start.grant.terms.quota
+        with _host_errors(), contextlib.nullcontext() if quota is None else quota.naming():
+            yield
+
+    @contextlib.contextmanager
+    def _unnamed(self, spot: HostSpot) -> Iterator[None]:
+        """Around what takes away the name at `spot`, if there is one."""
+        quota = self.start.grant.terms.quota
+        with _host_errors(), contextlib.nullcontext() if quota is None else quota.lock:
+            try:
+                was = os.stat(spot.name, dir_fd=spot._at, follow_symlinks=False)
+            except FileNotFoundError:
+                was = None
+            yield
+            if was is not None and quota is not None:
+                quota.unnamed(was)
 
     def mkdir(self, now: int) -> None:
         """See `trees.Spot`."""
         self._change()
-        try:
+        with self._named():
             os.mkdir(self.name, dir_fd=self._at)
-        except OSError as error:
-            fail(error)
 
     def rmdir(self, now: int) -> None:
         """See `trees.Spot`."""
         self._change(abi.EINVAL)
-        try:
+        with self._unnamed(self):
             os.rmdir(self.name, dir_fd=self._at)
-        except OSError as error:
-            fail(error)
 
     def unlink(self, now: int) -> None:
         """See `trees.Spot`."""
         self._change(abi.EISDIR)
         if stats.S_ISDIR(self._lstat().st_mode):
             raise CallFailed(abi.EISDIR, self.name)
-        try:
+        with self._unnamed(self):
             os.unlink(self.name, dir_fd=self._at)
-        except OSError as error:
-            fail(error)
 
     def readlink(self) -> bytes:
         """See `trees.Spot`."""
@@ -351,10 +419,8 @@ class HostSpot:
     def symlink(self, text: str, now: int) -> None:
         """See `trees.Spot`."""
         self._change()
-        try:
+        with self._named():
             os.symlink(text, self.name, dir_fd=self._at)
-        except OSError as error:
-            fail(error)
 
     def rename_to(self, target: Spot, now: int) -> None:
         """See `trees.Spot`."""
@@ -366,9 +432,13 @@ class HostSpot:
         if target.directory and not stats.S_ISDIR(found.st_mode):
             raise CallFailed(abi.ENOTDIR, target.name)
         try:
+            there = target._lstat()
+        except CallFailed:
+            there = None
+        if there is not None and (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino):
+            return  # two names of one file: POSIX leaves both
+        with self._unnamed(target):
             os.rename(self.name, target.name, src_dir_fd=self._at, dst_dir_fd=target._at)
-        except OSError as error:
-            fail(error)
 
     def link_to(self, target: Spot, now: int) -> None:
         """See `trees.Spot`."""
@@ -378,10 +448,8 @@ class HostSpot:
         target._change()
         if stats.S_ISDIR(self._lstat().st_mode):
             raise CallFailed(abi.EPERM, "a directory has one name")
-        try:
+        with self._named():
             os.link(self.name, target.name, src_dir_fd=self._at, dst_dir_fd=target._at, follow_symlinks=False)
-        except OSError as error:
-            fail(error)
 
 
 def parse_grant(text: str) -> tuple[str, str, bool]:

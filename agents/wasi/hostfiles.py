@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import stat as stats
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import attrs
@@ -17,6 +18,7 @@ import attrs
 from agents.errors import CallFailed
 
 from . import abi
+from .hostquota import Quota
 from .trees import Bytes, Stat
 
 DEVICE = 4
@@ -44,21 +46,38 @@ def fail(error: OSError) -> NoReturn:
 
 
 class Handle:
-    """One descriptor of the host's, closed at the latest when nobody holds it any more."""
+    """One descriptor of the host's, closed at the latest when nobody holds it any more.
 
-    __slots__ = ("fd",)
+    `closing`: called with its number just before that.
+    """
+
+    __slots__ = ("closing", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.closing: Callable[[int], None] | None = None
 
     def close(self) -> None:
         """Give the number back, once."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
-            os.close(fd)
+            try:
+                if self.closing is not None:
+                    self.closing(fd)
+            finally:
+                os.close(fd)
 
     def __del__(self) -> None:
         self.close()
+
+
+class Borrowed(Handle):
+    """A descriptor that is closed by somebody else, later."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Not here."""
 
 
 def open_at(name: str, flags: int, at: int, mode: int = 0o666) -> Handle:
@@ -82,17 +101,66 @@ def set_host_times(target: int | str, found: os.stat_result, atim: int | None, m
         raise CallFailed(abi.EOVERFLOW, "a time that the host cannot store") from None
 
 
+class Leases:
+    """How many descriptors of the host's are open for agents through one grant: at most `most`.
+
+    An agent may have some hundred descriptors, and a station many agents: together they would use up those of the
+    station's own, with which it listens and writes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.count = most, 0
+        self._lock = threading.RLock()
+
+    def lend(self, handle: Handle, quota: Quota | None = None) -> Handle:
+        """Count `handle` until it is closed, as a file of `quota` if given. Raises EMFILE, and closes it."""
+        with self._lock:
+            if self.count >= self.most:
+                handle.close()
+                raise CallFailed(abi.EMFILE, f"{self.most} files of this directory are open")
+            self.count += 1
+        if quota is not None:
+            quota.opened(handle.fd)
+
+        def closing(fd: int) -> None:
+            with self._lock:
+                self.count -= 1
+            if quota is not None:
+                quota.closing(fd)
+
+        handle.closing = closing
+        return handle
+
+
 @attrs.frozen
 class Terms:
-    """The guest's name of a granted directory, and whether it is for reading only."""
+    """The guest's name of a granted directory, whether it is for reading only, how much it may hold (None: as much as
+    the disk does), and who has how many files of it open."""
 
     guest: str
     read_only: bool
+    quota: Quota | None
+    leases: Leases
 
     def check_writable(self) -> None:
         """Raises EROFS."""
         if self.read_only:
             raise CallFailed(abi.EROFS, f"{self.guest} is granted for reading only")
+
+
+def cut(fd: int, size: int, quota: Quota | None) -> None:
+    """Make the file `size` bytes long. Raises `OSError`, and ENOSPC."""
+    if quota is None:
+        os.ftruncate(fd, size)
+        return
+    with quota.lock:
+        more = size - os.fstat(fd).st_size
+        quota.grow(more)
+        try:
+            os.ftruncate(fd, size)
+        except OSError:
+            quota.grow(-more)
+            raise
 
 
 @attrs.define(eq=False)
@@ -113,8 +181,20 @@ class HostFile:
     def pwrite(self, offset: int, data: bytes, now: int) -> int:
         """See `trees.File`."""
         self.terms.check_writable()
+        fd, quota = self.handle.fd, self.terms.quota
         try:
-            return os.pwrite(self.handle.fd, data, offset)
+            if quota is None:
+                return os.pwrite(fd, data, offset)
+            with quota.lock:
+                size = os.fstat(fd).st_size
+                if offset + len(data) - size > quota.room:  # what still fits is written
+                    data = data[: max(size + quota.room - offset, 0)]
+                    if not data:
+                        raise CallFailed(abi.ENOSPC, f"{self.terms.guest} may hold no more bytes")
+                taken = os.pwrite(fd, data, offset)
+                if taken:
+                    quota.grow(max(offset + taken - size, 0))
+                return taken
         except OSError as error:
             fail(error)
 
@@ -126,7 +206,7 @@ class HostFile:
         """See `trees.File`."""
         self.terms.check_writable()
         try:
-            os.ftruncate(self.handle.fd, size)
+            cut(self.handle.fd, size, self.terms.quota)
         except OSError as error:
             fail(error)
 

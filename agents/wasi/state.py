@@ -130,7 +130,7 @@ class WasiState:
             if names[:1] == (MOUNT,):
                 raise CallFailed(EINVAL, f"/{MOUNT} cannot be a granted directory")
             if len(names) == 1:
-                self.luggage.mounts[names[0]] = grant.root()
+                self.luggage.mounts[names[0]] = grant.mount()
 
     def monotonic(self, clock: Clock) -> int:
         """The guest's monotonic clock, ns."""

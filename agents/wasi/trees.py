@@ -137,6 +137,9 @@ class Grant(Protocol):
     def root(self) -> Directory:
         """The directory itself, opened."""
 
+    def mount(self) -> Directory:
+        """The directory under a name in the luggage's root: not to be used when the grant is closed."""
+
     def reopen(self, names: tuple[str, ...], kind: int) -> File | Directory:
         """What lies there under `names`, for an agent that had it open. Raises `CallFailed`."""
 
