@@ -176,7 +176,7 @@ def sighting_of(source: str, info: AsyncServiceInfo) -> Sighting | None:
     """What a record says, if it can be a station's."""
     said = info.properties
     try:
-        if said.get(b"v") != VERSION or info.port is None:
+        if said.get(b"v") != VERSION or not info.port:
             return None
         name = (said.get(b"name") or b"").decode("ascii")
         key = PublicKey.from_text((said.get(b"key") or b"").decode("ascii"))
@@ -188,9 +188,17 @@ def sighting_of(source: str, info: AsyncServiceInfo) -> Sighting | None:
         return None
     urls = []
     for text in info.parsed_scoped_addresses()[:MAX_ADDRESSES]:
+        if not _is_somebodys(text):
+            continue
         host = f"[{text}]" if ":" in text else text
         urls.append(f"http://{host}:{info.port}{path}")
     return Sighting(source, name, key, tuple(urls), services)
+
+
+def _is_somebodys(text: str) -> bool:
+    """Whether one machine can have this address: a knock at a group would be heard by all of it."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return not (address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255")
 
 
 def own_addresses(host: str) -> list[str]:

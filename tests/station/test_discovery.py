@@ -92,6 +92,16 @@ def test_what_a_record_says() -> None:
     assert sighting == Sighting("x", "beta", KEY, ("http://127.0.0.1:1/dock", "http://[::1]:1/dock"), ("a", "b"))
 
 
+def test_addresses_that_are_nobodys_are_left_out() -> None:
+    said = {b"v": b"1", b"name": b"beta", b"key": KEY.text.encode()}
+    addresses = ["224.0.0.251", "0.0.0.0", "255.255.255.255", "ff02::fb", "::", "10.0.0.1"]
+    info = AsyncServiceInfo(TYPE, f"x.{TYPE}", port=9, properties=said, parsed_addresses=addresses)
+    sighting = sighting_of("x", info)
+    assert sighting is not None
+    assert sighting.addresses == ("http://10.0.0.1:9",)
+    assert sighting_of("x", record(port=0)) is None
+
+
 @pytest.mark.parametrize(
     "changes",
     [
