@@ -75,7 +75,11 @@ class Control:
             port = self._server.sockets[0].getsockname()[1]
             self._place = evolve(self._place, port=port)
         note = running_folder() / f"{self._place.name}-{self._station.key.id[:8]}.json"
-        self._place.write(note)
+        try:
+            self._place.write(note)
+        except OSError as error:  # a service may have no home; its agents do not need one
+            _log.warning("commands cannot find this station, since %s cannot be written: %s", note, error.strerror)
+            return
         self._notes.append(note)
 
     async def close(self) -> None:
@@ -139,6 +143,12 @@ class Control:
         except (TypeError, ValueError) as error:
             _log.warning("a question on the control channel cannot be answered: %s", error)
             await _write(writer, ["error", f"the question has another shape: {error}"])
+        except ConnectionError:
+            return  # whoever asked has hung up
+        except Exception:
+            # Never silence: whoever asked waits for an answer.
+            _log.exception("a question on the control channel failed")
+            await _write(writer, ["error", "the station failed to answer; its log says why"])
 
     # What can be asked. Each yields ("item", value) and at last ("end", value).
 
