@@ -33,12 +33,11 @@ from .errors import (
     EngineError,
     LimitReached,
     ModuleError,
-    NotCanonical,
     PortcallError,
     WasmTrap,
 )
 from .hostcalls import EBUSY, EIO, ENOTSUP, Ambient, Context, GuestMemory
-from .image import MAX_LUGGAGE, AgentImage
+from .image import AgentImage
 from .leaving import Leaving
 from .outcomes import (
     Asked,
@@ -54,7 +53,7 @@ from .outcomes import (
     Waiting,
 )
 from .outcomes import bits as to_bits
-from .snapshot import MAX_WASI, Pending, Snapshot
+from .snapshot import Pending, Snapshot
 from .unwinding import Stack, stack_of
 from .waits import Event, Failed, Go, GoAt, Refused, Suspend, Wait
 from .wasi.limits import Limits as WasiLimits
@@ -63,7 +62,6 @@ from .wasi.state import WasiState
 T = TypeVar("T")
 
 _MAX_DEPTH = 16  # exports called inside host functions: each level is native stack and Python's own
-_WASI_BOUNDS = canonical.Bounds(max_bytes=max(MAX_WASI, MAX_LUGGAGE), max_depth=64, max_items=4_000_000)
 
 
 class _Dropped(PortcallError):
@@ -150,11 +148,7 @@ class Life:
             encoded = self.image.luggage
         if not encoded:
             return WasiState.launch(limits=self._wasi_limits, grants=self._grants)
-        try:
-            value = canonical.decode(encoded, _WASI_BOUNDS)
-        except NotCanonical as error:
-            raise BadSnapshot(f"the WASI state cannot be read: {error}") from None
-        return WasiState.decode(value, self._wasi_limits, self._grants)
+        return WasiState.read(encoded, self._wasi_limits, self._grants)
 
     # --- from outside ---
 

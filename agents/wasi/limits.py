@@ -30,3 +30,18 @@ class Limits:
     subscriptions: int = 256  # of one poll_oneoff; EINVAL
     environment_bytes: int = _MIB  # arguments and environment together; at the launch or decode only
     stdin_bytes: int = 16 * _MIB  # input that waits to be read; at the launch, decode or resumption only
+    call_bytes: int = 8 * _MIB  # requests and answers in open files of /portcall, a megabyte in each; ENOSPC
+
+    @property
+    def items(self) -> int:
+        """Values that an encoded state within these limits consists of, at most: a decoder makes an object of each."""
+        per_descriptor = self.depth + 16  # the names of a path in a host directory
+        strings = self.environment_bytes // 16
+        return 64 + 16 * (self.files + self.descriptors) + per_descriptor * self.descriptors + strings
+
+    @property
+    def encoded(self) -> int:
+        """Bytes of an encoded state within these limits, at most."""
+        names = (self.files + self.descriptors) * (self.name_bytes + 64)
+        paths = self.descriptors * (self.path_bytes + 1024)
+        return self.luggage_bytes + self.stdin_bytes + self.call_bytes + self.environment_bytes + names + paths + 1024

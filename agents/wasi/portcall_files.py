@@ -10,13 +10,13 @@ answer anew when they are opened again, or after a seek to 0. `call/SERVICE` is 
 read (the reply); a write after that begins another request. Two files take an argument if wanted:
 `inbox/MS` waits at most so many milliseconds, `log/LEVEL` is error, warning, info or detail.
 
-Invariants: what a file holds is bounded by `BODY_MAX`; a file's state is plain and travels with the agent,
-also in the middle of an answer.
+Invariants: what a file holds is bounded by `BODY_MAX`, and what all of an agent's hold by `Limits.call_bytes`; a
+file's state is plain and travels with the agent, also in the middle of an answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -69,10 +69,12 @@ class CallFile:
         if not size:
             return b""
         if self.content is None:
+            if self.name in _LONG and ctx.event is None:
+                _need(ctx, BODY_MAX - len(self.request))
             found = _READ[self.name](ctx, self, wait)
             if isinstance(found, Suspend):
                 return found
-            self.content, self.position = found, 0
+            self.content, self.position, self.request = found, 0, b""
         chunk = self.content[self.position : self.position + size]
         self.position += len(chunk)
         if not chunk and self.name == "inbox":
@@ -112,9 +114,26 @@ class CallFile:
     def close(self) -> None:
         """See `trees.Channel`."""
 
+    @property
+    def held(self) -> int:
+        """Bytes that it keeps."""
+        return len(self.request) + len(self.content or b"")
+
     def encode(self) -> list[Any]:
         """See `trees.Channel`."""
         return ["call", self.name, self.argument, self.content, self.position, self.request]
+
+
+def held(channels: Iterable[object]) -> int:
+    """Bytes that all files of these channels keep."""
+    return sum(channel.held for channel in channels if isinstance(channel, CallFile))
+
+
+def _need(ctx: Context, size: int) -> None:
+    """Raises ENOSPC when the open files would hold too much with `size` bytes more."""
+    now = held(descriptor.channel for descriptor in ctx.wasi.table.open.values())
+    if now + size > ctx.wasi.limits.call_bytes:
+        raise CallFailed(ENOSPC, f"the open files of /{MOUNT} hold {now} bytes")
 
 
 def decode_call_file(value: list[Any]) -> CallFile:
@@ -221,6 +240,7 @@ def _write_call(ctx: Context, file: CallFile, data: bytes) -> None:
         file.content, file.request = None, b""
     if len(file.request) + len(data) > BODY_MAX:
         raise CallFailed(EMSGSIZE, f"a request of more than {BODY_MAX} bytes")
+    _need(ctx, len(data))
     file.request += data
 
 
@@ -262,6 +282,7 @@ _WRITE: dict[str, Callable[[Any, CallFile, bytes], Suspend | None]] = {
     "send": _write_send,
     "report": _write_report,
 }
+_LONG = ("call", "inbox", "lookup")  # whose answer may be long
 _FOLDERS = ("call", "send", "report", "lookup", "go_at")  # the file's name below them is an argument
 _EITHER = ("log", "inbox")  # a file, that may be named with an argument too
 _LEVELS = ("error", "warning", "info", "detail")

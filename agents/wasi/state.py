@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 import attrs
 
-from agents.errors import BadSnapshot, CallFailed
+from agents import canonical
+from agents.errors import BadSnapshot, CallFailed, NotCanonical
 
 from .abi import ALL_RIGHTS, DIRECTORY, DIRECTORY_RIGHTS, EINVAL, REGULAR_FILE, U64
 from .descriptors import Descriptor, Table
@@ -29,11 +30,12 @@ from .luggage import LuggageDirectory, LuggageFile, open_node, open_root
 from .luggage_codec import check_open, decode_luggage, encode_luggage, fields, fill, whole
 from .nodes import Luggage, Node
 from .paths import Route, parse_text, valid_name
-from .portcall_files import MOUNT, CallFolder, decode_call_file, decode_call_folder
+from .portcall_files import MOUNT, CallFolder, decode_call_file, decode_call_folder, held
 from .streams import STDERR, STDOUT, Input, Output
 from .trees import Directory, File, Grant
 
 VERSION = 1
+_DEPTH = 16  # of containers in an encoded state
 _OFFSET_MAX = (1 << 63) - 1
 
 
@@ -176,6 +178,18 @@ class WasiState:
         ]
 
     @classmethod
+    def read(
+        cls, encoded: bytes, limits: Limits | None = None, grants: Mapping[str, Grant] | None = None
+    ) -> WasiState:
+        """`decode`, from bytes. Raises `BadSnapshot`."""
+        limits = limits or Limits()
+        try:
+            value = canonical.decode(encoded, canonical.Bounds(limits.encoded, _DEPTH, limits.items))
+        except NotCanonical as error:
+            raise BadSnapshot(f"the WASI state cannot be read, or is beyond this station's bounds: {error}") from None
+        return cls.decode(value, limits, grants)
+
+    @classmethod
     def decode(
         cls, value: object, limits: Limits | None = None, grants: Mapping[str, Grant] | None = None
     ) -> WasiState:
@@ -220,6 +234,8 @@ class WasiState:
             descriptor.offset, descriptor.preopen = whole(offset, 0, _OFFSET_MAX), preopen
             self._attach(descriptor, what, nodes, grants)
             self.table.open[fd] = descriptor
+        if held(descriptor.channel for descriptor in self.table.open.values()) > self.limits.call_bytes:
+            raise BadSnapshot("open files of /portcall that hold more than this station takes")
 
     def _attach(
         self, descriptor: Descriptor, what: object, nodes: Mapping[int, Node], grants: Mapping[str, Grant]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agents import hostcalls
-from agents.errors import CallFailed
+from agents.errors import BadSnapshot, CallFailed
 from agents.waits import (
     BODY_MAX,
     Arrived,
@@ -44,6 +44,7 @@ from agents.wasi.abi import (
     ETIMEDOUT,
 )
 from agents.wasi.limits import Limits
+from agents.wasi.state import WasiState
 
 from .rig import DIRECTORY, READ_ONLY, READ_WRITE, Station, Virtual
 
@@ -350,3 +351,40 @@ def test_both_roads_give_the_same_errors(call: str, args: tuple[Any, ...], path:
     else:  # many buffers over the same bytes, since the rig's memory is smaller than the message
         guest.put(32, b"".join((65536).to_bytes(4, "little") + (65536).to_bytes(4, "little") for _ in range(17)))
         assert guest.raw("fd_write", fd, 32, 17, 16) == errno
+
+
+def test_what_open_files_hold_together_is_bounded() -> None:
+    """Not a megabyte in each of 256 descriptors: station memory that no permit counts."""
+    guest = Virtual(limits=Limits(call_bytes=3_000_000))
+    fds = [guest.open(f"portcall/call/{name}", rights=READ_WRITE)[1] for name in "abcd"]
+    piece = bytes(200_000)
+    for fd in fds[:3]:
+        assert [guest.write(fd, piece) for _ in range(5)] == [(0, 200_000)] * 5
+    assert guest.write(fds[3], piece)[0] == ENOSPC
+    assert guest.read(fds[0], 9)[0] == ENOSPC  # no room for an answer
+    assert guest.close(fds[2]) == 0
+    assert guest.read(fds[0], 9) == Suspend(Call("a", piece * 5))
+    assert guest.resume(Reply(bytes(1 << 20))) == 0
+    inboxes = [guest.open("portcall/inbox")[1] for _ in range(3)]
+    assert guest.read(inboxes[0], 1)[0] == ENOSPC
+    assert guest.close(fds[1]) == 0
+    for fd in inboxes[:1]:
+        assert guest.read(fd, 1) == Suspend(Recv(None))
+        assert guest.resume(Message("bob", bytes(1 << 20))) == 0
+    assert guest.read(inboxes[1], 1)[0] == ENOSPC
+    there = guest.hop()
+    assert there.read(inboxes[0], 1) == (0, b"\0")
+    with pytest.raises(BadSnapshot, match="portcall"):
+        WasiState.decode(guest.state.encode(), Limits(call_bytes=1 << 20))
+
+
+def test_a_request_is_forgotten_when_its_answer_is_there() -> None:
+    guest = Virtual()
+    _, fd = guest.open("portcall/call/clock", rights=READ_WRITE)
+    guest.write(fd, b"when")
+    assert guest.read(fd, 2) == Suspend(Call("clock", b"when"))
+    assert guest.resume(Reply(b"noon")) == 0
+    assert guest.state.encode()[4][-1][1] == ["call", "call", "clock", b"noon", 2, b""]
+    assert guest.read(fd, 9) == (0, b"on")
+    guest.write(fd, b"where")
+    assert guest.read(fd, 9) == Suspend(Call("clock", b"where"))
