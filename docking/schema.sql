@@ -104,3 +104,24 @@ CREATE TABLE journeys (
     record BLOB NOT NULL,
     capsule BLOB NOT NULL
 ) WITHOUT ROWID;
+
+-- version 3
+
+-- A count that changes with each visit does not write a whole image again: bodies have rows of their own. `uses` counts
+-- rows of cargo; `idle`: since when nothing uses it, NULL while something does; `number` of the body, NULL for one that
+-- lies in a file beside the database.
+CREATE TABLE bodies (
+    number INTEGER PRIMARY KEY,
+    body BLOB NOT NULL
+);
+CREATE TABLE counted (
+    digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
+    size INTEGER NOT NULL,
+    uses INTEGER NOT NULL,
+    idle INTEGER,
+    number INTEGER
+) WITHOUT ROWID;
+INSERT INTO bodies SELECT rowid, body FROM parts WHERE size = 0 OR length(body) > 0;
+INSERT INTO counted SELECT digest, size, uses, idle, CASE WHEN size = 0 OR length(body) > 0 THEN rowid END FROM parts;
+DROP TABLE parts;
+ALTER TABLE counted RENAME TO parts;

@@ -1,8 +1,9 @@
-"""How each change is written: the SQL of the store's transactions.
+"""How each change is written to the disk: the SQL of the store's transactions.
 
-Not when, by whom, and whether it lasts (`docking.store`). Invariants: a group is written whole or not at
-all; `uses` of a part is the number of rows of cargo that name it; an agent's capsule is `departed` exactly
-while the ledger says COMMITTED.
+Not when, by whom, and whether it lasts (`docking.disk`). Few statements and few pages: each statement gives the
+interpreter away and must get it back, and each page is checked, copied and waited for. Invariants: a group is written
+whole or not at all; `uses` of a part is the number of rows of cargo that name it; an agent's capsule is `departed`
+exactly while the ledger says COMMITTED.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import define
 
-from docking.bodies import Bodies
+from docking.bodies import FileBodies
 from docking.changes import (
     Annotate,
     Change,
@@ -33,12 +34,28 @@ from docking.errors import StoreError
 from docking.handoff.actions import Persist
 from docking.handoff.messages import Buffer, Part
 from docking.handoff.states import Destination, Source
+from docking.tables import KEPT_KINDS, OVER, forgotten
 
-# Images are what the next agent of the same kind needs; a passport is needed when its agent comes again.
-KEPT_KINDS = frozenset({"image", "passport"})
-# A peer counts on the point where the agent last left us, a few links back; older ones nobody names.
-_LINKS_BACK = 64
 COLUMNS = "hid, side, state, agent, hop, peer, epoch, visit, expires, receipt, commitment, code, reason"
+_PLACES = ", ".join("?" * 14)
+# What becomes of a handoff touches one index of two.
+_MOVE = (
+    f"INSERT INTO ledger ({COLUMNS}, changed) VALUES ({_PLACES}) ON CONFLICT (hid, side) DO UPDATE SET "
+    "state = excluded.state, peer = excluded.peer, epoch = excluded.epoch, visit = excluded.visit, "
+    "expires = excluded.expires, receipt = excluded.receipt, commitment = excluded.commitment, code = excluded.code, "
+    "reason = excluded.reason, changed = excluded.changed WHERE agent = excluded.agent AND hop = excluded.hop"
+)
+_NEW_CAPSULE = "INSERT INTO capsules VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_CARGO = "FROM cargo WHERE agent = :agent AND hop = :hop"
+_COUNT = f"(SELECT count(*) {_CARGO} AND digest = parts.digest)"
+_USED = f"digest IN (SELECT digest {_CARGO})"
+_KEPT = ", ".join(f"'{kind}'" for kind in sorted(KEPT_KINDS))
+_USELESS = f"{_USED} AND uses = 0 AND digest NOT IN (SELECT digest {_CARGO} AND kind IN ({_KEPT}))"
+_UNUSE = (
+    f"UPDATE parts SET uses = uses - {_COUNT}, idle = CASE uses WHEN {_COUNT} THEN :now END WHERE {_USED}",
+    f"DELETE FROM bodies WHERE number IN (SELECT number FROM parts WHERE {_USELESS})",
+    f"DELETE FROM parts WHERE {_USELESS}",
+)
 
 
 def cargo_of(connection: sqlite3.Connection, agent: bytes, hop: int) -> tuple[Part, ...]:
@@ -49,22 +66,37 @@ def cargo_of(connection: sqlite3.Connection, agent: bytes, hop: int) -> tuple[Pa
     return tuple(Part(*row) for row in rows)
 
 
-@frozen
+@define(eq=False)
 class Writing:
-    """Writes changes through `connection`, inside a transaction that somebody else begins and ends."""
+    """Writes changes through `connection`. `number`: of the next body; `clock`: milliseconds since 1970."""
 
     _connection: sqlite3.Connection
     _clock: Callable[[], int]
-    _large: Bodies
+    _large: FileBodies
+    _number: int
 
-    def group(self, group: Sequence[Change]) -> StoreError | None:
-        """Write all of these changes, or none: then why not.
+    def groups(self, groups: Sequence[Sequence[Change]]) -> list[StoreError | None]:
+        """Begin a transaction and write groups of changes; for each, None, or why it alone was left out.
 
-        An `sqlite3.Error` ends the whole transaction.
+        Raises `StoreError` or `sqlite3.Error`: the transaction must be rolled back.
         """
+        self._run("BEGIN IMMEDIATE")
+        try:
+            for group in groups:
+                self._changes(group)
+            return [None] * len(groups)
+        except StoreError:
+            if len(groups) == 1:
+                raise
+        # Savepoints only now: with one open, every page that becomes free is written to the log.
+        self._run("ROLLBACK")
+        self._run("BEGIN IMMEDIATE")
+        return [self._group(group) for group in groups]
+
+    def _group(self, group: Sequence[Change]) -> StoreError | None:
         self._run("SAVEPOINT one")
         try:
-            self.changes(group)
+            self._changes(group)
         except StoreError as error:
             self._run("ROLLBACK TO one")
             self._run("RELEASE one")
@@ -72,8 +104,7 @@ class Writing:
         self._run("RELEASE one")
         return None
 
-    def changes(self, group: Sequence[Change]) -> None:
-        """Write these changes, which are all of the transaction: it must be rolled back upon `StoreError`."""
+    def _changes(self, group: Sequence[Change]) -> None:
         try:
             for change in group:
                 self._write(change)
@@ -91,11 +122,9 @@ class Writing:
             case DropCapsule(agent, hop):
                 self._drop_capsule(agent, hop)
             case KeepPart(part, body):
-                self._run(
-                    "INSERT INTO parts (digest, size, uses, idle, body) VALUES (?, ?, 0, ?, ?) "
-                    "ON CONFLICT (digest) DO UPDATE SET idle = excluded.idle WHERE uses = 0",
-                    (part.digest, part.size, self._clock(), self._stored(part.digest, body)),
-                )
+                now = self._clock()
+                self._add([(part, body)], 0, now)
+                self._run("UPDATE parts SET idle = ? WHERE digest = ? AND uses = 0", (now, part.digest))
             case PostLetter(recipient, kind, body, expires):
                 self._run(
                     "INSERT INTO outbox (recipient, kind, body, due, expires, attempts) VALUES (?, ?, ?, ?, ?, 0)",
@@ -130,7 +159,9 @@ class Writing:
             "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?)",
             (change.head, change.agent, change.number, change.point, change.expires),
         )
-        self._run("DELETE FROM points WHERE agent = ? AND links < ?", (change.agent, change.number - _LINKS_BACK))
+        limit = forgotten(change)
+        if limit is not None:
+            self._run("DELETE FROM points WHERE agent = ? AND links < ?", (change.agent, limit))
 
     def _persist(self, change: Persist) -> None:
         record, state = change.record, change.record.state
@@ -150,7 +181,8 @@ class Writing:
             record.reason,
             self._clock(),
         )
-        self._run(f"INSERT OR REPLACE INTO ledger ({COLUMNS}, changed) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", row)
+        if self._run(_MOVE, row).rowcount == 0:  # of another agent or hop: its place in the index changes too
+            self._run(f"INSERT OR REPLACE INTO ledger ({COLUMNS}, changed) VALUES ({_PLACES})", row)
         arrived = record.agent, record.hop + 1
         match state:
             case Source.COMMITTED:
@@ -173,55 +205,62 @@ class Writing:
                 pass
 
     def _put_capsule(self, agent: bytes, hop: int, standing: str, parts: tuple[StoredPart, ...], note: bytes) -> None:
-        there = self._run("SELECT standing FROM capsules WHERE agent = ? AND hop = ?", (agent, hop)).fetchone()
-        if there is not None and (standing, there[0]) != ("live", "live"):
-            raise StoreError(f"there is a capsule of this agent and hop already, and it is {there[0]}")
-        # First the new, then the old: what both have stays.
-        for stored in parts:
-            self._use(stored)
-        if there is not None:
+        now = self._clock()
+        self._use(parts)
+        replaced = 0
+        if standing == "live":
+            sql = "UPDATE capsules SET changed = ?, note = ? WHERE agent = ? AND hop = ? AND standing = 'live'"
+            replaced = self._run(sql, (now, note, agent, hop)).rowcount
+        if replaced:
+            # First the new, then the old: what both have stays.
             self._unuse(agent, hop)
-        self._run(
-            "INSERT OR REPLACE INTO capsules (agent, hop, standing, changed, note) VALUES (?, ?, ?, ?, ?)",
-            (agent, hop, standing, self._clock(), note),
-        )
+        elif self._run(_NEW_CAPSULE, (agent, hop, standing, now, note)).rowcount == 0:
+            raise StoreError("there is a capsule of this agent and hop already, and it is not to be replaced")
         self._connection.executemany(
-            "INSERT INTO cargo (agent, hop, position, kind, digest, size) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO cargo VALUES (?, ?, ?, ?, ?, ?)",
             [(agent, hop, i, s.part.kind, s.part.digest, s.part.size) for i, s in enumerate(parts)],
         )
 
-    def _use(self, stored: StoredPart) -> None:
-        part, body = stored.part, stored.body
-        if body is not None:
-            self._run(
-                "INSERT INTO parts (digest, size, uses, body) VALUES (?, ?, 1, ?) "
-                "ON CONFLICT (digest) DO UPDATE SET uses = uses + 1, idle = NULL",
-                (part.digest, part.size, self._stored(part.digest, body)),
-            )
-            return
-        self._one(
-            "UPDATE parts SET uses = uses + 1, idle = NULL WHERE digest = ? AND size = ?",
-            (part.digest, part.size),
+    def _use(self, parts: tuple[StoredPart, ...]) -> None:
+        """One more use of each of these parts, in order."""
+        added = [(stored.part, stored.body) for stored in parts if stored.body is not None]
+        known = [(stored.part.digest, stored.part.size) for stored in parts if stored.body is None]
+        self._add(added, 1, None)
+        found = self._connection.executemany(
+            "UPDATE parts SET uses = uses + 1, idle = NULL WHERE digest = ? AND size = ?", known
+        )
+        if known and found.rowcount != len(known):
+            raise _missing()
+
+    def _add(self, parts: Sequence[tuple[Part, Buffer]], uses: int, idle: int | None) -> None:
+        """Parts with their bodies, and so many uses of each; those that are here have their body already."""
+        rows, bodies = [], []
+        for part, body in parts:
+            number = None
+            if len(body) >= self._large.least:
+                self._large.put(part.digest, body)
+            else:
+                self._number = number = self._number + 1
+                bodies.append((number, body, part.digest, number))
+            rows.append((part.digest, part.size, uses, idle, number))
+        self._connection.executemany(
+            "INSERT INTO parts VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (digest) DO UPDATE SET uses = uses + excluded.uses, idle = excluded.idle "
+            "WHERE excluded.uses > 0",
+            rows,
+        )
+        self._connection.executemany(
+            "INSERT INTO bodies SELECT ?, ? WHERE EXISTS (SELECT 1 FROM parts WHERE digest = ? AND number = ?)", bodies
         )
 
-    def _stored(self, digest: bytes, body: Buffer) -> Buffer:
-        """What goes into the table for this body."""
-        if len(body) < self._large.least:
-            return body
-        self._large.put(digest, body)
-        return b""
-
     def _unuse(self, agent: bytes, hop: int) -> None:
-        parts = cargo_of(self._connection, agent, hop)
+        """The capsule's parts are not its own any more, nor is its cargo."""
+        names = {"agent": agent, "hop": hop, "now": self._clock()}
+        if self._large.any:
+            self._large.touch(part.digest for part in cargo_of(self._connection, agent, hop))
+        for sql in _UNUSE:
+            self._run(sql, names)
         self._run("DELETE FROM cargo WHERE agent = ? AND hop = ?", (agent, hop))
-        now = self._clock()
-        for part in parts:
-            self._run(
-                "UPDATE parts SET uses = uses - 1, idle = CASE WHEN uses = 1 THEN ? END WHERE digest = ?",
-                (now, part.digest),
-            )
-            if part.kind not in KEPT_KINDS:
-                self._run("DELETE FROM parts WHERE digest = ? AND uses = 0", (part.digest,))
 
     def _drop_capsule(self, agent: bytes, hop: int) -> None:
         self._unuse(agent, hop)
@@ -236,20 +275,28 @@ class Writing:
     def _purge(self, idle_bytes: int) -> None:
         now = self._clock()
         self._run(
-            "DELETE FROM ledger WHERE expires < ? AND state IN ('gone', 'aborted', 'running', 'discarded')",
+            f"DELETE FROM ledger WHERE expires < ? AND state IN ({', '.join(repr(state.value) for state in OVER)})",
             (now,),
         )
         for table in ("outbox", "links", "points", "journeys"):
             self._run(f"DELETE FROM {table} WHERE expires < ?", (now,))
-        rows = self._run("SELECT rowid, size FROM parts WHERE idle IS NOT NULL ORDER BY idle DESC").fetchall()
-        for rowid, size in rows:
+        rows = self._run(
+            "SELECT size, digest, number FROM parts WHERE idle IS NOT NULL ORDER BY idle DESC, digest DESC"
+        ).fetchall()
+        for size, digest, number in rows:
             idle_bytes -= size
             if idle_bytes < 0:
-                self._run("DELETE FROM parts WHERE rowid = ?", (rowid,))
+                self._run("DELETE FROM bodies WHERE number = ?", (number,))
+                self._run("DELETE FROM parts WHERE digest = ?", (digest,))
+                self._large.touch([digest])
 
     def _one(self, sql: str, values: tuple[Any, ...]) -> None:
         if self._run(sql, values).rowcount != 1:
-            raise StoreError("what this change builds on is not in the store")
+            raise _missing()
 
-    def _run(self, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+    def _run(self, sql: str, values: tuple[Any, ...] | dict[str, Any] = ()) -> sqlite3.Cursor:
         return self._connection.execute(sql, values)
+
+
+def _missing() -> StoreError:
+    return StoreError("what this change builds on is not in the store")

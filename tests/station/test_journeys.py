@@ -259,7 +259,7 @@ async def test_a_peer_that_has_forgotten_the_trail_gets_all_of_it() -> None:
         for _ in range(10):
             await watch.until("left")
         beta.office.knowledge._recent.clear()
-        beta.office.store._writer.execute("DELETE FROM points")
+        beta.office.store._tables._points.clear()
         report = await agent.wait()
     assert len(report.trail) == 121
 

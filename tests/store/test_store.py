@@ -51,9 +51,14 @@ def opened(path: Path | None, clock: Clock | None = None, **more: Any) -> Store:
     return Store.open(path, new_epoch=EPOCH, clock=clock or Clock(), **more)
 
 
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture(params=["file", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    result = opened(tmp_path / "s.db" if request.param == "file" else None)
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    result = opened(tmp_path / "s.db" if request.param == "file" else None, clock)
     yield result
     result.close()
 
@@ -175,8 +180,9 @@ def test_a_body_of_the_wrong_size_is_not_taken_for_a_known_part(store: Store) ->
 
 def test_a_full_disk_refuses_the_large_and_takes_the_small(tmp_path: Path) -> None:
     store = opened(tmp_path / "s.db")
-    (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
-    store._writer.execute(f"PRAGMA max_page_count = {pages + 20}")
+    writer: Any = store._tables._writer  # type: ignore[attr-defined]
+    (pages,) = writer.execute("PRAGMA page_count").fetchone()
+    writer.execute(f"PRAGMA max_page_count = {pages + 20}")
     results = store.commit([[PutFact("a", b"1")], [held(bytes(1 << 20))], [PutFact("b", b"2")]])
     assert [type(result) for result in results] == [type(None), StoreError, type(None)]
     assert (store.fact("a"), store.fact("b"), store.unfinished()) == (b"1", b"2", [])
@@ -198,9 +204,11 @@ def test_a_failed_commit_ends_all_writing(tmp_path: Path) -> None:
             return super().execute(sql, *values)
 
     store = opened(tmp_path / "s.db")
-    store._writer.close()
+    tables: Any = store._tables
+    tables._writer.close()
     writer = sqlite3.connect(tmp_path / "s.db", isolation_level=None, factory=Failing)
-    store._writer, writer.fail = writer, True
+    tables._writer = tables._writing._connection = writer
+    writer.fail = True
     with pytest.raises(WriteFailed, match="disk I/O error"):
         store.commit([[PutFact("a", b"1")]])
     writer.fail = False
@@ -219,9 +227,7 @@ def test_letters_are_due_until_dropped(store: Store) -> None:
     assert (again.number, again.attempts, again.due) == (one.number, 1, 4_000)
 
 
-def test_what_is_over_and_expired_is_purged(tmp_path: Path) -> None:
-    clock = Clock()
-    store = opened(tmp_path / "s.db", clock)
+def test_what_is_over_and_expired_is_purged(store: Store, clock: Clock) -> None:
     ok(store, held(b"state"), PostLetter(PEER, "mail", b"", 2_000))
     for number, state in enumerate((Source.GONE, Source.ABORTED, Source.COMMITTED, Source.FROZEN)):
         ok(store, Persist(record(state, bytes([number]) * 32), None, durable=False))
@@ -232,13 +238,11 @@ def test_what_is_over_and_expired_is_purged(tmp_path: Path) -> None:
     ok(store, Purge(0))
     assert {row.state for row in store.history(AGENT)} == {Destination.HELD, Source.COMMITTED, Source.FROZEN}
     assert store.letters(9_999, 9) == []
-    store.close()
 
 
-def test_idle_parts_are_purged_oldest_first(store: Store) -> None:
-    clock = store._clock
+def test_idle_parts_are_purged_oldest_first(store: Store, clock: Clock) -> None:
     for number in range(4):
-        clock.now += 1  # type: ignore[attr-defined]
+        clock.now += 1
         body = bytes([number]) * 100
         ok(store, KeepPart(part("image", body).part, body))
     ok(store, Checkpoint(AGENT, 0, (known("image", bytes([0]) * 100),)))
@@ -289,9 +293,9 @@ def test_migrations_keep_what_is_there(tmp_path: Path) -> None:
     old = opened(tmp_path / "s.db", schema=schema)
     ok(old, PutFact("name", b"alpha"))
     old.close()
-    newer = schema + "\n-- version 2\nALTER TABLE facts ADD COLUMN since INTEGER NOT NULL DEFAULT 7;\n"
+    newer = schema + "\n-- version 4\nALTER TABLE facts ADD COLUMN since INTEGER NOT NULL DEFAULT 7;\n"
     store = opened(tmp_path / "s.db", schema=newer)
-    assert store._read("SELECT value, since FROM facts WHERE name = 'name'", ()) == [(b"alpha", 7)]
+    assert store._tables._read("SELECT value, since FROM facts WHERE name = 'name'", ()) == [(b"alpha", 7)]
     store.close()
     with pytest.raises(StoreUnusable, match="newer release"):
         opened(tmp_path / "s.db", schema=schema)
@@ -300,11 +304,11 @@ def test_migrations_keep_what_is_there(tmp_path: Path) -> None:
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     schema = SCHEMA.read_text("utf-8")
     opened(tmp_path / "s.db", schema=schema).close()
-    broken = schema + "\n-- version 2\nALTER TABLE facts ADD COLUMN since INTEGER;\nALTER TABLE nothing ADD COLUMN x;\n"
+    broken = schema + "\n-- version 4\nALTER TABLE facts ADD COLUMN since INTEGER;\nALTER TABLE nothing ADD COLUMN x;\n"
     with pytest.raises(StoreUnusable):
         opened(tmp_path / "s.db", schema=broken)
     store = opened(tmp_path / "s.db", schema=schema)
-    assert len(store._read("SELECT * FROM facts LIMIT 1", ())[0]) == 2
+    assert len(store._tables._read("SELECT * FROM facts LIMIT 1", ())[0]) == 2
     store.close()
 
 
@@ -356,7 +360,7 @@ def test_a_power_cut_loses_a_tail_and_never_a_middle(tmp_path: Path) -> None:
         ok(store, fact, Checkpoint(AGENT, 0, (part("state", str(number).encode() * 500),)))
     log = (tmp_path / "s.db-wal").read_bytes()
     seen = set()
-    frame = 24 + store._read("PRAGMA page_size", ())[0][0]
+    frame = 24 + store._tables._read("PRAGMA page_size", ())[0][0]
     for at in range(32, len(log) + 1, frame):
         for cut in (at - 7, at, at + 11):
             folder = tmp_path / f"cut-{cut}"
@@ -371,7 +375,7 @@ def test_a_power_cut_loses_a_tail_and_never_a_middle(tmp_path: Path) -> None:
                 assert capsules == []
             else:
                 assert [cut_store.part(c.parts[0].digest) for c in capsules] == [count * 500]
-            (verdict,) = cut_store._read("PRAGMA integrity_check", ())
+            (verdict,) = cut_store._tables._read("PRAGMA integrity_check", ())
             assert verdict == ("ok",)
             seen.add(None if count is None else int(count))
             cut_store.close()
@@ -421,7 +425,9 @@ def test_a_large_body_of_a_group_that_fails_is_removed(tmp_path: Path, name: str
     bad: list[Change] = [Checkpoint(AGENT, 0, (part("state", LARGE),)), Annotate(AGENT, 9, b"")]
     assert isinstance(store.commit([bad])[0], StoreError)
     assert [type(result) for result in store.commit([bad, [PutFact("a", b"1")]])] == [StoreError, type(None)]
-    assert store._large.get(canonical.digest(LARGE)) is None
+    assert store.part(canonical.digest(LARGE)) is None
+    if name:
+        assert bodies(tmp_path) == set()
     store.close()
 
 

@@ -1,0 +1,292 @@
+"""The rows of a store on the disk: an SQLite file, with bodies of some size beside it (`docking.bodies`).
+
+How each change is written is in `docking.writing`; what a failure means, in `docking.store`. Invariants: WAL mode,
+`synchronous=FULL`, one `fdatasync` for each commit; the log is emptied beside the commits, and its room is used again,
+since a file that does not grow is on the disk sooner; one process has the file open at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import define
+
+from docking.bodies import FileBodies, sync_folder
+from docking.changes import Capsule, Change, Letter
+from docking.errors import StoreError, StoreUnusable, WriteFailed
+from docking.handoff.actions import Record
+from docking.handoff.messages import Side
+from docking.handoff.states import Destination, Source
+from docking.writing import COLUMNS, Writing, cargo_of
+
+APPLICATION_ID = 0x50434C4C
+# The log is moved into the file when it has grown by this many bytes; beyond it, it is cut when it begins
+# anew.
+LOG_BYTES = 8 << 20
+# Each is made ready once: all of them fit.
+_STATEMENTS = 256
+SCHEMA = Path(__file__).with_name("schema.sql")
+
+
+@define(eq=False)
+class DiskTables:
+    """The tables, open. `_reader` sees what `_writer` has committed."""
+
+    path: Path
+    _writer: sqlite3.Connection
+    _reader: sqlite3.Connection
+    _writing: Writing
+    _large: FileBodies
+    _lock_file: int | None
+    _reading: threading.RLock
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        new_epoch: bytes,
+        clock: Callable[[], int],
+        failpoint: Callable[[str], None],
+        schema: str,
+        large_from: int,
+    ) -> DiskTables:
+        """Open the tables at `path`, or make them. Arguments and errors are those of `Store.open`."""
+        lock_file = _lock(path)
+        opened: list[sqlite3.Connection] = []
+        try:
+            writer, reader = _connect(path, opened), _connect(path, opened)
+            with _sqlite_errors(path):
+                _migrate(writer, schema_steps(schema), path)
+                writer.execute("INSERT OR IGNORE INTO facts (name, value) VALUES ('epoch', ?)", (new_epoch,))
+                reader.execute("PRAGMA query_only = ON")
+                sync_folder(path.parent)
+                (number,) = writer.execute("SELECT coalesce(max(number), 0) FROM bodies").fetchone()
+                large = FileBodies(writer, large_from, path.with_name(path.name + ".bodies"), failpoint)
+        except BaseException:
+            for connection in opened:
+                connection.close()
+            os.close(lock_file)
+            raise
+        writing = Writing(writer, clock, large, number)
+        return cls(path, writer, reader, writing, large, lock_file, threading.RLock())
+
+    def close(self) -> None:
+        with self._reading:
+            for connection in (self._writer, self._reader):
+                connection.close()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    # Writing
+
+    def write(self, groups: Sequence[Sequence[Change]]) -> list[StoreError | None]:
+        try:
+            return self._writing.groups(groups)
+        except (StoreError, sqlite3.Error) as error:
+            # One group may be too large for the disk, and the others not.
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"the store could not take this: {error}") from error
+
+    def commit(self) -> None:
+        try:
+            self._large.flush()
+            self._writer.execute("COMMIT")
+        except (OSError, sqlite3.Error) as error:
+            # The commit may be in the log, and come to light when it is read the next time.
+            raise WriteFailed(f"the store could not be written: {error}") from error
+        self._large.settle()
+
+    # Reading
+
+    def record(self, hid: bytes, side: Side) -> Record | None:
+        rows = self._records("hid = ? AND side = ?", (hid, side.value))
+        return rows[0] if rows else None
+
+    def copies(self, agent: bytes, hop: int) -> list[Record]:
+        return self._records("agent = ? AND hop = ? AND side = 'destination' ORDER BY changed, hid", (agent, hop))
+
+    def history(self, agent: bytes) -> list[Record]:
+        return self._records("agent = ? ORDER BY hop, changed, hid, side", (agent,))
+
+    def unfinished(self) -> list[Record]:
+        return self._records("state IN ('frozen', 'committed', 'held') ORDER BY changed, hid, side", ())
+
+    def capsule(self, agent: bytes, hop: int) -> Capsule | None:
+        rows = self._read("SELECT standing, note FROM capsules WHERE agent = ? AND hop = ?", (agent, hop))
+        if not rows:
+            return None
+        standing, note = rows[0]
+        with self._reading, _sqlite_errors(self.path):
+            return Capsule(agent, hop, standing, note, cargo_of(self._reader, agent, hop))
+
+    def capsules(self, standing: str) -> list[Capsule]:
+        rows = self._read(
+            "SELECT agent, hop FROM capsules WHERE standing = ? ORDER BY changed, agent, hop", (standing,)
+        )
+        found = [self.capsule(agent, hop) for agent, hop in rows]
+        return [capsule for capsule in found if capsule is not None]
+
+    def has_part(self, digest: bytes) -> bool:
+        return bool(self._read("SELECT 1 FROM parts WHERE digest = ?", (digest,)))
+
+    def part(self, digest: bytes) -> bytes | None:
+        rows = self._read("SELECT body FROM parts LEFT JOIN bodies USING (number) WHERE digest = ?", (digest,))
+        if rows and rows[0][0] is None:
+            return self._large.get(digest)
+        return rows[0][0] if rows else None
+
+    def point(self, head: bytes) -> bytes | None:
+        rows = self._read("SELECT point FROM points WHERE head = ?", (head,))
+        return rows[0][0] if rows else None
+
+    def last_point(self, agent: bytes) -> bytes | None:
+        rows = self._read("SELECT point FROM points WHERE agent = ? ORDER BY links DESC, head DESC LIMIT 1", (agent,))
+        return rows[0][0] if rows else None
+
+    def links(self, head: bytes, after: bytes, most: int) -> list[bytes] | None:
+        if head == after:
+            return []
+        rows = self._read(
+            "WITH RECURSIVE chain (previous, body, number) AS ("
+            "SELECT previous, body, 1 FROM links WHERE head = :head UNION ALL "
+            "SELECT links.previous, links.body, number + 1 FROM chain JOIN links ON links.head = chain.previous "
+            "WHERE chain.previous != :after AND number < :most) "
+            "SELECT previous, body FROM chain ORDER BY number DESC",
+            {"head": head, "after": after, "most": most},
+        )
+        return [body for _, body in rows] if rows and rows[0][0] == after else None
+
+    def journey(self, agent: bytes) -> tuple[bytes, bytes] | None:
+        rows = self._read("SELECT record, capsule FROM journeys WHERE agent = ?", (agent,))
+        return None if not rows else (rows[0][0], rows[0][1])
+
+    def journeys(self) -> list[tuple[bytes, bytes]]:
+        return [
+            (agent, record) for agent, record in self._read("SELECT agent, record FROM journeys ORDER BY agent", ())
+        ]
+
+    def letters(self, now: int, most: int) -> list[Letter]:
+        return [
+            Letter(*row)
+            for row in self._read(
+                "SELECT number, recipient, kind, body, due, expires, attempts FROM outbox "
+                "WHERE due <= ? ORDER BY due, number LIMIT ?",
+                (now, most),
+            )
+        ]
+
+    def fact(self, name: str) -> bytes | None:
+        rows = self._read("SELECT value FROM facts WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    def _records(self, where: str, values: tuple[Any, ...]) -> list[Record]:
+        return [_record(row) for row in self._read(f"SELECT {COLUMNS} FROM ledger WHERE {where}", values)]
+
+    def _read(self, sql: str, values: tuple[Any, ...] | dict[str, Any]) -> list[Any]:
+        with self._reading, _sqlite_errors(self.path):
+            return self._reader.execute(sql, values).fetchall()
+
+    # Care of the file
+
+    def log_size(self) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        return 0
+
+    def empty_log(self, wholly: bool) -> None:
+        opened: list[sqlite3.Connection] = []
+        try:
+            connection = _connect(self.path, opened)
+            connection.execute(f"PRAGMA wal_checkpoint({'RESTART' if wholly else 'PASSIVE'})").fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"the write-ahead log could not be moved: {error}") from error
+        finally:
+            for connection in opened:
+                connection.close()
+
+
+def schema_steps(text: str) -> list[str]:
+    """The blocks of a schema: `steps[n]` brings a store from version n to n + 1."""
+    return [block.partition("\n")[2] for block in text.split("-- version ")[1:]]
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    hid, side, state, *rest = row
+    states = Source if side == Side.SOURCE.value else Destination
+    return Record(hid, Side(side), states(state), *rest)
+
+
+def _connect(path: Path, opened: list[sqlite3.Connection]) -> sqlite3.Connection:
+    with _sqlite_errors(path):
+        connection = sqlite3.connect(
+            str(path), isolation_level=None, check_same_thread=False, timeout=10, cached_statements=_STATEMENTS
+        )
+        opened.append(connection)
+        # The log is emptied beside the commits (`empty_log`), not by an unlucky one of them.
+        for pragma in (
+            "page_size = 8192",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "wal_autocheckpoint = 0",
+            "cache_size = -16000",
+            f"journal_size_limit = {LOG_BYTES}",
+            # Some builds write zeros over all that is deleted, and so each departed state a third time.
+            "secure_delete = FAST",
+            "temp_store = MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+
+def _migrate(connection: sqlite3.Connection, steps: Sequence[str], path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (owner,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if (tables or version) and owner != APPLICATION_ID:
+        raise StoreUnusable(f"{path} is a database of another program")
+    if version > len(steps):
+        raise StoreUnusable(
+            f"{path} has version {version}, and this release knows up to {len(steps)}: use a newer release"
+        )
+    for number, step in enumerate(steps[version:], version + 1):
+        marks = f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};"
+        connection.executescript(f"BEGIN IMMEDIATE;\n{step}\n{marks}\nCOMMIT;")
+
+
+def _lock(path: Path) -> int:
+    """A lock that ends with the process. Two stations with one store would each believe to decide."""
+    try:
+        # The states of agents are nobody else's business. The log takes its mode from the file.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        file = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnusable(f"{path} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        raise StoreUnusable(f"{path} is in use by another process: is this station running already?") from error
+    return file
+
+
+@contextlib.contextmanager
+def _sqlite_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        advice = "is the disk full, or the folder not yours?"
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            advice = "restore it from a copy, or move it away and lose the agents in it"
+        raise StoreUnusable(f"{path} cannot be used ({error}): {advice}") from error
