@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import define
+from attrs import define, field
 
 from agents.capsule import Capsule
 from agents.credentials import envelope
@@ -43,6 +43,8 @@ class Recovery:
     _knowledge: Knowledge
     _lent: Callable[[], Ground]
     _certifiers: frozenset[PublicKey] = frozenset()
+    # Images that were found to run here since the start: thousands of agents may have the same.
+    _usable: set[bytes] = field(factory=set)
 
     def restore(self, capsule: Stored, record: Record | None) -> tuple[Berth, resting.Note | None]:
         bodies = resting.bodies_of(self._store, capsule, frozenset({"image", "state"}))
@@ -51,7 +53,9 @@ class Recovery:
         found = self._images.get(image_part.digest)
         if found is None:
             raise StationError("the agent's image is not in the store")
-        self._images.validate(found[1])
+        if image_part.digest not in self._usable:
+            self._images.validate(found[1])
+            self._usable.add(image_part.digest)
         note = resting.Note.decode(capsule.note) if capsule.note else None
         if note is None:
             own = self._papers_of(capsule, bodies, record)
