@@ -13,7 +13,7 @@ import enum
 import logging
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from attrs import define, field, frozen
 
@@ -32,6 +32,7 @@ from agents.runtime import Life
 from agents.runtime import Stop as Ending
 from agents.snapshot import Snapshot
 from agents.waits import Call, Event, Input, Message, Sleep, Wait, Yield
+from agents.wasi.hostdirs import HostGrant
 from agents.wasi.limits import Limits as WasiLimits
 from docking.changes import Link
 from docking.handoff.messages import Part
@@ -77,6 +78,7 @@ class Ground:
     label: Callable[[Stop], str]
     told: Callable[[Berth], None]
     wasi: WasiLimits = field(factory=WasiLimits)
+    directories: Mapping[str, HostGrant] = field(factory=dict)  # by the name that agents have for them
 
 
 @frozen
@@ -204,6 +206,7 @@ class Berth:
                 ambient=self,
                 snapshot=snapshot,
                 wasi_limits=self.ground.wasi,
+                grants=self._directories(),
                 limits=EngineLimits(memory=self.grant.budget.memory),
                 budget=TimeBudget(cpu_ns=max(1, self.grant.budget.cpu - self.cpu) * 1000),
             )
@@ -214,6 +217,11 @@ class Berth:
                 self._hurry = False
                 life.suspend()
         return life
+
+    def _directories(self) -> dict[str, HostGrant]:
+        """Those of this machine that its permit covers here."""
+        allowed = self.grant.allows
+        return {f"/{name}": found for name, found in self.ground.directories.items() if allowed(f"dir:{name}")}
 
     @staticmethod
     def _stays(stop: Ending) -> bool:

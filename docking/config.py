@@ -18,6 +18,18 @@ key.
     shed = 0.9                    # above this share of any of the three, newcomers are asked to come later
     retry = "5s"                  # ... and when
 
+    [wasi]                        # per agent: its file system, which travels with it, and what it writes
+    luggage = "64MiB"
+    files = 10000
+    descriptors = 256
+    log = "16MiB"                 # in one stay
+
+    [directories.charts]          # this station's /srv/charts is /charts to agents with the capability dir:charts
+    path = "/srv/charts"
+    writable = false
+    bytes = "64MiB"               # where it is writable: what may be in it in all, what is there already counted
+    names = 10000
+
     [[owner]]
     key = "ed25519:..."
     name = "alice"                # for people
@@ -39,6 +51,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from attrs import evolve, field, fields, frozen
@@ -47,6 +60,8 @@ from agents.credentials.fields import AMOUNT
 from agents.credentials.keys import PublicKey, bytes_of
 from agents.credentials.permit import Budget, Permit
 from agents.errors import CredentialError
+from agents.snapshot import MAX_WASI
+from agents.wasi.limits import Limits as WasiLimits
 from docking.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -91,6 +106,43 @@ class OwnerRule:
     residents: int = 1000
 
 
+@frozen
+class Directory:
+    """A directory of this machine that agents with the capability `dir:NAME` see as `/NAME`.
+
+    bytes, names: what may be in it in all where it is `writable`, with what is there already.
+    """
+
+    name: str = field(validator=lambda _, __, name: _check_directory(name))
+    path: Path = field(converter=Path)
+    writable: bool = False
+    bytes: int = 64 * MIB
+    names: int = 10_000
+
+    @property
+    def guest(self) -> str:
+        """What agents call it."""
+        return f"/{self.name}"
+
+    @property
+    def capability(self) -> str:
+        """What an agent's permit has to cover."""
+        return f"dir:{self.name}"
+
+
+# What agents find in their root already.
+_TAKEN = ("portcall", "dev")
+
+
+def _check_directory(name: str) -> None:
+    try:
+        _capabilities([f"dir:{name}"])
+    except CredentialError:
+        raise ConfigError(f"a directory {name[:80]!r}: a name has letters a-z, digits, '_', '-' and '.'") from None
+    if name in _TAKEN or "*" in name:
+        raise ConfigError(f"a directory cannot be called {name!r}")
+
+
 def _rule(value: OwnerRule | PublicKey | str) -> OwnerRule:
     if isinstance(value, OwnerRule):
         return value
@@ -99,6 +151,19 @@ def _rule(value: OwnerRule | PublicKey | str) -> OwnerRule:
 
 def _rules(value: Iterable[OwnerRule | PublicKey | str]) -> tuple[OwnerRule, ...]:
     return tuple(_rule(rule) for rule in value)
+
+
+def _wasi(instance: object, attribute: Any, value: WasiLimits) -> None:
+    # A station that lets agents have more than a state can hold would let them grow until they cannot leave.
+    if value.encoded > MAX_WASI:
+        raise ConfigError(f"[wasi]: a state holds {MAX_WASI // MIB}MiB; luggage and files could take more than that")
+
+
+def _directories(value: Iterable[Directory]) -> tuple[Directory, ...]:
+    found = tuple(value)
+    if len({each.name for each in found}) != len(found):
+        raise ConfigError("a directory is named twice")
+    return found
 
 
 def _ids(value: Iterable[bytes]) -> frozenset[bytes]:
@@ -112,7 +177,8 @@ class Policy:
     `owners`: rules, keys or their text forms. `revoked`: raw keys of owners, ids of agents. `budget`: per
     agent, above every rule. `state`, `image`: bytes of one arriving agent. `residents`, `busy`, `memory`: of
     the whole station. `shed`: the share of these above which newcomers are sent away, `retry` seconds long.
-    `any_owner`: capabilities for owners without a rule; None refuses them."""
+    `any_owner`: capabilities for owners without a rule; None refuses them. `wasi`: bounds of each agent's file
+    system; `directories`: those of this machine that agents may use. Raises `ConfigError`."""
 
     owners: tuple[OwnerRule, ...] = field(default=(), converter=_rules)
     revoked: frozenset[bytes] = field(default=frozenset(), converter=_ids)
@@ -125,6 +191,8 @@ class Policy:
     shed: float = 0.9
     retry: int = 5
     any_owner: tuple[str, ...] | None = None
+    wasi: WasiLimits = field(factory=WasiLimits, validator=_wasi)
+    directories: tuple[Directory, ...] = field(default=(), converter=_directories)
 
     def rule(self, owner: PublicKey) -> OwnerRule | None:
         """The rule for `owner`, or None: it is not let in."""
@@ -147,7 +215,7 @@ class Policy:
 
 def development(policy: Policy) -> Policy:
     """`policy`, for `--dev` and the demonstration: agents of any owner, with every capability."""
-    return evolve(policy, any_owner=("host:*", "service:*"))
+    return evolve(policy, any_owner=("dir:*", "host:*", "service:*"))
 
 
 def read_policy(text: str) -> Policy:
@@ -161,6 +229,7 @@ def read_policy(text: str) -> Policy:
     top = _Table(tables, "policy")
     limits, station = top.table("limits"), top.table("station")
     revoked, dev = top.table("revoked"), top.table("dev")
+    wasi, directories = top.table("wasi"), top.table("directories")
     budget = limits.budget(DEFAULT_BUDGET)
     owners = [_owner(table, budget) for table in top.tables("owner")]
     if len({rule.key for rule in owners}) != len(owners):
@@ -180,8 +249,10 @@ def read_policy(text: str) -> Policy:
         shed=station.share("shed", default.shed),
         retry=-(-station.time("retry", default.retry * 10**6) // 10**6),
         any_owner=_granted(dev.texts("any-owner"), "dev") if dev.has("any-owner") else None,
+        wasi=_wasi_limits(wasi, default.wasi),
+        directories=[_directory(directories.table(name), name) for name in sorted(directories.value)],
     )
-    for table in (limits, station, revoked, dev, top):
+    for table in (limits, station, revoked, dev, wasi, directories, top):
         table.done()
     return policy
 
@@ -199,6 +270,29 @@ def _owner(table: _Table, budget: Budget) -> OwnerRule:
     )
     table.done()
     return rule
+
+
+def _wasi_limits(table: _Table, default: WasiLimits) -> WasiLimits:
+    return evolve(
+        default,
+        luggage_bytes=table.size("luggage", default.luggage_bytes),
+        files=table.count("files", default.files),
+        descriptors=table.count("descriptors", default.descriptors),
+        log_bytes=table.size("log", default.log_bytes),
+    )
+
+
+def _directory(table: _Table, name: str) -> Directory:
+    table.name = f"directories.{name}"
+    path = table.text("path", "")
+    if not path:
+        raise ConfigError(f"policy: [{table.name}] has no path")
+    writable = bool(table.take("writable", False, bool))
+    if not writable and (table.has("bytes") or table.has("names")):
+        raise ConfigError(f"policy: [{table.name}] has bytes or names, which only one that is writable needs")
+    found = Directory(name, Path(path), writable, table.size("bytes", 64 * MIB), table.count("names", 10_000))
+    table.done()
+    return found
 
 
 def _granted(texts: list[str], where: str) -> tuple[str, ...]:

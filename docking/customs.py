@@ -22,6 +22,7 @@ from agents.errors import BadImage, BadSnapshot, CredentialError, EngineError, M
 from agents.image import AgentImage
 from agents.snapshot import Snapshot
 from agents.waits import BODY_MAX, HOST_MAX, Message
+from agents.wasi.state import WasiState
 from docking import papers
 from docking.admission import Admission, Load, Refusal, admit, shed, too_large, trust
 from docking.config import Policy
@@ -157,6 +158,7 @@ class Customs:
                 return Refused("image-missing", "the agent's image is neither here nor in the offer")
             snapshot = Snapshot.decode(bodies["state"])
             snapshot.check(found[0])
+            check_wasi(snapshot, self.policy)
             inbox = read_mailbox(bodies.get("mailbox"))
         except CredentialError as error:
             return Refused(error.code, error.reason)
@@ -179,6 +181,13 @@ class Customs:
         leaving = self._leaving(record.hid)
         assert leaving is not None  # a receipt matters only while the offer is at hand
         return logbook.commit(follow(leaving.point, receipt)[0], self.key).envelope
+
+
+def check_wasi(snapshot: Snapshot, policy: Policy) -> None:
+    """That its files and descriptors are within this station's bounds: admitted all the same, it would end at its first
+    turn. Raises `BadSnapshot`."""
+    if snapshot.wasi:
+        WasiState.read(snapshot.wasi, policy.wasi)
 
 
 def _refused(refusal: Refusal) -> Refused:

@@ -16,8 +16,8 @@ from agents.credentials.keys import SecretKey
 from agents.credentials.passport import NONCE_SIZE, Clones, Home, Passport, issue
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import begin_results
-from agents.errors import NotCanonical
-from agents.image import MAX_LUGGAGE, AgentImage
+from agents.errors import BadSnapshot, CallFailed
+from agents.image import AgentImage
 from agents.snapshot import Snapshot
 from agents.wasi.state import WasiState
 from docking.config import DEFAULT_BUDGET, GIB
@@ -25,11 +25,11 @@ from docking.errors import StationError
 
 HOUR = 3_600_000
 DEFAULT_PERMIT = Permit(
-    Budget(cpu=60 * 10**6, memory=DEFAULT_BUDGET.memory, carried=4 * GIB, messages=100_000), ("host:*", "service:*")
+    Budget(cpu=60 * 10**6, memory=DEFAULT_BUDGET.memory, carried=4 * GIB, messages=100_000),
+    ("dir:*", "host:*", "service:*"),
 )
 DEFAULT_HOPS = 10_000
 DEFAULT_CLONES = Clones(16, 2)
-_BOUNDS = canonical.Bounds(max_bytes=MAX_LUGGAGE, max_depth=64, max_items=4_000_000)
 
 
 @frozen
@@ -61,19 +61,14 @@ def first_state(image: AgentImage, args: Sequence[str] = (), entry: str | None =
     wasi = image.luggage
     if args:
         try:
-            state = WasiState.launch([image.manifest.name])
-            if wasi:
-                state = WasiState.decode(canonical.decode(wasi, _BOUNDS))
-        except NotCanonical as error:
+            state = WasiState.read(wasi) if wasi else WasiState.launch([image.manifest.name])
+            state.equip(args)
+        except BadSnapshot as error:
             raise StationError(f"the luggage of the image cannot be read: {error}") from error
-        wasi = canonical.encode(evolve_args(state, args).encode())
+        except CallFailed as error:
+            raise StationError(f"the agent cannot begin: {error.reason}") from error
+        wasi = canonical.encode(state.encode())
     return Snapshot(image.digest, entry or image.manifest.entry, wasi=wasi).encode()
-
-
-def evolve_args(state: WasiState, args: Sequence[str]) -> WasiState:
-    """`state` with further arguments."""
-    state.args = (*state.args, *(arg.encode() for arg in args))
-    return state
 
 
 def prepare(

@@ -25,7 +25,10 @@ from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.credentials.passport import Home
 from agents.engines import load
+from agents.errors import CallFailed
 from agents.image import AgentImage
+from agents.wasi.hostdirs import HostGrant
+from agents.wasi.hostquota import Quota
 from docking import discovery
 from docking.agent import Agent
 from docking.config import Policy, development
@@ -155,6 +158,7 @@ class Station:
             timing=self._timing,
             patience=self._patience,
             failpoint=self._failpoint,
+            directories=self._lend(),
         )
         contacts.services = lambda: office.pages.names
         contacts.addresses = self._addresses
@@ -184,6 +188,19 @@ class Station:
             await self._discover()
         for url in self._peer_urls:
             self._run(self._call_on(url))
+
+    def _lend(self) -> dict[str, HostGrant]:
+        """The directories of the policy, opened."""
+        opened = {}
+        for each in self.policy.directories:
+            quota = Quota(each.bytes, each.names) if each.writable else None
+            try:
+                found = HostGrant(each.path, each.guest, read_only=not each.writable, quota=quota)
+            except CallFailed as error:
+                raise StationError(f"the policy's directory {each.name!r} cannot be lent: {error.reason}") from None
+            self._closers.callback(found.close)
+            opened[each.name] = found
+        return opened
 
     async def _serve(self, app: App, sock: socket.socket) -> None:
         self._server = await Server.start(app, sock)

@@ -15,7 +15,7 @@ import contextlib
 import functools
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from attrs import define, evolve, field
@@ -35,6 +35,7 @@ from agents.waits import (
     Recv,
     Sleep,
 )
+from agents.wasi.hostdirs import HostGrant
 from docking import papers, resting
 from docking.admission import Load, Refusal, grant, shed
 from docking.berth import Berth, Ground, Standing
@@ -42,7 +43,7 @@ from docking.changes import Capsule, Change, Link, Purge, PutFact, StoredPart
 from docking.config import Policy
 from docking.correspondence import Correspondence
 from docking.courier import Courier
-from docking.customs import Admitted, Customs
+from docking.customs import Admitted, Customs, check_wasi
 from docking.deltas import Deltas
 from docking.departures import Departures
 from docking.endings import Endings
@@ -110,6 +111,8 @@ class Office:
     timing: Timing = field(factory=Timing)
     patience: float = 30.0
     failpoint: Failpoint = never
+    directories: Mapping[str, HostGrant] = field(factory=dict)
+    """Of this machine, lent to agents: opened, and closed, by whoever makes the office."""
     berths: dict[bytes, Berth] = field(factory=dict)
     active: dict[bytes, Berth] = field(factory=dict)
     """The agents that may have an instance now: few, where thousands sleep."""
@@ -197,6 +200,8 @@ class Office:
             lookup=self._lookup,
             label=lambda stop: self.peers.label(stop.station),
             told=self.residence.told,
+            wasi=self.policy.wasi,
+            directories=self.directories,
         )
 
     # Its life
@@ -319,6 +324,7 @@ class Office:
             image = found[0]
         snapshot = Snapshot.decode(launch.state)
         snapshot.check(image)
+        check_wasi(snapshot, self.policy)
         own = papers.launched(passport, launch.opening, self.key.public, self.clocks.now())
         berth = Berth(self.ground, own, granted, image, part("image", launch.image), snapshot)
         first = resting.checkpoint(berth, launch.state)

@@ -2,9 +2,9 @@
 
 Not enforcement: workers and services enforce what is granted here.
 
-A capability is a text `KIND:NAME`: `service:thermometer.read` (a station's service) or `host:clone` (a host
-call). The last part of the name may be `*`, which stands for any ending: `service:thermometer.*`,
-`service:*`.
+A capability is a text `KIND:NAME`: `service:thermometer.read` (a station's service), `host:clone` (a host call) or
+`dir:charts` (a directory that a station lends). The last part of the name may be `*`, which stands for any ending:
+`service:thermometer.*`, `service:*`.
 
 Invariants: the intersection of two sets of capabilities covers exactly what both cover; the lesser of two
 budgets is nowhere above either."""
@@ -23,7 +23,7 @@ from agents.errors import MalformedCredential
 # Intersections are products of two sets: this bounds them.
 MAX_CAPABILITIES = 64
 MAX_CAPABILITY = 128
-_SHAPE = re.compile(r"(service|host):(\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?)\Z")
+_SHAPE = re.compile(r"(service|host|dir):(\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?)\Z")
 
 
 def _amount(instance: object, attribute: Any, value: object) -> None:
@@ -104,7 +104,7 @@ def _check_capabilities(instance: object, attribute: Any, value: tuple[str, ...]
     for capability in value:
         if not _SHAPE.match(text(capability, attribute.name, MAX_CAPABILITY)):
             raise MalformedCredential(
-                f"{attribute.name}: {capability!r} is not service:NAME or host:NAME, NAME or its end being *"
+                f"{attribute.name}: {capability!r} is not service:NAME, host:NAME or dir:NAME, NAME or its end being *"
             )
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from agents import canonical
 from agents.budget import Budget
 from agents.engines import Engine, Limits, load
 from agents.errors import CallFailed
@@ -35,7 +34,6 @@ from docking.cli.sources import image_of, read_file
 FAILED = 125  # exit code for a trap or a used-up budget: no code that the agent itself is likely to give
 # A program on one's own terminal may print as much as it likes.
 OWN = WasiLimits(log_bytes=1 << 62)
-LUGGAGE = canonical.Bounds(max_bytes=64 << 20, max_depth=64, max_items=4_000_000)
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.2
@@ -202,10 +200,8 @@ def _state(
     """The first state of its virtual WASI: the luggage, if it has any, with arguments and input added."""
     variables = dict(_variable(text) for text in environ)
     try:
-        if image.luggage:
-            state = WasiState.decode(canonical.decode(image.luggage, LUGGAGE), OWN)
-        else:
-            state = WasiState.launch([source.stem], limits=OWN)
+        known = image.luggage
+        state = WasiState.read(known, OWN) if known else WasiState.launch([source.stem], limits=OWN)
         state.equip(args, variables, grants=grants)
     except CallFailed as error:
         raise click.ClickException(f"the program cannot begin: {error.reason}") from None

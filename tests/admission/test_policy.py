@@ -153,3 +153,55 @@ def test_permits_from_the_command_line() -> None:
     for wrong in ("cpu", "cpu=", "cpu=5MiB", "x=1", "messages=-1", "allow=x", "memory=5"):
         with pytest.raises(ConfigError):
             read_permit([wrong], default)
+
+
+LENDING = """
+[wasi]
+luggage = "8MiB"
+files = 500
+descriptors = 32
+log = "1MiB"
+
+[directories.charts]
+path = "/srv/charts"
+
+[directories."log.of-2026"]
+path = "/srv/log"
+writable = true
+bytes = "1MiB"
+names = 20
+"""
+
+
+def test_directories_and_file_systems() -> None:
+    policy = read_policy(LENDING)
+    wasi = policy.wasi
+    assert (wasi.luggage_bytes, wasi.files, wasi.descriptors, wasi.log_bytes) == (8 * MIB, 500, 32, MIB)
+    assert wasi.path_bytes == Policy().wasi.path_bytes
+    charts, log = policy.directories
+    assert (charts.guest, charts.capability, str(charts.path)) == ("/charts", "dir:charts", "/srv/charts")
+    assert (charts.writable, log.writable, log.bytes, log.names) == (False, True, MIB, 20)
+    assert log.capability == "dir:log.of-2026"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[directories.charts]\nwritable = true\n', "no path"),
+        ('[directories.charts]\npath = "/srv"\nbytes = "1MiB"\n', "writable"),
+        ('[directories.charts]\npath = "/srv"\nwriteable = true\n', "writeable"),
+        ('[directories.charts]\npath = "/srv"\nwritable = 1\n', "bool"),
+        ('[directories."a/b"]\npath = "/srv"\n', "a/b"),
+        ('[directories."*"]\npath = "/srv"\n', "called"),
+        ('[directories.Charts]\npath = "/srv"\n', "letters"),
+        ('[directories.portcall]\npath = "/srv"\n', "called"),
+        ('[directories.dev]\npath = "/srv"\n', "called"),
+        ('[directories]\npath = "/srv"\n', "not dict"),
+        ('[wasi]\nluggage = "120MiB"\n', "128MiB"),
+        ('[wasi]\nfiles = 1000000\n', "128MiB"),
+        ('[wasi]\nstdin = "1MiB"\n', "stdin"),
+    ],
+)
+def test_directories_that_cannot_be(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_policy(text)
