@@ -15,6 +15,7 @@ refused; an existing file is never overwritten; a pin changes only by `accept`."
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -225,8 +226,15 @@ class Pins:
         return None if pin is None else pin.key
 
     def names(self, key: PublicKey) -> list[str]:
-        """The names under which `key` was met."""
-        return sorted(name for name, pin in self.pins.items() if pin.key == key)
+        """The names under which `key` was met, sorted."""
+        return self._by_key.get(key, [])
+
+    @functools.cached_property
+    def _by_key(self) -> dict[PublicKey, list[str]]:
+        found: dict[PublicKey, list[str]] = {}
+        for name in sorted(self.pins):
+            found.setdefault(self.pins[name].key, []).append(name)
+        return found
 
 
 def load_pins(path: Path) -> Pins:

@@ -35,6 +35,7 @@ MAX_SERVICE = 128
 # Characters of all names of services that one station says it offers.
 MAX_SERVICES_SIZE = 8192
 DEFAULT_PORT = 7707
+SEEN = 1000  # ms: how exactly it is noted when a station was last seen
 # Stations whose addresses outlast a restart.
 MAX_REMEMBERED = 512
 _BOUNDS = canonical.Bounds(max_bytes=4 << 20, max_depth=3, max_items=20_000)
@@ -218,13 +219,15 @@ class Peers:
 
     def works(self, key: PublicKey, url: str) -> None:
         """A sealed exchange with `key` at `url` went well: begin there the next time."""
-        peer = self._peers.get(key)
+        peer, now = self._peers.get(key), self._clock()
         if peer is None:
             return
         if not peer.addresses or peer.addresses[0] != url:
             rest = tuple(each for each in peer.addresses if each != url)
             peer = evolve(peer, addresses=(url, *rest)[:MAX_ADDRESSES])
-        self._peers[key] = evolve(peer, seen=self._clock())
+        elif now - peer.seen < SEEN:
+            return
+        self._peers[key] = evolve(peer, seen=now)
 
     def configure(self, key: PublicKey, name: str, url: str) -> None:
         """A person named this station: it is not forgotten."""
@@ -234,8 +237,10 @@ class Peers:
 
     def hint(self, key: PublicKey, addresses: Iterable[str]) -> None:
         """A passport says where its home is: worth a try when nothing better is known."""
+        if key in self._peers or key == self.me:
+            return
         found = tuple(url for text in addresses if (url := url_of(text)) is not None)
-        if found and key not in self._peers and key != self.me and self._make_room():
+        if found and self._make_room():
             self._peers[key] = Peer(key, key.id, found[:MAX_ADDRESSES])
 
     def accept(self, name: str, key: PublicKey) -> None:

@@ -45,7 +45,7 @@ def bytes_of(text: str) -> bytes:
     return data
 
 
-@frozen
+@frozen(cache_hash=True)
 class PublicKey:
     """A station's or owner's public key: 32 bytes, compared and hashed by value."""
 

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Protocol, TypeAlias
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from agents import canonical
 from agents.credentials.keys import PublicKey
@@ -242,7 +242,8 @@ class App:
     async def _ask(self, what: str, sender: PublicKey, body: _Body) -> bytes | None:
         if what == "handoff":
             # What does not come need not have room.
-            reader = codec.Reader(evolve(self._limits.codec, bodies=min(self._limits.codec.bodies, body.size)))
+            limits = self._limits.codec
+            reader = codec.Reader(codec.Limits(limits.head, min(limits.bodies, body.size)))
             message: Message | None = None
             async for piece in body.pieces():
                 if message is not None:

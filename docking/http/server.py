@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import socket
 from collections import Counter
@@ -42,17 +43,18 @@ class _Corked:
     def write(self, data: bytes) -> None:
         """See `asyncio.WriteTransport`."""
         if not self._waiting:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._waiting.append(data)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what waits."""
         if self._waiting:
             data, self._waiting = b"".join(self._waiting), []
             self._transport.write(data)
 
     def close(self) -> None:
         """See `asyncio.WriteTransport`."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def __getattr__(self, name: str) -> Any:
@@ -124,6 +126,7 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         corked: Any = _Corked(transport, self.loop)  # type: ignore[arg-type]
+        self._corked: _Corked = corked
         super().connection_made(corked)
         if self._porch.enter(self, str(self.client[0]) if self.client else ""):
             self._begin()
@@ -159,6 +162,7 @@ class _Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
+        self._corked.flush()
         self._porch.falls_silent(self)
         super().on_response_complete()
 
@@ -193,9 +197,12 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         reason = (error.strerror or str(error)).lower()
-        raise StationError(
-            f"port {port} of {host} cannot be used ({reason}): choose another with --port, or 0 for any free one"
-        ) from error
+        what = "choose another with --port, or 0 for any free one"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            what = "name an address of this machine with --host, or 0.0.0.0 for all"
+        elif error.errno == errno.EACCES:
+            what = "ports below 1024 are the system's, choose a higher one with --port"
+        raise StationError(f"port {port} of {host} cannot be used ({reason}): {what}") from error
     return sock
 
 

@@ -7,7 +7,7 @@ import pytest
 from agents import canonical
 from agents.credentials.keys import SecretKey
 from agents.credentials.sealing import PIECE
-from docking.http.sealed import Secrets, opener, seal_request
+from docking.http.sealed import SALT, Secrets, opener, seal_request
 
 SENDER, RECEIVER = SecretKey(canonical.digest(b"sender")), SecretKey(canonical.digest(b"receiver"))
 
@@ -15,12 +15,14 @@ SENDER, RECEIVER = SecretKey(canonical.digest(b"sender")), SecretKey(canonical.d
 @pytest.mark.parametrize("size", [0, 10, PIECE, 3 * PIECE + 1])
 def test_a_request_can_be_made_again_and_is_the_same(size: int) -> None:
     body = bytes(range(256)) * (size // 256) + bytes(size % 256)
-    length, pieces, header = seal_request(Secrets(SENDER), RECEIVER.public, "letter", [body], bytes(32))
+    secrets, salt = Secrets(SENDER), bytes(range(SALT))
+    ephemeral = secrets.ephemeral(RECEIVER.public, lambda size: bytes(size), 0.0)
+    length, pieces, mark = seal_request(secrets, RECEIVER.public, "letter", [body], ephemeral, salt)
     once = b"".join(pieces())
     begun = pieces()
     next(begun)  # a connection that broke in the middle
     assert b"".join(pieces()) == once
-    assert (len(once), once[: len(header)]) == (length, header)
-    reader = opener(Secrets(RECEIVER), SENDER.public, "letter")
+    assert (len(once), salt + once[: len(mark) - SALT]) == (length, mark)
+    reader = opener(Secrets(RECEIVER), SENDER.public, "letter", salt)
     found = b"".join(bytes(piece) for piece in reader.feed(once))
     assert found + reader.finish() == body
