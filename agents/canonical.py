@@ -163,6 +163,12 @@ class _Reader:
                 self.fail("the data ends inside a value")
             self.at = end
             return data[start:end]
+        if 0x60 <= first < 0x78:
+            end = at + first - 0x5F
+            if end > len(data):
+                self.fail("the data ends inside a value")
+            self.at = end
+            return self.text(data[at + 1 : end])
         major, argument = self.head()
         if major == 0:
             return argument
@@ -171,10 +177,7 @@ class _Reader:
         if major == 2:
             return self.take(argument)
         if major == 3:
-            try:
-                return self.take(argument).decode()
-            except UnicodeDecodeError:
-                self.fail("a text that is not UTF-8")
+            return self.text(self.take(argument))
         if depth >= self.max_depth:
             self.fail("containers nested too deeply")
         # Each element takes a byte at least: a container cannot announce more than the data can hold.
@@ -184,6 +187,12 @@ class _Reader:
             item, within = self.item, depth + 1
             return [item(within) for _ in range(argument)]
         return self.map(argument, depth + 1)
+
+    def text(self, data: bytes) -> str:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            self.fail("a text that is not UTF-8")
 
     def map(self, size: int, depth: int) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
