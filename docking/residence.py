@@ -33,6 +33,7 @@ from agents.waits import (
     Listen,
     Recv,
     Refused,
+    Reply,
     Sleep,
     TimedOut,
     Wait,
@@ -56,6 +57,8 @@ _log = logging.getLogger(__name__)
 EINTR = 27
 # Agents that ended or left: their lines of log are kept for so many.
 REMEMBERED = 256
+# Messages that an agent has read, when its state is stored although it does not wait.
+MAIL = 64
 
 
 def seen(future: asyncio.Future[None]) -> bool:
@@ -78,6 +81,8 @@ class Residence:
         """At the end: store the state of an agent that still has an instance."""
         if berth.life is None or berth.running or berth.standing is Standing.LEAVING:
             return
+        if isinstance(berth.wait, Call):
+            berth.calls -= 1  # it is made again, with the same number
         try:
             state = berth.life.snapshot().encode()
             self._office.journal.write([resting.checkpoint(berth, state)], False)
@@ -138,7 +143,18 @@ class Residence:
                 berth.state = self.state_of(berth)
             return berth.turn(event)
 
-        self._office.workers.submit(Job(work, berth.interrupt, functools.partial(self._turned, berth)))
+        turned, dropped = functools.partial(self._turned, berth), functools.partial(self._not_begun, berth, event)
+        self._office.workers.submit(Job(work, berth.interrupt, turned, dropped))
+
+    def _not_begun(self, berth: Berth, event: Event | None) -> None:
+        """The station stops before the agent's turn has come. Where it waited for something, that is in the store, and
+        comes again; where it was only to go on, its state may be nowhere else.
+        """
+        berth.running = False
+        if isinstance(event, (Reply, Failed)):
+            berth.calls -= 1  # as in `put_away`
+        if event is None and isinstance(berth.state, bytes):
+            self._office.journal.write([resting.checkpoint(berth, berth.state)], False).add_done_callback(seen)
 
     def _turned(self, berth: Berth, turn: Turn | None, error: BaseException | None) -> None:
         """A turn has ended."""
@@ -190,6 +206,7 @@ class Residence:
                 self.sleep_until(berth, berth.until)
             case Recv():
                 if berth.inbox:
+                    self._keep_mail_short(berth)
                     self.go_on(berth, berth.receive())
                     return
                 self._note_wait(berth, wait)
@@ -197,10 +214,12 @@ class Residence:
                 if berth.until:
                     self.sleep_until(berth, berth.until)
             case Call(service, request):
+                berth.calls += 1
                 self._office.run(self._call(berth, service, request))
             case Clone():
                 self._office.run(self._clone(berth))
             case Listen() if berth.inbox:
+                self._keep_mail_short(berth)
                 self.go_on(berth, berth.receive())
             case Input() | Listen():  # a station has no input: it ends at once, which is sooner than any message
                 self.go_on(berth, InputReady(b""))
@@ -211,6 +230,16 @@ class Residence:
         berth.wait, berth.standing = wait, Standing.WAITING
         ns = wait.ns if isinstance(wait, Sleep) else wait.timeout_ns
         berth.until = 0 if ns is None else min(self._office.clocks.now() + -(-ns // 1_000_000), 2**52)
+
+    def _keep_mail_short(self, berth: Berth) -> None:
+        """What an agent has read is kept until it is stored again; one that is written to all the time never waits."""
+        if len(berth.taken) < MAIL:
+            return
+        state = berth.state if isinstance(berth.state, bytes) else None
+        if state is None and berth.life is not None:
+            state = berth.life.snapshot().encode()
+        if state is not None:
+            self._office.journal.write([resting.checkpoint(berth, state)], False).add_done_callback(seen)
 
     def park(self, berth: Berth) -> None:
         """Write the state down, and forget it until it is needed."""
@@ -242,7 +271,6 @@ class Residence:
             self.go_on(berth, Woke() if isinstance(berth.wait, Sleep) else TimedOut())
 
     async def _call(self, berth: Berth, service: str, request: bytes) -> None:
-        berth.calls += 1
         if berth.sent + berth.calls > berth.grant.budget.messages:
             self.go_on(berth, Failed(EDQUOT, "the agent has sent as many messages as it may"))
             return

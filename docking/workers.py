@@ -4,7 +4,8 @@ A job is one turn of one agent: it ends when the agent waits, leaves, ends or is
 computes for longer than a slice while others queue is asked to suspend at its next loop turn, and queues again.
 
 What an agent may use in all is enforced by its `Life`; here is only who runs now. Invariants: at most `threads`
-jobs run at once; jobs start in the order in which they came; a job's end is told in the event loop.
+jobs run at once; jobs start in the order in which they came; a job's end is told in the event loop, a few at a time,
+and none begins while many are still to be told: thousands that wake together leave the loop time for everybody else.
 """
 
 from __future__ import annotations
@@ -26,17 +27,23 @@ SLICE = 0.05
 # What is to be done after a turn (an instance is taken down) waits until the loop has gone on from it: seconds, and how
 # many may wait in one thread, since each holds memory.
 AFTER, AFTERS = 0.002, 4
+# Ends of turns that the loop has not heard of yet, when no other turn begins; and those that it hears in one step.
+UNTOLD, TOLD = 16, 4
+# Seconds for which agents that were asked to suspend are waited for at the end; one that does not will go on from where
+# it was stored last.
+SUSPENDED_WITHIN = 10.0
 
 
 @define(eq=False)
 class Job:
     """One turn. `work` runs in a thread; `interrupt` asks it to end soon; `done(result, error)` runs in the loop, and
-    what the result names `after` a moment later in the thread.
+    what the result names `after` a moment later in the thread. `dropped` runs instead if it will not begin any more.
     """
 
     work: Callable[[], Any]
     interrupt: Callable[[], None]
     done: Callable[[Any, BaseException | None], None]
+    dropped: Callable[[], None] = lambda: None
     began: float = 0.0
     asked: bool = False
 
@@ -49,6 +56,8 @@ class Workers:
     _loop: asyncio.AbstractEventLoop | None = None
     _queue: deque[Job] = field(factory=deque)
     _running: set[Job] = field(factory=set)
+    _untold: deque[tuple[Job, Any, BaseException | None]] = field(factory=deque)
+    _telling: bool = False
     _wake: threading.Condition = field(factory=threading.Condition)
     _started: list[threading.Thread] = field(factory=list)
     _idle: int = 0
@@ -86,14 +95,25 @@ class Workers:
             job.interrupt()
 
     async def close(self) -> None:
-        """Wait for all jobs, and end the threads. To be called after `interrupt_all`."""
+        """Begin no more jobs, wait for those that run, and end the threads. To be called after `interrupt_all`."""
         with self._wake:
             self._closing = True
+            dropped = list(self._queue)
+            self._queue.clear()
             self._wake.notify_all()
         if self._ticker is not None:
             self._ticker.cancel()
+        for job in dropped:
+            job.dropped()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SUSPENDED_WITHIN
         for thread in self._started:
-            await asyncio.get_running_loop().run_in_executor(None, thread.join)
+            await loop.run_in_executor(None, thread.join, max(0.0, deadline - loop.time()))
+        late = sum(thread.is_alive() for thread in self._started)
+        if late:
+            _log.warning("%d agents did not suspend in time: they go on from where they were stored last", late)
+        while self._untold:
+            self._tell()
 
     def _tick(self) -> None:
         """While jobs queue: those that have had their slice make room."""
@@ -108,6 +128,27 @@ class Workers:
             job.interrupt()
         assert self._loop is not None
         self._ticker = self._loop.call_later(SLICE, self._tick)
+
+    def _tell(self) -> None:
+        """Tell how some turns ended; the others after what else the loop has to do."""
+        for _ in range(TOLD):
+            with self._wake:
+                if not self._untold:
+                    self._telling = False
+                    return
+                job, result, error = self._untold.popleft()
+                if len(self._untold) == UNTOLD - 1:
+                    self._wake.notify_all()
+            try:
+                job.done(result, error)
+            except Exception:
+                _log.exception("the end of a turn could not be followed")
+        with self._wake:
+            if not self._untold:
+                self._telling = False
+                return
+        assert self._loop is not None
+        self._loop.call_soon(self._tell)
 
     # In the threads
 
@@ -126,19 +167,22 @@ class Workers:
                 result = job.work()
             except BaseException as raised:  # told in the loop: a thread must outlive its jobs
                 error = raised
-            with self._wake:
-                self._running.discard(job)
-            assert self._loop is not None
             after = getattr(result, "after", None)
             if after is not None:
                 afters.append(after)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(job.done, result, error)
+            with self._wake:
+                self._running.discard(job)
+                self._untold.append((job, result, error))
+                telling, self._telling = self._telling, True
+            assert self._loop is not None
+            if not telling:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    self._loop.call_soon_threadsafe(self._tell)
 
     def _next(self, patience: float | None) -> Job | None:
         """The next job; None when there is none for so long (seconds), or when the workers are closed."""
         with self._wake:
-            while not self._queue:
+            while not self._queue or len(self._untold) >= UNTOLD:
                 if self._closing:
                     return None
                 self._idle += 1

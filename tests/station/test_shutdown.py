@@ -1,0 +1,192 @@
+"""A station that stops: in its time, whatever agents do; and one that starts again goes on exactly where they were."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from docking import Station, Visitor
+from docking.berth import Standing
+from docking.workers import Job, Workers
+from tests.station.harbour import (
+    OWNER,
+    begin,
+    numbers,
+    packed,
+    program,
+    run,
+    settled,
+    station,
+)
+
+
+@run
+async def test_thousands_that_end_together_leave_the_loop_time_for_others() -> None:
+    workers = Workers(2)
+    longest = 0.0
+    left = count = 3000
+
+    def done(result: object, error: object) -> None:
+        nonlocal left
+        left -= 1
+        time.sleep(0.0005)  # as much as an ending takes
+
+    for _ in range(count):
+        workers.submit(Job(lambda: None, lambda: None, done))
+    last = time.perf_counter()
+    while left:
+        await asyncio.sleep(0)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    await workers.close()
+    assert longest < 0.3  # all of them at once would be 1.5 s
+
+
+@run
+async def test_what_has_not_begun_does_not_begin_any_more_and_is_said_so() -> None:
+    workers = Workers(1)
+    gate, told = threading.Event(), list[str]()
+    workers.submit(Job(gate.wait, gate.set, lambda result, error: told.append("first")))
+    for _ in range(3):
+        workers.submit(Job(lambda: told.append("ran"), lambda: None, lambda *_: None, lambda: told.append("dropped")))
+    while not workers._running:
+        await asyncio.sleep(0.001)
+    workers.interrupt_all()
+    await workers.close()
+    assert told == ["dropped"] * 3 + ["first"]
+
+
+@run
+async def test_an_end_that_cannot_be_followed_holds_up_no_other() -> None:
+    workers = Workers(1)
+    told = list[int]()
+
+    def fails(result: object, error: object) -> None:
+        raise RuntimeError("a bug")
+
+    for number in range(20):
+        workers.submit(Job(lambda: None, lambda: None, fails if number % 2 else lambda *_: told.append(1)))
+    while len(told) < 10:
+        await asyncio.sleep(0.001)
+    await workers.close()
+
+
+LOOP = """
+  (loop $l
+    (local.set $n (i32.add (local.get $n) (i32.const 1)))
+    (br_if $l (i32.lt_u (local.get $n) (i32.const {turns}))))
+  (call $tell (i32.const 110) (local.get $n))"""
+
+
+@run
+async def test_agents_that_queue_for_a_thread_lose_nothing(tmp_path: Path) -> None:
+    """Each is in the middle of a loop; some were asked to make room, and their states are only in memory."""
+    turns = 250_000_000
+    wat = program(LOOP.replace("{turns}", str(turns)), locals_="(local $n i32)")
+    home = tmp_path / "home"
+    async with station("home", home) as first:
+        agents = [await first.launch(packed(wat), owner=OWNER) for _ in range(8)]
+        await asyncio.sleep(0.4)
+        began = time.perf_counter()
+    assert time.perf_counter() - began < 5
+    async with station("home", home) as second:
+        assert len(second.office.berths) + len(second.office.past) == 8
+        for agent in agents:
+            assert numbers(await second.agent(agent.id, OWNER).wait(50), "n") == [turns]
+
+
+@run
+async def test_an_agent_that_cannot_be_interrupted_does_not_keep_the_station(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("docking.workers.SUSPENDED_WITHIN", 0.5)
+    wat = program(LOOP.replace("{turns}", "4000000000"), locals_="(local $n i32)")
+    home = tmp_path / "home"
+    async with station("home", home) as first:
+        agent = await first.launch(packed(wat, polls="none"), owner=OWNER)
+        while not first.office.workers._running:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        began = time.perf_counter()
+    assert time.perf_counter() - began < 5
+    async with station("home", home) as second:
+        assert agent.key in second.office.berths  # from its beginning: it was never stored since
+
+
+@run
+async def test_a_call_that_is_cut_short_comes_again_with_the_same_number(tmp_path: Path) -> None:
+    """Service calls are told apart by agent, hop and number: by these a service knows that it has heard it before."""
+    calls = list[tuple[int, int, bytes]]()
+    stuck = asyncio.Event()
+
+    async def service(request: bytes, visitor: Visitor) -> bytes:
+        calls.append((visitor.hop, visitor.call, request))
+        if request == b"two" and not stuck.is_set():
+            stuck.set()
+            await asyncio.sleep(60)
+        return b"ok"
+
+    def offering(home: Path) -> Station:
+        made = station("home", home)
+        made.offer("oracle", service)
+        return made
+
+    call = "(drop (call $call (s 0) (s {}) (i32.const 300) (i32.const 8)))"
+    wat = program("".join(call.replace("{}", str(n)) for n in (1, 2, 3)), "oracle|one|two|three")
+    async with offering(tmp_path / "home") as first:
+        agent = await first.launch(packed(wat), owner=OWNER)
+        await stuck.wait()
+    async with offering(tmp_path / "home") as second:
+        await second.agent(agent.id, OWNER).wait(30)
+    assert calls == [(0, 1, b"one"), (0, 2, b"two"), (0, 2, b"two"), (0, 3, b"three")]
+
+
+@run
+async def test_an_agent_that_is_written_to_all_the_time_is_stored_now_and_then(tmp_path: Path) -> None:
+    """It never waits: what it has read would be kept for ever, in case of a crash."""
+    receive = """(loop $l
+      (drop (call $recv (i32.const 300) (i32.const 100) (i32.const 20000)))
+      (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 2000))))
+      (call $tell (i32.const 110) (local.get $n))"""
+    async with station("home", tmp_path / "home") as home:
+        agent = await begin(home, program(receive, locals_="(local $n i32)"))
+        berth = await settled(home, agent, Standing.WAITING)
+        sent = most = 0
+        while sent < 2000:
+            if home.office.letters._deliver_here(agent.key, _message(sent), sent.to_bytes(32, "big")) == "taken":
+                sent += 1
+            else:
+                await asyncio.sleep(0.001)
+            most = max(most, len(berth.taken))
+        assert numbers(await agent.wait(50), "n") == [2000]
+        assert most < 1000
+
+
+def _message(number: int):  # type: ignore[no-untyped-def]
+    from agents.waits import Message
+
+    return Message("tester", b"%d" % number)
+
+
+@run
+async def test_stopping_and_starting_again_and_again(tmp_path: Path) -> None:
+    """An agent that sleeps little and counts much, through ten lives of its station."""
+    wat = program(
+        """(loop $l (drop (call $sleep (i32.const 5)))
+          (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 100))))
+        (call $tell (i32.const 110) (local.get $n))""",
+        locals_="(local $n i32)",
+    )
+    home = tmp_path / "home"
+    async with station("home", home) as first:
+        agent = await first.launch(packed(wat), owner=OWNER)
+        await asyncio.sleep(0.05)
+    for _ in range(9):
+        async with station("home", home):
+            await asyncio.sleep(0.03)
+    async with station("home", home) as last:
+        assert numbers(await last.agent(agent.id, OWNER).wait(30), "n") == [100]
