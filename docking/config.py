@@ -316,6 +316,7 @@ class _Table:
         self.value, self.name, self.taken = value, name, set[str]()
 
     def has(self, word: str) -> bool:
+        self.taken.add(word)
         return word in self.value
 
     def take(self, word: str, default: Any, *kinds: type) -> Any:
@@ -384,7 +385,9 @@ class _Table:
     def done(self) -> None:
         extra = sorted(self.value.keys() - self.taken)
         if extra:
-            raise ConfigError(f"policy: [{self.name}] has the unknown word {extra[0][:80]!r}")
+            known = ", ".join(sorted(self.taken))
+            where = "it" if self.name == "policy" else f"[{self.name}]"
+            raise ConfigError(f"policy: {where} has the unknown word {extra[0][:80]!r}; known are {known}")
 
 
 def amount(text: str, units: tuple[str, ...], what: str) -> int:

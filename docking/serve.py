@@ -33,7 +33,7 @@ from docking import discovery
 from docking.agent import Agent
 from docking.config import Policy, development
 from docking.contacts import Contacts
-from docking.errors import CarrierError, StationError
+from docking.errors import CarrierError, KeyChanged, StationError
 from docking.events import Event, Subscription
 from docking.handoff import codec
 from docking.handoff.actions import Timing
@@ -227,13 +227,16 @@ class Station:
     async def _call_on(self, url: str) -> None:
         """Meet a peer that a person named; try again until it is there."""
         assert self._contacts is not None
-        wait = 0.2
+        wait, said = 0.2, ""
         while True:
             try:
                 await self._contacts.call_on(url)
                 return
-            except CarrierError as error:
-                _log.info("station %s: the peer %s: %s", self.name, url, error)
+            except (CarrierError, KeyChanged) as error:
+                # Once, until it is another: stations that are started together find each other a moment later.
+                level = logging.WARNING if str(error) != said and wait > 1 else logging.INFO
+                said = str(error) if level == logging.WARNING else said
+                _log.log(level, "--peer %s: %s; it is tried again", url, error)
             await asyncio.sleep(wait)
             wait = min(wait * 2, 30.0)
 

@@ -37,6 +37,23 @@ def default_directory() -> Path:
     return base / "portcall" / "code"
 
 
+class NoCache(EngineError):
+    """The directory cannot be made."""
+
+
+def open_cache(cache: Path | str | None) -> CodeCache | None:
+    """The cache in a directory; "": in the user's own, and None where that cannot be made, as in a home that nobody may
+    write. None: none. Raises `EngineError`, also when others could have written into it."""
+    if cache is None:
+        return None
+    if cache != "":
+        return CodeCache(Path(cache))
+    try:
+        return CodeCache(default_directory())
+    except NoCache:
+        return None  # all works without it, only slower
+
+
 class CodeCache:
     """A directory of compiled code that only this user can write."""
 
@@ -48,7 +65,7 @@ class CodeCache:
             directory.mkdir(mode=0o700, exist_ok=True)
             status = os.lstat(directory)
         except OSError as error:
-            raise EngineError(f"the cache directory {directory} cannot be made: {error.strerror}") from None
+            raise NoCache(f"the cache directory {directory} cannot be made: {error.strerror}") from None
         if not stat.S_ISDIR(status.st_mode) or not _private(status, 0o077):
             raise EngineError(
                 f"{directory} is not this user's alone (mode 0700 is needed):"

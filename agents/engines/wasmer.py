@@ -23,8 +23,8 @@ from agents.errors import EngineError, LimitReached, ModuleError, WasmTrap
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
 
-from . import DEFAULT_STACK, Exported, HostCall, ImportedFunction, Limits, default_cache
-from .codecache import CodeCache
+from . import DEFAULT_STACK, Exported, HostCall, ImportedFunction, Limits
+from .codecache import open_cache
 from .interface import Interface, check_limits, interface
 from .metering import CEILING, ELEMENTS, TICK, VERSION, bits_get, bits_set, meter
 from .pages import Initial, Runs, expect
@@ -34,7 +34,10 @@ try:
     import wasmer  # type: ignore[import-not-found, import-untyped, unused-ignore]
     import wasmer_compiler_cranelift  # type: ignore[import-not-found, import-untyped, unused-ignore]
 except ImportError as error:  # on newer Pythons a package without contents is installed
-    raise EngineError(f"wasmer does not work on this Python: {error}") from None
+    raise EngineError(
+        f"wasmer does not work on this Python ({error}); "
+        "its last release is for CPython 3.10: pip install 'portcall[wasmer]'"
+    ) from None
 
 WASM_PAGE = 65536
 _KEEP = 8
@@ -88,7 +91,7 @@ class WasmerEngine:
     def __init__(self, *, cache: Path | str | None = "", stack: int = DEFAULT_STACK) -> None:
         """`cache` as for wasmtime; `stack` cannot be chosen here: it is the thread's."""
         self.version = str(wasmer.__version__)
-        self._cache = None if cache is None else CodeCache(default_cache() if cache == "" else Path(cache))
+        self._cache = open_cache(cache)
         self._lock = threading.Lock()
         self._programs: dict[tuple[bytes, bool], WasmerProgram] = {}
         self.watch = Watch()

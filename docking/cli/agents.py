@@ -10,6 +10,7 @@ import click
 
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every, when, whoever_knows
 from docking.cli.output import amount, plain, print_fields, print_json, print_table
+from docking.cli.writing import write_file
 
 
 @click.command("agents")
@@ -77,7 +78,7 @@ def _logs_everywhere(station: str | None, agent: str) -> list[tuple[str, Any]]:
                 continue
             problem = problem if found else None
     if problem is not None and not found:
-        raise problem
+        raise ControlError(f"{problem}; portcall agents lists those that are known")
     return found
 
 
@@ -197,7 +198,7 @@ def trail(agent: str, verify: bool, output: Path | None, station: str | None, as
 
     found = _capsule(station, agent)
     if output is not None:
-        output.write_bytes(found["capsule"])
+        write_file(output, found["capsule"])
     audit = auditing.audit(Capsule.decode(found["capsule"]))
     names = found["names"]
     visits = [

@@ -51,12 +51,12 @@ def _is(place: Place, text: str) -> bool:
 @contextlib.contextmanager
 def one(station: str | None) -> Iterator[Line]:
     """A line to the station that is meant; if several run, it must be named."""
-    found = lines(station)
-    if len(found) > 1:
-        names = ", ".join(line.place.name for line in found)
-        raise ControlError(f"several stations run here ({names}): say which one with --station or --from")
-    with found[0] as line:
-        yield line
+    with contextlib.ExitStack() as opened:
+        found = [opened.enter_context(line) for line in lines(station)]
+        if len(found) > 1:
+            names = ", ".join(line.place.name for line in found)
+            raise ControlError(f"several stations run here ({names}): say which one with --station or --from")
+        yield found[0]
 
 
 @contextlib.contextmanager
@@ -64,22 +64,24 @@ def whoever_knows(station: str | None, agent: str) -> Iterator[Line]:
     """A line to the station that knows the agent: where it is, if that is here. Raises `ControlError`."""
     knowing: list[tuple[bool, Line]] = []
     problem: ControlError | None = None
-    for line in lines(station):
-        try:
-            where = line.ask("where", agent=agent)
-        except ControlError as error:
-            problem = problem or error
+    with contextlib.ExitStack() as opened:
+        for each in lines(station):
+            line = opened.enter_context(each)
             try:
-                line.ask("find", agent=agent)
-            except ControlError:
-                continue
-            where = {"here": False}
-        knowing.append((bool(where["here"]), line))
-    if not knowing:
-        raise problem or ControlError(f"no station here knows the agent {agent!r}")
-    knowing.sort(key=lambda item: not item[0])
-    with knowing[0][1] as line:
-        yield line
+                where = line.ask("where", agent=agent)
+            except ControlError as error:
+                problem = problem or error
+                try:
+                    line.ask("find", agent=agent)
+                except ControlError:
+                    continue
+                where = {"here": False}
+            knowing.append((bool(where["here"]), line))
+        if not knowing:
+            said = problem or f"no station here knows the agent {agent!r}"
+            raise ControlError(f"{said}; portcall agents lists those that are known")
+        knowing.sort(key=lambda item: not item[0])
+        yield knowing[0][1]
 
 
 def every(station: str | None, what: str, **arguments: Any) -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,10 +19,11 @@ from agents import audit as auditing
 from agents.capsule import Capsule, Trust
 from agents.credentials.keys import PublicKey, text_of
 from agents.credentials.visits import Visit
-from agents.errors import CredentialError
+from agents.errors import CredentialError, PortcallError
 from docking.cli.output import plain, print_fields, print_json, print_table
 from docking.cli.sources import read_file
-from docking.errors import IdentityError
+from docking.cli.suggestions import Suggesting, near
+from docking.errors import IdentityError, KeyFileError
 from docking.identity import (
     ENTROPY_SIZE,
     PINS_FILE,
@@ -49,12 +51,42 @@ def key_path(name: str) -> Path:
     return key_folder() / f"{check_name(name)}.key"
 
 
-def ask_passphrase() -> str:
-    """The passphrase of a key, from the terminal."""
-    return str(click.prompt("Passphrase", hide_input=True, err=True))
+def ask_passphrase(twice: bool = False) -> str:
+    """The passphrase of a key: from the terminal, or where there is none, a line of the standard input.
+
+    Raises `KeyFileError` where neither is there.
+    """
+    if _terminal():
+        return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=twice, err=True))
+    line = "" if sys.stdin is None else sys.stdin.readline()
+    if not line.strip():
+        raise KeyFileError(
+            "a passphrase is needed: run this in a terminal, or write it as a line to the standard input"
+        )
+    return line.rstrip("\r\n")
 
 
-@click.group("key")
+def _terminal() -> bool:
+    """Whether somebody can be asked, also where the standard input is something else."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        return True
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def existing(name: str) -> Path:
+    """The file of the owner's key called `name`. Raises `IdentityError`, which says how to make one."""
+    path = key_path(name)
+    if not path.exists():
+        others = [each.stem for each in key_folder().glob("*.key")]
+        raise KeyFileError(f"there is no key {name!r}: portcall key new {name} makes one{near(name, others)}")
+    return path
+
+
+@click.group("key", cls=Suggesting)
 def key() -> None:
     """Make, show and list keys; accept the new key of a station."""
 
@@ -67,8 +99,7 @@ def new(name: str, passphrase: bool, as_json: bool) -> None:
     """Make a key pair. Agents of NAME are signed with it; stations let them in by its public half."""
     protection = None
     if passphrase:
-        words = str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True))
-        protection = Protection(words, secrets.token_bytes(ENTROPY_SIZE))
+        protection = Protection(ask_passphrase(twice=True), secrets.token_bytes(ENTROPY_SIZE))
     made = create_key(key_path(name), name, secrets.token_bytes(32), protection)
     _show([_row(made.path, name, made.public, passphrase)], as_json)
 
@@ -78,7 +109,7 @@ def new(name: str, passphrase: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
     """Show the public half of the key NAME."""
-    path = key_path(name)
+    path = existing(name)
     _show([_row(path, *show_key(path))], as_json)
 
 
@@ -107,7 +138,7 @@ def accept(name: str, public: str, home: Path) -> None:
         raise click.BadParameter(error.reason, param_hint="PUBLIC") from None
     path = home / PINS_FILE
     if not home.is_dir():
-        raise IdentityError(f"there is no station in {home}")
+        raise IdentityError(f"there is no station in {home}: name the folder that the station has as --home")
     pins = load_pins(path)
     before = pins.key(name)
     save_pins(path, pins.accept(name, offered, time.time_ns() // 1_000_000))
@@ -139,12 +170,18 @@ def verify(file: Path, owners: tuple[str, ...], opener: str | None, as_json: boo
 
     The exit code is 0 if everything holds, 1 if not.
     """
-    capsule = Capsule.decode(read_file(file))
+    data = read_file(file)
+    try:
+        capsule = Capsule.decode(data)
+    except PortcallError as error:
+        raise click.ClickException(
+            f"{click.format_filename(file)} is no capsule ({error}): portcall trail AGENT -o FILE writes an agent's"
+        ) from error
     trust = Trust(owners=frozenset(_owner(text) for text in owners)) if owners else Trust()
     found = auditing.audit(capsule, trust)
     values = _values(found)
     if opener is not None and found.code is None:
-        secret = load_key(key_path(opener), ask_passphrase).key.box()
+        secret = load_key(existing(opener), ask_passphrase).key.box()
         values["results"] = [
             {"visit": r.entry.index, "station": r.entry.station.text, "key": r.key, "value": _value(r.value)}
             for r in auditing.reports(capsule, secret)
@@ -163,7 +200,7 @@ def _owner(text: str) -> PublicKey:
             return PublicKey.from_text(text)
         except CredentialError as error:
             raise click.BadParameter(error.reason, param_hint="--owner") from None
-    return show_key(key_path(text))[1]
+    return show_key(existing(text))[1]
 
 
 def _values(found: auditing.Audit) -> dict[str, Any]:

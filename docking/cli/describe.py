@@ -55,7 +55,9 @@ def describe(data: bytes, image: AgentImage | None = None) -> Described:
     # A capsule is CBOR: an array of three that begins with the name of the format.
     if data[:1] == b"\x83" and FORMAT.encode() in data[:64]:
         return describe_capsule(Capsule.decode(data))
-    raise UnknownFile("this is no image, snapshot, capsule or WebAssembly module")
+    raise UnknownFile(
+        "this is no image, snapshot, capsule or WebAssembly module; portcall pack makes an image of a source"
+    )
 
 
 def describe_module(data: bytes) -> Described:

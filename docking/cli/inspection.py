@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from agents.errors import FormatError, ModuleError
 from agents.image import AgentImage
 from docking.cli.describe import Described, code_of, describe
 from docking.cli.output import amount, plain, print_fields, print_json
-from docking.cli.sources import read_file
+from docking.cli.sources import about, read_file
 
 
 @click.command("inspect")
@@ -26,11 +27,17 @@ def inspect(file: Path, image: Path | None, code: str | None, as_json: bool) -> 
     named by its name or index, and both its copies are shown.
     """
     data = read_file(file)
-    if code is not None:
-        click.echo("\n".join(code_of(data, code)))
-        return
-    known = None if image is None else AgentImage.unpack(read_file(image))
-    described = describe(data, known)
+    at = file
+    try:
+        if code is not None:
+            click.echo("\n".join(code_of(data, code)))
+            return
+        at = image or file
+        known = None if image is None else AgentImage.unpack(read_file(image))
+        at = file
+        described = describe(data, known)
+    except (FormatError, ModuleError) as error:
+        raise about(at, error) from error
     if as_json:
         print_json(described)
     else:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from docking.cli.asking import JSON_OPTION, one
 from docking.cli.output import print_json
+from docking.cli.suggestions import near
+from docking.errors import ControlError
+from docking.running import Line
 
 
 @click.command("launch", context_settings={"ignore_unknown_options": True})
@@ -42,16 +46,19 @@ def launch(
     from agents.credentials.itinerary import Itinerary
     from agents.credentials.keys import PublicKey
     from agents.credentials.passport import Home
+    from docking.cli.credentials import existing
     from docking.cli.owners import owner_key
     from docking.cli.sources import image_of
     from docking.config import read_permit
     from docking.launching import DEFAULT_PERMIT, HOUR, Terms, prepare
 
-    key = owner_key(owner).key
+    if owner is not None:
+        existing(owner)  # before a long packing
     names = [name.strip() for name in via.split(",") if name.strip()]
     image = image_of(source)
     with one(station) as line:
-        facts = line.ask("prepare", via=names, image=image.digest)
+        key = owner_key(owner).key
+        facts = _prepare(line, names, image.digest)
         home = PublicKey(facts["home"])
         stops = [PublicKey(raw) for raw in facts["keys"]] or [home]
         terms = Terms(read_permit(permits, DEFAULT_PERMIT), hours * HOUR, label=(label or source.stem)[:64])
@@ -73,3 +80,14 @@ def launch(
     else:
         click.echo(f"{answer['agent']}  {terms.label} has begun at {place}")
         click.echo(f"portcall logs -f {answer['agent'][:12]} follows it", err=True)
+
+
+def _prepare(line: Line, names: list[str], digest: bytes) -> Any:
+    """What the station knows of the way. Raises `ControlError`; of a station that is not known, with one that is."""
+    try:
+        return line.ask("prepare", via=names, image=digest)
+    except ControlError as error:
+        known = [line.place.name]
+        known += [str(row["name"]) for row in line.items("stations", wait=0) if "refused" not in row]
+        missing = [name for name in names if name not in known]
+        raise ControlError(f"{error}{near(missing[0], known) if missing else ''}") from None

@@ -15,11 +15,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from docking.cli.registry import COMMANDS
+from docking.cli.suggestions import Suggesting
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Suggesting):
     """A group whose commands are the entries of `COMMANDS`, imported when first used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -73,6 +74,18 @@ def portcall() -> None:
     """
 
 
+def _show_misuse(error: click.UsageError) -> None:
+    """One line: what was wrong, and where to read more. Of a command without any word, its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2
+        error.show()
+        return
+    path = error.ctx.command_path if error.ctx is not None else "portcall"
+    said = error.format_message().rstrip(".").replace(". (Did", " (did")
+    if "id you mean" not in said:
+        said += f"; {path} --help tells more"
+    click.echo(f"{path}: {said[0].lower()}{said[1:]}", err=True)
+
+
 def main() -> None:
     """Runs the command line of this process and exits it.
 
@@ -84,7 +97,7 @@ def main() -> None:
     try:
         code = portcall.main(prog_name="portcall", standalone_mode=False)
     except click.UsageError as error:
-        error.show()
+        _show_misuse(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("portcall: interrupted", err=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from docking.cli.credentials import ask_passphrase, key_folder, key_path
+from docking.cli.credentials import ask_passphrase, existing, key_folder, key_path
 from docking.errors import KeyFileError
 from docking.identity import KeyFile, create_key, list_keys, load_key
 
@@ -25,10 +25,7 @@ def owner_key(name: str | None) -> KeyFile:
 
 def _path(name: str | None) -> Path:
     if name is not None:
-        path = key_path(name)
-        if not path.exists():
-            raise KeyFileError(f"there is no key {name!r}: portcall key new {name} makes one")
-        return path
+        return existing(name)
     found = list_keys(key_folder())
     if len(found) == 1:
         return found[0][0]

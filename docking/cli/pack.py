@@ -11,6 +11,7 @@ from agents.image import AgentImage
 from agents.sdk.sources import Choices
 from docking.cli.output import amount
 from docking.cli.sources import image_of
+from docking.cli.writing import write_file
 
 IMAGE_ENDING = ".agent"
 
@@ -45,11 +46,10 @@ def pack(source: Path, output: Path | None, polls: str | None, profile: str, ent
     target = output or source.with_suffix(IMAGE_ENDING)
     write(target, image)
     click.echo(f"{target}: {amount(target.stat().st_size)}, image {text_of(image.digest)}")
+    if image.manifest.profile == "none":
+        click.echo("it was not rewritten: go fails in it (ENOTSUP), go_at works", err=True)
 
 
 def write(target: Path, image: AgentImage) -> None:
     """Writes the file. Raises `click.ClickException`."""
-    try:
-        target.write_bytes(image.pack())
-    except OSError as error:
-        raise click.ClickException(f"{target} cannot be written: {error.strerror}") from None
+    write_file(target, image.pack())

@@ -15,7 +15,7 @@ import click
 
 from agents.budget import Budget
 from agents.engines import Engine, Limits, load
-from agents.errors import CallFailed
+from agents.errors import CallFailed, FormatError
 from agents.image import AgentImage
 from agents.outcomes import Exhausted, Finished, Outcome, Trapped
 from agents.runtime import Asked, Life, Spent
@@ -29,7 +29,8 @@ from agents.wasi.state import WasiState
 from docking.cli.describe import imports
 from docking.cli.output import amount
 from docking.cli.solo import Solo
-from docking.cli.sources import image_of, read_file
+from docking.cli.sources import about, image_of, read_file
+from docking.cli.writing import write_file
 
 FAILED = 125  # exit code for a trap or a used-up budget: no code that the agent itself is likely to give
 # A program on one's own terminal may print as much as it likes.
@@ -106,7 +107,10 @@ def run(source: Path, args: tuple[str, ...], engines: str, hop_every: int | None
     if resume_from is not None:
         if args or environ:
             raise click.UsageError("a snapshot has its own arguments and environment")
-        options["snapshot"] = Snapshot.decode(read_file(resume_from))
+        try:
+            options["snapshot"] = Snapshot.decode(read_file(resume_from))
+        except FormatError as error:
+            raise about(resume_from, error) from error
     elif any(name.startswith("wasi_snapshot_preview1.") for name in imports(image.code)):
         options["wasi"] = _state(image, source, args, environ, options["grants"])
     else:
@@ -174,10 +178,7 @@ def _run_until_suspended(
                 break
         finally:
             signal.signal(signal.SIGINT, before)
-    try:
-        target.write_bytes(data)
-    except OSError as error:
-        raise click.ClickException(f"{target} cannot be written: {error.strerror}") from None
+    write_file(target, data)
     click.echo(f"portcall: suspended; its snapshot is in {target} ({amount(len(data))})", err=True)
     return None
 
@@ -221,7 +222,7 @@ def _grants(dirs: Sequence[str]) -> dict[str, HostGrant]:
             host, guest, read_only = parse_grant(text)
             grants[guest] = HostGrant(host, guest, read_only=read_only)
         except CallFailed as error:
-            raise click.UsageError(f"--dir {text}: {error.reason}") from None
+            raise click.BadParameter(f"{text}: {error.reason}", param_hint="--dir") from None
     return grants
 
 

@@ -1,6 +1,7 @@
 """Files that a user names: read, or turned into an image, with sentences for what goes wrong.
 
-The work is `agents.sdk.sources`'; here are the progress line and the words.
+The work is `agents.sdk.sources`'; here are the progress line and the words. Invariant: what is said about a file begins
+with its name, as it was typed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ from pathlib import Path
 
 import click
 
+from agents.errors import EngineError, FormatError, ModuleError, PortcallError
 from agents.image import AgentImage
 from agents.sdk.sources import Choices, load_image, read_bounded, user_cache
+from docking.cli.suggestions import near_file
+
+WASM = b"\0asm"
 
 
 def read_file(path: Path) -> bytes:
@@ -33,14 +38,43 @@ def image_of(path: Path, choices: Choices | None = None) -> AgentImage:
         return load_image(path, choices, cache=user_cache(), progress=progress)
     except OSError as error:
         raise unreadable(path, error) from None
+    except (ModuleError, FormatError, EngineError) as error:
+        raise about(path, error) from error
+    except PortcallError:
+        if path.suffix == ".wasm":
+            raise _no_module(path) from None
+        raise
     finally:
         progress.clear()
 
 
+def about(path: Path, error: PortcallError) -> click.ClickException:
+    """The error, with the name of the file that it is about."""
+    return click.ClickException(f"{click.format_filename(path)}: {error}")
+
+
 def unreadable(path: Path, error: OSError) -> click.ClickException:
     """What to tell about a file that cannot be read."""
+    name = click.format_filename(error.filename or path)
+    if isinstance(error, FileNotFoundError):
+        found = near_file(Path(error.filename or path))
+        return click.ClickException(f"there is no file {name}{found or ': check the name'}")
+    if isinstance(error, IsADirectoryError):
+        return click.ClickException(f"{name} is a folder: name a file in it")
     reason = (error.strerror or str(error)).lower()
-    return click.ClickException(f"{error.filename or path} cannot be read ({reason}): check the name")
+    return click.ClickException(f"{name} cannot be read: {reason}")
+
+
+def _no_module(path: Path) -> click.ClickException:
+    """What to tell about a file that is called .wasm and is none. Raises `OSError`."""
+    head = read_bounded(path)[:4]
+    name = click.format_filename(path)
+    if not head:
+        return click.ClickException(f"{name} is empty: the compiler that should have written it failed")
+    return click.ClickException(
+        f"{name} is no WebAssembly: it begins with {head!r}, not {WASM!r}; "
+        "a module in the text form is called .wat, a source by its language's ending"
+    )
 
 
 class _Progress:

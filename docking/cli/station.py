@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import click
 
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every, when
 from docking.cli.output import plain, print_json, print_table
-from docking.errors import ControlError
+from docking.errors import ConfigError, ControlError, StationError
 
 PORT = 7707
 
@@ -56,8 +57,14 @@ def station(
     Without a policy it admits the agents of this user's keys, and nobody else's.
     """
     from docking.cli.credentials import ask_passphrase
+    from docking.identity import check_name
+    from docking.peers import url_of
     from docking.serve import Station
 
+    for peer in peers:
+        if url_of(peer) is None:
+            raise click.BadParameter(f"{peer!r} is no address: write http://HOST:PORT", param_hint="--peer")
+    check_name(name)  # before a key is made for the user
     _log_to(log)
     made = Station(
         name,
@@ -98,14 +105,35 @@ def _policy(path: Path | None) -> Any:
     from docking.cli.credentials import key_folder
     from docking.cli.owners import make_default
     from docking.cli.sources import read_file
-    from docking.config import OwnerRule, Policy, read_policy
+    from docking.config import OwnerRule, Policy
     from docking.identity import list_keys
 
     if path is not None:
-        return read_policy(read_file(path).decode("utf-8", "replace"))
+        return _read_policy(path, read_file(path))
     if not list_keys(key_folder()):
         make_default()
     return Policy(owners=[OwnerRule(public, name) for _, name, public, _ in list_keys(key_folder())])
+
+
+def _read_policy(path: Path, data: bytes) -> Any:
+    """The policy in a file. Raises `ConfigError`, with the file's name and, where it can be told, the line."""
+    from docking.config import read_policy
+
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}, line {line}: not UTF-8 text: save the file as that") from None
+    try:
+        return read_policy(text)
+    except ConfigError as error:
+        said = str(error)
+        word = re.search(r"unknown word '([\w-]{1,80})'|\] ([\w-]{1,80}):", said)
+        where = ""
+        if word is not None:
+            found = re.search(rf"^[ \t]*[\[\"']*{word[1] or word[2]}\b", text, re.MULTILINE)
+            where = f", line {text.count(chr(10), 0, found.start()) + 1}" if found else ""
+        raise ConfigError(f"{path}{where}: {said}") from None
 
 
 def _log_to(log: str) -> None:
@@ -114,8 +142,8 @@ def _log_to(log: str) -> None:
     if log == "json":
         handler.setFormatter(_Json())
     else:
-        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO if log == "json" else logging.ERROR, handlers=[handler])
+        handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s: %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO if log == "json" else logging.WARNING, handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # a line for each request that is not HTTP
 
 
@@ -206,6 +234,11 @@ def stations(wait: float, station: str | None, as_json: bool) -> None:
 def _around(wait: float) -> list[dict[str, Any]]:
     from docking.discovery import look_around
 
+    try:
+        found = asyncio.run(look_around(wait))
+    except StationError as error:
+        reason = str(error).partition(": give")[0]
+        raise ControlError(f"no station runs here, and {reason}; portcall station --no-mdns starts one") from None
     return [
         {
             "seen_by": "mDNS",
@@ -215,7 +248,7 @@ def _around(wait: float) -> list[dict[str, Any]]:
             "services": list(sighting.services),
             "proven": False,
         }
-        for sighting in asyncio.run(look_around(wait))
+        for sighting in found
     ]
 
 

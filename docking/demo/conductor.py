@@ -118,7 +118,7 @@ class Conductor:
         for station in self._stations.values():
             said = _read_line(station.process, START)
             if not said:
-                raise StationError(f"the station {station.name} did not start:\n{self._log(station.name)}")
+                raise StationError(f"the station {station.name} did not start: {self._log(station.name).strip()}")
             facts = json.loads(said)
             station.url, station.key = facts["url"], PublicKey.from_text(facts["key"])
             self.show.line(station.name, "^", f"listens at {station.url}, key {station.key.id}")

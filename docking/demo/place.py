@@ -12,6 +12,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from agents.errors import PortcallError
 from docking.config import read_policy
 from docking.discovery import has_multicast
 from docking.serve import Station
@@ -59,4 +60,7 @@ if __name__ == "__main__":
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     name, home, policy, *options = sys.argv[1:]
-    asyncio.run(run(name, Path(home), Path(policy), "--no-mdns" not in options))
+    try:
+        asyncio.run(run(name, Path(home), Path(policy), "--no-mdns" not in options))
+    except (PortcallError, OSError) as error:
+        sys.exit(str(error))

@@ -78,6 +78,6 @@ class Show:
         shown = [[plain(cell) for cell in row] for row in rows]
         widths = [max(len(heading), *(len(row[i]) for row in shown)) for i, heading in enumerate(headings)]
         head = "  ".join(heading.ljust(width) for heading, width in zip(headings, widths, strict=True))
-        self.say("    " + self.paint(head, _DIM))
+        self.say("    " + self.paint(head.rstrip(), _DIM))
         for row in shown:
             self.say("    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -13,7 +13,6 @@ does that, from the last full run.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -46,8 +45,7 @@ def run(name: str, quick: bool, folder: Path) -> dict[str, Any] | None:
     if quick:
         line.append("--quick")
     figures = folder / f"{name}.json"
-    command = getattr(importlib.import_module(f"{__package__}.{name}"), "main", None)
-    to_file = isinstance(command, click.Command)
+    to_file = "@click.command" in (HERE / f"{name}.py").read_text(encoding="utf-8")
     line += ["--json", str(figures)] if to_file else ["--json"]
     before, began = os.getloadavg()[0], time.monotonic()
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
@@ -106,14 +104,12 @@ def main(names: tuple[str, ...], quick: bool, publish: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     failed = False
     if names or not publish or not (RESULTS / "run.json").exists():
-        ran = {}
         for name in names or found:
             click.echo(f"running {name}", err=True)
             done = run(name, quick, folder)
             failed = failed or done is None
             if done is not None:
-                ran[name] = done
-        note(folder, ran)
+                note(folder, {name: done})
     target = folder / "benchmarks.md"
     target.write_text(report.page(folder, draw(folder)), encoding="utf-8")
     click.echo(f"written to {os.path.relpath(target)}", err=True)

@@ -171,13 +171,17 @@ def test_endings_that_are_not_the_agents_own(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "a file that is not there": (["run", "nowhere.wat"], 1, "cannot be read (no such file or directory)"),
+    "a file that is not there": (["run", "nowhere.wat"], 1, "there is no file nowhere.wat"),
     "a file of no known kind": (["run", "notes.txt"], 1, "neither an image nor a source that is known"),
     "text that is not a module": (["pack", "wrong.wat"], 1, "the text is not a module"),
     "an engine that is not known": (["run", "count.wat", "--engine", "v8"], 1, "there is no engine 'v8'"),
     "an export that is not there": (["pack", "count.wat", "--entry", "walk"], 1, "no function 'walk'"),
     "a file that is no image": (["inspect", "notes.txt"], 1, "this is no image, snapshot, capsule"),
-    "a folder that is not there": (["run", "count.wat", "--dir", "nowhere::/x"], 2, "--dir nowhere::/x: "),
+    "a folder that is not there": (
+        ["run", "count.wat", "--dir", "nowhere::/x"],
+        2,
+        "invalid value for --dir: nowhere::/x: ",
+    ),
     "a variable without a value": (["run", "count.py", "--env", "A"], 2, "--env A: not NAME=VALUE"),
 }
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import wasmtime
 
-from agents.engines import DEFAULT_STACK, Exported, HostCall, ImportedFunction, Limits, default_cache
-from agents.engines.codecache import CodeCache
+from agents.engines import DEFAULT_STACK, Exported, HostCall, ImportedFunction, Limits
+from agents.engines.codecache import open_cache
 from agents.engines.interface import Interface, check_limits, interface
 from agents.engines.pages import Initial
 from agents.engines.watch import Watch
@@ -37,7 +37,7 @@ class WasmtimeEngine:
     def __init__(self, *, cache: Path | str | None = "", stack: int = DEFAULT_STACK) -> None:
         """`cache`: directory of compiled code, None for none, "" for the default. `stack`: bytes."""
         self.version = package_version("wasmtime")
-        self._cache = _open_cache(cache)
+        self._cache = open_cache(cache)
         self._stack = stack
         self._lock = threading.Lock()
         self._engines: dict[bool, wasmtime.Engine] = {}
@@ -77,9 +77,7 @@ class WasmtimeEngine:
                 self._engines[interruptible] = wasmtime.Engine(config)
             return self._engines[interruptible]
 
-    def _compile(
-        self, engine: wasmtime.Engine, code: bytes, digest: bytes, interruptible: bool
-    ) -> wasmtime.Module:
+    def _compile(self, engine: wasmtime.Engine, code: bytes, digest: bytes, interruptible: bool) -> wasmtime.Module:
         flavour = "epochs" if interruptible else "plain"
         key = f"wasmtime-{self.version}-{sys.platform}-{flavour}-{digest.hex()}"
         if self._cache is not None:
@@ -94,12 +92,6 @@ class WasmtimeEngine:
         if self._cache is not None:
             self._cache.store(key, module.serialize())
         return module
-
-
-def _open_cache(cache: Path | str | None) -> CodeCache | None:
-    if cache is None:
-        return None
-    return CodeCache(default_cache() if cache == "" else Path(cache))
 
 
 def _deserialize(engine: wasmtime.Engine, stored: memoryview) -> wasmtime.Module:
