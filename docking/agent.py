@@ -169,7 +169,11 @@ class Agent:
         assert journey is not None
         if journey.standing != FINISHED:
             raise AgentEnded(f"the agent was {journey.standing} at {self.where()}: {journey.text}")
-        return Report(int(journey.text), tuple(self.results()), self.trail())
+        code, capsule = int(journey.text), self.capsule()
+        # Thousands of signatures, perhaps: not on the event loop.
+        return await asyncio.get_running_loop().run_in_executor(
+            None, lambda: Report(code, tuple(self._opened(capsule)), stays(capsule, self._office))
+        )
 
     async def _until_over(self) -> None:
         async for event in self.events():
@@ -187,9 +191,11 @@ class Agent:
 
     def results(self) -> list[Result]:
         """What it reported, verified and opened. Raises `StationError` without the owner's key."""
+        return self._opened(self.capsule())
+
+    def _opened(self, capsule: Capsule) -> list[Result]:
         if self._owner is None:
             raise StationError("the results are sealed to the agent's owner: give the owner's key")
-        capsule = self.capsule()
         audited(capsule, self._office)
         label = self._office.peers.label
         return [

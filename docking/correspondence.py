@@ -7,12 +7,13 @@ durably; a letter is passed on at most `MAX_STEPS` times.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
-from agents.capsule import Capsule
 from agents.credentials.envelope import identify
 from agents.credentials.fields import array, byte_string, text, uint
 from agents.credentials.keys import PublicKey, bytes_of, text_of
@@ -25,7 +26,7 @@ from docking.errors import StationError, StoreError
 from docking.handoff.states import Source
 from docking.mailbox import IN_A_LETTER, Mailbox
 from docking.orders import read_order
-from docking.register import check_said
+from docking.register import DISPOSED, FINISHED, check_said
 
 if TYPE_CHECKING:
     from docking.station import Office
@@ -34,7 +35,10 @@ _log = logging.getLogger(__name__)
 MAX_STEPS = 16
 # Milliseconds that a message is tried to be delivered.
 MESSAGE_LIFE = 7 * 86_400_000
+# From this size on (bytes) the end of a journey is not verified on the event loop.
+ASIDE = 64 << 10
 TAKEN: list[Any] = ["taken"]
+_EXIT_CODE = re.compile(r"-?[0-9]{1,10}\Z")
 
 
 def later(reason: str) -> list[Any]:
@@ -189,12 +193,17 @@ class Correspondence:
     async def _ended(self, sender: PublicKey, content: Any) -> list[Any]:
         data, standing, said = array(content, "ending", 3)
         byte_string(data, "capsule", 1, 2**24)
-        capsule = Capsule.decode(data, 2**24)
-        text(standing, "standing", 32)
         check_said(said)
-        if standing not in ("finished", "disposed"):
+        if standing not in (FINISHED, DISPOSED):
             return refused("malformed", "a journey ends as finished or disposed")
-        journey, changes = self._office.register.ended(capsule, standing, said, sender)
+        if standing == FINISHED and not _EXIT_CODE.match(said):
+            return refused("malformed", "an agent that finished has an exit code")
+        if len(data) < ASIDE:
+            judged = self._office.register.judge(data, sender)
+        else:
+            loop = asyncio.get_running_loop()
+            judged = await loop.run_in_executor(None, self._office.register.judge, data, sender)
+        journey, changes = self._office.register.ended(judged, standing, said)
         await self._office.journal.write(changes, True)
         place = self._office.peers.label(sender)
         self._office.tell("home", journey.agent, place=place, text=said, label=journey.label)

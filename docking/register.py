@@ -20,7 +20,7 @@ from agents.credentials.fields import array, byte_string, text, uint
 from agents.credentials.keys import PublicKey
 from agents.credentials.passport import Passport, verify_passport
 from agents.credentials.results import Results, verify_results
-from agents.credentials.trail import Trail, verify_trail
+from agents.credentials.trail import Followed, Trail, verify_trail
 from agents.credentials.trailpoint import Phase, TrailPoint, begin
 from agents.errors import CredentialError, NotCanonical
 from docking.changes import Change, Link, PutJourney
@@ -74,6 +74,15 @@ class Journey:
         return cls(
             agent, passport, label, PublicKey(owner), expires, launched, PublicKey(place), hop, standing, changed, said
         )
+
+
+@frozen
+class Judged:
+    """The end of a journey, verified as far as it was sent: its passport, and where its trail leads."""
+
+    capsule: Capsule
+    passport: Signed[Passport]
+    followed: Followed
 
 
 def sayable(said: str) -> str:
@@ -144,19 +153,25 @@ class Register:
         """A journey ended here, at home. `capsule`: whole."""
         return self._put(self._over(leaving.papers.passport, leaving.point, standing, said), capsule.encode())
 
-    def ended(self, capsule: Capsule, standing: str, said: str, place: PublicKey) -> tuple[Journey, list[Change]]:
-        """The end of a journey, as the station where it ended tells it. Raises `CredentialError`.
+    def judge(self, data: bytes, place: PublicKey) -> Judged:
+        """What a station sends as the end of a journey, verified: thousands of signatures, perhaps. From any thread.
 
-        The code `trail-unknown` asks for the trail from its beginning.
+        Raises `CredentialError`; the code `trail-unknown` asks for the trail from its beginning.
         """
+        capsule = Capsule.decode(data, len(data))
         passport = verify_passport(capsule.passport)
         if passport.body.home.station != self.here:
             raise CredentialError("not-home", "this is not the home of that agent")
         followed = verify_trail(capsule.trail, passport, self._knowledge, capsule.checkpoint)
         verify_results(capsule.results, passport, followed)
-        start, point = followed.start, followed.point
-        if point.phase is not Phase.ENDED or point.source != place:
+        if followed.point.phase is not Phase.ENDED or followed.point.source != place:
             raise CredentialError("trail-order", "the trail does not end at the station that sends it")
+        return Judged(capsule, passport, followed)
+
+    def ended(self, judged: Judged, standing: str, said: str) -> tuple[Journey, list[Change]]:
+        """The end of a journey that was judged. Raises `CredentialError` if its beginning is not here any more."""
+        capsule, passport, followed = judged.capsule, judged.passport, judged.followed
+        start, point = followed.start, followed.point
         new = [Link(*link) for link in trail_links(followed.steps, point)]
         entries = result_links(capsule.results.entries, start.results)
         links = self._knowledge.trail(start.head, begin(passport).head)

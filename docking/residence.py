@@ -59,6 +59,8 @@ EINTR = 27
 REMEMBERED = 256
 # Messages that an agent has read, when its state is stored although it does not wait.
 MAIL = 64
+# Letters of one agent that are posted in one step of the event loop.
+LETTERS = 50
 
 
 def seen(future: asyncio.Future[None]) -> bool:
@@ -358,9 +360,13 @@ class Residence:
     def _hear(self, berth: Berth) -> None:
         for line in berth.listen():
             self._office.tell("log", berth.agent, place=self._office.name, text=line.text, label=berth.label)
-        while berth.outgoing:
+        for _ in range(len(berth.outgoing) if self._office.closing else LETTERS):
+            if not berth.outgoing:
+                return
             to, body, number = berth.outgoing.popleft()
             self._office.letters.send(berth, to, body, number)
+        if berth.outgoing:
+            asyncio.get_running_loop().call_soon(self._hear, berth)
 
     async def _clone(self, berth: Berth) -> None:
         """The agent asked to be two."""

@@ -257,3 +257,20 @@ async def test_letters() -> None:
                 assert answer[0] == "refused", (kind, bad)
         for bad in bent(["message", D, letters["message"]]):
             assert (await home.office.letters.receive(other.key, bad))[0] == "refused"
+
+
+@run
+async def test_the_end_of_a_journey_is_said_in_its_words() -> None:
+    """An exit code that is none would come up where an owner reads the report."""
+    async with harbour("home", "other") as (home, other):
+        for standing, said in (
+            ("finished", "abc"),
+            ("finished", ""),
+            ("finished", "1" * 11),
+            ("stopped", "x"),
+            (1, "0"),
+        ):
+            answer = await other.contacts.letter(home.key, ["ended", D, [b"capsule", standing, said]])
+            assert answer[:2] == ["refused", "malformed"], (standing, said)
+        code = (await other.contacts.letter(home.key, ["ended", D, [b"\x80" * 100_000, "finished", "0"]]))[:2]
+        assert code == ["refused", "malformed"]
