@@ -78,6 +78,15 @@ class Leaving:
             self.clock.stop()
             self._interruption.release()
 
+    @contextmanager
+    def preparation(self) -> Iterator[None]:
+        """Around what is done before a run: the clocks go, and what is asked for meanwhile is for the run."""
+        self.clock.start()
+        try:
+            yield
+        finally:
+            self.clock.stop()
+
     @property
     def due(self) -> bool:
         """Whether the agent has to leave."""

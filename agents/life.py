@@ -257,6 +257,15 @@ class Life:
 
     # --- the run ---
 
+    def open(self) -> None:
+        """Make the instance and restore its state now: `advance` then goes on at once. No code of the agent runs.
+
+        Nothing happens for an image that may have a start function. Raises what `advance` would find.
+        """
+        if self.image.metadata is not None:
+            with self._leaving.preparation():
+                self._open()
+
     def advance(self, event: Event | None = None) -> Stop:
         """Run until something is to be decided. `run` is this with a snapshot at its end.
 

@@ -9,6 +9,7 @@ its agent (lines of log, reports, messages) is bounded; a waiting berth holds no
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import threading
@@ -45,9 +46,11 @@ PARK = 50_000_000  # ns
 # Reports of one stay: what a station must hold, and sign, for one agent.
 MAX_REPORTS = 10_000
 MAX_REPORT_BYTES = 16 << 20
-# Lines of log kept per agent, and the longest.
+# Lines of log kept per agent, the longest, and characters of all: thousands of agents may be here, and hundreds that
+# are gone are remembered.
 LOG_LINES = 1000
 LOG_LINE = 2000
+LOG_TEXT = 1 << 16
 # Messages that wait to be received.
 INBOX = 1000
 INBOX_BYTES = 8 << 20
@@ -137,6 +140,8 @@ class Berth:
     saved: object = None  # what the store has of it: `docking.resting.Saved`
     _hurry: bool = False
     _lock: threading.Lock = field(factory=threading.Lock, repr=False)
+    _opening: threading.Lock = field(factory=threading.Lock, repr=False)
+    _kept: int = 0  # characters of `lines`
     _partial: dict[int, bytes] = field(factory=dict, repr=False)
     _told: bool = False
 
@@ -168,10 +173,24 @@ class Berth:
 
     # In a worker
 
+    def ready(self) -> None:
+        """Have the instance made before the agent is this station's. Nothing of it runs."""
+        with self._opening:
+            if self.life is None and self.state is not None:
+                # What is wrong with it is found again, and told, when it shall run.
+                with contextlib.suppress(PortcallError):
+                    self._open().open()
+
+    def unready(self) -> None:
+        """It does not become this station's."""
+        with self._opening:
+            self.close()
+
     def turn(self, event: Event | None) -> Turn:
         """Run until the agent waits, leaves or ends."""
         try:
-            life = self._open()
+            with self._opening:
+                life = self._open()
             before = life.usage().cpu_ns
             try:
                 stop = life.advance(event)
@@ -282,18 +301,25 @@ class Berth:
 
     def log(self, level: int, text: str) -> None:
         """See `Ambient`."""
-        for line in text.split("\n"):
+        for line in text.rsplit("\n", LOG_LINES + 1)[-LOG_LINES:]:
             self._line(level, line)
 
     def output(self, fd: int, data: bytes) -> None:
         """See `Ambient`."""
-        *whole, rest = (self._partial.get(fd, b"") + data).split(b"\n")
-        while len(rest) > LOG_LINE:
-            whole.append(rest[:LOG_LINE])
-            rest = rest[LOG_LINE:]
-        self._partial[fd] = rest
-        for line in whole:
-            self._line(2 if fd == 1 else 1, line.decode("utf-8", "replace"))
+        # Of a flood no more is looked at than is kept: one write may have megabytes, of nothing but line ends.
+        written = self._partial.get(fd, b"") + data[-LOG_LINES * LOG_LINE :]
+        *whole, rest = written.rsplit(b"\n", LOG_LINES + 1)
+        for line in whole[-LOG_LINES:]:
+            self._pieces(fd, line)
+        # The end of a line that is too long already waits for more.
+        begun = max(len(rest) - 1, 0) // LOG_LINE * LOG_LINE
+        if begun:
+            self._pieces(fd, rest[:begun])
+        self._partial[fd] = rest[begun:]
+
+    def _pieces(self, fd: int, line: bytes) -> None:
+        for at in range(0, max(len(line), 1), LOG_LINE):
+            self._line(2 if fd == 1 else 1, line[at : at + LOG_LINE].decode("utf-8", "replace"))
 
     def _flush(self) -> None:
         for fd, rest in self._partial.items():
@@ -304,7 +330,12 @@ class Berth:
     def _line(self, level: int, text: str) -> None:
         shown = "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text[:LOG_LINE])
         line = Line(self.ground.wall() // 1_000_000, level, shown)
+        if len(self.lines) == LOG_LINES:
+            self._kept -= len(self.lines[0].text)
         self.lines.append(line)
+        self._kept += len(shown)
+        while self._kept > LOG_TEXT:
+            self._kept -= len(self.lines.popleft().text)
         self.fresh.append(line)
         self._tell()
 
@@ -366,8 +397,9 @@ class Berth:
         """Take a message for the agent: "taken", "again" (it was taken before), or "full"."""
         if ident in self.seen:
             return "again"
-        size = sum(len(each.body) for each in self.inbox)
-        if len(self.inbox) >= INBOX or size + len(message.body) > INBOX_BYTES:
+        # What the agent has read counts until it is stored: a crash gives it back.
+        size = sum(len(each.body) for each in (*self.inbox, *self.taken))
+        if len(self.inbox) + len(self.taken) >= INBOX or size + len(message.body) > INBOX_BYTES:
             return "full"
         self.seen[ident] = None
         while len(self.seen) > 2 * INBOX:

@@ -50,7 +50,7 @@ from docking.endings import Endings
 from docking.errors import StationError
 from docking.events import Event as Told
 from docking.events import Events
-from docking.handoff.actions import Alarm, Cargo, Drop, Left, Record, Release, Resume, Start, Timing
+from docking.handoff.actions import Alarm, Cargo, Drop, Expect, Left, Record, Release, Resume, Start, Timing
 from docking.handoff.actions import Refused as Stayed
 from docking.handoff.desk import Desk, Ledger
 from docking.handoff.messages import Part
@@ -66,7 +66,7 @@ from docking.register import TRAVELLING, Register
 from docking.residence import Residence, seen
 from docking.steering import Steering
 from docking.store import Failpoint, Store, never
-from docking.workers import Workers
+from docking.workers import Job, Workers
 from docking.yellowpages import YellowPages
 
 _log = logging.getLogger(__name__)
@@ -74,6 +74,9 @@ _log = logging.getLogger(__name__)
 TIDY, IDLE_BYTES = 3600.0, 512 << 20
 # Seconds for which work waits at most that nobody waits for.
 ASIDE = 0.02
+# Agents that are held and have an instance already, and seconds for which one has: a source that never says commit must
+# not cost memory.
+EXPECTED, EXPECTED_FOR = 8, 2.0
 # Milliseconds that an agent may stay after its passport has expired.
 EXPIRED = 3_600_000
 # Several events a hop name one agent.
@@ -116,6 +119,8 @@ class Office:
     berths: dict[bytes, Berth] = field(factory=dict)
     active: dict[bytes, Berth] = field(factory=dict)
     """The agents that may have an instance now: few, where thousands sleep."""
+    expected: dict[bytes, Berth] = field(factory=dict)
+    """By handoff: agents that are held and will probably be this station's in a moment."""
     counts: Counter[str] = field(factory=Counter)
     in_doubt: dict[bytes, str] = field(factory=dict)
     deltas: Deltas = field(factory=Deltas)
@@ -239,6 +244,8 @@ class Office:
                 timer.cancel()
         self.workers.interrupt_all()
         await self.workers.close()
+        for berth in self.expected.values():
+            berth.close()
         await asyncio.sleep(0)  # what the workers' last turns tell
         self.catch_up()
         for task in tuple(self._tasks):
@@ -252,7 +259,7 @@ class Office:
         self.events.close()
 
     def aside(self, work: Callable[[], None]) -> None:
-        """Do this a moment later: an agent that runs or is on its way needs the processor now, and nobody waits for it."""
+        """Do this a moment later: nobody waits for it, and an agent that runs or leaves needs the processor now."""
         self._later.append(work)
         if self._catching_up is None:
             self._catching_up = asyncio.get_running_loop().call_later(ASIDE, self.catch_up)
@@ -354,6 +361,10 @@ class Office:
 
     def _hear_courier(self, notice: Any) -> None:
         match notice:
+            case Expect(record, cargo, admission):
+                # Not before the receipt is on its way.
+                loop = asyncio.get_running_loop()
+                loop.call_soon(loop.call_soon, self._expect, record, cargo, admission)
             case Start(record, cargo, admission):
                 self._arrive(record, cargo, admission)
             case Left(record):
@@ -369,6 +380,7 @@ class Office:
                 self.tell("alarm", text=f"{code}: {reason}")
             case Drop(record):
                 self.in_doubt.pop(record.hid, None)
+                self._expect_no_more(record.hid)
             case Release():
                 pass
 
@@ -379,21 +391,41 @@ class Office:
             if capsule is not None:
                 self._resume_resident(capsule, record)
             return
-        verified = admitted.verified
-        own = papers.arrived(
-            verified.passport,
-            verified.capsule,
-            verified.followed,
-            verified.results,
-            (record.receipt, record.commit),
-            self.knowledge,
-        )
         parts = {each.kind: each for each in cargo.offer.parts}
-        berth = Berth(self.ground, own, admitted.admission.grant, admitted.image, parts["image"], admitted.snapshot)
-        berth.inbox.extend(admitted.inbox)
+        berth = self.expected.pop(record.hid, None)
+        if berth is None:
+            berth = self._berth(record, parts["image"], admitted)
+        else:
+            berth.papers = self._papers(record, admitted)
         self.deltas.passed(record.agent, record.peer, parts["state"].digest, cargo.body("state") or b"")
         self._come(berth, parts["state"], PublicKey(record.peer))
         self.residence.begin(berth, admitted.snapshot, arrived=True)
+
+    def _berth(self, record: Record, image: Part, admitted: Admitted) -> Berth:
+        own = self._papers(record, admitted)
+        berth = Berth(self.ground, own, admitted.admission.grant, admitted.image, image, admitted.snapshot)
+        berth.inbox.extend(admitted.inbox)
+        return berth
+
+    def _papers(self, record: Record, admitted: Admitted) -> papers.Papers:
+        verified, proofs = admitted.verified, (record.receipt, record.commit)
+        return papers.arrived(
+            verified.passport, verified.capsule, verified.followed, verified.results, proofs, self.knowledge
+        )
+
+    def _expect(self, record: Record, cargo: Cargo, admitted: Admitted) -> None:
+        """An agent is held whose commit will mostly be here in a moment: meanwhile, have its instance made."""
+        if self.closing or record.agent in self.berths or len(self.expected) >= EXPECTED:
+            return
+        image = next(part for part in cargo.offer.parts if part.kind == "image")
+        berth = self.expected[record.hid] = self._berth(record, image, admitted)
+        self.workers.submit(Job(berth.ready, _nothing, _nothing))
+        asyncio.get_running_loop().call_later(EXPECTED_FOR, self._expect_no_more, record.hid)
+
+    def _expect_no_more(self, hid: bytes) -> None:
+        berth = self.expected.pop(hid, None)
+        if berth is not None and not self.closing:
+            self.workers.submit(Job(berth.unready, _nothing, _nothing))
 
     def _come(self, berth: Berth, state: Part, source: PublicKey) -> None:
         """An agent is this station's now: remember its trail, and tell its home."""
@@ -506,6 +538,10 @@ class Office:
                 self.mailbox.nudge()
 
         self.journal.write([letter], False).add_done_callback(written)
+
+
+def _nothing(*_: object) -> None:
+    """What follows from a job of which nobody hears."""
 
 
 def _exact(text: str) -> bytes | None:

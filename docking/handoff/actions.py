@@ -154,6 +154,18 @@ class Start(Generic[T]):
 
 
 @frozen
+class Expect(Generic[T]):
+    """The agent is held, durably, and its receipt is on its way: what its start takes can be made ready.
+
+    It is not this station's yet, and may never be: a `Start` or a `Drop` follows, or nothing for long.
+    """
+
+    record: Record
+    cargo: Cargo
+    admission: T
+
+
+@frozen
 class Left:
     """The agent is the destination's, durably: the commit point. It must never run here again."""
 
@@ -191,6 +203,6 @@ class Alarm:
     reason: str
 
 
-Notice: TypeAlias = "Start[T] | Left | Resume | Release | Drop | Alarm"
+Notice: TypeAlias = "Expect[T] | Start[T] | Left | Resume | Release | Drop | Alarm"
 """What the station is told."""
 Action: TypeAlias = "Persist | Send | Notice[T]"

@@ -24,6 +24,7 @@ from docking.handoff.actions import (
     Cargo,
     DestinationTrust,
     Drop,
+    Expect,
     Persist,
     Record,
     Refused,
@@ -271,10 +272,14 @@ class Receiver(Generic[T]):
         return [Persist(self.record, Cargo(offer, self._judged.bodies), durable=True)]
 
     def _receipt(self, now: float) -> list[Action[Any]]:
-        record = self._known()
-        if self.due is None:
-            self._wait_more(now)
-        return [Send(self.peer, Receipt(self.hid, record.epoch, record.receipt))]
+        record, judged = self._known(), self._judged
+        receipt = Send(self.peer, Receipt(self.hid, record.epoch, record.receipt))
+        if self.due is not None:
+            return [receipt]
+        self._wait_more(now)
+        if judged.offer is None or judged.admission is None:  # it was judged before a restart
+            return [receipt]
+        return [receipt, Expect(record, Cargo(judged.offer, judged.bodies), judged.admission)]
 
     def _refuse(self, now: float) -> list[Action[Any]]:
         why = self._judged.refused or _UNWRITTEN

@@ -27,6 +27,7 @@ from docking.handoff.actions import (
     Departure,
     DestinationTrust,
     Drop,
+    Expect,
     Left,
     Persist,
     Record,
@@ -264,7 +265,7 @@ class Station:
                     self.leaving.pop(record.hid, None)
                 case Alarm(_, code, _):
                     self.alarms.append(code)
-                case Release() | Drop():
+                case Expect() | Release() | Drop():
                     pass
         self.world.check()
 
