@@ -1,0 +1,174 @@
+"""Between receipt and commit an instance of the agent is made: nothing of it runs, and little is held for long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import agents
+import docking.station
+from docking import Station
+from docking.berth import Berth
+from docking.errors import NoAnswer
+from docking.handoff.messages import Commit, Receipt
+from tests.station.harbour import OWNER, Watch, begin, harbour, journey, numbers, places, program, run
+
+# Goes to beta, and logs there before anything else.
+LOGS = program(
+    """(drop (call $go (s 0))) (drop (call $log (i32.const 2) (s 1)))
+       (call $tell (i32.const 110) (i32.const 7)) (call $tell_here)""",
+    "beta|hello",
+)
+
+
+class Cable:
+    """A station's way to its peers, with a fault."""
+
+    def __init__(self, source: Station, exchange: Callable[[Any, bytes, Any], Any]) -> None:
+        self._real: Any = source.contacts.wire
+        self._exchange = exchange
+        source.contacts.wire = self  # type: ignore[assignment]
+
+    async def exchange(self, peer: bytes, message: Any) -> Any:
+        return await self._exchange(self._real.exchange, peer, message)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def without_commits(source: Station) -> Callable[[], None]:
+    """From now on no COMMIT of `source` arrives, until what is given back is called."""
+    gate = asyncio.Event()
+
+    async def exchange(real: Any, peer: bytes, message: Any) -> Any:
+        if isinstance(message, Commit) and not gate.is_set():
+            raise NoAnswer("the cable is cut")
+        return await real(peer, message)
+
+    Cable(source, exchange)
+    return gate.set
+
+
+async def expected(at: Station) -> Berth:
+    """The agent that is held there, when its instance is made."""
+    while True:
+        for berth in at.office.expected.values():
+            if berth.life is not None and berth.life._instance is not None:
+                return berth
+        await asyncio.sleep(0.002)
+
+
+@run
+async def test_the_instance_is_made_and_nothing_runs_before_the_commit() -> None:
+    async with harbour("home", "beta") as (home, beta):
+        watch, joined = Watch(beta), without_commits(home)
+        agent = await begin(home, LOGS, "beta")
+        berth = await expected(beta)
+        assert agent.key not in beta.office.berths
+        assert berth.cpu == 0
+        assert not berth.lines
+        assert not [event for event in watch.seen if event.kind in ("log", "arrived")]
+        joined()
+        report = await agent.wait(30)
+        assert places(report) == ["beta"]
+        assert numbers(report, "n") == [7]
+        assert beta.office.expected == {}
+        assert beta.office.past[agent.key] is berth
+        (line,) = [line.text for line in berth.lines]
+        assert line == "hello"
+
+
+@run
+async def test_what_is_given_up_has_no_instance_any_more() -> None:
+    async with harbour("home", "beta", patience=0.2) as (home, beta):
+
+        async def deaf(real: Any, peer: bytes, message: Any) -> Any:
+            answer = await real(peer, message)
+            if isinstance(answer, Receipt):
+                raise NoAnswer("the answer is lost")
+            return answer
+
+        Cable(home, deaf)
+        watch = Watch(home)
+        await begin(home, LOGS, "beta")
+        berth = await expected(beta)
+        await watch.until("refused")
+        while beta.office.expected or berth.life is not None:
+            await asyncio.sleep(0.002)
+        await watch.until("finished")
+
+
+@run
+async def test_a_source_that_never_says_commit_holds_an_instance_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docking.station, "EXPECTED_FOR", 0.05)
+    async with harbour("home", "beta") as (home, beta):
+        joined = without_commits(home)
+        agent = await begin(home, LOGS, "beta")
+        berth = await expected(beta)
+        while beta.office.expected or berth.life is not None:
+            await asyncio.sleep(0.002)
+        joined()  # it is made again when it is needed
+        assert places(await agent.wait(30)) == ["beta"]
+
+
+@run
+async def test_few_are_made_in_advance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docking.station, "EXPECTED", 2)
+    async with harbour("home", "beta") as (home, beta):
+        joined = without_commits(home)
+        crowd = [await begin(home, LOGS, "beta") for _ in range(6)]
+        while len(beta.office.store.unfinished()) < 6:
+            await asyncio.sleep(0.002)
+        await expected(beta)
+        assert len(beta.office.expected) == 2
+        joined()
+        for agent in crowd:
+            assert places(await agent.wait(30)) == ["beta"]
+
+
+@run
+async def test_a_station_that_stops_meanwhile_gives_up_the_instance() -> None:
+    async with harbour("home", "beta") as (home, beta):
+        without_commits(home)
+        await begin(home, LOGS, "beta")
+        berth = await expected(beta)
+    assert berth.life is None
+
+
+@run
+async def test_an_image_that_may_have_a_start_function_has_no_instance_in_advance() -> None:
+    # Not rewritten: it moves by name, and a start function runs wherever an instance is made.
+    wat = """(module (import "portcall" "go_at" (func $go_at (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1) (data (i32.const 0) "betathere")
+      (func $begin (i32.store (i32.const 100) (i32.add (i32.load (i32.const 100)) (i32.const 1))))
+      (start $begin)
+      (func (export "_start") (drop (call $go_at (i32.const 0) (i32.const 4) (i32.const 4) (i32.const 5))))
+      (func (export "there")))"""
+    opened: list[str] = []
+    real = Berth.ready
+
+    def ready(berth: Berth) -> None:
+        real(berth)
+        opened.append("instance" if berth.life is not None and berth.life._instance is not None else "none")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Berth, "ready", ready)
+        async with harbour("home", "beta") as (home, _):
+            joined = without_commits(home)
+            agent = await home.launch(agents.pack(wat, profile="none"), ["beta"], owner=OWNER)
+            while not opened:
+                await asyncio.sleep(0.002)
+            joined()
+            report = await agent.wait(30)
+    assert report.exit_code == 0
+    assert opened == ["none"]
+
+
+@run
+async def test_journeys_are_as_ever() -> None:
+    async with harbour("home", "beta") as (home, _):
+        report = await journey(home, LOGS, "beta")
+        assert numbers(report, "n") == [7]
