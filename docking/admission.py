@@ -49,12 +49,13 @@ class Admission:
 @frozen
 class Load:
     """What the station holds now: agents, those running or ready to run, their memory (bytes), and agents by
-    owner."""
+    owner. `free`: bytes free on the store's disk, None if it has none."""
 
     residents: int = 0
     busy: int = 0
     memory: int = 0
     owners: Mapping[PublicKey, int] = field(factory=dict)
+    free: int | None = None
 
 
 class _Owners:
@@ -163,6 +164,13 @@ def shed(policy: Policy, load: Load) -> Refusal | None:
     ):
         if now >= most * policy.shed:
             return Refusal("busy", f"this station has {now} {what}; come again later", policy.retry)
+    if load.free is not None and load.free < policy.disk:
+        # Those who are here must be able to leave, and be stored: a disk that is full stops everybody.
+        return Refusal(
+            "disk-full",
+            f"this station's disk is nearly full ({load.free >> 20} MiB are free); come again later",
+            policy.retry,
+        )
     return None
 
 

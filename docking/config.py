@@ -17,6 +17,7 @@ key.
     memory = "4GiB"               # of all agents together
     shed = 0.9                    # above this share of any of the three, newcomers are asked to come later
     retry = "5s"                  # ... and when
+disk = "64MiB"                # free where the store is: below it, newcomers are sent away
 
     [wasi]                        # per agent: its file system, which travels with it, and what it writes
     luggage = "64MiB"
@@ -176,7 +177,8 @@ class Policy:
 
     `owners`: rules, keys or their text forms. `revoked`: raw keys of owners, ids of agents. `budget`: per
     agent, above every rule. `state`, `image`: bytes of one arriving agent. `residents`, `busy`, `memory`: of
-    the whole station. `shed`: the share of these above which newcomers are sent away, `retry` seconds long.
+    the whole station. `shed`: the share of these above which newcomers are sent away, `retry` seconds long. `disk`: bytes
+    that must be free where the store is, likewise.
     `any_owner`: capabilities for owners without a rule; None refuses them. `wasi`: bounds of each agent's file
     system; `directories`: those of this machine that agents may use. Raises `ConfigError`."""
 
@@ -190,6 +192,7 @@ class Policy:
     memory: int = 4 * GIB
     shed: float = 0.9
     retry: int = 5
+    disk: int = 64 * MIB
     any_owner: tuple[str, ...] | None = None
     wasi: WasiLimits = field(factory=WasiLimits, validator=_wasi)
     directories: tuple[Directory, ...] = field(default=(), converter=_directories)
@@ -208,9 +211,7 @@ class Policy:
         if self.any_owner is None:
             return ()
         what = ", ".join(self.any_owner) or "no capabilities"
-        return (
-            f"agents of ANY owner are admitted, with {what}: do not run this on a network you do not own",
-        )
+        return (f"agents of ANY owner are admitted, with {what}: do not run this on a network you do not own",)
 
 
 def development(policy: Policy) -> Policy:
@@ -248,6 +249,7 @@ def read_policy(text: str) -> Policy:
         memory=station.size("memory", default.memory),
         shed=station.share("shed", default.shed),
         retry=-(-station.time("retry", default.retry * 10**6) // 10**6),
+        disk=station.size("disk", default.disk),
         any_owner=_granted(dev.texts("any-owner"), "dev") if dev.has("any-owner") else None,
         wasi=_wasi_limits(wasi, default.wasi),
         directories=[_directory(directories.table(name), name) for name in sorted(directories.value)],
@@ -419,9 +421,7 @@ def read_permit(pairs: Iterable[str], default: Permit) -> Permit:
         elif word == "need":
             needed.append(value)
         else:
-            raise ConfigError(
-                f"permit: {pair[:80]!r}: write {', '.join(sorted(names))}, allow or need, and ="
-            )
+            raise ConfigError(f"permit: {pair[:80]!r}: write {', '.join(sorted(names))}, allow or need, and =")
     try:
         return Permit(budget, (allowed or list(default.capabilities)) + needed, needed)
     except CredentialError as error:

@@ -53,6 +53,7 @@ _ERRNO = {
     "busy": EAGAIN,
     "held-here": EAGAIN,
     "storage": EAGAIN,
+    "disk-full": EAGAIN,
     "too-large": ENOSPC,
     "budget": EDQUOT,
     "hops": EPERM,

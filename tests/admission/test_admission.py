@@ -111,6 +111,8 @@ def test_load() -> None:
         assert answer.retry_after == 7
     assert shed(policy, Load(49, 4, 499)) is None
     assert shed(policy, Load(50)) is not None
+    assert isinstance(ask(tour(), evolve(POLICY, disk=1000), Load(free=1000)), Admission)
+    assert code(ask(tour(), evolve(POLICY, disk=1000), Load(free=999))) == "disk-full"
     # an agent that is refused for ever is not asked to come again
     stranger = tour()
     stranger.passport = evolve(stranger.passport)

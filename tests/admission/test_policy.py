@@ -30,6 +30,7 @@ busy = 8
 memory = "2GiB"
 shed = 0.5
 retry = "1500ms"
+disk = "1GiB"
 
 [[owner]]
 key = "{public("alice").text}"
@@ -53,7 +54,7 @@ def test_a_full_policy() -> None:
     policy = read_policy(FULL)
     assert policy.budget == Budget(30_000_000, 64 * MIB, GIB, 500)
     assert (policy.state, policy.image, policy.memory) == (8 * MIB, 4 * MIB, 2 * GIB)
-    assert (policy.residents, policy.busy, policy.shed, policy.retry) == (100, 8, 0.5, 2)
+    assert (policy.residents, policy.busy, policy.shed, policy.retry, policy.disk) == (100, 8, 0.5, 2, GIB)
     assert policy.revoked == {public("eve").raw, fresh("agent")}
     alice = policy.rule(public("alice"))
     assert alice is not None
