@@ -139,12 +139,10 @@ async def test_a_station_that_stops_meanwhile_gives_up_the_instance() -> None:
 
 
 @run
-async def test_an_image_that_may_have_a_start_function_has_no_instance_in_advance() -> None:
-    # Not rewritten: it moves by name, and a start function runs wherever an instance is made.
+async def test_an_image_that_was_not_rewritten_has_no_instance_in_advance() -> None:
+    # Nothing says that making an instance of it runs no code.
     wat = """(module (import "portcall" "go_at" (func $go_at (param i32 i32 i32 i32) (result i32)))
       (memory (export "memory") 1) (data (i32.const 0) "betathere")
-      (func $begin (i32.store (i32.const 100) (i32.add (i32.load (i32.const 100)) (i32.const 1))))
-      (start $begin)
       (func (export "_start") (drop (call $go_at (i32.const 0) (i32.const 4) (i32.const 4) (i32.const 5))))
       (func (export "there")))"""
     opened: list[str] = []
