@@ -206,7 +206,7 @@ class Agent:
     def logs(self) -> list[str]:
         """What it printed and logged at this station, the latest lines."""
         berth = self._office.steering.berth_of(self.key)
-        return [] if berth is None else [line.text for line in berth.lines]
+        return [] if berth is None else [line.text for line in list(berth.lines)]
 
     def retract(self) -> str:
         """Call it home; it goes on there."""

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from agents.hostcalls import Context
 
 MOUNT = "portcall"
+_LOGGED = 1 << 16  # bytes of one write to `log`
 DEVICE = 2
 
 
@@ -206,7 +207,7 @@ def _read_call(ctx: Context, file: CallFile, wait: bool) -> bytes | Suspend:
         raise
 
 
-# --- writing: (ctx, file, data) -> None, or what to wait for ---
+# --- writing: (ctx, file, data) -> what to wait for, or how much was taken (None: all) ---
 
 
 def _text(data: bytes) -> str:
@@ -252,8 +253,11 @@ def _write_report(ctx: Context, file: CallFile, data: bytes) -> None:
     hostcalls.report(ctx, file.argument, data)
 
 
-def _write_log(ctx: Context, file: CallFile, data: bytes) -> None:
+def _write_log(ctx: Context, file: CallFile, data: bytes) -> int:
     state = ctx.wasi
+    if len(data) > _LOGGED:  # megabytes of line ends would be millions of lines; writers write on
+        end = data.rfind(b"\n", 0, _LOGGED) + 1
+        data = data[: end or _LOGGED]
     if state.logged + len(data) > state.limits.log_bytes:
         raise CallFailed(ENOSPC, "the log of this visit is full")
     state.logged += len(data)
@@ -261,6 +265,7 @@ def _write_log(ctx: Context, file: CallFile, data: bytes) -> None:
     for line in data.decode("utf-8", "replace").splitlines():
         if line:
             hostcalls.log(ctx, level, line[: hostcalls.LOG_MAX])
+    return len(data)
 
 
 _READ: dict[str, Callable[[Any, CallFile, bool], bytes | Suspend]] = {
@@ -273,7 +278,7 @@ _READ: dict[str, Callable[[Any, CallFile, bool], bytes | Suspend]] = {
     "call": _read_call,
     "lookup": _read_lookup,
 }
-_WRITE: dict[str, Callable[[Any, CallFile, bytes], Suspend | None]] = {
+_WRITE: dict[str, Callable[[Any, CallFile, bytes], Suspend | int | None]] = {
     "go": _write_go,
     "go_at": _write_go_at,
     "sleep": _write_sleep,

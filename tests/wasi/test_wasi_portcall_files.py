@@ -353,6 +353,17 @@ def test_both_roads_give_the_same_errors(call: str, args: tuple[Any, ...], path:
         assert guest.raw("fd_write", fd, 32, 17, 16) == errno
 
 
+def test_a_long_write_to_the_log_is_taken_in_parts() -> None:
+    guest = Virtual()
+    _, fd = guest.open("portcall/log", rights=READ_WRITE)
+    line = b"x" * 999 + b"\n"
+    assert guest.write(fd, line * 100) == (0, 65_000)
+    assert len(guest.station.logged) == 65
+    assert guest.write(fd, b"\n" * 300_000) == (0, 65_536)
+    assert guest.write(fd, b"y" * 100_000) == (0, 65_536)
+    assert len(guest.station.logged) == 66
+
+
 def test_what_open_files_hold_together_is_bounded() -> None:
     """Not a megabyte in each of 256 descriptors: station memory that no permit counts."""
     guest = Virtual(limits=Limits(call_bytes=3_000_000))
