@@ -50,6 +50,8 @@ MAX_REPORT_BYTES = 16 << 20
 # are gone are remembered.
 LOG_LINES = 1000
 LOG_LINE = 2000
+# What each line counts for at least, in bytes: one that is kept somewhere has a time and a name.
+LOG_LEAST = 64
 LOG_TEXT = 1 << 16
 # Messages that wait to be received.
 INBOX = 1000
@@ -144,6 +146,7 @@ class Berth:
     _kept: int = 0  # characters of `lines`
     _partial: dict[int, bytes] = field(factory=dict, repr=False)
     _told: bool = False
+    _logged: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.head = self.papers.results
@@ -300,7 +303,10 @@ class Berth:
         return self.ground.random(size)
 
     def log(self, level: int, text: str) -> None:
-        """See `Ambient`."""
+        """See `Ambient`. As much of it as of output, which is counted where it is written."""
+        self._logged += len(text) + LOG_LEAST * (1 + text.count("\n"))
+        if self._logged > self.ground.wasi.log_bytes:
+            raise CallFailed(ENOSPC, "the log of this visit is full")
         for line in text.rsplit("\n", LOG_LINES + 1)[-LOG_LINES:]:
             self._line(level, line)
 

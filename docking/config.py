@@ -177,8 +177,8 @@ class Policy:
 
     `owners`: rules, keys or their text forms. `revoked`: raw keys of owners, ids of agents. `budget`: per
     agent, above every rule. `state`, `image`: bytes of one arriving agent. `residents`, `busy`, `memory`: of
-    the whole station. `shed`: the share of these above which newcomers are sent away, `retry` seconds long. `disk`: bytes
-    that must be free where the store is, likewise.
+    the whole station. `shed`: the share of these above which newcomers are sent away, `retry` seconds long.
+    `disk`: bytes that must be free where the store is, likewise.
     `any_owner`: capabilities for owners without a rule; None refuses them. `wasi`: bounds of each agent's file
     system; `directories`: those of this machine that agents may use. Raises `ConfigError`."""
 

@@ -11,6 +11,7 @@ import pytest
 from attrs import evolve
 
 from agents.credentials.permit import Budget, Permit
+from agents.wasi.limits import Limits as WasiLimits
 from docking import Policy, ServiceFailed, Station, Terms, Visitor
 from docking.agent import Agent
 from docking.berth import Standing
@@ -330,6 +331,22 @@ async def test_traps_and_bombs_are_outcomes() -> None:
                 await agent.wait()
         bomb = program("(call $tell (i32.const 109) (memory.grow (i32.const 60000)))")
         assert numbers(await journey(home, bomb), "m") == [-1]
+
+
+@run
+async def test_a_flood_of_lines_ends_where_the_visit_s_log_is_full() -> None:
+    """By the import as by the file: whoever keeps the log of a station would run out of disk."""
+    policy = evolve(Policy(owners=[OWNER.public]), wasi=evolve(WasiLimits(), log_bytes=1000))
+    async with harbour("home", policy=policy) as (home,):
+        lines = """(loop $l
+          (local.set $e (call $log (i32.const 2) (i32.const 1000) (i32.const 6)))
+          (local.set $n (i32.add (local.get $n) (i32.const 1)))
+          (br_if $l (i32.and (i32.eqz (local.get $e)) (i32.lt_u (local.get $n) (i32.const 100000)))))
+          (call $tell (i32.const 110) (local.get $n)) (call $tell (i32.const 101) (local.get $e))"""
+        agent = await begin(home, program(lines, "a line", "(local $n i32) (local $e i32)"))
+        report = await agent.wait()
+        assert (numbers(report, "n"), numbers(report, "e")) == ([15], [-51])
+        assert agent.logs() == ["a line"] * 14
 
 
 @run
