@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -275,7 +276,9 @@ class Office:
     def load(self) -> Load:
         """What the station holds now. From any thread."""
         memory = sum(berth.memory for berth in tuple(self.active.values()))
-        return Load(len(self.berths), self.workers.busy, memory, self.owners)
+        path = self.store.path
+        free = None if path is None else shutil.disk_usage(path.parent).free
+        return Load(len(self.berths), self.workers.busy, memory, self.owners, free)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run this beside everything else; it is cancelled when the station stops."""
