@@ -375,17 +375,18 @@ class Office:
                 loop, learnt = asyncio.get_running_loop(), self.departures.left(record)
                 loop.call_soon(loop.call_soon, self._gone, record, learnt)
             case Resume(record, refused):
+                self.in_doubt.pop(record.hid, None)
                 if self.departures.leaving(record.hid) is None:
                     self._stays(record, refused)
             case Alarm(hid, code, reason):
-                if code == "in-doubt":
+                if code in ("in-doubt", "destination-lost-agent"):
                     self.in_doubt[hid] = reason
                 self.tell("alarm", text=f"{code}: {reason}")
             case Drop(record):
                 self.in_doubt.pop(record.hid, None)
                 self._expect_no_more(record.hid)
-            case Release():
-                pass
+            case Release(record):
+                self.in_doubt.pop(record.hid, None)
 
     def _arrive(self, record: Record, cargo: Cargo | None, admitted: Admitted | None) -> None:
         self.in_doubt.pop(record.hid, None)

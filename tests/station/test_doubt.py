@@ -127,6 +127,7 @@ async def test_a_destination_that_lost_its_disk_is_told_and_the_agent_reclaimed(
             await watch.until("alarm", lambda event: event.text.startswith("destination-lost-agent"))
             (record,) = home.office.store.unfinished()
             assert record.state is Source.COMMITTED
+            assert list(home.office.in_doubt) == [record.hid]  # shown, with what a person may do
             home.office.courier.reclaim(record.hid)
             # It goes on from its last checkpoint here, which is older than its departure: it goes again.
             report = await agent.wait()
