@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 
 from docking.bodies import FileBodies, sync_folder
 from docking.changes import Capsule, Change, Letter
@@ -27,11 +27,14 @@ from docking.handoff.states import Destination, Source
 from docking.writing import COLUMNS, Writing, cargo_of
 
 APPLICATION_ID = 0x50434C4C
-# The log is moved into the file when it has grown by this many bytes; beyond it, it is cut when it begins
-# anew.
+# The log is moved into the file when it holds so many bytes; beyond twice as many, it is cut when it begins
+# anew. Less would cut what grows again at once, and a file that grows is on the disk later.
 LOG_BYTES = 8 << 20
 # Each is made ready once: all of them fit.
 _STATEMENTS = 256
+# Of the log, in bytes.
+_LOG_HEAD, _FRAME_HEAD = 32, 24
+_ROUNDS = 4
 SCHEMA = Path(__file__).with_name("schema.sql")
 
 
@@ -45,7 +48,9 @@ class DiskTables:
     _writing: Writing
     _large: FileBodies
     _lock_file: int | None
-    _reading: threading.RLock
+    _log: str
+    _page: int
+    _reading: threading.RLock = field(factory=threading.RLock)
 
     @classmethod
     def open(
@@ -67,6 +72,7 @@ class DiskTables:
                 _migrate(writer, schema_steps(schema), path)
                 writer.execute("INSERT OR IGNORE INTO facts (name, value) VALUES ('epoch', ?)", (new_epoch,))
                 reader.execute("PRAGMA query_only = ON")
+                (page,) = writer.execute("PRAGMA page_size").fetchone()
                 sync_folder(path.parent)
                 (number,) = writer.execute("SELECT coalesce(max(number), 0) FROM bodies").fetchone()
                 large = FileBodies(writer, large_from, path.with_name(path.name + ".bodies"), failpoint)
@@ -76,7 +82,7 @@ class DiskTables:
             os.close(lock_file)
             raise
         writing = Writing(writer, clock, large, number)
-        return cls(path, writer, reader, writing, large, lock_file, threading.RLock())
+        return cls(path, writer, reader, writing, large, lock_file, f"{path}-wal", page)
 
     def close(self) -> None:
         with self._reading:
@@ -202,14 +208,43 @@ class DiskTables:
 
     def log_size(self) -> int:
         with contextlib.suppress(FileNotFoundError):
-            return self.path.with_name(self.path.name + "-wal").stat().st_size
+            return os.stat(self._log).st_size
         return 0
+
+    def log_used(self) -> int:
+        """By the salts: those of all frames since the log began anew are its header's, and older frames lie behind.
+
+        Source: SQLite, "WAL-mode File Format". Other than at the `-shm` file, we may look at this one: SQLite has its
+        locks on that, and would lose them when we close it.
+        """
+        try:
+            with open(self._log, "rb", buffering=0) as log:
+                frames = (os.fstat(log.fileno()).st_size - _LOG_HEAD) // (self._page + _FRAME_HEAD)
+                salts = os.pread(log.fileno(), 8, 16)
+                low, high = 0, max(frames, 0)
+                while low < high:
+                    middle = (low + high) // 2
+                    at = _LOG_HEAD + middle * (self._page + _FRAME_HEAD) + 8
+                    if os.pread(log.fileno(), 8, at) == salts:
+                        low = middle + 1
+                    else:
+                        high = middle
+        except FileNotFoundError:
+            return 0
+        return low * (self._page + _FRAME_HEAD)
 
     def empty_log(self, wholly: bool) -> None:
         opened: list[sqlite3.Connection] = []
+        mode = "RESTART" if wholly else "PASSIVE"
         try:
             connection = _connect(self.path, opened)
-            connection.execute(f"PRAGMA wal_checkpoint({'RESTART' if wholly else 'PASSIVE'})").fetchone()
+            # What was committed meanwhile is left over, and the log begins anew only when nothing is.
+            before = None
+            for _ in range(_ROUNDS):
+                _, there, moved = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+                if there == moved == before:
+                    break
+                before = there
         except sqlite3.Error as error:
             raise StoreError(f"the write-ahead log could not be moved: {error}") from error
         finally:
@@ -241,7 +276,7 @@ def _connect(path: Path, opened: list[sqlite3.Connection]) -> sqlite3.Connection
             "synchronous = FULL",
             "wal_autocheckpoint = 0",
             "cache_size = -16000",
-            f"journal_size_limit = {LOG_BYTES}",
+            f"journal_size_limit = {2 * LOG_BYTES}",
             # Some builds write zeros over all that is deleted, and so each departed state a third time.
             "secure_delete = FAST",
             "temp_store = MEMORY",

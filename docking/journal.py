@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -27,13 +26,14 @@ from docking.store import LOG_BYTES, Store
 
 # Memory and latency: one transaction does not take more than this many groups.
 MAX_GROUPS = 256
+# Every so many transactions, or when the file has grown, somebody looks how full the log is.
+LOOK = 16
 
 
 @frozen(eq=False)
 class _Entry:
     changes: Sequence[Change]
-    durable: bool
-    since: float
+    due: float
     future: asyncio.Future[None]
 
 
@@ -48,10 +48,13 @@ class Journal:
     _linger: float = 0.005
     _queue: deque[_Entry] = field(factory=deque)
     _wake: threading.Condition = field(factory=threading.Condition)
-    _urgent: int = 0
+    _hurry: bool = False
+    _timer: asyncio.TimerHandle | None = None
     _closing: bool = False
     _thread: threading.Thread | None = None
     _mover: threading.Thread | None = None
+    _commits: int = 0
+    _size: int = 0
     _moved_at: int = 0
 
     def write(self, changes: Sequence[Change], durable: bool) -> asyncio.Future[None]:
@@ -61,10 +64,11 @@ class Journal:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        entry = _Entry(changes, durable, time.monotonic(), future)
         if self.store.volatile:
+            entry = _Entry(changes, 0.0, future)
             self._settle([entry], self._commit([entry]))
             return future
+        entry = _Entry(changes, loop.time() + self._linger, future)
         with self._wake:
             if self._closing:
                 raise WriteFailed("the journal is closed")
@@ -72,18 +76,35 @@ class Journal:
                 self._thread = threading.Thread(target=self._run, args=(loop,), name="journal", daemon=True)
                 self._thread.start()
             self._queue.append(entry)
-            self._urgent += durable
-            if durable or len(self._queue) == 1:
+            if durable or len(self._queue) >= MAX_GROUPS:
+                self._hurry = True
                 self._wake.notify()
+        # Not the thread's to wait for: woken only to wait, it would be in the way of the agent that runs now.
+        if not self._hurry and self._timer is None:
+            self._timer = loop.call_at(entry.due, self._look, loop)
         return future
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write what has lingered long enough."""
+        self._timer = None
+        with self._wake:
+            if not self._queue or self._hurry:
+                return
+            if self._queue[0].due > loop.time():
+                self._timer = loop.call_at(self._queue[0].due, self._look, loop)
+                return
+            self._hurry = True
+            self._wake.notify()
 
     async def close(self) -> None:
         """Write what is queued, and end the thread. The store stays open."""
         with self._wake:
             self._closing = True
             self._wake.notify()
-        for thread in (self._thread, self._mover):
-            if thread is not None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for name in ("_thread", "_mover"):  # the one may start the other while it ends
+            if (thread := getattr(self, name)) is not None:
                 await asyncio.get_running_loop().run_in_executor(None, thread.join)
 
     # In the thread
@@ -100,15 +121,10 @@ class Journal:
     def _take(self) -> list[_Entry]:
         """The next entries in order, when they are due; none when the journal is closed and empty."""
         with self._wake:
-            while True:
-                if self._urgent or self._closing or len(self._queue) >= MAX_GROUPS:
-                    break
-                wait = self._queue[0].since + self._linger - time.monotonic() if self._queue else None
-                if wait is not None and wait <= 0:
-                    break
-                self._wake.wait(wait)
+            while not (self._hurry or self._closing):
+                self._wake.wait()
             entries = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUPS))]
-            self._urgent -= sum(entry.durable for entry in entries)
+            self._hurry = bool(self._queue)
             return entries
 
     def _commit(self, entries: Sequence[_Entry]) -> list[StoreError | None]:
@@ -131,15 +147,19 @@ class Journal:
 
         beside the commits, or between them if that was not enough.
         """
+        self._commits += 1
         size = self.store.log_size()
-        if size >= 8 * LOG_BYTES:
+        if self._commits % LOOK and size < self._size + LOG_BYTES:
+            return
+        self._size, used = size, self.store.log_used()
+        if used >= 8 * LOG_BYTES:
             # While others write, moving never catches up: now they wait once.
             self._move(wholly=True)
+            used = 0
+        if used < self._moved_at:
             self._moved_at = 0
-        elif size < self._moved_at:
-            self._moved_at = 0
-        elif size >= self._moved_at + LOG_BYTES and (self._mover is None or not self._mover.is_alive()):
-            self._moved_at = size
+        if used >= self._moved_at + LOG_BYTES and (self._mover is None or not self._mover.is_alive()):
+            self._moved_at = used
             self._mover = threading.Thread(target=self._move, name="journal-log", daemon=True)
             self._mover.start()
 

@@ -86,6 +86,9 @@ class MemoryTables:
     def log_size(self) -> int:
         return 0
 
+    def log_used(self) -> int:
+        return 0
+
     def empty_log(self, wholly: bool) -> None:
         pass
 

@@ -188,6 +188,13 @@ class Store:
         """The size of the write-ahead log, in bytes; 0 if there is none."""
         return self._tables.log_size()
 
+    def log_used(self) -> int:
+        """How many of them were written since the log began anew: it is overwritten from its start.
+
+        Between commits, in their thread.
+        """
+        return self._tables.log_used()
+
     def empty_log(self, wholly: bool = False) -> None:
         """Move what the write-ahead log holds into the file.
 

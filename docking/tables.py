@@ -55,7 +55,11 @@ class Tables(Protocol):
         ...
 
     def log_size(self) -> int:
-        """Bytes in the write-ahead log; 0 if there is none."""
+        """Bytes of the write-ahead log; 0 if there is none."""
+        ...
+
+    def log_used(self) -> int:
+        """Bytes in it since it began anew."""
         ...
 
     def empty_log(self, wholly: bool) -> None:

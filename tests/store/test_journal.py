@@ -168,3 +168,39 @@ def test_the_log_does_not_grow_without_end(tmp_path: Path) -> None:
         store.close()
 
     run(main())
+
+
+def test_the_log_is_overwritten_in_place(tmp_path: Path) -> None:
+    """With a pause now and then, as between hops: a file that does not grow is on the disk sooner."""
+
+    async def main() -> None:
+        store = opened(tmp_path / "s.db")
+        journal = Journal(store)
+        for number in range(200):
+            await journal.write([PutFact("big", bytes([number]) * 200_000)], durable=True)
+            while journal._mover is not None and journal._mover.is_alive():
+                await asyncio.sleep(0)
+        assert LOG_BYTES < store.log_size() < 2 * LOG_BYTES  # of 40 MB that were written
+        await journal.close()
+        store.close()
+
+    run(main())
+
+
+def test_an_undemanding_write_lingers_as_long_as_it_may_and_no_longer(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = opened(tmp_path / "s.db")
+        journal = Journal(store, linger=0.1)
+        loop = asyncio.get_running_loop()
+        first = journal.write([PutFact("a", b"1")], durable=False)
+        await journal.write([PutFact("b", b"1")], durable=True)
+        assert first.done()
+        # The moment that was meant for the first comes, and is too early for this one.
+        await asyncio.sleep(0.05)
+        began = loop.time()
+        await journal.write([PutFact("c", b"1")], durable=False)
+        assert loop.time() - began >= 0.099
+        await journal.close()
+        store.close()
+
+    run(main())

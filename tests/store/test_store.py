@@ -319,10 +319,12 @@ def test_the_log_is_emptied_beside_the_commits(tmp_path: Path) -> None:
         ok(store, KeepPart(part("image", bytes([number]) * 100_000).part, bytes([number]) * 100_000))
     assert (tmp_path / "s.db").stat().st_size == size
     assert (log := store.log_size()) > 1_000_000
+    assert store.log_used() == log - 32  # without its head
     store.empty_log()
     assert (tmp_path / "s.db").stat().st_size > size + 1_000_000
     ok(store, PutFact("name", b"alpha"))
     assert store.log_size() == log  # it begins anew in the room it has: no new blocks for the disk to find
+    assert 0 < store.log_used() < 100_000
     store.close()
 
 
