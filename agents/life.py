@@ -399,10 +399,11 @@ class Life:
     # --- host calls ---
 
     def _see_memory(self) -> None:
-        if self._instance is None:
+        instance, main = self._instance, self._prepared.main
+        if instance is None:
             raise EngineError("a host call from a start function: the module has to be packed")
-        if self._prepared.main is not None:
-            self._ctx.memory.rebind(self._instance.memory(self._prepared.main))
+        if main is not None:
+            self._ctx.memory.view = instance.memory(main)
 
     def _host(self, index: int, args: Sequence[int]) -> int:
         """Answer an import."""

@@ -6,7 +6,6 @@ cffi stands where they are made.
 
 from __future__ import annotations
 
-import ctypes
 import struct
 import threading
 from collections.abc import Callable
@@ -30,11 +29,11 @@ class _Current(threading.local):
 CURRENT = _Current()
 
 
-def _host_callback(index: int, caller: int, raw: int, size: int) -> int:
+def _host_callback(index: int, caller: int, raw: Any, size: int) -> int:
     instance = CURRENT.instance
     assert instance is not None
     reader, writer = instance.program.signatures[index]
-    result = instance.host(index, reader.unpack(ctypes.string_at(raw, reader.size)))
+    result = instance.host(index, reader.unpack(_buffer(raw, reader.size)))
     if writer is not None:
         writer(raw, result)
     return 0
@@ -65,8 +64,9 @@ def _epoch_failed(kind: object, error: BaseException, trace: object) -> int:
 # keyboard can, or a recursion that is too deep, ctypes returns whatever lies on the stack, and the engine would
 # follow it as a pointer. With cffi the answer is that of `onerror`, or else 0.
 _CFFI = cffi.FFI()
+_buffer = _CFFI.buffer
 _HOST_C = _CFFI.callback(
-    "uintptr_t(uintptr_t, uintptr_t, uintptr_t, size_t)", _host_callback, error=0, onerror=_host_failed
+    "uintptr_t(uintptr_t, uintptr_t, uint64_t *, size_t)", _host_callback, error=0, onerror=_host_failed
 )
 _EPOCH_C = _CFFI.callback(
     "uintptr_t(uintptr_t, uintptr_t, uintptr_t, uintptr_t)", _epoch_callback, error=0, onerror=_epoch_failed
@@ -80,21 +80,24 @@ def reader(params: str) -> struct.Struct:
     return struct.Struct("<" + "".join("I12x" if letter in "if" else "Q8x" for letter in params))
 
 
-def writer(results: str) -> Callable[[int, Any], None] | None:
-    """Writes results as raw values; a value beyond the type's range is cut to its low bits."""
+def writer(results: str) -> Callable[[Any, Any], None] | None:
+    """Writes results as raw values, each into two of the words that it is given.
+
+    A value beyond the type's range is cut to its low bits.
+    """
     if not results:
         return None
     if len(results) == 1:
         mask = 0xFFFFFFFF if results in "if" else 0xFFFFFFFFFFFFFFFF
 
-        def write_one(raw: int, result: Any) -> None:
-            c_uint64.from_address(raw).value = result & mask
+        def write_one(raw: Any, result: Any) -> None:
+            raw[0] = result & mask
 
         return write_one
 
-    def write_all(raw: int, result: Any) -> None:
+    def write_all(raw: Any, result: Any) -> None:
         for position, (letter, value) in enumerate(zip(results, result, strict=True)):
             mask = 0xFFFFFFFF if letter in "if" else 0xFFFFFFFFFFFFFFFF
-            c_uint64.from_address(raw + 16 * position).value = value & mask
+            raw[2 * position] = value & mask
 
     return write_all

@@ -58,7 +58,7 @@ class WasmtimeInstance:
         self.raised: BaseException | None = None
         self._externs: dict[str, int] = {}
         self._kept: list[Any] = []  # owners of the memory behind `_externs`
-        self._views: dict[str, tuple[int, int, memoryview]] = {}
+        self._views: dict[str, tuple[int, int, memoryview]] = {}  # export, pages, bytes
         self._val = (c_uint8 * VAL_SIZE)()
         self._val_at = ctypes.addressof(self._val)
         self._bits = c_uint64.from_buffer(self._val, VAL_OF)
@@ -207,14 +207,13 @@ class WasmtimeInstance:
 
     def memory(self, name: str) -> memoryview:
         """Its bytes, writable."""
-        memory = self._of_kind(name, "memory")
-        size = int(memory_size(self._context, memory)) * WASM_PAGE
-        address = memory_data(self._context, memory) or 0
         known = self._views.get(name)
-        if known is not None and known[:2] == (address, size):
+        memory = self._of_kind(name, "memory") if known is None else known[0]
+        pages = memory_size(self._context, memory)
+        if known is not None and known[1] == pages:  # it moves only when it grows
             return known[2]
-        view = _view(address, size)
-        self._views[name] = (address, size, view)
+        view = _view(memory_data(self._context, memory) or 0, pages * WASM_PAGE)
+        self._views[name] = (memory, pages, view)
         return view
 
     def memory_address(self, name: str) -> int:
