@@ -71,7 +71,14 @@ def compile_rust(source: Path) -> bytes:
         common = (rustc, "--target", target, *RUST_FLAGS, f"--remap-path-prefix={source.resolve().parent}=.")
         _run(source, [*common, "--crate-type", "rlib", "--crate-name", "portcall", f"--remap-path-prefix={HERE}=.",
                       str(crate), "-o", str(library)])  # fmt: skip
-        _run(source, [*common, "--extern", f"portcall={library}", str(source.resolve()), "-o", str(module)])
+        try:
+            _run(source, [*common, "--extern", f"portcall={library}", str(source.resolve()), "-o", str(module)])
+        except ToolchainError as error:
+            if "`rust-lld` not found" not in str(error):
+                raise
+            raise ToolchainMissing(
+                f"{source.name} needs the linker of {rustc}, which is missing; on Debian, do: apt install rust-llvm"
+            ) from None
         return without_debug(module.read_bytes())
 
 
