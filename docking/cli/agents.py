@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
+from docking.cli import completion
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every, when, whoever_knows
 from docking.cli.output import amount, plain, print_fields, print_json, print_table
 from docking.cli.writing import write_file
@@ -45,7 +47,7 @@ def agents(station: str | None, as_json: bool) -> None:
 
 
 @click.command("logs")
-@click.argument("agent")
+@click.argument("agent", shell_complete=completion.agents)
 @click.option("-f", "--follow", is_flag=True, help="Go on, until the agent has left or ended here.")
 @STATION_OPTION
 @JSON_OPTION
@@ -169,8 +171,8 @@ _WORDS = {
 
 
 def _print_event(name: str, event: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json({"station": name, **event})
+    if as_json:  # one a line, since they go on coming
+        click.echo(json.dumps({"station": name, **event}, ensure_ascii=False))
     elif event["kind"] == "log":
         click.echo(f"{when(event['time'])}  {name:<10} {plain(event['text'], 2000)}")
     elif event["kind"] in _WORDS:
@@ -185,7 +187,7 @@ def _capsule(station: str | None, agent: str) -> dict[str, Any]:
 
 
 @click.command("trail")
-@click.argument("agent")
+@click.argument("agent", shell_complete=completion.agents)
 @click.option("--verify", is_flag=True, help="Say what was checked; the exit code is 1 if anything fails.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write it to a file as well.")
 @STATION_OPTION
@@ -247,8 +249,8 @@ def trail(agent: str, verify: bool, output: Path | None, station: str | None, as
 
 
 @click.command("results")
-@click.argument("agent")
-@click.option("--owner", metavar="NAME", help="The key that opens them.")
+@click.argument("agent", shell_complete=completion.agents)
+@click.option("--owner", metavar="NAME", shell_complete=completion.keys, help="The key that opens them.")
 @STATION_OPTION
 @JSON_OPTION
 def results(agent: str, owner: str | None, station: str | None, as_json: bool) -> None:
@@ -287,7 +289,7 @@ def results(agent: str, owner: str | None, station: str | None, as_json: bool) -
 
 
 @click.command("where")
-@click.argument("agent")
+@click.argument("agent", shell_complete=completion.agents)
 @STATION_OPTION
 @JSON_OPTION
 def where(agent: str, station: str | None, as_json: bool) -> None:
@@ -302,7 +304,7 @@ def where(agent: str, station: str | None, as_json: bool) -> None:
 
 def _order(what: str, sentence: str) -> click.Command:
     @click.command(what, help=sentence)
-    @click.argument("agent")
+    @click.argument("agent", shell_complete=completion.agents)
     @STATION_OPTION
     @JSON_OPTION
     def command(agent: str, station: str | None, as_json: bool) -> None:
@@ -325,7 +327,7 @@ wake = _order("wake", "Let an agent go on that sleeps.")
 
 
 @click.command("send")
-@click.argument("agent")
+@click.argument("agent", shell_complete=completion.agents)
 @click.argument("message")
 @STATION_OPTION
 @JSON_OPTION
@@ -341,7 +343,7 @@ def send(agent: str, message: str, station: str | None, as_json: bool) -> None:
 
 @click.command("decide")
 @click.argument("what", type=click.Choice(["adopt", "discard", "reclaim"]))
-@click.argument("handoff")
+@click.argument("handoff", shell_complete=completion.doubts)
 @STATION_OPTION
 def decide(what: str, handoff: str, station: str | None) -> None:
     """Decide about an agent whose handoff is in doubt, because the other station is gone for good.

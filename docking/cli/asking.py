@@ -12,11 +12,16 @@ from typing import Any
 
 import click
 
+from docking.cli import completion
 from docking.errors import ControlError
 from docking.running import Line, Place, running
 
 STATION_OPTION = click.option(
-    "--station", "station", metavar="NAME", help="Ask this station only (its name, or the folder that is its home)."
+    "--station",
+    "station",
+    metavar="NAME",
+    shell_complete=completion.running_stations,
+    help="Ask this station only (its name, or the folder that is its home).",
 )
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

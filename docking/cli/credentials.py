@@ -20,6 +20,8 @@ from agents.capsule import Capsule, Trust
 from agents.credentials.keys import PublicKey, text_of
 from agents.credentials.visits import Visit
 from agents.errors import CredentialError, PortcallError
+from docking.cli import completion
+from docking.cli.folders import key_folder
 from docking.cli.output import plain, print_fields, print_json, print_table
 from docking.cli.sources import read_file
 from docking.cli.suggestions import Suggesting, near
@@ -36,14 +38,6 @@ from docking.identity import (
     save_pins,
     show_key,
 )
-
-ENVIRONMENT = "PORTCALL_KEYS"
-
-
-def key_folder() -> Path:
-    """Where keys of owners are kept: `PORTCALL_KEYS`, or `keys` in the user's folder of settings."""
-    given = os.environ.get(ENVIRONMENT)
-    return Path(given) if given else Path(click.get_app_dir("portcall")) / "keys"
 
 
 def key_path(name: str) -> Path:
@@ -105,7 +99,7 @@ def new(name: str, passphrase: bool, as_json: bool) -> None:
 
 
 @key.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.keys)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
     """Show the public half of the key NAME."""
@@ -127,7 +121,7 @@ def list_all(as_json: bool) -> None:
 
 
 @key.command("accept")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.stations)
 @click.argument("public")
 @click.option("--home", type=click.Path(path_type=Path), required=True, help="The folder of your station.")
 def accept(name: str, public: str, home: Path) -> None:
@@ -162,8 +156,20 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 @click.command("verify")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--owner", "owners", multiple=True, help="Accept this owner only (name of a key, or ed25519:...).")
-@click.option("--open", "opener", metavar="NAME", help="Open the results with the owner's key NAME.")
+@click.option(
+    "--owner",
+    "owners",
+    multiple=True,
+    shell_complete=completion.keys,
+    help="Accept this owner only (name of a key, or ed25519:...).",
+)
+@click.option(
+    "--open",
+    "opener",
+    metavar="NAME",
+    shell_complete=completion.keys,
+    help="Open the results with the owner's key NAME.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(file: Path, owners: tuple[str, ...], opener: str | None, as_json: bool) -> None:
     """Check the signatures, chain and itinerary of a capsule, offline.

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from docking.cli import completion
 from docking.cli.asking import JSON_OPTION, one
 from docking.cli.output import print_json
 from docking.cli.suggestions import near
@@ -19,9 +20,17 @@ from docking.running import Line
 @click.command("launch", context_settings={"ignore_unknown_options": True})
 @click.argument("source", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-@click.option("--via", default="", metavar="A,B,C", help="The stations to visit, in this order.")
-@click.option("--from", "station", metavar="STATION", help="The agent's home: a station that runs here.")
-@click.option("--owner", metavar="NAME", help="The key that signs it.")
+@click.option(
+    "--via", default="", metavar="A,B,C", shell_complete=completion.route, help="The stations to visit, in this order."
+)
+@click.option(
+    "--from",
+    "station",
+    metavar="STATION",
+    shell_complete=completion.running_stations,
+    help="The agent's home: a station that runs here.",
+)
+@click.option("--owner", metavar="NAME", shell_complete=completion.keys, help="The key that signs it.")
 @click.option("--permit", "permits", multiple=True, metavar="K=V", help="cpu, memory, carried, messages, allow, need.")
 @click.option("--label", help="What to call it; else the name of the source.")
 @click.option(

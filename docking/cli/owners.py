@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from docking.cli.credentials import ask_passphrase, existing, key_folder, key_path
+from docking.cli.credentials import ask_passphrase, existing, key_path
+from docking.cli.folders import key_folder
 from docking.errors import KeyFileError
 from docking.identity import KeyFile, create_key, list_keys, load_key
 

@@ -102,7 +102,7 @@ def _raise_limits() -> None:
 
 
 def _policy(path: Path | None) -> Any:
-    from docking.cli.credentials import key_folder
+    from docking.cli.folders import key_folder
     from docking.cli.owners import make_default
     from docking.cli.sources import read_file
     from docking.config import OwnerRule, Policy

@@ -36,6 +36,7 @@ from docking.cli.output import amount
 from docking.demo.place import PLACES
 from docking.demo.show import Show
 from docking.errors import ControlError, StationError
+from docking.identity import PINS_FILE, Pins, create_key, save_pins
 from docking.launching import Terms, prepare
 from docking.running import Line, Place
 
@@ -48,15 +49,18 @@ class Running:
     """A station that was started."""
 
     name: str
-    home: Path
+    notes: Path
     process: subprocess.Popen[str]
+    key: PublicKey
     url: str = ""
-    key: PublicKey = field(init=False)
 
     def line(self) -> Line:
-        """A line to it."""
-        place = Place(self.name, self.key.text, str(self.home), self.process.pid, str(self.home / "control.sock"))
-        return Line(place)
+        """A line to it. Raises `ControlError`."""
+        for note in self.notes.glob(f"{self.name}-*.json"):
+            place = Place.read(note)
+            if place is not None:
+                return Line(place)
+        raise ControlError(f"the station {self.name} has ended")
 
 
 @define(eq=False)
@@ -99,10 +103,12 @@ class Conductor:
         policy = self.folder / "policy.toml"
         rule = f'[[owner]]\nkey = "{self._owner.public.text}"\nname = "you"\ncapabilities = ["service:*", "host:*"]\n'
         policy.write_text(rule)
+        keys = self._introduce()
+        notes = self.folder / "running"
         for name in PLACES:
             command = [sys.executable, "-m", "docking.demo.place", name, str(self.folder / name), str(policy)]
             log = (self.folder / f"{name}.log").open("w")
-            environment = {**os.environ, "PORTCALL_RUNNING": str(self.folder / "running"), "PYTHONUNBUFFERED": "1"}
+            environment = {**os.environ, "PORTCALL_RUNNING": str(notes), "PYTHONUNBUFFERED": "1"}
             process = subprocess.Popen(
                 command + ([] if self.mdns else ["--no-mdns"]),
                 stdin=subprocess.PIPE,
@@ -112,7 +118,24 @@ class Conductor:
                 env=environment,
             )
             log.close()
-            self._stations[name] = Running(name, self.folder / name, process)
+            self._stations[name] = Running(name, notes, process, keys[name])
+
+    def _introduce(self) -> dict[str, PublicKey]:
+        """Make the stations' keys, and tell each which the others have.
+
+        Somebody else on this network may show the same demonstration now, with stations of the same names:
+        a class does. Where they are, they find out by themselves.
+        """
+        keys = {
+            name: create_key(self.folder / name / "station.key", name, secrets.token_bytes(32)).public
+            for name in PLACES
+        }
+        for name in PLACES:
+            pins = Pins()
+            for other in PLACES:
+                pins = pins.see(other, keys[other], time.time_ns() // 1_000_000) if other != name else pins
+            save_pins(self.folder / name / PINS_FILE, pins)
+        return keys
 
     def _await_stations(self) -> None:
         for station in self._stations.values():
@@ -120,7 +143,7 @@ class Conductor:
             if not said:
                 raise StationError(f"the station {station.name} did not start: {self._log(station.name).strip()}")
             facts = json.loads(said)
-            station.url, station.key = facts["url"], PublicKey.from_text(facts["key"])
+            station.url = facts["url"]
             self.show.line(station.name, "^", f"listens at {station.url}, key {station.key.id}")
 
     def _log(self, name: str) -> str:
@@ -148,8 +171,8 @@ class Conductor:
     def _missing(self) -> bool:
         for station in self._stations.values():
             with station.line() as line:
-                known = {row["name"] for row in line.items("stations") if row.get("proven")}
-            if known < {name for name in PLACES if name != station.name}:
+                known = {row["key"] for row in line.items("stations") if row.get("proven")}
+            if not {other.key.text for other in self._stations.values() if other is not station} <= known:
                 return True
         return False
 
@@ -246,17 +269,20 @@ class Conductor:
             raise StationError("the results are not those of the three stations")
 
     def end(self) -> None:
-        """End the stations."""
-        for station in self._stations.values():
-            with contextlib.suppress(OSError):
-                assert station.process.stdin is not None
-                station.process.stdin.close()
-        for station in self._stations.values():
-            try:
-                station.process.wait(10)
-            except subprocess.TimeoutExpired:
-                station.process.kill()
-                station.process.wait()
+        """End the stations; at once, if the user interrupts this too."""
+        try:
+            for station in self._stations.values():
+                with contextlib.suppress(OSError):
+                    assert station.process.stdin is not None
+                    station.process.stdin.close()
+            for station in self._stations.values():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    station.process.wait(10)
+        finally:
+            for station in self._stations.values():
+                if station.process.poll() is None:
+                    station.process.kill()
+                    station.process.wait()
 
 
 def _pack(image_of: Callable[[Path], AgentImage]) -> AgentImage:

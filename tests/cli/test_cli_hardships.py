@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,71 @@ def test_an_endless_loop_ends_with_ctrl_c(polls: str, signals: int, tmp_path: Pa
         assert "Traceback" not in rest
         assert "ignored" not in rest
         assert (tmp_path / "snapshot").exists() == suspended
+
+
+def session(process: subprocess.Popen[str]) -> list[str]:
+    """The processes that live in the session which `process` began."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, its_session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(its_session) == process.pid and state != "Z":
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:  # it has just ended
+            continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("words", "sign"),
+    [
+        (["demo"], "Three stations start"),
+        (["demo"], "found each other|were told of each other"),
+        (["demo"], "begins its journey"),
+        (["demo"], "What it reported"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_nothing_is_left_behind_by_ctrl_c(words: list[str], sign: str, tmp_path: Path) -> None:
+    """At any moment, as a terminal sends it: to all processes. They end, and their files are gone."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        line(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if not any(re.search(sign, said) for said in process.stdout):
+            pytest.fail(f"it ended before that: {process.stderr.read()}")
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert said.split("\n") in (["", "portcall: interrupted", ""], [""])  # the second: it was over already
+    assert process.returncode == (130 if said else 0)
+    assert session(process) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demonstrations_at_the_same_time(tmp_path: Path) -> None:
+    """As in a class, on one machine: stations of the same names are on the network, and each keeps to its own.
+
+    In a folder whose path is too long for a socket and has other letters than English ones, too.
+    """
+    folder = tmp_path / ("käsekuchen " * 8)
+    folder.mkdir()
+    started = [
+        subprocess.Popen(
+            line("demo"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(each)},
+        )
+        for each in (tmp_path, folder)
+    ]  # fmt: skip
+    for process in started:
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+        assert "ok  the route is the one that the owner signed, to its end\n" in said
+    assert list(tmp_path.iterdir()) == [folder]
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
