@@ -137,6 +137,7 @@ class Berth:
     outgoing: deque[tuple[str, bytes, int]] = field(factory=deque, repr=False)
     life: Life | None = field(default=None, repr=False)
     running: bool = False
+    begun: bool = False  # it has had a turn here: what the store has of its arrival is the past
     order: str = ""  # what a person asked for, to be done when the turn has ended
     to: str = ""  # where it is leaving to
     saved: object = None  # what the store has of it: `docking.resting.Saved`
@@ -184,6 +185,12 @@ class Berth:
                 with contextlib.suppress(PortcallError):
                     self._open().open()
 
+    def fetch(self, stored: Callable[[Berth], bytes]) -> None:
+        """Have the stored state at hand, if there is neither another nor an instance."""
+        with self._opening:
+            if self.life is None and self.state is None:
+                self.state = stored(self)
+
     def unready(self) -> None:
         """It does not become this station's."""
         with self._opening:
@@ -194,6 +201,7 @@ class Berth:
         try:
             with self._opening:
                 life = self._open()
+            self.begun = True
             before = life.usage().cpu_ns
             try:
                 stop = life.advance(event)

@@ -83,6 +83,9 @@ class Residence:
         """At the end: store the state of an agent that still has an instance."""
         if berth.life is None or berth.running or berth.standing is Standing.LEAVING:
             return
+        if not berth.begun:
+            berth.close()  # its instance was made in advance: the store has it as it came
+            return
         if isinstance(berth.wait, Call):
             berth.calls -= 1  # it is made again, with the same number
         try:
@@ -141,8 +144,7 @@ class Residence:
             timer.cancel()
 
         def work() -> Turn:
-            if berth.life is None and berth.state is None:
-                berth.state = self.state_of(berth)
+            berth.fetch(self.state_of)
             return berth.turn(event)
 
         turned, dropped = functools.partial(self._turned, berth), functools.partial(self._not_begun, berth, event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from docking import Station
 from docking.berth import Berth
 from docking.errors import NoAnswer
 from docking.handoff.messages import Commit, Receipt
-from tests.station.harbour import OWNER, Watch, begin, harbour, journey, numbers, places, program, run
+from docking.workers import Workers
+from tests.station.harbour import OWNER, Watch, begin, harbour, journey, meet, numbers, places, program, run, station
 
 # Goes to beta, and logs there before anything else.
 LOGS = program(
@@ -22,6 +24,8 @@ LOGS = program(
        (call $tell (i32.const 110) (i32.const 7)) (call $tell_here)""",
     "beta|hello",
 )
+
+TELLS = program("(call $tell (i32.const 101) (call $go (s 0))) (call $tell_here)", "beta")
 
 
 class Cable:
@@ -170,3 +174,26 @@ async def test_journeys_are_as_ever() -> None:
     async with harbour("home", "beta") as (home, _):
         report = await journey(home, LOGS, "beta")
         assert numbers(report, "n") == [7]
+
+
+@run
+async def test_a_station_that_stops_between_the_commit_and_the_first_turn_has_an_agent_that_arrived(
+    tmp_path: Path,
+) -> None:
+    async with harbour("home") as (home,):
+        joined = without_commits(home)
+        async with station("beta", tmp_path / "beta") as beta:
+            await meet(home, beta)
+            agent = await begin(home, TELLS, "beta")
+            await expected(beta)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Workers, "submit", lambda workers, job: workers._queue.append(job))  # nobody is woken
+                joined()
+                while agent.key not in beta.office.berths:
+                    await asyncio.sleep(0.002)
+                assert len(beta.office.workers._queue) == 1
+        async with station("beta", tmp_path / "beta") as beta:
+            await meet(home, beta)
+            report = await agent.wait(30)
+            assert numbers(report, "e") == [0]
+            assert places(report) == ["beta"]
