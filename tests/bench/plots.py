@@ -45,7 +45,6 @@ def overhead(found: Figures, axes: Any) -> bool:
     )
     axes.set_ylabel("running time / unmodified")
     axes.set_title(f"What it costs to be movable: {len(rows)} kernels (no bar: refused)")
-    axes.legend(ncols=4, fontsize=8)
     return bool(rows)
 
 
@@ -72,7 +71,6 @@ def hops(found: Figures, axes: Any) -> bool:
     axes.set_xlabel("state: bytes that were made anew before each hop")
     axes.set_ylabel("ms")
     axes.set_title("One hop between two processes on one machine")
-    axes.legend(fontsize=8)
     return bool(subjects)
 
 
@@ -90,7 +88,6 @@ def journey(found: Figures, axes: Any) -> bool:
     axes.set_xlabel("number of the hop")
     axes.set_ylabel("ms, median")
     axes.set_title("Does a long journey become expensive?")
-    axes.legend(fontsize=8)
     return shown
 
 
@@ -107,7 +104,6 @@ def calls(found: Figures, axes: Any) -> bool:
     axes.set_xscale("log")
     axes.set_xlabel("µs")
     axes.set_title("WASI calls")
-    axes.legend(fontsize=8)
     return bool(rows)
 
 
@@ -127,6 +123,7 @@ def draw(found: Figures, folder: Path) -> list[str]:
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         try:
             if plot(found, axes):
+                axes.legend(fontsize=8)
                 figure.savefig(target, metadata={"Date": None})
                 written.append(target.name)
             else:
