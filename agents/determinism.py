@@ -315,7 +315,7 @@ def _encode_event(event: Event) -> list[Any]:
 
 
 def _decode_event(value: object) -> Event:
-    kinds = {"str": str, "int": int, "bytes": bytes}
+    kinds: dict[str, type] = {"str": str, "int": int, "bytes": bytes}
     if not isinstance(value, list) or not value or value[0] not in _EVENTS:
         raise BadRecord("an event of no known kind")
     cls = _EVENTS[value[0]]
@@ -324,7 +324,7 @@ def _decode_event(value: object) -> Event:
         raise BadRecord(f"an event {value[0]} of another shape")
     for field, item in zip(fields, value[1:], strict=True):
         wanted = str(field.type).removesuffix(" | None")
-        if not isinstance(item, kinds[wanted]) and not (item is None and "None" in str(field.type)):
+        if type(item) is not kinds[wanted] and not (item is None and "None" in str(field.type)):
             raise BadRecord(f"an event {value[0]} with a bad field {field.name}")
     event: Event = cls(*value[1:])
     return event

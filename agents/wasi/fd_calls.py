@@ -110,8 +110,9 @@ def fd_write(ctx: Context, fd: int, vector: int, count: int, result: int) -> int
             return taken
     elif file is not None:
         if found.flags & APPEND:
-            found.offset = file.size()
-        taken = file.pwrite(found.offset, data, ctx.ambient.wall_ns())
+            found.offset, taken = file.append(data, ctx.ambient.wall_ns())
+        else:
+            taken = file.pwrite(found.offset, data, ctx.ambient.wall_ns())
     else:
         raise CallFailed(EBADF, f"descriptor {fd} is a directory, or lost")
     found.offset = min(found.offset + taken, _OFFSET_MAX)

@@ -21,6 +21,7 @@ import contextlib
 import errno
 import os
 import stat as stats
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -52,6 +53,7 @@ from .trees import Entry, Spot, Stat
 
 _LEVELS = 64  # descriptors that one walk may hold: a/a/a/... would use up the station's
 _LEASED = 1024  # files and directories that agents may have open through one grant
+_LISTINGS = 16  # of these, in memory for one grant
 _LISTED = 65_536  # names of one directory that are shown: a listing is held in memory while it is read
 _Opened = TypeVar("_Opened", "HostFile", "HostDirectory")
 
@@ -78,6 +80,7 @@ class HostGrant:
             raise CallFailed(abi.ENOTSUP, "this platform cannot open files relative to a directory safely")
         if not guest:
             raise CallFailed(abi.EINVAL, "a granted directory needs a name")
+        self._listed: deque[HostDirectory] = deque()
         self.terms, self.limits = Terms(guest, read_only, quota, Leases(leases)), limits or Limits()
         try:
             self._handle = Handle(os.open(host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -88,28 +91,30 @@ class HostGrant:
 
     def root(self) -> HostDirectory:
         """See `trees.Grant`."""
-        try:
-            handle = Handle(os.dup(self._handle.fd))
-        except OSError as error:
-            fail(error)
-        return HostDirectory(self, self.terms.leases.lend(handle), ())
-
-    def mount(self) -> HostDirectory:
-        """See `trees.Grant`."""
-        return HostDirectory(self, Borrowed(self._handle.fd), ())
+        return HostDirectory(self, Borrowed(self._handle), ())
 
     def reopen(self, names: tuple[str, ...], kind: int) -> HostFile | HostDirectory:
         """See `trees.Grant`. A file is opened for writing too, when that is allowed: the descriptor's rights
         say what the agent had."""
         if not names and kind == abi.DIRECTORY:
             return self.root()
-        with self.mount().walk(Route(names), False) as spot:
+        with self.root().walk(Route(names), False) as spot:
             if kind == abi.DIRECTORY:
                 return _expect(spot.open(abi.O_DIRECTORY, True, False, 0), HostDirectory)
             try:
                 return _expect(spot.open(0, True, True, 0), HostFile)
             except CallFailed:
                 return _expect(spot.open(0, True, False, 0), HostFile)
+
+    def keep(self, directory: HostDirectory) -> None:
+        """`directory` has listed its names. Of the last few only they are kept: each may be megabytes, and agents open
+        a directory hundreds of times. One that was forgotten is listed again where a guest reads on."""
+        with self.terms.lock:
+            self._listed.append(directory)
+            if len(self._listed) > _LISTINGS:
+                oldest = self._listed.popleft()
+                if oldest not in self._listed:
+                    oldest.listed = None
 
     def close(self) -> None:
         """No further opening through this grant."""
@@ -128,9 +133,9 @@ class HostDirectory:
     """An open directory of the host's."""
 
     grant: HostGrant
-    handle: Handle
+    handle: Handle | Borrowed
     names: tuple[str, ...]
-    listed: list[str] | None = None  # the names, while a guest reads through them
+    listed: list[str] | None = None  # the names, while a guest reads through them; see `HostGrant.keep`
 
     def walk(self, route: Route, follow: bool) -> Spot:
         """See `trees.Directory`."""
@@ -142,15 +147,17 @@ class HostDirectory:
     def entries(self, cookie: int) -> Iterator[Entry]:
         """See `trees.Directory`. Names come as they were when the first line was read. A name that is not
         UTF-8 cannot be told to the guest and is left out."""
-        if cookie == 0 or self.listed is None:
-            self.listed = self._list()
+        listed = self.listed
+        if cookie == 0 or listed is None:
+            listed = self.listed = self._list()
+            self.grant.keep(self)
         own = self.stat().inode
         if cookie == 0:
             yield Entry(1, own, abi.DIRECTORY, b".")
         if cookie <= 1:
             yield Entry(2, own, abi.DIRECTORY, b"..")  # the parent of the granted directory is nobody's business
-        for index in range(max(cookie, 2) - 2, len(self.listed)):
-            name = self.listed[index]
+        for index in range(max(cookie, 2) - 2, len(listed)):
+            name = listed[index]
             try:
                 found = os.stat(name, dir_fd=self.handle.fd, follow_symlinks=False)
             except OSError:
@@ -183,6 +190,7 @@ class HostDirectory:
 
     def close(self) -> None:
         """See `trees.Directory`."""
+        self.listed = None
         self.handle.close()
 
     def encode(self) -> list[Any]:
@@ -417,8 +425,11 @@ class HostSpot:
             fail(error)
 
     def symlink(self, text: str, now: int) -> None:
-        """See `trees.Spot`."""
+        """See `trees.Spot`. Agents do not follow a link that climbs, but other programs of the host would: one that
+        holds '..' is EPERM, since it may be moved to where it leads out."""
         self._change()
+        if ".." in text.split("/"):
+            raise CallFailed(abi.EPERM, "a link of a granted directory cannot hold '..'")
         with self._named():
             os.symlink(text, self.name, dir_fd=self._at)
 

@@ -71,10 +71,18 @@ class Handle:
         self.close()
 
 
-class Borrowed(Handle):
-    """A descriptor that is closed by somebody else, later."""
+class Borrowed:
+    """A handle that is closed by somebody else: its number from then on is -1, and not that of another file."""
 
-    __slots__ = ()
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: Handle) -> None:
+        self._owner = owner
+
+    @property
+    def fd(self) -> int:
+        """See `Handle`."""
+        return self._owner.fd
 
     def close(self) -> None:
         """Not here."""
@@ -141,6 +149,12 @@ class Terms:
     read_only: bool
     quota: Quota | None
     leases: Leases
+    _own: threading.RLock = attrs.field(factory=threading.RLock, eq=False, repr=False)
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Around what must not be mixed with what other agents do."""
+        return self._own if self.quota is None else self.quota.lock
 
     def check_writable(self) -> None:
         """Raises EROFS."""
@@ -198,6 +212,12 @@ class HostFile:
         except OSError as error:
             fail(error)
 
+    def append(self, data: bytes, now: int) -> tuple[int, int]:
+        """See `trees.File`. Two agents that append at once write one after the other."""
+        with self.terms.lock:
+            end = self.size()
+            return end, self.pwrite(end, data, now)
+
     def size(self) -> int:
         """See `trees.File`."""
         return self.stat().size
@@ -226,7 +246,9 @@ class HostFile:
             fail(error)
 
     def sync(self) -> None:
-        """See `trees.File`."""
+        """See `trees.File`. Whoever may not write makes the host's disk write nothing."""
+        if self.terms.read_only:
+            return
         try:
             os.fsync(self.handle.fd)
         except OSError as error:

@@ -40,6 +40,8 @@ from .nodes import Luggage, Node
 from .paths import Route, parse_text
 from .trees import Bytes, Entry, Spot, Stat
 
+_ZEROS = bytes(1 << 20)
+
 
 def open_node(luggage: Luggage, node: Node) -> LuggageFile | LuggageDirectory:
     """An open file or directory over `node`."""
@@ -129,11 +131,15 @@ class LuggageFile:
             contents = node.data = bytearray(contents)
         if end > old:
             self.luggage.used += end - old
-            if offset > old:
-                contents += bytes(offset - old)
+            _lengthen(contents, offset - old)
         contents[offset:end] = data
         node.mtim = node.ctim = now
         return len(data)
+
+    def append(self, data: bytes, now: int) -> tuple[int, int]:
+        """See `trees.File`."""
+        end = len(self.node.data)
+        return end, self.pwrite(end, data, now)
 
     def size(self) -> int:
         """See `trees.File`."""
@@ -147,7 +153,7 @@ class LuggageFile:
                 raise CallFailed(EFBIG if size >> 63 else ENOSPC, f"a file of {size} bytes")
             if not isinstance(node.data, bytearray):
                 node.data = bytearray(node.data)
-            node.data += bytes(size - old)
+            _lengthen(node.data, size - old)
         elif isinstance(node.data, bytearray):
             del node.data[size:]
         else:
@@ -174,6 +180,13 @@ class LuggageFile:
     def encode(self) -> list[Any]:
         """See `trees.File`."""
         return ["file", self.node.inode]
+
+
+def _lengthen(data: bytearray, size: int) -> None:
+    """By `size` zeros (none if negative), in pieces: at once they would be in memory twice."""
+    while size > 0:
+        data += _ZEROS[:size]
+        size -= len(_ZEROS)
 
 
 @attrs.define(eq=False)

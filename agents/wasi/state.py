@@ -132,7 +132,7 @@ class WasiState:
             if names[:1] == (MOUNT,):
                 raise CallFailed(EINVAL, f"/{MOUNT} cannot be a granted directory")
             if len(names) == 1:
-                self.luggage.mounts[names[0]] = grant.mount()
+                self.luggage.mounts[names[0]] = grant.root()
 
     def monotonic(self, clock: Clock) -> int:
         """The guest's monotonic clock, ns."""
@@ -228,8 +228,8 @@ class WasiState:
             if whole(fd, 0, 0xFFFFFFFF) <= last:
                 raise BadSnapshot("descriptors out of order")
             last = fd
-            if preopen is not None and not isinstance(preopen, str):
-                raise BadSnapshot("a directory without a name")
+            if preopen is not None and not (isinstance(preopen, str) and len(preopen) <= self.limits.path_bytes):
+                raise BadSnapshot("a directory without a name, or with one that is too long")
             descriptor = Descriptor(whole(rights, 0, ALL_RIGHTS), whole(inheriting, 0, ALL_RIGHTS), whole(flags, 0, 31))
             descriptor.offset, descriptor.preopen = whole(offset, 0, _OFFSET_MAX), preopen
             self._attach(descriptor, what, nodes, grants)

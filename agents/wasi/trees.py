@@ -56,6 +56,9 @@ class File(Protocol):
     def pwrite(self, offset: int, data: bytes, now: int) -> int:
         """Put `data` at `offset`; the result is how much was taken. Raises ENOSPC when that is nothing."""
 
+    def append(self, data: bytes, now: int) -> tuple[int, int]:
+        """Put `data` at the end, wherever that is by now: where that was, and how much was taken."""
+
     def size(self) -> int:
         """Bytes in the file."""
 
@@ -135,10 +138,7 @@ class Grant(Protocol):
     """A host directory that a station lets an agent use under one guest name."""
 
     def root(self) -> Directory:
-        """The directory itself, opened."""
-
-    def mount(self) -> Directory:
-        """The directory under a name in the luggage's root: not to be used when the grant is closed."""
+        """The directory itself: always to be had, and of no use when the grant is closed."""
 
     def reopen(self, names: tuple[str, ...], kind: int) -> File | Directory:
         """What lies there under `names`, for an agent that had it open. Raises `CallFailed`."""

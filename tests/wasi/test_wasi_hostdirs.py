@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agents.errors import CallFailed
-from agents.wasi.abi import EACCES, EILSEQ, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
+from agents.wasi.abi import APPEND, EACCES, EILSEQ, EIO, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 from agents.wasi.hostdirs import HostGrant, parse_grant
 from agents.wasi.paths import Route
 
@@ -191,3 +191,61 @@ def test_grants_as_text(text: str, parsed: tuple[str, str, bool]) -> None:
 def test_texts_that_grant_nothing(text: str) -> None:
     with pytest.raises(CallFailed):
         parse_grant(text)
+
+
+def test_agents_that_append_at_once_lose_nothing(inside: Path) -> None:
+    grant = HostGrant(inside, "/data")
+    line = b"x" * 40 + b"\n"
+
+    def visit() -> None:
+        guest = Virtual(grants={"/data": grant})
+        _, fd = guest.open("log", CREAT, READ_WRITE, APPEND, fd=4)
+        for _ in range(200):
+            assert guest.write(fd, line) == (0, len(line))
+        guest.state.close()
+
+    threads = [threading.Thread(target=visit) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (inside / "log").read_bytes() == line * 800
+
+
+def test_listings_in_memory_are_few(inside: Path) -> None:
+    for name in range(300):
+        (inside / f"file-{name:03}").touch()
+    guest = Virtual(grants={"/data": HostGrant(inside, "/data")})
+    fds = [guest.open(".", O_DIRECTORY, DIRECTORY, fd=4)[1] for _ in range(40)]
+    firsts = [guest.readdir(fd, 2000)[1] for fd in fds]
+    things = [guest.state.table.open[fd].directory for fd in fds]
+    assert sum(thing.listed is not None for thing in things) <= 16
+    for fd, lines in zip(fds, firsts, strict=True):  # reading on works where the listing was forgotten
+        names = [name for _, _, name in lines]
+        while lines:
+            _, lines = guest.readdir(fd, 2000, lines[-1][0])
+            names += [name for _, _, name in lines]
+        assert len(names) == len(set(names)) == 304
+
+
+def test_a_grant_that_is_closed_opens_nothing(inside: Path) -> None:
+    grant = HostGrant(inside, "/data")
+    guest = Virtual(grants={"/data": grant})
+    grant.close()
+    other = os.open(inside.parent, os.O_RDONLY)  # it may get the number that was the directory's
+    try:
+        assert guest.open("f", fd=4)[0] == EIO
+        assert guest.open("data/f")[0] == EIO
+        assert guest.listing("", fd=4) == []
+    finally:
+        os.close(other)
+
+
+def test_a_directory_for_reading_is_not_synced(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    for read_only in (True, False):
+        guest = Virtual(grants={"/data": HostGrant(inside, "/data", read_only=read_only)})
+        _, fd = guest.open("f", fd=4)
+        assert guest.raw("fd_sync", fd) == 0
+        assert len(synced) == (0 if read_only else 1)

@@ -338,8 +338,10 @@ def test_no_path_leads_out(place: Place) -> None:
     assert place.open("../f", fd=inner)[0] == EPERM  # nor out of a directory below
     assert place.open("e/../../f", fd=inner)[0] == EPERM
     assert place.symlink("/etc/passwd", "l", fd=place.base) == EPERM
-    assert place.symlink("../../../../etc/passwd", "l", fd=place.base) == 0
-    assert place.at("l")[0] == EPERM
+    # Other programs of the host would follow it, wherever it is moved to; in the luggage there are none.
+    climbing = place.symlink("../../../../etc/passwd", "l", fd=place.base)
+    assert climbing == (0 if place.base == 3 else EPERM)
+    assert place.at("l")[0] == (EPERM if place.base == 3 else ENOENT)
     assert place.at("d/e/../../f")[0] == 0
 
 
