@@ -147,6 +147,7 @@ class Berth:
     _kept: int = 0  # characters of `lines`
     _partial: dict[int, bytes] = field(factory=dict, repr=False)
     _told: bool = False
+    _written: int = 0  # bytes of output in this stay: an agent that is put away and fetched again has no new budget
     _logged: int = 0
 
     def __attrs_post_init__(self) -> None:
@@ -210,6 +211,7 @@ class Berth:
                 # Rounded up: a turn of less than a microsecond is not free.
                 self.cpu += -((before - usage.cpu_ns) // 1000)
                 self.memory = max(self.memory, usage.memory)
+                self._written = 0 if life.wasi is None else life.wasi.logged
                 self._flush()
             if isinstance(stop, Finished | Trapped | Exhausted):
                 self.close()
@@ -240,6 +242,8 @@ class Berth:
                 limits=EngineLimits(memory=self.grant.budget.memory),
                 budget=TimeBudget(cpu_ns=max(1, self.grant.budget.cpu - self.cpu) * 1000),
             )
+            if life.wasi is not None:
+                life.wasi.logged = self._written
             self.state = None
         with self._lock:
             self.life = life

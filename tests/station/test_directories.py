@@ -256,3 +256,25 @@ async def test_two_stations_on_one_directory(tmp_path: Path) -> None:
         report = await sail(home, wat, "beta1")
     assert numbers(report, "w") == [0, 0]
     assert (folder / "log").stat().st_size == 20
+
+
+@run
+async def test_output_of_one_stay_is_counted_while_it_is_put_away_and_fetched_again() -> None:
+    wat = """(module
+      (import "portcall" "sleep" (func $sleep (param i32) (result i32)))
+      (import "portcall" "report" (func $report (param i32 i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 0) "\\40\\00\\00\\00\\58\\02\\00\\00n")
+      (func $tell
+        (i32.store (i32.const 16) (i32.const 0))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
+        (drop (call $report (i32.const 8) (i32.const 1) (i32.const 16) (i32.const 4))))
+      (func (export "_start")
+        (call $tell) (drop (call $sleep (i32.const 80)))
+        (call $tell) (drop (call $sleep (i32.const 80)))
+        (call $tell)))"""
+    tight = evolve(policy(), wasi=evolve(Policy().wasi, log_bytes=1000))
+    async with station("home", policy=tight) as home:
+        report = await sail(home, wat)
+    assert numbers(report, "n") == [600, 400, 0]
