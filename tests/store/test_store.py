@@ -28,7 +28,7 @@ from docking.changes import (
     RetryLetter,
     StoredPart,
 )
-from docking.errors import StoreError, StoreUnusable, WriteFailed
+from docking.errors import StoreError, StoreFull, StoreUnusable, WriteFailed
 from docking.handoff.actions import Cargo, Persist, Record
 from docking.handoff.messages import Body, Offer, Part, Side
 from docking.handoff.states import Destination, Source
@@ -184,7 +184,7 @@ def test_a_full_disk_refuses_the_large_and_takes_the_small(tmp_path: Path) -> No
     (pages,) = writer.execute("PRAGMA page_count").fetchone()
     writer.execute(f"PRAGMA max_page_count = {pages + 20}")
     results = store.commit([[PutFact("a", b"1")], [held(bytes(1 << 20))], [PutFact("b", b"2")]])
-    assert [type(result) for result in results] == [type(None), StoreError, type(None)]
+    assert [type(result) for result in results] == [type(None), StoreFull, type(None)]
     assert (store.fact("a"), store.fact("b"), store.unfinished()) == (b"1", b"2", [])
     store.close()
 
@@ -461,7 +461,7 @@ def test_a_disk_that_is_full_of_bodies_refuses_them(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "write", full)
     results = store.commit([[PutFact("a", b"1")], [held(LARGE)], [PutFact("b", b"2")]])
     monkeypatch.undo()
-    assert [type(result) for result in results] == [type(None), StoreError, type(None)]
+    assert [type(result) for result in results] == [type(None), StoreFull, type(None)]
     assert bodies(tmp_path) == set()
     ok(store, held(LARGE))
     store.close()
