@@ -11,12 +11,13 @@ latest when the store is opened the next time; a file is never changed, only mad
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from docking.errors import StoreError
+from docking.errors import StoreError, StoreFull
 from docking.handoff.messages import Buffer
 
 
@@ -53,7 +54,8 @@ class FileBodies:
                 self._write(path, body)
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise StoreError(f"a body of {len(body)} bytes could not be written: {error.strerror}") from error
+            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+            raise kind(f"a body of {len(body)} bytes could not be written: {error.strerror}") from error
         self._here.add(digest)
         self._touched.add(digest)
 

@@ -8,6 +8,7 @@ since a file that does not grow is on the disk sooner; one process has the file 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -20,7 +21,7 @@ from attrs import define, field
 
 from docking.bodies import FileBodies, sync_folder
 from docking.changes import Capsule, Change, Letter
-from docking.errors import StoreError, StoreUnusable, WriteFailed
+from docking.errors import StoreError, StoreFull, StoreUnusable, WriteFailed
 from docking.handoff.actions import Record
 from docking.handoff.messages import Side
 from docking.handoff.states import Destination, Source
@@ -30,6 +31,8 @@ APPLICATION_ID = 0x50434C4C
 # The log is moved into the file when it holds so many bytes; beyond twice as many, it is cut when it begins
 # anew. Less would cut what grows again at once, and a file that grows is on the disk later.
 LOG_BYTES = 8 << 20
+# SQLITE_FULL, and SQLITE_IOERR_SHMSIZE for the index of the log.
+_FULL = (13, 4874)
 # Each is made ready once: all of them fit.
 _STATEMENTS = 256
 # Of the log, in bytes.
@@ -99,19 +102,29 @@ class DiskTables:
             return self._writing.groups(groups)
         except (StoreError, sqlite3.Error) as error:
             # One group may be too large for the disk, and the others not.
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
+            self._roll_back()
             if isinstance(error, StoreError):
                 raise
-            raise StoreError(f"the store could not take this: {error}") from error
+            kind = StoreFull if _is_full(error) else StoreError
+            raise kind(f"the store could not take this: {error}") from error
 
     def commit(self) -> None:
         try:
             self._large.flush()
             self._writer.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
+            if _is_full(error):
+                # What makes it a commit is written last, and was not written whole (sqlite.org/walformat.html);
+                # the next commit begins at the same place.
+                self._roll_back()
+                raise StoreFull("the store's disk is full") from error
             # The commit may be in the log, and come to light when it is read the next time.
             raise WriteFailed(f"the store could not be written: {error}") from error
+        self._large.settle()
+
+    def _roll_back(self) -> None:
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
         self._large.settle()
 
     # Reading
@@ -250,6 +263,14 @@ class DiskTables:
         finally:
             for connection in opened:
                 connection.close()
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether there was no room: for the log, for what SQLite keeps beside it, or for a body."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    code = getattr(error, "sqlite_errorcode", None)  # not on Python 3.10
+    return code in _FULL if code is not None else str(error) == "database or disk is full"
 
 
 def schema_steps(text: str) -> list[str]:

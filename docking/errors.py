@@ -65,6 +65,10 @@ class StoreUnusable(StoreError):
     """The file cannot serve as this station's store; the message says what to do."""
 
 
+class StoreFull(StoreError):
+    """The disk has no room for it: it is certainly not written, and may be tried again."""
+
+
 class WriteFailed(StoreError):
     """A write was not confirmed: it may be on the disk or not.
 

@@ -6,28 +6,43 @@ disk is busy, the queue grows, and the next turn takes all of it. Writes that no
 
 It is not the store, and decides nothing. Invariants: a future is done only when its changes are on the
 disk, or will not be; what was queued first is written first, so a crash loses a tail of the queue and never
-a middle; after a write whose fate is unknown, nothing is written any more. A volatile store has no disk to
-wait for: it is written at once.
+a middle; after a write whose fate is unknown, nothing is written any more; on a disk that is full, what
+must be written is waited for, and the rest fails alone. A volatile store has no disk to wait for: it is
+written at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 
 from attrs import define, field, frozen
 
-from docking.changes import Change
-from docking.errors import StoreError, WriteFailed
+from docking.changes import Change, DropCapsule, PostLetter
+from docking.errors import StoreError, StoreFull, WriteFailed
+from docking.handoff.actions import Persist
+from docking.handoff.states import Destination, Source
 from docking.store import LOG_BYTES, Store
 
+_log = logging.getLogger(__name__)
 # Memory and latency: one transaction does not take more than this many groups.
 MAX_GROUPS = 256
 # Every so many transactions, or when the file has grown, somebody looks how full the log is.
 LOOK = 16
+# Seconds between two attempts to write to a disk that is full what must be written.
+AGAIN = 0.5
+
+
+def _must_be_written(change: Change) -> bool:
+    """Whether somebody relies on it as soon as it was decided: what the ledger says, an agent's end, a letter."""
+    if isinstance(change, Persist):
+        return change.record.state not in (Destination.HELD, Source.FROZEN)
+    return isinstance(change, (DropCapsule, PostLetter))
 
 
 @frozen(eq=False)
@@ -129,9 +144,30 @@ class Journal:
 
     def _commit(self, entries: Sequence[_Entry]) -> list[StoreError | None]:
         try:
-            return self.store.commit([entry.changes for entry in entries])
+            return self.store.commit([entry.changes for entry in entries], self._full)
         except WriteFailed as error:
             return [error] * len(entries)
+
+    def _full(self, changes: Sequence[Change], error: StoreError | None) -> StoreError | None:
+        """Write what nobody can do without as soon as there is room; nothing is written before it."""
+        if not any(map(_must_be_written, changes)):
+            return error
+        waited = False
+        while isinstance(error, StoreFull):
+            if not self.store.make_room():
+                with self._wake:
+                    if self._closing:
+                        return error
+                if not waited:
+                    _log.error(
+                        "the disk of the store is full: this station waits for room, and loses nothing meanwhile"
+                    )
+                waited = True
+                time.sleep(AGAIN)
+            error = self.store.commit([changes])[0]
+        if waited:
+            _log.warning("the disk of the store has room again")
+        return error
 
     def _settle(self, entries: Sequence[_Entry], outcome: Sequence[StoreError | None]) -> None:
         for entry, error in zip(entries, outcome, strict=True):

@@ -42,10 +42,10 @@ from agents.waits import (
 )
 from docking import papers, resting
 from docking.admission import shed
-from docking.berth import EDQUOT, EPERM, Berth, Standing, Turn
+from docking.berth import EDQUOT, ENOSPC, EPERM, Berth, Standing, Turn
 from docking.changes import Change, DropCapsule
 from docking.departures import errno_of
-from docking.errors import LocalProtocolError, StationError, StoreError
+from docking.errors import LocalProtocolError, StationError, StoreError, StoreFull
 from docking.register import FINISHED, STOPPED, TRAVELLING
 from docking.workers import Job
 from docking.yellowpages import Visitor
@@ -61,6 +61,8 @@ REMEMBERED = 256
 MAIL = 64
 # Letters of one agent that are posted in one step of the event loop.
 LETTERS = 50
+# Seconds until a state that the disk had no room for is written again.
+PARK_AGAIN = 5.0
 
 
 def seen(future: asyncio.Future[None]) -> bool:
@@ -252,8 +254,15 @@ class Residence:
             return
 
         def written(future: asyncio.Future[None]) -> None:
-            if seen(future) and berth.state is state and not berth.running:
-                berth.state = None
+            if seen(future):
+                if berth.state is state and not berth.running:
+                    berth.state = None
+            elif not future.cancelled() and isinstance(future.exception(), StoreFull):
+                asyncio.get_running_loop().call_later(PARK_AGAIN, park_again)
+
+        def park_again() -> None:
+            if berth.state is state and not berth.running and not self._office.closing:
+                self.park(berth)
 
         self._office.journal.write([resting.checkpoint(berth, state)], False).add_done_callback(written)
 
@@ -377,6 +386,9 @@ class Residence:
             child = await self.make_clone(berth, state)
         except CredentialError as error:
             self.go_on(berth, Refused(EPERM, error.reason))
+            return
+        except StoreFull as error:
+            self.go_on(berth, Refused(ENOSPC, str(error)))
             return
         if child is None or self._office.closing:
             return

@@ -25,14 +25,17 @@ from attrs import define
 
 from docking.changes import Capsule, Change, Letter
 from docking.disk import LOG_BYTES, SCHEMA, DiskTables
-from docking.errors import StoreError, StoreUnusable, WriteFailed
+from docking.errors import StoreError, StoreFull, StoreUnusable, WriteFailed
 from docking.handoff.actions import Record
 from docking.handoff.messages import EPOCH_SIZE, Side
 from docking.memory import MemoryTables
+from docking.reserve import Reserve
 from docking.tables import Tables
 
 Failpoint: TypeAlias = Callable[[str], None]
 """Called with the name of a place where a crash is interesting; tests crash there."""
+
+Full: TypeAlias = "Callable[[Sequence[Change], StoreFull], StoreError | None]"
 
 # From this size on (bytes), copying a body through the tables costs more than two more waits for the disk.
 LARGE = 4 << 20
@@ -40,6 +43,11 @@ LARGE = 4 << 20
 
 def never(place: str) -> None:
     """The failpoint of real life."""
+
+
+def left_out(group: Sequence[Change], error: StoreFull) -> StoreError | None:
+    """A group that does not fit is left out."""
+    return error
 
 
 @define(eq=False)
@@ -50,6 +58,7 @@ class Store:
     epoch: bytes
     _failpoint: Failpoint
     _tables: Tables
+    _reserve: Reserve | None = None
     _broken: str | None = None
 
     @classmethod
@@ -83,7 +92,10 @@ class Store:
         if epoch is None:
             tables.close()
             raise StoreUnusable(f"{path} does not know its epoch: it is damaged")
-        return cls(path, epoch, failpoint, tables)
+        reserve = None if path is None else Reserve(path.with_name(path.name + ".reserve"))
+        if reserve is not None:
+            reserve.keep()
+        return cls(path, epoch, failpoint, tables, reserve)
 
     @property
     def volatile(self) -> bool:
@@ -97,28 +109,32 @@ class Store:
 
     # Writing
 
-    def commit(self, groups: Sequence[Sequence[Change]]) -> list[StoreError | None]:
+    def commit(self, groups: Sequence[Sequence[Change]], full: Full = left_out) -> list[StoreError | None]:
         """Write groups of changes in one transaction; for each, None, or why it alone was left out.
 
+        `full(group, error)` says what becomes of a group for which the disk has no room, before the next is tried.
         Raises `WriteFailed` if it is not known what was written: the store must be closed, and opened again.
         """
         if self._broken is not None:
             raise WriteFailed(f"the store does not write any more: {self._broken}")
         try:
             results = self._tables.write(groups)
-        except StoreError as error:
-            if len(groups) == 1:
-                return [error]
-            # One may be too large for the disk, and the others not.
-            return [result for group in groups for result in self.commit([group])]
-        self._failpoint("store.before-commit")
-        try:
+            self._failpoint("store.before-commit")
             self._tables.commit()
         except WriteFailed as error:
             self._broken = str(error)
             raise
+        except StoreError as error:
+            if len(groups) == 1:
+                return [full(groups[0], error) if isinstance(error, StoreFull) else error]
+            # One may be too large for the disk, and the others not.
+            return [result for group in groups for result in self.commit([group], full)]
         self._failpoint("store.after-commit")
         return results
+
+    def make_room(self) -> bool:
+        """The disk is full: give up what was kept for this; whether there was something."""
+        return self._reserve is not None and self._reserve.give_up()
 
     # Reading
 
@@ -202,6 +218,8 @@ class Store:
         begins the log anew. Raises `StoreError`; nothing is lost then.
         """
         self._tables.empty_log(wholly)
+        if self._reserve is not None:
+            self._reserve.keep()
 
 
 __all__ = ["LARGE", "LOG_BYTES", "SCHEMA", "Failpoint", "Store", "never"]

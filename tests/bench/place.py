@@ -141,6 +141,29 @@ class Place:
     async def do_order(self, agent: str, order: str) -> str:
         return self.station.office.steering.order(self.station.office.steering.find_agent(agent), order)
 
+    async def do_wake_all(self) -> dict[str, float]:
+        """Wake every agent here at once; seconds until the last one runs, and until all have ended, durably.
+
+        `still`: the longest time for which the event loop answered nobody meanwhile.
+        """
+        office = self.station.office
+        began, ticked, still = time.perf_counter(), time.perf_counter(), 0.0
+        self.stamps.clear()
+        count = len(office.berths)
+        for berth in tuple(office.berths.values()):
+            office.steering.order(berth.agent, "wake")
+            if time.perf_counter() - ticked > 0.05:
+                await asyncio.sleep(0)  # as orders come: one by one
+                still, ticked = max(still, time.perf_counter() - ticked), time.perf_counter()
+        while len(self.stamps) < count or office.berths:
+            await asyncio.sleep(0.005)
+            still, ticked = max(still, time.perf_counter() - ticked), time.perf_counter()
+            if len(self.stamps) >= count and not office.berths:
+                break
+        last = max(start for start, _ in self.stamps) / 1e9 - time.monotonic() + time.perf_counter()
+        await office.journal.write([], True)
+        return {"run": last - began, "ended": time.perf_counter() - began, "still": still}
+
     async def do_arm(self, place: str | None, number: int = 1, gate: str | None = None) -> None:
         """Die when the failpoint `place` is reached for the `number`th time from now on, or wait there at a gate."""
         self.killer.arm(place, number, None if gate is None else Path(gate))

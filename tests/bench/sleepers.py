@@ -84,6 +84,7 @@ def measure(count: int, folder: Path) -> dict[str, Any]:
     station.kill()
     station, after_kill = start(home, owner)
     until_asleep(station, left)
+    at_once = station.ask("wake_all")
     station.end()
     return {
         "agents": count,
@@ -94,11 +95,15 @@ def measure(count: int, folder: Path) -> dict[str, Any]:
         "launches a second": (count - 1) / launched,
         "idle share of a processor": idle,
         "wake p50": statistics.median(wakes),
+        "wake p99": sorted(wakes)[int(0.99 * len(wakes))],
         "wake worst": max(wakes),
         "start without agents": empty_start,
         "stop": stopped,
         "start with them": restart,
         "start with them after a kill": after_kill,
+        "all woken at once: the last one runs after": at_once["run"],
+        "all woken at once: all have ended after": at_once["ended"],
+        "all woken at once: nobody else is answered for": at_once["still"],
     }
 
 
