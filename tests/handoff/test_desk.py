@@ -21,6 +21,7 @@ from docking.handoff.actions import (
     Departure,
     DestinationTrust,
     Drop,
+    Expect,
     Left,
     Persist,
     Record,
@@ -191,7 +192,7 @@ def test_a_handoff_takes_an_offer_a_receipt_a_commit() -> None:
     alpha, beta = Dock(ALPHA), Dock(BETA)
     first = alpha.take(alpha.desk.depart(departure(offer()), 0.0))
     assert kinds(first) == [Persist, Offer]
-    assert kinds(beta.hear(ALPHA, first[1].message)) == [Persist, Receipt]
+    assert kinds(beta.hear(ALPHA, first[1].message)) == [Persist, Receipt, Expect]
     assert kinds(alpha.hear(BETA, RECEIPT)) == [Persist, Left, Commit]
     assert kinds(beta.hear(ALPHA, COMMIT)) == [Start, Persist, Done]
     assert kinds(alpha.hear(BETA, Done(HID))) == [Persist, Release]
@@ -360,7 +361,7 @@ def test_two_offers_of_a_hop_at_once_give_one_receipt() -> None:
     beta = Dock(BETA)
     (persist,) = beta.hear(ALPHA, offer(0), write=False)
     assert isinstance(beta.said(ALPHA, offer(1))[0], Refuse)
-    assert kinds(beta.take([persist])) == [Persist, Receipt]
+    assert kinds(beta.take([persist])) == [Persist, Receipt, Expect]
 
 
 def test_an_offer_judged_before_another_arrived_is_judged_again_by_the_desk() -> None:
@@ -409,7 +410,7 @@ def test_nothing_is_said_while_it_is_being_written() -> None:
         State(HID, Side.DESTINATION, Standing.PENDING)
     ]
     assert beta.desk.writing((HID, Side.DESTINATION))
-    assert kinds(beta.take([persist])) == [Persist, Receipt]
+    assert kinds(beta.take([persist])) == [Persist, Receipt, Expect]
 
 
 # Giving up
