@@ -17,7 +17,7 @@ key.
     memory = "4GiB"               # of all agents together
     shed = 0.9                    # above this share of any of the three, newcomers are asked to come later
     retry = "5s"                  # ... and when
-disk = "64MiB"                # free where the store is: below it, newcomers are sent away
+    disk = "64MiB"                # free where the store is: below it, newcomers are sent away
 
     [wasi]                        # per agent: its file system, which travels with it, and what it writes
     luggage = "64MiB"

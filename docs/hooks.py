@@ -26,7 +26,7 @@ DOCS = ROOT / "docs"
 SECTIONS: dict[str, tuple[str, list[str]]] = {
     "tutorial": ("Tutorial", ["first-agent", "first-station", "first-lesson"]),
     "how-to": ("How to", []),
-    "reference": ("Reference", ["commands", "abi"]),
+    "reference": ("Reference", ["commands", "abi", "policy"]),
     "topics": ("Topics", ["architecture", "continuations", "trust", "handoff", "attacks", "performance"]),
     "adr": ("Decisions", ["index"]),
 }
@@ -39,6 +39,28 @@ HANDOFF_HEAD = """# Handoff
 The protocol that moves one agent from a source to a destination. Both sides are tables; this page is written
 from them. An event that is not in a state's rows is late, doubled or none of its business: it is ignored, and
 the state stays. Why it is so is told in [its topic](../topics/handoff.md).
+"""
+POLICY_HEAD = """# The policy file
+
+Whom a station lets in, what they may do there, how much of it, and when the station is too busy. It is TOML:
+`portcall station --policy FILE`, or `docking.read_policy(text)`; in Python, `docking.Policy(...)` has the same fields.
+Every table and every word may be left out. Of those in `[limits]`, `[station]` and `[wasi]`, the values shown here hold
+then; an `[[owner]]` needs its key, and a directory its path.
+
+Without a file, `portcall station` lets in the agents of its user's own keys; with an empty one, nobody. A word that is
+not known is an error, which names the file and the line: it may be a misspelt limit.
+
+```toml
+"""
+POLICY_END = """```
+
+An agent may do what its owner's permit *and* this policy allow. The permit is signed when the agent is launched:
+`portcall launch --permit allow=service:thermometer.read --permit memory=16MiB`. The names of capabilities are those of
+the [calls](abi.md), and those that services have where they are offered.
+
+A newcomer that is not let in is refused with a code and a sentence: `owner-unknown` where no rule names its owner,
+`capability` where its permit insists on what the policy does not grant, `too-large`, `busy`. All codes are on the page
+about [attacks](../topics/attacks.md).
 """
 DECISIONS_HEAD = """# Decisions
 
@@ -146,6 +168,15 @@ def handoff_page() -> str:
     return "\n".join(parts)
 
 
+def policy_page() -> str:
+    """`reference/policy.md`: the file that is shown where it is read."""
+    import docking.config
+
+    lines = (inspect.getdoc(docking.config) or "").splitlines()
+    shown = [line[4:] for line in lines if line.startswith("    ") or not line]
+    return POLICY_HEAD + "\n".join(shown).strip("\n") + "\n" + POLICY_END
+
+
 def decisions_page() -> str:
     """`adr/index.md`: a line for each decision, from its heading."""
     lines = []
@@ -164,6 +195,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/commands.md": commands_page,
     "reference/errors.md": errors_page,
     "reference/handoff.md": handoff_page,
+    "reference/policy.md": policy_page,
     "adr/index.md": decisions_page,
     "changelog.md": changelog_page,
 }

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import re
+import sys
 from pathlib import Path
 
 import attrs
@@ -10,6 +14,14 @@ import pytest
 from agents import image, snapshot
 from agents.image import AgentImage, Manifest
 from agents.snapshot import Snapshot
+from docking.config import Policy, read_policy
+from docking.errors import ConfigError
+from tests.credentials.journeys import public
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 FILES = Path(__file__).resolve().parents[2] / "docs" / "reference" / "files.md"
 MIB, GIB = 1 << 20, 1 << 30
@@ -52,3 +64,39 @@ def test_first_lines_of_files() -> None:
     for magic in (image.IMAGE, image.PACKED, snapshot.MAGIC):
         assert f'"{magic.decode()[:-1]}\\n"' in text
     assert AgentImage(Manifest(), b"").pack().startswith(image.PACKED)
+
+
+def policy_page() -> str:
+    """The page as the site has it: what writes it is a hook of mkdocs, and in no package."""
+    spec = importlib.util.spec_from_file_location("pages_from_code", FILES.parents[1] / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    return str(hooks.policy_page())
+
+
+def test_the_policy_that_is_shown_is_one_and_has_every_default() -> None:
+    """The page is made of what stands above the code: it must be readable by it, and say what holds without it."""
+    (shown,) = re.findall(r"```toml\n(.*?)```", policy_page(), re.DOTALL)
+    tables = tomllib.loads(shown)
+    assert set(tables) == known_words("")
+    for name, table in tables.items():
+        inner = next(iter(table.values())) if name == "directories" else table
+        assert set(inner[0] if isinstance(inner, list) else inner) <= known_words(name)
+    for name in ("limits", "station", "wasi"):
+        assert set(tables[name]) == known_words(name)
+        text = "".join(f"{word} = {json.dumps(value)}\n" for word, value in tables[name].items())
+        assert read_policy(f"[{name}]\n{text}") == Policy()
+
+
+def known_words(table: str) -> set[str]:
+    """The words that are read there, from the error that an unknown one gives."""
+    head = {
+        "": "",
+        "owner": f'[[owner]]\nkey = "{public("alice").text}"',
+        "directories": '[directories.x]\npath = "/x"',
+    }
+    with pytest.raises(ConfigError, match="absent-word") as caught:
+        read_policy(f"{head.get(table, f'[{table}]')}\nabsent-word = 1\n")
+    return set(str(caught.value).rpartition("; known are ")[2].split(", "))
