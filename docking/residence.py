@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve
 
+from agents import canonical
 from agents.credentials.keys import text_of
 from agents.errors import CredentialError, PortcallError
 from agents.outcomes import Exhausted, Finished, Trapped
@@ -133,6 +134,8 @@ class Residence:
         state = self._office.store.part(berth.saved.state.digest)
         if state is None:
             raise StationError("the agent's state is not in the store")
+        if canonical.digest(state) != berth.saved.state.digest:
+            raise StationError("the agent's state was damaged in the store")
         return state
 
     def go_on(self, berth: Berth, event: Event | None) -> None:
@@ -146,7 +149,10 @@ class Residence:
             timer.cancel()
 
         def work() -> Turn:
-            berth.fetch(self.state_of)
+            try:
+                berth.fetch(self.state_of)
+            except StationError as error:
+                return Turn(Trapped("state", str(error)))
             return berth.turn(event)
 
         turned, dropped = functools.partial(self._turned, berth), functools.partial(self._not_begun, berth, event)
@@ -346,6 +352,10 @@ class Residence:
             if berth.papers.passport.body.home.station == self._office.key.public:
                 self._office.tell("home", berth.agent, place=self._office.name, text=said)
             self._office.mailbox.nudge()
+
+    def stop(self, berth: Berth, why: str) -> None:
+        """An agent of which the state cannot be used."""
+        self._stop(berth, None, why)
 
     def _stop(self, berth: Berth, state: bytes | None, why: str) -> None:
         """The agent cannot go on: its last state is kept, for whoever wants to know why."""

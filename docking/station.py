@@ -71,8 +71,8 @@ from docking.workers import Job, Workers
 from docking.yellowpages import YellowPages
 
 _log = logging.getLogger(__name__)
-# Seconds between two looks for what can be forgotten, and bytes of images and passports that nobody uses now.
-TIDY, IDLE_BYTES = 3600.0, 512 << 20
+# Seconds until the first look for what can be forgotten, and between two; bytes of images and passports not in use.
+FIRST_TIDY, TIDY, IDLE_BYTES = 600.0, 3600.0, 512 << 20
 # Seconds for which work waits at most that nobody waits for.
 ASIDE = 0.02
 # Agents that are held and have an instance already, and seconds for which one has: a source that never says commit must
@@ -147,6 +147,7 @@ class Office:
     owners: Counter[PublicKey] = field(factory=Counter)
     loop: asyncio.AbstractEventLoop | None = None
     _tidying: asyncio.TimerHandle | None = None
+    _overdue: set[bytes] = field(factory=set)
     _later: deque[Callable[[], None]] = field(factory=deque)
     _catching_up: asyncio.TimerHandle | None = None
 
@@ -222,7 +223,8 @@ class Office:
         for record in recovered.held:
             self.tell("alarm", record.agent, text="held: the station was stopped before the source had said commit")
         self.mailbox.start()
-        self._tidy()
+        # Not at once: the clock of a machine that has just started may still be set.
+        self._tidying = asyncio.get_running_loop().call_later(FIRST_TIDY, self._tidy)
 
     def note_peers(self) -> None:
         """Remember where stations are."""
@@ -232,9 +234,13 @@ class Office:
         """Forget what is over and expired, now and then; end agents that may not travel any more."""
         self.write([Purge(IDLE_BYTES)])
         now = self.clocks.now()
+        before, self._overdue = self._overdue, set()
         for berth in tuple(self.berths.values()):
             if now > berth.papers.passport.body.expires + EXPIRED and berth.standing is not Standing.LEAVING:
-                self.steering.obey(berth, "dispose")
+                self._overdue.add(berth.agent)
+                # At two looks in a row: a clock that was wrong for a while must not end everybody.
+                if berth.agent in before:
+                    self.steering.obey(berth, "dispose")
         self._tidying = asyncio.get_running_loop().call_later(TIDY, self._tidy)
 
     async def close(self) -> None:
@@ -462,7 +468,11 @@ class Office:
         else:
             self.residence.settle(berth)
             self.tell("resumed", berth.agent)
-        self._take_up(berth, note)
+        try:
+            self._take_up(berth, note)
+        except PortcallError as error:
+            # One that the disk has damaged must not keep the others from going on.
+            self.residence.stop(berth, f"state: {error}")
 
     def _take_up(self, berth: Berth, note: resting.Note | None) -> None:
         if note is not None and note.standing in (Standing.STOPPED, Standing.ASLEEP):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from docking import Station, Visitor
 from docking.berth import Standing
+from docking.errors import AgentEnded
 from docking.workers import Job, Workers
 from tests.station.harbour import (
     OWNER,
@@ -208,3 +211,32 @@ async def test_thousands_of_reports_are_verified_beside_the_loop() -> None:
             longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
         assert len(numbers(waiting.result(), "n")) == 3000
         assert longest < 0.5  # all of it on the loop takes 2 s
+
+
+@run
+async def test_a_state_that_the_disk_has_damaged_is_noticed_and_its_agent_stopped(tmp_path: Path) -> None:
+    """A bit of an agent's memory is another one, which no decoder would see; its neighbours go on."""
+    home = tmp_path / "home"
+    sleeper = "(drop (call $sleep (i32.const 100000))) (call $tell (i32.const 110) (i32.const 7))"
+    running = program(LOOP.replace("{turns}", "300000000"), locals_="(local $n i32)")
+    async with station("home", home) as first:
+        agents = [await begin(first, wat) for wat in (program(sleeper, "a"), program(sleeper, "b"), running)]
+        for agent in agents[:2]:
+            await settled(first, agent, Standing.WAITING)
+        berths = [first.office.berths[agent.key] for agent in agents]
+    digests = [berth.saved.state.digest for berth in berths]  # type: ignore[attr-defined]
+    assert len(set(digests)) == 3
+    with contextlib.closing(sqlite3.connect(home / "station.db")) as store:
+        for digest in (digests[0], digests[2]):
+            [(number, body)] = store.execute(
+                "SELECT number, body FROM bodies JOIN parts USING (number) WHERE digest = ?", (digest,)
+            )
+            store.execute("UPDATE bodies SET body = ? WHERE number = ?", (body[:-1] + bytes([body[-1] ^ 1]), number))
+        store.commit()
+    async with station("home", home) as second:
+        for agent in agents[:2]:
+            second.office.steering.order(agent.key, "wake")
+        assert numbers(await second.agent(agents[1].id, OWNER).wait(30), "n") == [7]
+        for agent in (agents[0], agents[2]):
+            with pytest.raises(AgentEnded, match=r"stopped at home: .*the agent's state was damaged in the store"):
+                await second.agent(agent.id, OWNER).wait(30)
