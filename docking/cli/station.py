@@ -164,9 +164,17 @@ class _Json(logging.Formatter):
 async def _run(made: Any, log: str) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        stop.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Whoever asks again does not want to wait, and loses nothing by it: what is here is in the store.
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C is a KeyboardInterrupt
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, asked)
     async with made:
         _say_hello(made)
         showing = loop.create_task(_show(made, log))

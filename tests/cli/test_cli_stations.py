@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,33 @@ def test_a_new_owner_is_let_in_by_a_policy(shell: Shell) -> None:
     policy.write_text(f'[[owner]]\nkey = "{public}"\ncapabilities = ["service:*"]\n')
     with shell.station("alpha", "--policy", str(policy)):
         assert "has begun" in shell("launch", "agent.py")
+
+
+def test_whoever_asks_twice_does_not_wait(shell: Shell) -> None:
+    """An agent that cannot be interrupted would be waited for; a second signal ends the station, and nothing is lost."""
+    (shell.folder / "spin.wat").write_text(
+        '(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))'
+    )
+    shell("key", "new", "me")
+    image = shell.folder / "spin.agent"
+    shell("pack", str(shell.folder / "spin.wat"), "-o", str(image), "--polls", "none")
+    command = [sys.executable, "-m", "docking.cli", "station", "--name", "alpha", "--home", str(shell.folder / "alpha")]
+    command += ["--port", "0", "--host", "127.0.0.1", "--no-mdns"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=shell.environment
+    ) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("station alpha"):
+            assert process.poll() is None
+        shell("launch", str(image), "--permit", "cpu=1h")
+        while shell.json("agents")["agents"][0]["standing"] != "ready":
+            pass
+        process.send_signal(signal.SIGTERM)
+        while "stopping" not in process.stderr.readline():
+            assert process.poll() is None
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == -signal.SIGTERM
+        assert time.monotonic() - began < 3
+    with shell.station("alpha"):
+        assert [row["label"] for row in shell.json("agents")["agents"]] == ["spin"]
