@@ -25,6 +25,7 @@ from agents.waits import BODY_MAX, HOST_MAX, Message
 from agents.wasi.state import WasiState
 from docking import papers
 from docking.admission import Admission, Load, Refusal, admit, shed, too_large, trust
+from docking.certificates import Certificates
 from docking.config import Policy
 from docking.handoff.actions import Cargo, DestinationTrust, Record, Refused, SourceTrust
 from docking.handoff.messages import Offer, Part
@@ -62,7 +63,7 @@ class Customs:
     _clock: Callable[[], int]
     _load: Callable[[], Load]
     _leaving: Callable[[bytes], Leaving | None]
-    certifiers: frozenset[PublicKey] = frozenset()
+    certificates: Certificates = field(factory=Certificates)
 
     def destination(self) -> DestinationTrust[Admitted]:
         """For the machines of arriving agents."""
@@ -129,7 +130,7 @@ class Customs:
             known=self._knowledge,
             images=self._images,
             validate=self._images.validate,
-            certifiers=self.certifiers,
+            certifiers=self.certificates.certifiers(self._clock()),
         )
 
     def _admit(self, cargo: Cargo) -> Admitted | Refused:

@@ -24,6 +24,7 @@ from agents.credentials.trail import Followed, Trail, close, follow
 from agents.credentials.trailpoint import Phase, TrailPoint, begin, verify_checkpoint
 from agents.credentials.visits import Commit, Head, Receipt, Visit, handoff_id
 from agents.errors import CredentialError, MalformedCredential
+from docking.certificates import Certificates
 from docking.changes import Link
 from docking.handoff.actions import Record, Refused
 from docking.handoff.messages import Body, Buffer, Offer, Part
@@ -59,6 +60,8 @@ class Papers:
     links: tuple[Link, ...] = field(default=(), repr=lambda links: f"<{len(links)}>")
     entries: tuple[Link, ...] = field(default=(), repr=lambda links: f"<{len(links)}>")
     vouched: bool = True
+    certificates: Certificates = field(factory=Certificates, repr=False)
+    """This station's, for stops that ask for one."""
 
     @property
     def agent(self) -> bytes:
@@ -99,6 +102,7 @@ def arrived(
     results: Head,
     proofs: tuple[bytes, bytes],
     knowledge: Knowledge,
+    certificates: Certificates,
 ) -> Papers:
     """The papers of an agent whose trail was `followed`. `proofs`: this station's receipt, and the source's commit.
 
@@ -126,17 +130,30 @@ def arrived(
         links=tuple(Link(*link) for link in trail_links(steps, point)),
         entries=tuple(result_links(capsule.results.entries, start.results)),
         vouched=bool(proofs[1]),
+        certificates=certificates,
     )
 
 
-def remembered(passport: Signed[Passport], known: Known, here: PublicKey, since: int, results: Head) -> Papers:
+def remembered(
+    passport: Signed[Passport], known: Known, here: PublicKey, since: int, results: Head, certificates: Certificates
+) -> Papers:
     """The papers of an agent that was here before the station was restarted. `results`: the head when it came."""
-    body = passport.body
-    positions = body.itinerary.reach(known.point.position, here, since, body.home.station)
+    body, certifiers = passport.body, certificates.certifiers(since)
+    positions = body.itinerary.reach(known.point.position, here, since, body.home.station, certifiers)
     if known.point.index == 0:
         positions = (logbook.launch_position(body, since),)
     vouched = known.point.phase is Phase.VISIT
-    return Papers(passport, known.point, results, positions, since, known.marks, known.checkpoint, vouched=vouched)
+    return Papers(
+        passport=passport,
+        point=known.point,
+        results=results,
+        positions=positions,
+        since=since,
+        marks=known.marks,
+        checkpoint=known.checkpoint,
+        vouched=vouched,
+        certificates=certificates,
+    )
 
 
 def cloned(
@@ -196,7 +213,8 @@ def leave(
     way = None
     if to is not None:
         way = (to, handoff_id(papers.agent, papers.visit, station.public, to, nonce))
-    visit = logbook.depart(papers.point, stay, station, way)
+    certificate = papers.certificates.asked_for(papers.passport.body.itinerary, stay.position, stay.arrived)
+    visit = logbook.depart(papers.point, evolve(stay, certificate=certificate), station, way)
     return Leaving(papers, visit, close(papers.point, visit.envelope), nonce, tuple(entries))
 
 
@@ -204,7 +222,13 @@ def choose(papers: Papers, to: PublicKey, now: int) -> Position:
     """The position here from which the agent may go to `to`. `CredentialError` `itinerary` if it may not."""
     if not papers.vouched:
         raise CredentialError("itinerary", "the agent was adopted without a commit: no station would believe it")
-    return logbook.choose(papers.passport.body, papers.positions, to, now)
+    body = papers.passport.body
+    try:
+        return logbook.choose(body, papers.positions, to, now)
+    except CredentialError:
+        # Who certified `to` is its own to show: where any certified station may be next, it is asked.
+        certifiers = [stop.certifier for stop in papers.next_stops() if isinstance(stop, Any)]
+        return logbook.choose(body, papers.positions, to, now, certifiers)
 
 
 def ending_position(papers: Papers) -> Position:

@@ -21,6 +21,7 @@ from agents.errors import CredentialError
 from docking import papers, resting
 from docking.admission import Refusal, grant
 from docking.berth import Berth, Ground
+from docking.certificates import Certificates
 from docking.changes import Capsule as Stored
 from docking.config import Policy
 from docking.errors import StationError
@@ -42,7 +43,7 @@ class Recovery:
     _images: Images
     _knowledge: Knowledge
     _lent: Callable[[], Ground]
-    _certifiers: frozenset[PublicKey] = frozenset()
+    _certificates: Certificates = field(factory=Certificates)
     # Images that were found to run here since the start: thousands of agents may have the same.
     _usable: set[bytes] = field(factory=set)
 
@@ -63,7 +64,7 @@ class Recovery:
             known = self._knowledge.known(note.trail)
             if known is None:
                 raise StationError("the agent's trail is not in the store")
-            own = papers.remembered(passport, known, self._here, note.since, note.came)
+            own = papers.remembered(passport, known, self._here, note.since, note.came, self._certificates)
         granted = grant(passport.body, own.point.used, self._policy)
         if isinstance(granted, Refusal):
             raise CredentialError(granted.code, granted.reason)
@@ -84,7 +85,8 @@ class Recovery:
         came = Capsule.from_parts(bodies, resting.part_of(capsule, "image").digest, state)
         passport = verify_passport(came.passport)
         at = envelope.verify(Receipt, record.receipt).body.time
-        arrival = Arrival(self._here, PublicKey(record.peer), at, state, self._certifiers)
+        arrival = Arrival(self._here, PublicKey(record.peer), at, state, self._certificates.certifiers(at))
         followed = verify_trail(came.trail, passport, self._knowledge, came.checkpoint, arrival)
         head = verify_results(came.results, passport, followed)
-        return papers.arrived(passport, came, followed, head, (record.receipt, record.commit), self._knowledge)
+        proofs = record.receipt, record.commit
+        return papers.arrived(passport, came, followed, head, proofs, self._knowledge, self._certificates)

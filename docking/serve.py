@@ -25,12 +25,13 @@ from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.credentials.passport import Home
 from agents.engines import load
-from agents.errors import CallFailed
+from agents.errors import CallFailed, CredentialError
 from agents.image import AgentImage
 from agents.wasi.hostdirs import HostGrant
 from agents.wasi.hostquota import Quota
 from docking import discovery
 from docking.agent import Agent
+from docking.certificates import Certificates, read_folder
 from docking.config import Policy, development
 from docking.contacts import Contacts
 from docking.errors import CarrierError, KeyChanged, StationError
@@ -68,6 +69,7 @@ class Station:
     policy: whom it admits; by default nobody. dev: admit every owner (said loudly)
     host, port: where it listens; port 0 for any free one, None for not at all (mount `asgi()`, and give `url`)
     peers: URLs of stations; mdns: announce and browse; volatile: keep the store in memory
+    certificates: by whom this station is certified (envelopes); those in the folder `certificates` of its home are read
     engine: which one runs agents; threads: how many of them at once; passphrase: asked for if the key has one
     """
 
@@ -87,6 +89,7 @@ class Station:
         volatile: bool = False,
         engine: str = "wasmtime",
         threads: int | None = None,
+        certificates: Sequence[bytes] = (),
         show_metrics: bool = False,
         control: bool = True,
         passphrase: Callable[[], str] | None = None,
@@ -102,6 +105,7 @@ class Station:
         self._host, self._port, self._url = host, port, url
         self._peer_urls, self._mdns, self._volatile = list(peers), mdns, volatile or home is None
         self._engine_name, self._show_metrics, self._control_wanted = engine, show_metrics, control
+        self._certificates = tuple(certificates)
         self._threads = threads or max(2, min(16, os.cpu_count() or 2))
         self._clocks = clocks or Clocks(time.time_ns, time.monotonic_ns, secrets.token_bytes)
         self._timing, self._patience, self._failpoint = timing or Timing(), patience, failpoint
@@ -158,6 +162,7 @@ class Station:
             timing=self._timing,
             patience=self._patience,
             failpoint=self._failpoint,
+            certificates=self._own_certificates(own),
             directories=self._lend(),
         )
         contacts.services = lambda: office.pages.names
@@ -277,6 +282,13 @@ class Station:
             file = create_key(path, self.name, self._clocks.random(32))
         self._key = file.key
         return file.key
+
+    def _own_certificates(self, own: SecretKey) -> Certificates:
+        found = [*self._certificates, *([] if self.home is None else read_folder(self.home))]
+        try:
+            return Certificates.of(own.public, found)
+        except CredentialError as error:
+            raise StationError(f"a certificate of this station cannot be used: {error.reason}") from error
 
     def _open_store(self) -> Store:
         path = None

@@ -40,6 +40,7 @@ from agents.wasi.hostdirs import HostGrant
 from docking import papers, resting
 from docking.admission import Load, Refusal, grant, shed
 from docking.berth import Berth, Ground, Standing
+from docking.certificates import Certificates
 from docking.changes import Capsule, Change, Link, Purge, PutFact, StoredPart
 from docking.config import Policy
 from docking.correspondence import Correspondence
@@ -115,6 +116,7 @@ class Office:
     timing: Timing = field(factory=Timing)
     patience: float = 30.0
     failpoint: Failpoint = never
+    certificates: Certificates = field(factory=Certificates)
     directories: Mapping[str, HostGrant] = field(factory=dict)
     """Of this machine, lent to agents: opened, and closed, by whoever makes the office."""
     berths: dict[bytes, Berth] = field(factory=dict)
@@ -168,6 +170,7 @@ class Office:
             clock,
             self.load,
             lambda hid: self.departures.leaving(hid),
+            self.certificates,
         )
         desk: Desk[Admitted] = Desk(
             self.key.public.raw,
@@ -193,7 +196,13 @@ class Office:
         )
         self.endings = Endings(self.key, self.knowledge, self.register, clock)
         self.recovery = Recovery(
-            self.key.public, self.policy, self.store, self.images, self.knowledge, lambda: self.ground
+            self.key.public,
+            self.policy,
+            self.store,
+            self.images,
+            self.knowledge,
+            lambda: self.ground,
+            self.certificates,
         )
         self.letters = Correspondence(self)
         self.mailbox = Mailbox(self.journal, self.network.letter, clock, self.letters.not_taken)
@@ -420,7 +429,13 @@ class Office:
     def _papers(self, record: Record, admitted: Admitted) -> papers.Papers:
         verified, proofs = admitted.verified, (record.receipt, record.commit)
         return papers.arrived(
-            verified.passport, verified.capsule, verified.followed, verified.results, proofs, self.knowledge
+            verified.passport,
+            verified.capsule,
+            verified.followed,
+            verified.results,
+            proofs,
+            self.knowledge,
+            self.certificates,
         )
 
     def _expect(self, record: Record, cargo: Cargo, admitted: Admitted) -> None:

@@ -446,6 +446,7 @@ def station_cases() -> Iterator[Case]:
     yield Case("an image that is too large", "too-large", journey, policy=small)
     yield Case("a full station", "busy", journey, load={"residents": 10_000})
     yield Case("a busy station", "busy", journey, load={"busy": 64})
+    yield Case("a station whose disk is nearly full", "disk-full", journey, load={"free": 1_000_000})
 
 
 FILES: dict[str, tuple[str, Callable[[], Iterator[dict[str, Any]]]]] = {
