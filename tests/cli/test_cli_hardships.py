@@ -38,7 +38,9 @@ def test_an_endless_loop_ends_with_ctrl_c(polls: str, signals: int, tmp_path: Pa
     source.write_text(ENDLESS)
     subprocess.run(line("pack", source, "--polls", polls, "-o", image), check=True, capture_output=True, cwd=ROOT)
     more = ["--suspend-to", tmp_path / "snapshot"] if signals == 2 else []
-    with subprocess.Popen(line("run", image, *more), stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    # Tests that run in the background of a shell have the signal ignored, and their children too.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(line("run", image, *more), stderr=subprocess.PIPE, text=True, cwd=ROOT, **heard) as process:  # type: ignore[call-overload]
         assert process.stderr is not None
         assert process.stderr.readline() == "info: \n"  # it runs
         until = time.monotonic() + 60
@@ -48,7 +50,10 @@ def test_an_endless_loop_ends_with_ctrl_c(polls: str, signals: int, tmp_path: Pa
                 process.wait(0.5)
             except subprocess.TimeoutExpired:
                 continue
+        ended = process.poll() is not None
+        process.kill()
         rest = process.stderr.read()
+        assert ended, rest
         suspended = signals == 2 and polls == "loops"
         assert process.wait(1) == (0 if suspended else 130), rest
         assert "Traceback" not in rest
