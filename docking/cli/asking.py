@@ -90,12 +90,19 @@ def whoever_knows(station: str | None, agent: str) -> Iterator[Line]:
 
 
 def every(station: str | None, what: str, **arguments: Any) -> list[tuple[str, Any]]:
-    """The items that each station answers, with its name."""
-    found = []
-    for line in lines(station):
+    """The items that each station answers, with its name. All are asked at once: some questions take their time."""
+
+    def answered(line: Line) -> list[tuple[str, Any]]:
         with line:
-            found += [(line.place.name, item) for item in line.items(what, **arguments)]
-    return found
+            return [(line.place.name, item) for item in line.items(what, **arguments)]
+
+    found = lines(station)
+    if len(found) == 1:
+        return answered(found[0])
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(len(found), 32)) as pool:
+        return [item for items in pool.map(answered, found) for item in items]
 
 
 def when(milliseconds: int) -> str:

@@ -234,9 +234,9 @@ def stations(wait: float, station: str | None, as_json: bool) -> None:
                 for r in good
             ],
         )
-    for row in values:
-        if "refused" in row:
-            click.echo(f"\n{plain(row['refused'], 600)}")
+    refused = dict.fromkeys(plain(row["refused"], 600) for row in values if "refused" in row)  # several may say the same
+    for text in refused:
+        click.echo(f"\n{text}")
 
 
 def _around(wait: float) -> list[dict[str, Any]]:
