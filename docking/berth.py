@@ -322,6 +322,11 @@ class Berth:
         for line in text.rsplit("\n", LOG_LINES + 1)[-LOG_LINES:]:
             self._line(level, line)
 
+    def remark(self, text: str) -> None:
+        """In the loop, while it does not run: a line of the station's among the agent's, since a call tells it only a
+        number."""
+        self._line(1, text)
+
     def output(self, fd: int, data: bytes) -> None:
         """See `Ambient`."""
         # Of a flood no more is looked at than is kept: one write may have megabytes, of nothing but line ends.

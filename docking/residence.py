@@ -321,6 +321,7 @@ class Residence:
             self.go_on(berth, Arrived())
             return
         self._office.tell("refused", berth.agent, place=host, text=f"{refused.code}: {refused.reason}")
+        berth.remark(f"go({host[:80]!r}) was refused: {refused.reason}")
         if berth.order == "retract":
             berth.order = ""
             self._go_on_after(berth)

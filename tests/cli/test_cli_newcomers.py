@@ -205,6 +205,9 @@ def test_beside_a_station_that_runs(folder: Folder, station: tuple[subprocess.Po
     assert "no station 'alpa' runs here" in folder("launch", "trip.py", "--from", "alpa")
     for command in ("logs", "where", "trail", "results", "retract"):
         assert "portcall agents lists those that are known" in folder(command, "trip")
+    lost = folder("launch", "trip.py", code=0).split()[0]
+    assert "go('beta') was refused: no station 'beta' is known here" in folder("logs", lost, "--follow", code=0)
+    assert "go('beta') was refused: no station 'beta' is known here" in folder("logs", lost, code=0)
     assert "write carried, cpu, memory" in folder("launch", "trip.py", "--permit", "cpus=1")
     (folder.path / "imports.wat").write_text(IMPORTS)
     assert "the agent calls env.foo" in folder("launch", "imports.wat")
