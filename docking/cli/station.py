@@ -234,8 +234,8 @@ def stations(wait: float, station: str | None, as_json: bool) -> None:
                 for r in good
             ],
         )
-    refused = dict.fromkeys(plain(row["refused"], 600) for row in values if "refused" in row)  # several may say the same
-    for text in refused:
+    # Several may say the same.
+    for text in dict.fromkeys(plain(row["refused"], 600) for row in values if "refused" in row):
         click.echo(f"\n{text}")
 
 
