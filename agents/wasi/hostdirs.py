@@ -2,10 +2,7 @@
 
 Whoever runs an agent makes a `HostGrant` and hands it in; nothing else in `agents.wasi` imports this module.
 
-A path is walked one name at a time, each opened relative to the descriptor of the one before and never
-through a symbolic link: links are read and walked by this code, '..' goes back to a descriptor that it still
-holds. So no rename or link that another process makes at the same time can lead the walk out of the granted
-directory. Only regular files and directories are opened; a FIFO or a device could block the station or worse.
+How a path is walked, so that none leads out, is in `hostspots`.
 
 Invariants: every descriptor of the host's is closed by `close` or with its holder; what does not travel is
 not encoded: a snapshot keeps the guest's name of the grant and the names below it, which the next station
@@ -17,8 +14,6 @@ Not defended: hard links that are already in a granted directory lead wherever t
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import stat as stats
 from collections import deque
@@ -32,26 +27,13 @@ import attrs
 from agents.errors import CallFailed
 
 from . import abi
-from .hostfiles import (
-    ERRNOS,
-    KINDS,
-    Borrowed,
-    Handle,
-    HostFile,
-    Leases,
-    Terms,
-    cut,
-    fail,
-    open_at,
-    set_host_times,
-    stat_of,
-)
+from .hostfiles import ERRNOS, KINDS, Borrowed, Handle, HostFile, Leases, Terms, fail, set_host_times, stat_of
 from .hostquota import Quota
+from .hostspots import is_utf8, walk
 from .limits import Limits
-from .paths import Route, parse_text
+from .paths import Route
 from .trees import Entry, Spot, Stat
 
-_LEVELS = 64  # descriptors that one walk may hold: a/a/a/... would use up the station's
 _LEASED = 1024  # files and directories that agents may have open through one grant
 _LISTINGS = 16  # of these, in memory for one grant
 _LISTED = 65_536  # names of one directory that are shown: a listing is held in memory while it is read
@@ -140,7 +122,7 @@ class HostDirectory:
     def walk(self, route: Route, follow: bool) -> Spot:
         """See `trees.Directory`."""
         try:
-            return _walk(self, route, follow)
+            return walk(self, route, follow)
         except OSError as error:
             fail(error)
 
@@ -171,7 +153,7 @@ class HostDirectory:
                 names = [line.name for line in islice(lines, _LISTED)]
         except OSError as error:
             fail(error)
-        return sorted(name for name in names if _is_utf8(name))
+        return sorted(name for name in names if is_utf8(name))
 
     def stat(self) -> Stat:
         """See `trees.Directory`."""
@@ -193,274 +175,13 @@ class HostDirectory:
         self.listed = None
         self.handle.close()
 
+    def below(self, handle: Handle, names: tuple[str, ...]) -> HostDirectory:
+        """The directory that was opened as `handle`, `names` below the granted one."""
+        return HostDirectory(self.grant, self.grant.terms.leases.lend(handle), names)
+
     def encode(self) -> list[Any]:
         """See `trees.Directory`."""
         return ["host-directory", self.grant.terms.guest, list(self.names)]
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _link(name: str, at: int) -> str | None:
-    """The text of the link `name`; None when it is no link, or nothing."""
-    try:
-        return os.readlink(name, dir_fd=at)
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOENT):
-            return None
-        raise
-
-
-@contextlib.contextmanager
-def _host_errors() -> Iterator[None]:
-    """The host's errors are the guest's."""
-    try:
-        yield
-    except OSError as error:
-        fail(error)
-
-
-def _walk(start: HostDirectory, route: Route, follow: bool) -> HostSpot:
-    limits = start.grant.limits
-    trail: list[tuple[str, Handle]] = []  # below `start`
-    todo, steps, expanded, directory = list(reversed(route.names)), 0, 0, route.directory
-    while todo:
-        name = todo.pop()
-        here = trail[-1][1] if trail else start.handle
-        steps += 1
-        if steps > limits.depth or len(trail) >= _LEVELS:
-            raise CallFailed(abi.ENAMETOOLONG, "a path of too many steps")
-        if name == ".":
-            continue
-        if name == "..":
-            if not trail:
-                raise CallFailed(abi.EPERM, "a path that leads out of its directory")
-            trail.pop()[1].close()
-            continue
-        link = _link(name, here.fd) if todo or follow or directory else None
-        if link is not None:
-            expanded += 1
-            if expanded > limits.symlinks:
-                raise CallFailed(abi.ELOOP, f"more than {limits.symlinks} links in one path")
-            if not _is_utf8(link):
-                raise CallFailed(abi.EILSEQ, "a link that is not UTF-8")
-            expansion = parse_text(link, limits)
-            directory = directory or (expansion.directory and not todo)
-            todo.extend(reversed(expansion.names))
-            continue
-        if not todo:
-            return HostSpot(start, trail, name, directory)
-        trail.append((name, open_at(name, os.O_RDONLY | os.O_DIRECTORY, here.fd)))
-    return HostSpot(start, trail, "", True)
-
-
-@attrs.define(eq=False)
-class HostSpot:
-    """Where a path leads in a host directory: a name in the innermost directory of `trail`, or that directory
-    itself when the name is empty."""
-
-    start: HostDirectory
-    trail: list[tuple[str, Handle]]
-    name: str
-    directory: bool
-
-    def __enter__(self) -> HostSpot:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for _name, handle in self.trail:
-            handle.close()
-
-    @property
-    def _at(self) -> int:
-        return self.trail[-1][1].fd if self.trail else self.start.handle.fd
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return (*self.start.names, *(name for name, _ in self.trail), *((self.name,) if self.name else ()))
-
-    def _lstat(self) -> os.stat_result:
-        try:
-            if not self.name:
-                return os.fstat(self._at)
-            found = os.stat(self.name, dir_fd=self._at, follow_symlinks=False)
-        except OSError as error:
-            fail(error)
-        if self.directory and not stats.S_ISDIR(found.st_mode):
-            raise CallFailed(abi.ENOTDIR, self.name)
-        return found
-
-    def _change(self, error: int = abi.EEXIST) -> None:
-        """Raises when nothing here may be changed, or when the path is no plain name (then with `error`)."""
-        self.start.grant.terms.check_writable()
-        if not self.name:
-            raise CallFailed(error, "'.' and '..' are not made, moved or removed")
-
-    def stat(self) -> Stat:
-        """See `trees.Spot`."""
-        return stat_of(self._lstat())
-
-    def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
-        """See `trees.Spot`."""
-        self.start.grant.terms.check_writable()
-        found = self._lstat()
-        try:
-            if self.name:
-                set_host_times(self.name, found, atim, mtim, dir_fd=self._at, follow_symlinks=False)
-            else:
-                set_host_times(self._at, found, atim, mtim)
-        except OSError as error:
-            fail(error)
-
-    def open(self, oflags: int, read: bool, write: bool, now: int) -> HostFile | HostDirectory:
-        """See `trees.Spot`."""
-        terms = self.start.grant.terms
-        if write or oflags & (abi.CREAT | abi.TRUNC):
-            terms.check_writable()
-        # Under one lock with what is counted: another agent may make or unlink the same file at this moment.
-        with contextlib.nullcontext() if terms.quota is None else terms.quota.lock:
-            new = False
-            try:
-                found = self._lstat()
-            except CallFailed as error:
-                if error.errno != abi.ENOENT or not oflags & abi.CREAT:
-                    raise
-                if self.directory:
-                    raise CallFailed(abi.EISDIR, self.name) from None
-                new = True
-            else:
-                self._check_kind(found, oflags, write)
-                if stats.S_ISDIR(found.st_mode):
-                    return self._open_directory()
-            flags = (os.O_RDWR if read else os.O_WRONLY) if write or oflags & abi.TRUNC else os.O_RDONLY
-            flags |= (os.O_CREAT if oflags & abi.CREAT else 0) | (os.O_EXCL if oflags & abi.EXCL else 0)
-            return self._open_file(flags, new, bool(oflags & abi.TRUNC))
-
-    def _open_file(self, flags: int, new: bool, empty: bool) -> HostFile:
-        terms = self.start.grant.terms
-        with self._named() if new else _host_errors():
-            handle = open_at(self.name, flags, self._at)
-        with _host_errors():
-            if not stats.S_ISREG(os.fstat(handle.fd).st_mode):  # changed since `_lstat`
-                raise CallFailed(abi.EACCES, f"{self.name} is no regular file")
-            if empty:
-                cut(handle.fd, 0, terms.quota)
-        return HostFile(terms, terms.leases.lend(handle, terms.quota), self._names)
-
-    def _check_kind(self, found: os.stat_result, oflags: int, write: bool) -> None:
-        if oflags & abi.CREAT and oflags & abi.EXCL:
-            raise CallFailed(abi.EEXIST, self.name)
-        if stats.S_ISLNK(found.st_mode):
-            raise CallFailed(abi.ELOOP, f"{self.name} is a link, and links are not followed")
-        if stats.S_ISDIR(found.st_mode):
-            if write or oflags & (abi.CREAT | abi.TRUNC):
-                raise CallFailed(abi.EISDIR, self.name)
-        elif oflags & abi.O_DIRECTORY:
-            raise CallFailed(abi.ENOTDIR, self.name)
-        elif not stats.S_ISREG(found.st_mode):
-            raise CallFailed(abi.EACCES, f"{self.name} is no regular file")
-
-    def _open_directory(self) -> HostDirectory:
-        try:
-            if self.name:
-                handle = open_at(self.name, os.O_RDONLY | os.O_DIRECTORY, self._at)
-            else:
-                handle = Handle(os.dup(self._at))
-        except OSError as error:
-            fail(error)
-        return HostDirectory(self.start.grant, self.start.grant.terms.leases.lend(handle), self._names)
-
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        """Around what adds a name here: it is counted."""
-        quota = self.start.grant.terms.quota
-        with _host_errors(), contextlib.nullcontext() if quota is None else quota.naming():
-            yield
-
-    @contextlib.contextmanager
-    def _unnamed(self, spot: HostSpot) -> Iterator[None]:
-        """Around what takes away the name at `spot`, if there is one."""
-        quota = self.start.grant.terms.quota
-        with _host_errors(), contextlib.nullcontext() if quota is None else quota.lock:
-            try:
-                was = os.stat(spot.name, dir_fd=spot._at, follow_symlinks=False)
-            except FileNotFoundError:
-                was = None
-            yield
-            if was is not None and quota is not None:
-                quota.unnamed(was)
-
-    def mkdir(self, now: int) -> None:
-        """See `trees.Spot`."""
-        self._change()
-        with self._named():
-            os.mkdir(self.name, dir_fd=self._at)
-
-    def rmdir(self, now: int) -> None:
-        """See `trees.Spot`."""
-        self._change(abi.EINVAL)
-        with self._unnamed(self):
-            os.rmdir(self.name, dir_fd=self._at)
-
-    def unlink(self, now: int) -> None:
-        """See `trees.Spot`."""
-        self._change(abi.EISDIR)
-        if stats.S_ISDIR(self._lstat().st_mode):
-            raise CallFailed(abi.EISDIR, self.name)
-        with self._unnamed(self):
-            os.unlink(self.name, dir_fd=self._at)
-
-    def readlink(self) -> bytes:
-        """See `trees.Spot`."""
-        if not self.name:
-            raise CallFailed(abi.EINVAL, "a directory is no link")
-        try:
-            return os.readlink(self.name, dir_fd=self._at).encode("utf-8", "surrogateescape")
-        except OSError as error:
-            fail(error)
-
-    def symlink(self, text: str, now: int) -> None:
-        """See `trees.Spot`. Agents do not follow a link that climbs, but other programs of the host would: one that
-        holds '..' is EPERM, since it may be moved to where it leads out."""
-        self._change()
-        if ".." in text.split("/"):
-            raise CallFailed(abi.EPERM, "a link of a granted directory cannot hold '..'")
-        with self._named():
-            os.symlink(text, self.name, dir_fd=self._at)
-
-    def rename_to(self, target: Spot, now: int) -> None:
-        """See `trees.Spot`."""
-        if not isinstance(target, HostSpot) or target.start.grant is not self.start.grant:
-            raise CallFailed(abi.EXDEV, "between file systems")
-        self._change(abi.EBUSY)
-        target._change(abi.EBUSY)
-        found = self._lstat()
-        if target.directory and not stats.S_ISDIR(found.st_mode):
-            raise CallFailed(abi.ENOTDIR, target.name)
-        try:
-            there = target._lstat()
-        except CallFailed:
-            there = None
-        if there is not None and (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino):
-            return  # two names of one file: POSIX leaves both
-        with self._unnamed(target):
-            os.rename(self.name, target.name, src_dir_fd=self._at, dst_dir_fd=target._at)
-
-    def link_to(self, target: Spot, now: int) -> None:
-        """See `trees.Spot`."""
-        if not isinstance(target, HostSpot) or target.start.grant is not self.start.grant:
-            raise CallFailed(abi.EXDEV, "between file systems")
-        self._change(abi.EPERM)
-        target._change()
-        if stats.S_ISDIR(self._lstat().st_mode):
-            raise CallFailed(abi.EPERM, "a directory has one name")
-        with self._named():
-            os.link(self.name, target.name, src_dir_fd=self._at, dst_dir_fd=target._at, follow_symlinks=False)
 
 
 def parse_grant(text: str) -> tuple[str, str, bool]:

@@ -1,7 +1,7 @@
 """Files of a granted host directory, and what `hostdirs` needs of the host to open them.
 
-These two are the only modules of `agents.wasi` that touch the disk. Invariant: a descriptor of the host's is closed
-with its holder at the latest.
+With `hostdirs`, `hostspots` and `hostquota` the only modules of `agents.wasi` that touch the disk. Invariant: a
+descriptor of the host's is closed with its holder at the latest.
 """
 
 from __future__ import annotations
