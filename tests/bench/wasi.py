@@ -38,6 +38,9 @@ MODULE = """
   (import "wasi_snapshot_preview1" "path_filestat_get" (func $stat (param i32 i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "path_open"
     (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $fdstat (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_readdir" (func $readdir (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
   (memory (export "memory") 4)
   (data (i32.const 64) "file")
   (func $check (param i32) (if (local.get 0) (then unreachable)))
@@ -77,6 +80,32 @@ MODULE = """
       (call $check (call $clock (i32.const 1) (i64.const 0) (i32.const 16)))
       (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br $turn)))
     (i32.const 0))
+  (func (export "seek") (param $n i32) (result i32) (local $fd i32)
+    (local.set $fd (call $opened))
+    (block $end (loop $turn
+      (br_if $end (i32.eqz (local.get $n)))
+      (call $check (call $seek (local.get $fd) (i64.const 7) (i32.const 0) (i32.const 16)))
+      (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br $turn)))
+    (call $close (local.get $fd)))
+  (func (export "fdstat") (param $n i32) (result i32)
+    (block $end (loop $turn
+      (br_if $end (i32.eqz (local.get $n)))
+      (call $check (call $fdstat (i32.const 1) (i32.const 128)))
+      (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br $turn)))
+    (i32.const 0))
+  (func (export "readdir") (param $n i32) (result i32)
+    (call $check (call $close (call $opened)))
+    (block $end (loop $turn
+      (br_if $end (i32.eqz (local.get $n)))
+      (call $check (call $readdir (i32.const 3) (i32.const 65536) (i32.const 4096) (i64.const 0) (i32.const 16)))
+      (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br $turn)))
+    (i32.const 0))
+  (func (export "random") (param $n i32) (result i32)
+    (block $end (loop $turn
+      (br_if $end (i32.eqz (local.get $n)))
+      (call $check (call $random (i32.const 65536) (i32.const 16)))
+      (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br $turn)))
+    (i32.const 0))
   (func (export "stat") (param $n i32) (result i32)
     (call $check (call $close (call $opened)))
     (block $end (loop $turn
@@ -99,6 +128,10 @@ CASES = {
     "read": "fd_seek and fd_read of 4 KiB",
     "stat": "path_filestat_get",
     "open": "path_open and fd_close",
+    "seek": "fd_seek",
+    "fdstat": "fd_fdstat_get",
+    "readdir": "fd_readdir of a small directory",
+    "random": "random_get of 16 bytes",
 }
 PRINTS = "for i in range({}): print('line', i)"
 LIMITS = Limits(log_bytes=1 << 40, luggage_bytes=1 << 30)
