@@ -134,6 +134,7 @@ class Correspondence:
         if answer in ("taken", "again"):
             berth = self._office.berths.get(agent)
             if berth is not None and isinstance(berth.saved, resting.Saved):
+                self._office.catch_up()  # what it refers to comes before it
                 await self._office.journal.write([resting.with_mail(berth)], True)
             return TAKEN
         if answer in ("busy", "full"):

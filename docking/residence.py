@@ -82,6 +82,11 @@ class Residence:
 
     _office: Office
 
+    def _store(self, change: Change) -> asyncio.Future[None]:
+        """Write a berth down as it is, after what it refers to: the trail of one that just came may be put aside."""
+        self._office.catch_up()
+        return self._office.journal.write([change], False)
+
     def put_away(self, berth: Berth) -> None:
         """At the end: store the state of an agent that still has an instance."""
         if berth.life is None or berth.running or berth.standing is Standing.LEAVING:
@@ -93,7 +98,7 @@ class Residence:
             berth.calls -= 1  # it is made again, with the same number
         try:
             state = berth.life.snapshot().encode()
-            self._office.journal.write([resting.checkpoint(berth, state)], False)
+            self._store(resting.checkpoint(berth, state))
         except PortcallError as error:
             _log.error("an agent could not be put away: %s", error, extra={"agent": text_of(berth.agent)})
         berth.close()
@@ -166,7 +171,7 @@ class Residence:
         if isinstance(event, (Reply, Failed)):
             berth.calls -= 1  # as in `put_away`
         if event is None and isinstance(berth.state, bytes):
-            self._office.journal.write([resting.checkpoint(berth, berth.state)], False).add_done_callback(seen)
+            self._store(resting.checkpoint(berth, berth.state)).add_done_callback(seen)
 
     def _turned(self, berth: Berth, turn: Turn | None, error: BaseException | None) -> None:
         """A turn has ended."""
@@ -202,7 +207,7 @@ class Residence:
         if turn.state is not None:
             if isinstance(turn.stop, (Sleep, Recv)):
                 self._note_wait(berth, turn.stop)
-            self._office.journal.write([resting.checkpoint(berth, turn.state)], False).add_done_callback(seen)
+            self._store(resting.checkpoint(berth, turn.state)).add_done_callback(seen)
 
     def wait(self, berth: Berth, wait: Wait) -> None:
         """The agent waits: see to it that the wait ends."""
@@ -251,7 +256,7 @@ class Residence:
         if state is None and berth.life is not None:
             state = berth.life.snapshot().encode()
         if state is not None:
-            self._office.journal.write([resting.checkpoint(berth, state)], False).add_done_callback(seen)
+            self._store(resting.checkpoint(berth, state)).add_done_callback(seen)
 
     def park(self, berth: Berth) -> None:
         """Write the state down, and forget it until it is needed."""
@@ -270,7 +275,7 @@ class Residence:
             if berth.state is state and not berth.running and not self._office.closing:
                 self.park(berth)
 
-        self._office.journal.write([resting.checkpoint(berth, state)], False).add_done_callback(written)
+        self._store(resting.checkpoint(berth, state)).add_done_callback(written)
 
     def sleep_until(self, berth: Berth, until: int) -> None:
         berth.until, berth.standing = until, Standing.WAITING
@@ -344,6 +349,7 @@ class Residence:
         self.unsettle(berth, Standing.ENDED)
         berth.text = said
         kind = "finished" if standing == FINISHED else "disposed"
+        self._office.catch_up()
         future = self._office.journal.write(changes, True)
         future.add_done_callback(functools.partial(self._finished, berth, kind, said))
 
@@ -370,7 +376,7 @@ class Residence:
             assert state is not None
             change = resting.checkpoint(berth, state)
         berth.state = None
-        self._office.journal.write([change], False).add_done_callback(seen)
+        self._store(change).add_done_callback(seen)
         self._office.tell("stopped", berth.agent, text=why)
         self._office.tell_home(berth, STOPPED, why)
 
@@ -428,6 +434,7 @@ class Residence:
         ]
         if body.home.station == self._office.key.public:
             changes.append(self._office.register.opened(child.agent, own.passport, self._office.key.public))
+        self._office.catch_up()
         await self._office.journal.write(changes, True)
         self.settle(child)
         self._office.tell("cloned", berth.agent, text=text_of(child.agent))

@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -164,9 +165,9 @@ class Place:
         await office.journal.write([], True)
         return {"run": last - began, "ended": time.perf_counter() - began, "still": still}
 
-    async def do_arm(self, place: str | None, number: int = 1, gate: str | None = None) -> None:
+    async def do_arm(self, place: str | None, number: int = 1, gate: str | None = None, gently: bool = False) -> None:
         """Die when the failpoint `place` is reached for the `number`th time from now on, or wait there at a gate."""
-        self.killer.arm(place, number, None if gate is None else Path(gate))
+        self.killer.arm(place, number, None if gate is None else Path(gate), gently)
 
     async def do_peers(self) -> list[str]:
         """The stations that have proven who they are."""
@@ -249,13 +250,28 @@ async def serve(arguments: argparse.Namespace) -> None:
         ready = time.monotonic() - began
         print(json.dumps({"url": station.url, "key": station.key.text, "ready": ready}), flush=True)
         loop = asyncio.get_running_loop()
-        while line := await loop.run_in_executor(None, sys.stdin.readline):
+        ended = asyncio.ensure_future(_terminated())
+        while True:
+            reading = asyncio.ensure_future(loop.run_in_executor(None, sys.stdin.readline))
+            await asyncio.wait({reading, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done() or not (line := reading.result()):
+                break
             value = json.loads(line)
             try:
                 answer = {"ok": await place.do(value.pop("do"), value)}
             except Exception as error:
                 answer = {"error": f"{type(error).__name__}: {error}"}
             print(json.dumps(answer), flush=True)
+    if ended.done():
+        os._exit(0)  # the thread that reads would be waited for
+    ended.cancel()
+
+
+async def _terminated() -> None:
+    """Until somebody asks the process to end."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
+    await asked.wait()
 
 
 def run(argv: Sequence[str] | None = None) -> None:

@@ -4,7 +4,8 @@
 
 Two station processes with stores on the disk; an agent goes back and forth between them, checks its own memory at each
 stop, and says there how far it is. For each case one of the stations (or both) dies at the Nth time that a failpoint is
-reached: before and after each message, before and after each commit of the store. It is started again on the same home
+reached: before and after each message, before and after each commit of the store. In some cases it is asked to end
+there (SIGTERM): it suspends its agent, wherever that is, and ends in good order. It is started again on the same home
 and port. In the end the agent sleeps at its last stop; then
 
 - exactly one agent is live, in both stations together, at the right visit, and no handoff is open in either ledger;
@@ -73,6 +74,7 @@ AGENT = """(module
     (call $say (i32.add (local.get $n) (i32.const 1)))))"""
 
 Kill = tuple[str, str, int]  # station, failpoint, which time
+GENTLY = "gently "  # before a failpoint: by SIGTERM
 
 
 @define(eq=False)
@@ -121,7 +123,7 @@ class Pair:
         dead = [name for name, station in self.stations.items() if station.process.poll() is not None]
         for name in dead:
             status = self.stations[name].process.returncode
-            if status != -9:
+            if status not in (-9, 0):
                 raise Broken(f"{name} ended by itself, with status {status}")
             self.kills += 1
             self.stations[name].end()
@@ -175,7 +177,8 @@ class Pair:
         for name in NAMES:
             self.stations[name].ask("arm", place=None)
         for name, place, number in kills:
-            self.stations[name].ask("arm", place=place, number=number)
+            gently = place.startswith(GENTLY)
+            self.stations[name].ask("arm", place=place.removeprefix(GENTLY), number=number, gently=gently)
         agent = self.launch()
         while not self.settled(agent):
             if time.monotonic() > deadline:
@@ -226,6 +229,10 @@ def run(count: int, seed: int, folder: Path) -> tuple[int, int, int]:
         cases = every_case(pair.case([]))
         singles = len(cases)
         generator.shuffle(cases)
+        # Every third is asked to end, instead of being killed.
+        for index in range(2, len(cases), 3):
+            [(name, place, number)] = cases[index]
+            cases[index] = [(name, GENTLY + place, number)]
         single = list(cases)
         while len(cases) < count:
             one, other = generator.choice(single), generator.choice(single)

@@ -14,11 +14,14 @@ import pytest
 from docking import Station, Visitor
 from docking.berth import Standing
 from docking.errors import AgentEnded
+from docking.resting import Note
 from docking.workers import Job, Workers
 from tests.station.harbour import (
     OWNER,
     begin,
     harbour,
+    journey,
+    meet,
     numbers,
     packed,
     program,
@@ -240,3 +243,27 @@ async def test_a_state_that_the_disk_has_damaged_is_noticed_and_its_agent_stoppe
         for agent in (agents[0], agents[2]):
             with pytest.raises(AgentEnded, match=r"stopped at home: .*the agent's state was damaged in the store"):
                 await second.agent(agent.id, OWNER).wait(30)
+
+
+@run
+async def test_at_no_commit_an_agent_is_stored_without_the_trail_that_it_refers_to(tmp_path: Path) -> None:
+    """Whenever a station is killed: what an agent's note refers to was written before it, or with it."""
+    looked = list[bool]()
+    made: list[Station] = []
+
+    def committed(place: str) -> None:
+        if place != "store.after-commit" or not made:
+            return
+        store = made[0].office.store
+        for capsule in store.capsules():
+            if capsule.note:
+                looked.append(store.point(Note.decode(capsule.note).trail) is not None)
+
+    hop = "(drop (call $go (s 0))) (drop (call $sleep (i32.const 60)))"
+    async with harbour("home") as (home,), station("beta", tmp_path / "beta", failpoint=committed) as beta:
+        made.append(beta)
+        await meet(home, beta)
+        for number in range(5):
+            await journey(home, program(hop, f"beta|{number}"), "beta")
+    assert len(looked) >= 5
+    assert all(looked)
