@@ -28,20 +28,15 @@ from agents.credentials.passport import verify_passport
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import Opening
 from agents.engines import Engine
-from agents.errors import CredentialError, PortcallError
+from agents.errors import CredentialError
 from agents.snapshot import Snapshot
-from agents.waits import (
-    Clone,
-    Cloned,
-    Recv,
-    Sleep,
-)
 from agents.wasi.hostdirs import HostGrant
 from docking import papers, resting
 from docking.admission import Load, Refusal, grant, shed
+from docking.arrivals import Arrivals
 from docking.berth import Berth, Ground, Standing
 from docking.certificates import Certificates
-from docking.changes import Capsule, Change, Link, Purge, PutFact, StoredPart
+from docking.changes import Change, Purge, PutFact, StoredPart
 from docking.config import Policy
 from docking.correspondence import Correspondence
 from docking.courier import Courier
@@ -52,23 +47,21 @@ from docking.endings import Endings
 from docking.errors import StationError
 from docking.events import Event as Told
 from docking.events import Events
-from docking.handoff.actions import Alarm, Cargo, Drop, Expect, Left, Record, Release, Resume, Start, Timing
-from docking.handoff.actions import Refused as Stayed
+from docking.handoff.actions import Alarm, Drop, Expect, Left, Record, Release, Resume, Start, Timing
 from docking.handoff.desk import Desk, Ledger
-from docking.handoff.messages import Part
 from docking.images import Images
 from docking.journal import Journal
-from docking.knowledge import Knowledge, Known
+from docking.knowledge import Knowledge
 from docking.launching import Launch
 from docking.mailbox import Mailbox
 from docking.papers import part
 from docking.peers import Peers
 from docking.recovery import Recovery
-from docking.register import TRAVELLING, Register
+from docking.register import Register
 from docking.residence import Residence, seen
 from docking.steering import Steering
 from docking.store import Failpoint, Store, never
-from docking.workers import Job, Workers
+from docking.workers import Workers
 from docking.yellowpages import YellowPages
 
 _log = logging.getLogger(__name__)
@@ -76,9 +69,6 @@ _log = logging.getLogger(__name__)
 FIRST_TIDY, TIDY, IDLE_BYTES = 600.0, 3600.0, 512 << 20
 # Seconds for which work waits at most that nobody waits for.
 ASIDE = 0.02
-# Agents that are held and have an instance already, and seconds for which one has: a source that never says commit must
-# not cost memory.
-EXPECTED, EXPECTED_FOR = 8, 2.0
 # Milliseconds that an agent may stay after its passport has expired.
 EXPIRED = 3_600_000
 # Several events a hop name one agent.
@@ -122,8 +112,6 @@ class Office:
     berths: dict[bytes, Berth] = field(factory=dict)
     active: dict[bytes, Berth] = field(factory=dict)
     """The agents that may have an instance now: few, where thousands sleep."""
-    expected: dict[bytes, Berth] = field(factory=dict)
-    """By handoff: agents that are held and will probably be this station's in a moment."""
     counts: Counter[str] = field(factory=Counter)
     in_doubt: dict[bytes, str] = field(factory=dict)
     deltas: Deltas = field(factory=Deltas)
@@ -135,6 +123,7 @@ class Office:
     workers: Workers = field(init=False)
     customs: Customs = field(init=False)
     courier: Courier[Admitted] = field(init=False)
+    arrivals: Arrivals = field(init=False)
     departures: Departures = field(init=False)
     mailbox: Mailbox = field(init=False)
     ground: Ground = field(init=False)
@@ -155,7 +144,7 @@ class Office:
 
     def __attrs_post_init__(self) -> None:
         clock, random = self.clocks.now, self.clocks.random
-        self.residence, self.steering = Residence(self), Steering(self)
+        self.residence, self.steering, self.arrivals = Residence(self), Steering(self), Arrivals(self)
         self.journal = Journal(self.store)
         self.knowledge = Knowledge(self.store)
         self.images = Images(self.store, self.engine)
@@ -228,7 +217,7 @@ class Office:
         self.peers.restore(self.store.fact("peers") or b"")
         recovered = self.courier.recover()
         for capsule in recovered.residents:
-            self._resume_resident(capsule)
+            self.arrivals.resume(capsule)
         for record in recovered.held:
             self.tell("alarm", record.agent, text="held: the station was stopped before the source had said commit")
         self.mailbox.start()
@@ -260,8 +249,7 @@ class Office:
                 timer.cancel()
         self.workers.interrupt_all()
         await self.workers.close()
-        for berth in self.expected.values():
-            berth.close()
+        self.arrivals.close()
         await asyncio.sleep(0)  # what the workers' last turns tell
         self.catch_up()
         for task in tuple(self._tasks):
@@ -382,134 +370,26 @@ class Office:
             case Expect(record, cargo, admission):
                 # Not before the receipt is on its way.
                 loop = asyncio.get_running_loop()
-                loop.call_soon(loop.call_soon, self._expect, record, cargo, admission)
+                loop.call_soon(loop.call_soon, self.arrivals.expect, record, cargo, admission)
             case Start(record, cargo, admission):
-                self._arrive(record, cargo, admission)
+                self.arrivals.arrive(record, cargo, admission)
             case Left(record):
                 # Not before the commit is on its way: the agent waits for it, and nobody for this.
                 loop, learnt = asyncio.get_running_loop(), self.departures.left(record)
                 loop.call_soon(loop.call_soon, self._gone, record, learnt)
-            case Resume(record, refused):
+            case Resume(record):
                 self.in_doubt.pop(record.hid, None)
                 if self.departures.leaving(record.hid) is None:
-                    self._stays(record, refused)
+                    self.arrivals.stays(record)
             case Alarm(hid, code, reason):
                 if code in ("in-doubt", "destination-lost-agent"):
                     self.in_doubt[hid] = reason
                 self.tell("alarm", text=f"{code}: {reason}")
             case Drop(record):
                 self.in_doubt.pop(record.hid, None)
-                self._expect_no_more(record.hid)
+                self.arrivals.expect_no_more(record.hid)
             case Release(record):
                 self.in_doubt.pop(record.hid, None)
-
-    def _arrive(self, record: Record, cargo: Cargo | None, admitted: Admitted | None) -> None:
-        self.in_doubt.pop(record.hid, None)
-        if cargo is None or admitted is None:
-            capsule = self.store.capsule(record.agent, record.hop + 1)
-            if capsule is not None:
-                self._resume_resident(capsule, record)
-            return
-        parts = {each.kind: each for each in cargo.offer.parts}
-        berth = self.expected.pop(record.hid, None)
-        if berth is None:
-            berth = self._berth(record, parts["image"], admitted)
-        else:
-            berth.papers = self._papers(record, admitted)
-        self.deltas.passed(record.agent, record.peer, parts["state"].digest, cargo.body("state") or b"")
-        self._come(berth, parts["state"], PublicKey(record.peer))
-        self.residence.begin(berth, admitted.snapshot, arrived=True)
-
-    def _berth(self, record: Record, image: Part, admitted: Admitted) -> Berth:
-        own = self._papers(record, admitted)
-        berth = Berth(self.ground, own, admitted.admission.grant, admitted.image, image, admitted.snapshot)
-        berth.inbox.extend(admitted.inbox)
-        return berth
-
-    def _papers(self, record: Record, admitted: Admitted) -> papers.Papers:
-        verified, proofs = admitted.verified, (record.receipt, record.commit)
-        return papers.arrived(
-            verified.passport,
-            verified.capsule,
-            verified.followed,
-            verified.results,
-            proofs,
-            self.knowledge,
-            self.certificates,
-        )
-
-    def _expect(self, record: Record, cargo: Cargo, admitted: Admitted) -> None:
-        """An agent is held whose commit will mostly be here in a moment: meanwhile, have its instance made."""
-        if self.closing or record.agent in self.berths or len(self.expected) >= EXPECTED:
-            return
-        image = next(part for part in cargo.offer.parts if part.kind == "image")
-        berth = self.expected[record.hid] = self._berth(record, image, admitted)
-        self.workers.submit(Job(berth.ready, _nothing, _nothing))
-        asyncio.get_running_loop().call_later(EXPECTED_FOR, self._expect_no_more, record.hid)
-
-    def _expect_no_more(self, hid: bytes) -> None:
-        berth = self.expected.pop(hid, None)
-        if berth is not None and not self.closing:
-            self.workers.submit(Job(berth.unready, _nothing, _nothing))
-
-    def _come(self, berth: Berth, state: Part, source: PublicKey) -> None:
-        """An agent is this station's now: remember its trail, and tell its home."""
-        berth.saved = resting.Saved(state, resting.note_of(berth), 0)
-        own = berth.papers
-        self.residence.settle(berth)
-        self.tell("arrived", berth.agent, place=self.peers.label(source))
-        links, expires = (*own.links, *own.entries), own.passport.body.expires
-        self.knowledge.keep(own.known, links)
-        self.aside(lambda: self._remember(own.known, links, expires, berth))
-
-    def _remember(self, known: Known, links: tuple[Link, ...], expires: int, berth: Berth) -> None:
-        self.write([self.knowledge.change(known, links, expires)])
-        if berth.standing is not Standing.ENDED:
-            self.tell_home(berth, TRAVELLING)
-
-    # Agents go on after a restart
-
-    def _resume_resident(self, capsule: Capsule, record: Record | None = None) -> None:
-        """Take up an agent that the store says is here. One that cannot be taken up is shown, and kept."""
-        try:
-            berth, note = self.recovery.restore(capsule, record)
-        except (PortcallError, KeyError) as error:
-            _log.error("an agent cannot be taken up: %s", error, extra={"agent": text_of(capsule.agent)})
-            self.tell("alarm", capsule.agent, text=f"an agent here cannot be taken up: {error}")
-            return
-        if note is None:
-            source = berth.papers.point.source
-            self._come(berth, resting.part_of(capsule, "state"), source)
-        else:
-            self.residence.settle(berth)
-            self.tell("resumed", berth.agent)
-        try:
-            self._take_up(berth, note)
-        except PortcallError as error:
-            # One that the disk has damaged must not keep the others from going on.
-            self.residence.stop(berth, f"state: {error}")
-
-    def _take_up(self, berth: Berth, note: resting.Note | None) -> None:
-        if note is not None and note.standing in (Standing.STOPPED, Standing.ASLEEP):
-            berth.standing, berth.text = note.standing, note.text
-            return
-        if note is not None and note.wait == "sleep":
-            berth.wait = Sleep(0)
-            self.residence.sleep_until(berth, note.until)
-            return
-        if note is not None and note.wait == "recv" and not berth.inbox:
-            berth.wait, berth.standing = Recv(None), Standing.WAITING
-            if note.until:
-                self.residence.sleep_until(berth, note.until)
-            return
-        snapshot = Snapshot.decode(self.residence.state_of(berth))
-        berth.state = snapshot
-        if note is not None and isinstance(snapshot.pending and snapshot.pending.wait, Clone):
-            self.residence.go_on(berth, Cloned(note.child or None))
-        else:
-            self.residence.begin(berth, snapshot, arrived=note is None)
-
-    # Agents run
 
     # Agents leave
 
@@ -522,12 +402,6 @@ class Office:
             self.residence.unsettle(berth, Standing.ENDED)
             self.tell("left", record.agent, place=self.peers.label(PublicKey(record.peer)))
             berth.inbox.clear()
-
-    def _stays(self, record: Record, refused: Stayed) -> None:
-        """After a restart: an agent that was about to leave is still here."""
-        capsule = self.store.capsule(record.agent, record.hop)
-        if capsule is not None and record.agent not in self.berths:
-            self._resume_resident(capsule)
 
     # Agents end
 
@@ -567,10 +441,6 @@ class Office:
                 self.mailbox.nudge()
 
         self.journal.write([letter], False).add_done_callback(written)
-
-
-def _nothing(*_: object) -> None:
-    """What follows from a job of which nobody hears."""
 
 
 def _exact(text: str) -> bytes | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import agents
-import docking.station
+import docking.arrivals
 from docking import Station
 from docking.berth import Berth
 from docking.errors import NoAnswer
@@ -59,7 +59,7 @@ def without_commits(source: Station) -> Callable[[], None]:
 async def expected(at: Station) -> Berth:
     """The agent that is held there, when its instance is made."""
     while True:
-        for berth in at.office.expected.values():
+        for berth in at.office.arrivals.expected.values():
             if berth.life is not None and berth.life._instance is not None:
                 return berth
         await asyncio.sleep(0.002)
@@ -79,7 +79,7 @@ async def test_the_instance_is_made_and_nothing_runs_before_the_commit() -> None
         report = await agent.wait(30)
         assert places(report) == ["beta"]
         assert numbers(report, "n") == [7]
-        assert beta.office.expected == {}
+        assert beta.office.arrivals.expected == {}
         assert beta.office.past[agent.key] is berth
         (line,) = [line.text for line in berth.lines]
         assert line == "hello"
@@ -100,19 +100,19 @@ async def test_what_is_given_up_has_no_instance_any_more() -> None:
         await begin(home, LOGS, "beta")
         berth = await expected(beta)
         await watch.until("refused")
-        while beta.office.expected or berth.life is not None:
+        while beta.office.arrivals.expected or berth.life is not None:
             await asyncio.sleep(0.002)
         await watch.until("finished")
 
 
 @run
 async def test_a_source_that_never_says_commit_holds_an_instance_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(docking.station, "EXPECTED_FOR", 0.05)
+    monkeypatch.setattr(docking.arrivals, "EXPECTED_FOR", 0.05)
     async with harbour("home", "beta") as (home, beta):
         joined = without_commits(home)
         agent = await begin(home, LOGS, "beta")
         berth = await expected(beta)
-        while beta.office.expected or berth.life is not None:
+        while beta.office.arrivals.expected or berth.life is not None:
             await asyncio.sleep(0.002)
         joined()  # it is made again when it is needed
         assert places(await agent.wait(30)) == ["beta"]
@@ -120,14 +120,14 @@ async def test_a_source_that_never_says_commit_holds_an_instance_for_a_moment(mo
 
 @run
 async def test_few_are_made_in_advance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(docking.station, "EXPECTED", 2)
+    monkeypatch.setattr(docking.arrivals, "EXPECTED", 2)
     async with harbour("home", "beta") as (home, beta):
         joined = without_commits(home)
         crowd = [await begin(home, LOGS, "beta") for _ in range(6)]
         while len(beta.office.store.unfinished()) < 6:
             await asyncio.sleep(0.002)
         await expected(beta)
-        assert len(beta.office.expected) == 2
+        assert len(beta.office.arrivals.expected) == 2
         joined()
         for agent in crowd:
             assert places(await agent.wait(30)) == ["beta"]
