@@ -272,6 +272,14 @@ class VerifiedCapsule:
         return self.followed.here
 
 
+def _span(ms: int) -> str:
+    """A span of time for people, in its largest whole unit."""
+    for unit, size in (("days", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
+        if ms >= 2 * size:
+            return f"{ms // size} {unit}"
+    return f"{ms // 1000} s"
+
+
 def check_owner(passport: Passport, trust: Trust, now: int) -> None:
     """Check 1 without the signature: owner trusted, nothing revoked, not expired, not from the future."""
     if trust.owners is not None and passport.owner not in trust.owners:
@@ -281,6 +289,12 @@ def check_owner(passport: Passport, trust: Trust, now: int) -> None:
     if passport.agent in trust.revoked:
         raise CredentialError("revoked", "this agent was revoked here")
     if now > passport.expires:
-        raise CredentialError("expired", "the agent's passport has expired")
+        ago = _span(now - passport.expires)
+        raise CredentialError(
+            "expired", f"the agent's passport expired {ago} ago by the clock here: launch it anew, for longer"
+        )
     if now + SKEW < passport.not_before:
-        raise CredentialError("not-yet-valid", "the agent's passport is not valid yet")
+        ahead = _span(passport.not_before - now)
+        raise CredentialError(
+            "not-yet-valid", f"the agent's passport begins in {ahead} by the clock here: is one of the clocks wrong?"
+        )

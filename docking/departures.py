@@ -205,7 +205,7 @@ class Departures:
         if point.index + 1 > body.hops:
             raise CredentialError("hops", f"this would be hop {point.index + 1}, and the passport allows {body.hops}")
         if now > body.expires:
-            raise CredentialError("expired", "the agent's passport has expired")
+            raise CredentialError("expired", "the agent's passport has expired: launch it anew, for longer")
         berth.papers = papers.with_checkpoint(berth.papers, now, self.key)
         stay = logbook.Stay(
             position=position,

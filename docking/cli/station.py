@@ -143,6 +143,8 @@ def _log_to(log: str) -> None:
         handler.setFormatter(_Json())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s: %(message)s", "%H:%M:%S"))
+        if log == "events":
+            handler.addFilter(lambda record: not hasattr(record, "event"))  # it is shown as one
     logging.basicConfig(level=logging.INFO if log == "json" else logging.WARNING, handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # a line for each request that is not HTTP
 

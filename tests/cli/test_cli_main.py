@@ -74,3 +74,25 @@ def test_help_and_completion_import_nothing_of_weight(argument: str, completing:
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stderr == "[]\n"
     assert ("plain,pack" if completing else "Usage: portcall") in run.stdout
+
+
+@pytest.mark.parametrize("words", ["inspect", "verify", "key list", "key show", "stations", "launch", "agents", "logs",
+                                   "trail", "results", "where", "retract", "send"])  # fmt: skip
+def test_what_tells_something_tells_it_in_json_too(words: str) -> None:
+    result = CliRunner().invoke(portcall, [*words.split(), "--help"])
+    assert "--json" in result.output
+
+
+def test_a_misuse_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from docking.cli import main
+
+    for words, said in {
+        "fly": "portcall: no such command 'fly'; portcall --help tells more\n",
+        "run": "portcall run: missing argument 'SOURCE'; portcall run --help tells more\n",
+        "stations --wait x": "portcall stations: invalid value for '--wait': 'x' is not a valid float range; "
+        "portcall stations --help tells more\n",
+    }.items():
+        monkeypatch.setattr(sys, "argv", ["portcall", *words.split()])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code, capsys.readouterr().err) == (2, said)

@@ -161,7 +161,7 @@ def test_a_new_owner_is_let_in_by_a_policy(shell: Shell) -> None:
 
 
 def test_whoever_asks_twice_does_not_wait(shell: Shell) -> None:
-    """An agent that cannot be interrupted would be waited for; a second signal ends the station, and nothing is lost."""
+    """An agent that cannot be interrupted would be waited for; a second signal ends the station, nothing is lost."""
     (shell.folder / "spin.wat").write_text(
         '(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))'
     )
