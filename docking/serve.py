@@ -34,6 +34,7 @@ from docking.agent import Agent
 from docking.certificates import Certificates, read_folder
 from docking.config import Policy, development
 from docking.contacts import Contacts
+from docking.doors import Doors, Mounted
 from docking.errors import CarrierError, KeyChanged, StationError
 from docking.events import Event, Subscription
 from docking.handoff import codec
@@ -173,7 +174,7 @@ class Station:
             office.pages.offer(name, function, timeout)
         office.pages.changed = self._services_changed
         limits = Limits(codec=codec.Limits(bodies=self.policy.state + self.policy.image + (1 << 20)))
-        app = App(_Doors(self), keys, self._clocks.random, limits, self._show_metrics)
+        app = App(Doors(self), keys, self._clocks.random, limits, self._show_metrics)
         self._contacts, self._client, self._app = contacts, client, app
         sock = None if self._port is None else listen(self._host, self._port)
         if sock is not None:
@@ -468,7 +469,7 @@ class Station:
         """The station as an ASGI application, to be mounted or served. It starts with its server's lifespan, or with
         the first request if there is none.
         """
-        return _Mounted(self)
+        return Mounted(self)
 
     async def application(self) -> App:
         """The application that answers peers; starts the station if nobody has yet."""
@@ -499,55 +500,3 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_mtime_ns, status.st_ino
-
-
-class _Mounted:
-    """A station as an ASGI application."""
-
-    def __init__(self, station: Station) -> None:
-        self._station = station
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        else:
-            application = await self._station.application()
-            await application(scope, receive, send)
-
-    async def _lifespan(self, receive: Any, send: Any) -> None:
-        await receive()
-        try:
-            await self._station.start()
-        except Exception as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._station.close()
-        await send({"type": "lifespan.shutdown.complete"})
-
-
-class _Doors:
-    """What the HTTP application may ask of the station."""
-
-    def __init__(self, station: Station) -> None:
-        self.name = station.name
-        self._station = station
-
-    async def handoff(self, sender: PublicKey, message: Any) -> Any:
-        """See `docking.http.app.Doors`."""
-        office = self._station.office
-        return await office.courier.handle(sender.raw, office.deltas.completed(sender.raw, message))
-
-    async def letter(self, sender: PublicKey, value: Any) -> Any:
-        """See `docking.http.app.Doors`."""
-        return await self._station.office.letters.receive(sender, value)
-
-    async def hello(self, sender: PublicKey, value: Any) -> Any:
-        """See `docking.http.app.Doors`."""
-        self._station.contacts.introduced(sender, value)
-        return self._station.contacts.card()
-
-    def metrics(self) -> str:
-        """See `docking.http.app.Doors`."""
-        return self._station.metrics()
