@@ -332,7 +332,7 @@ class Station:
         return found
 
     def _peer_changed(self, peer: Peer, here: bool) -> None:
-        text = ", ".join(peer.services) if here else "is not seen any more"
+        text = ", ".join(peer.services)[:500] if here else "is not seen any more"
         self.office.tell("peer", place=peer.name, text=text)
         if here and self._noting is None:
             self.office.note_peers()
