@@ -39,11 +39,22 @@ def agents(station: str | None, as_json: bool) -> None:
             ],
         )
     for row in doubts:
-        click.echo(
-            f"\nIN DOUBT: the agent {row['agent'][:12]} from {plain(row['peer'])} is held at {row['at']}, and does not"
-            f" run: its source does not answer. If it never will: portcall decide adopt {row['handoff'][:16]}"
-            f" (or discard, if it lives at {plain(row['peer'])})"
+        click.echo(f"\nIN DOUBT: {doubt(row)}")
+
+
+def doubt(row: dict[str, Any]) -> str:
+    """A handoff that waits for a person, and what the person can do."""
+    agent, peer, handoff = row["agent"][:12], plain(row["peer"]), row["handoff"][:16]
+    if row["side"] == "source":
+        return (
+            f"the agent {agent} was handed over by {row['at']} to {peer}, which knows nothing of it: it seems to have"
+            f" lost its disk. If it has: portcall decide reclaim {handoff} lets the agent go on at {row['at']}, from where"
+            " it was stored last"
         )
+    return (
+        f"the agent {agent} from {peer} is held at {row['at']}, and does not run: its source does not answer. If it"
+        f" never will: portcall decide adopt {handoff} (or discard, if it lives at {peer})"
+    )
 
 
 @click.command("logs")
@@ -356,7 +367,9 @@ def decide(what: str, handoff: str, station: str | None) -> None:
     for line in lines(station):
         with line:
             for row in line.items("doubts"):
-                if row["handoff"].startswith(handoff) and len(handoff) >= 8:
+                # Both stations of a handoff may be here: each has another decision.
+                mine = row["side"] == ("source" if what == "reclaim" else "destination")
+                if mine and row["handoff"].startswith(handoff) and len(handoff) >= 8:
                     line.ask("decide", handoff=row["handoff"], what=what)
                     click.echo(f"{what}: done at {line.place.name}")
                     return

@@ -120,6 +120,32 @@ def list_all(as_json: bool) -> None:
         click.echo("no keys yet: portcall key new NAME makes one")
 
 
+@key.command("certify")
+@click.argument("station")
+@click.option("--by", "name", required=True, metavar="NAME", shell_complete=completion.keys, help="The key that signs.")
+@click.option("--days", type=click.IntRange(1, 3660), default=365, show_default=True, help="How long it is valid.")
+@click.option("--label", default="", help="What to call the station.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where to write it."
+)
+def certify(station: str, name: str, days: int, label: str, output: Path) -> None:
+    """Certify that STATION (its public key) may stand where an itinerary asks for one that NAME certified.
+
+    The station shows the certificate when it is in the folder `certificates` of its home.
+    """
+    from agents.credentials.logbook import certify as sign
+    from docking.cli.writing import write_file
+
+    try:
+        certified = PublicKey.from_text(station)
+    except CredentialError as error:
+        raise click.BadParameter(error.reason, param_hint="STATION") from None
+    signer = load_key(existing(name), ask_passphrase).key
+    now = time.time_ns() // 1_000_000
+    write_file(output, sign(certified, now, now + days * 86_400_000, label or certified.id, signer).envelope)
+    click.echo(f"{output}: {certified.id} is certified by {name} for {days} days")
+
+
 @key.command("accept")
 @click.argument("name", shell_complete=completion.stations)
 @click.argument("public")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from click.testing import CliRunner, Result
 from agents.capsule import Capsule
 from agents.credentials.keys import SecretKey, text_of
 from agents.errors import PortcallError
+from docking.certificates import Certificates
+from docking.cli.agents import doubt
 from docking.cli.main import portcall
 from docking.identity import Pins, create_key, load_key, load_pins, save_pins
 from tests.credentials.journeys import NOW, Journey, key, public
@@ -174,3 +177,23 @@ def test_other_files(tmp_path: Path, keys: Path) -> None:
     assert "is no capsule" in run("verify", str(path)).output
     assert run("verify", str(tmp_path / "none")).exit_code == 1
     assert SecretKey(key("owner").seed).public.text not in run("verify", "--help").output
+
+
+def test_a_certificate_is_written_for_a_station(keys: Path, tmp_path: Path) -> None:
+    assert run("key", "new", "fleet").exit_code == 0
+    station = SecretKey(bytes(31) + b"s").public
+    target = tmp_path / "alpha.certificate"
+    done = run("key", "certify", station.text, "--by", "fleet", "-o", str(target), "--days", "7")
+    assert done.exit_code == 0, done.output
+    held = Certificates.of(station, [target.read_bytes()])
+    now = time.time_ns() // 1_000_000
+    [certifier] = held.certifiers(now + 1000)
+    assert certifier == load_key(keys / "fleet.key").public
+    assert held.certifiers(now + 8 * 86_400_000) == frozenset()
+    assert run("key", "certify", "alpha", "--by", "fleet", "-o", str(target)).exit_code == 2
+
+
+def test_what_is_in_doubt_is_said_with_what_to_do() -> None:
+    row = {"agent": "a" * 52, "peer": "beta", "handoff": "h" * 52, "at": "alpha", "side": "source"}
+    assert "portcall decide reclaim " + "h" * 16 in doubt(row)
+    assert "portcall decide adopt " + "h" * 16 in doubt({**row, "side": "destination"})
