@@ -48,8 +48,8 @@ def doubt(row: dict[str, Any]) -> str:
     if row["side"] == "source":
         return (
             f"the agent {agent} was handed over by {row['at']} to {peer}, which knows nothing of it: it seems to have"
-            f" lost its disk. If it has: portcall decide reclaim {handoff} lets the agent go on at {row['at']}, from where"
-            " it was stored last"
+            f" lost its disk. If it has: portcall decide reclaim {handoff} lets the agent go on at {row['at']}, from"
+            " where it was stored last"
         )
     return (
         f"the agent {agent} from {peer} is held at {row['at']}, and does not run: its source does not answer. If it"
