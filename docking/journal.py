@@ -189,7 +189,9 @@ class Journal:
             return
         self._size, used = size, self.store.log_used()
         if used >= 8 * LOG_BYTES:
-            # While others write, moving never catches up: now they wait once.
+            # While others write, moving never catches up: now they wait once. Two movers are in each other's way.
+            if self._mover is not None:
+                self._mover.join()
             self._move(wholly=True)
             used = 0
         if used < self._moved_at:
