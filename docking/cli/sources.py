@@ -7,6 +7,7 @@ with its name, as it was typed.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import click
 
 from agents.errors import EngineError, FormatError, ModuleError, PortcallError
 from agents.image import AgentImage
-from agents.sdk.sources import Choices, load_image, read_bounded, user_cache
+from agents.sdk.sources import COMPILERS, Choices, load_image, read_bounded, user_cache
+from docking.cli.output import plain
 from docking.cli.suggestions import near_file
 
 WASM = b"\0asm"
@@ -33,7 +35,7 @@ def image_of(path: Path, choices: Choices | None = None) -> AgentImage:
 
     Raises `click.ClickException` for a file that cannot be read, and what `load_image` raises.
     """
-    progress = _Progress(path.name)
+    progress = _Progress(path)
     try:
         return load_image(path, choices, cache=user_cache(), progress=progress)
     except OSError as error:
@@ -78,19 +80,29 @@ def _no_module(path: Path) -> click.ClickException:
 
 
 class _Progress:
-    """One line on stderr, if that is a terminal and packing takes longer than a second."""
+    """One line on stderr, if that is a terminal and compiling or packing takes longer than a second."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.shown = name, False
+    def __init__(self, path: Path) -> None:
+        self.name, self.shown = path.name, False
         self.began = self.last = time.monotonic()
+        self._compiling = threading.Timer(1, self._show, [f"compiling {self.name} (the first time takes a minute)"])
+        self._compiling.daemon = True
+        if path.suffix in COMPILERS and sys.stderr.isatty():
+            self._compiling.start()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
+        self._compiling.cancel()
         if sys.stderr.isatty() and now - self.began > 1 and now - self.last > 0.1:
-            self.last, self.shown = now, True
-            click.echo(f"\rpacking {self.name}: {100 * done // max(total, 1)} %", nl=False, err=True)
+            self.last = now
+            self._show(f"packing {self.name}: {100 * done // max(total, 1)} %")
+
+    def _show(self, text: str) -> None:
+        self.shown = True
+        click.echo(f"\r\x1b[K{plain(text)}", nl=False, err=True)
 
     def clear(self) -> None:
         """Leaves an empty line."""
+        self._compiling.cancel()
         if self.shown:
             click.echo("\r\x1b[K", nl=False, err=True)
