@@ -22,16 +22,7 @@ from agents.credentials.permit import Budget, Permit, covers
 from agents.credentials.trailpoint import TrailPoint
 from agents.errors import CredentialError
 from docking.config import OwnerRule, Policy
-
-
-@frozen
-class Refusal:
-    """Why not. `code`: stable, for programs; `reason`: a sentence for people; `retry_after`: seconds, 0 for
-    never."""
-
-    code: str
-    reason: str
-    retry_after: int = 0
+from docking.refusal import Refusal
 
 
 @frozen

@@ -29,7 +29,6 @@ from docking.handoff.actions import (
     Notice,
     Persist,
     Record,
-    Refused,
     Resume,
     Send,
 )
@@ -37,6 +36,7 @@ from docking.handoff.desk import Desk
 from docking.handoff.messages import Message, Offer, Side, Transfer, hears
 from docking.handoff.states import Destination, Source
 from docking.journal import Journal
+from docking.refusal import Refusal
 from docking.store import Failpoint, never
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ class Courier(Generic[T]):
     _failpoint: Failpoint = never
     _answer_within: float = 10.0
     _waiters: dict[Key, list[asyncio.Future[Message | None]]] = field(factory=dict)
-    _departures: dict[bytes, asyncio.Future[Refused | None]] = field(factory=dict)
+    _departures: dict[bytes, asyncio.Future[Refusal | None]] = field(factory=dict)
     _on_their_way: set[tuple[bytes, type[Message]]] = field(factory=set)
     _tasks: set[asyncio.Task[None]] = field(factory=set)
     _checkpoints: dict[bytes, Checkpoint | None] = field(factory=dict)
@@ -114,7 +114,7 @@ class Courier(Generic[T]):
             self._perform(self.desk.restart(record, self._now()))
         return Recovered(residents, held, leaving)
 
-    async def depart(self, departure: Departure, checkpoint: Checkpoint | None = None) -> Refused | None:
+    async def depart(self, departure: Departure, checkpoint: Checkpoint | None = None) -> Refusal | None:
         """Hand an agent over. None when it is the destination's, durably; or why it stays.
 
         `checkpoint`: its state, from which it goes on here if the station crashes before it has left.
@@ -137,7 +137,7 @@ class Courier(Generic[T]):
         if durable:
             await future
 
-    def give_up(self, hid: bytes, why: Refused) -> None:
+    def give_up(self, hid: bytes, why: Refusal) -> None:
         """Keep an agent that was to leave, unless the destination's receipt has come."""
         self._perform(self.desk.give_up(hid, why, self._now()))
 

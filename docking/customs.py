@@ -24,15 +24,16 @@ from agents.snapshot import Snapshot
 from agents.waits import BODY_MAX, HOST_MAX, Message
 from agents.wasi.state import WasiState
 from docking import papers
-from docking.admission import Admission, Load, Refusal, admit, shed, too_large, trust
+from docking.admission import Admission, Load, admit, shed, too_large, trust
 from docking.certificates import Certificates
 from docking.config import Policy
-from docking.handoff.actions import Cargo, DestinationTrust, Record, Refused, SourceTrust
+from docking.handoff.actions import Cargo, DestinationTrust, Record, SourceTrust
 from docking.handoff.messages import Offer, Part
 from docking.handoff.states import Destination
 from docking.images import Images
 from docking.knowledge import Knowledge
 from docking.papers import Leaving
+from docking.refusal import Refusal
 from docking.store import Store
 
 _MAIL_BOUNDS = canonical.Bounds(max_bytes=16 << 20, max_depth=3, max_items=10_000)
@@ -75,20 +76,20 @@ class Customs:
 
     # Arrivals
 
-    def _consider(self, offer: Offer) -> tuple[int, ...] | Refused:
+    def _consider(self, offer: Offer) -> tuple[int, ...] | Refusal:
         refusal = shed(self.policy, self._load())
         if refusal is not None:
-            return _refused(refusal)
+            return refusal
         try:
             kinds = papers.check_kinds(offer.parts)
         except CredentialError as error:
-            return Refused(error.code, error.reason)
+            return Refusal(error.code, error.reason)
         sizes = [offer.parts[kinds[kind]].size for kind in ("state", "image")]
         refusal = too_large(self.policy, *sizes)
         if refusal is not None:
-            return _refused(refusal)
+            return refusal
         if any(part.size > papers.MAX_TRAIL for part in offer.parts if part.kind not in ("state", "image")):
-            return Refused("too-large", "the agent's papers are larger than any station reads")
+            return Refusal("too-large", "the agent's papers are larger than any station reads")
         needed = tuple(i for i, part in enumerate(offer.parts) if not self._here(part))
         here = {body.index for body in offer.bodies}
         if all(index in here for index in needed):
@@ -101,13 +102,13 @@ class Customs:
         # woken with the state of another's, of which it knows the digest only.
         return part.kind in ("passport", "image") and self._store.has_part(part.digest)
 
-    def _precheck(self, offer: Offer, kinds: dict[str, int]) -> Refused | None:
+    def _precheck(self, offer: Offer, kinds: dict[str, int]) -> Refusal | None:
         """Before a large state travels, or a place is kept for it: would it be refused anyway?"""
         came: dict[str, Any] = {offer.parts[body.index].kind: body.data for body in offer.bodies}
         for kind in papers.PAPERS & kinds.keys() - came.keys():
             known = self._store.part(offer.parts[kinds[kind]].digest) if kind == "passport" else None
             if known is None:
-                return Refused(
+                return Refusal(
                     "papers-missing", f"an offer brings the agent's papers with it, and its {kind} is missing"
                 )
             came[kind] = known
@@ -115,11 +116,11 @@ class Customs:
             # The desk compares what it keeps with its digest only when all is there.
             for kind in papers.PAPERS & kinds.keys():
                 if canonical.digest(came[kind]) != offer.parts[kinds[kind]].digest:
-                    return Refused("bad-digest", f"the {kind} is not what was announced")
+                    return Refusal("bad-digest", f"the {kind} is not what was announced")
             image, state = (offer.parts[kinds[kind]].digest for kind in ("image", "state"))
             Capsule.from_parts(came, image, state).precheck(self._trust(offer), self._clock())
         except CredentialError as error:
-            return Refused(error.code, error.reason)
+            return Refusal(error.code, error.reason)
         return None
 
     def _trust(self, offer: Offer) -> Any:
@@ -133,7 +134,7 @@ class Customs:
             certifiers=self.certificates.certifiers(self._clock()),
         )
 
-    def _admit(self, cargo: Cargo) -> Admitted | Refused:
+    def _admit(self, cargo: Cargo) -> Admitted | Refusal:
         offer = cargo.offer
         try:
             kinds = papers.check_kinds(offer.parts)
@@ -153,21 +154,21 @@ class Customs:
             verified = capsule.verify(self._trust(offer), now, hashed=True)
             answer = admit(verified, self.policy, self._load(), offer.hid, copies)
             if isinstance(answer, Refusal):
-                return _refused(answer)
+                return answer
             found = self._images.get(capsule.image)
             if found is None:
-                return Refused("image-missing", "the agent's image is neither here nor in the offer")
+                return Refusal("image-missing", "the agent's image is neither here nor in the offer")
             snapshot = Snapshot.decode(bodies["state"])
             snapshot.check(found[0])
             check_wasi(snapshot, self.policy)
             inbox = read_mailbox(bodies.get("mailbox"))
         except CredentialError as error:
-            return Refused(error.code, error.reason)
+            return Refusal(error.code, error.reason)
         except (BadSnapshot, BadImage, EngineError) as error:
-            return Refused("bad-state", f"the agent cannot go on here: {error}"[:500])
+            return Refusal("bad-state", f"the agent cannot go on here: {error}"[:500])
         said = (offer.agent, offer.hop, offer.visit, offer.expires)
         if said != (verified.agent, verified.hop, verified.point.previous, verified.passport.body.expires):
-            return Refused("wrong-handoff", "the offer names another agent, hop or visit than its papers")
+            return Refusal("wrong-handoff", "the offer names another agent, hop or visit than its papers")
         return Admitted(answer, verified, found[0], snapshot, inbox)
 
     def _sign_receipt(self, cargo: Cargo, admitted: Admitted) -> bytes:
@@ -175,7 +176,7 @@ class Customs:
 
     # Departures
 
-    def _verify_receipt(self, record: Record, receipt: bytes) -> Refused | None:
+    def _verify_receipt(self, record: Record, receipt: bytes) -> Refusal | None:
         return papers.verify_receipt(self._leaving(record.hid), record, receipt)
 
     def _sign_commit(self, record: Record, receipt: bytes) -> bytes:
@@ -189,10 +190,6 @@ def check_wasi(snapshot: Snapshot, policy: Policy) -> None:
     turn. Raises `BadSnapshot`."""
     if snapshot.wasi:
         WasiState.read(snapshot.wasi, policy.wasi)
-
-
-def _refused(refusal: Refusal) -> Refused:
-    return Refused(refusal.code, refusal.reason, refusal.retry_after)
 
 
 def write_mailbox(messages: list[Message]) -> bytes:

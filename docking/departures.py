@@ -27,12 +27,13 @@ from docking.changes import Change
 from docking.courier import Courier
 from docking.deltas import Deltas
 from docking.errors import IdentityError, UnknownStation
-from docking.handoff.actions import Departure, Record, Refused
+from docking.handoff.actions import Departure, Record
 from docking.handoff.messages import NONCE_SIZE, Body, Part
 from docking.images import Images
 from docking.knowledge import Knowledge
 from docking.papers import Leaving, part
 from docking.peers import Peers
+from docking.refusal import Refusal
 from docking.resting import checkpoint, message_parts
 
 _log = logging.getLogger(__name__)
@@ -117,9 +118,9 @@ class Departures:
         if hid in self._attempts:
             self._failures[hid] = self._failures.get(hid, 0) + 1
             if self._failures[hid] >= TRIES:
-                self.courier.give_up(hid, Refused("unreachable", reason[:500]))
+                self.courier.give_up(hid, Refusal("unreachable", reason[:500]))
 
-    async def depart(self, berth: Berth, host: str, state: bytes) -> Refused | None:
+    async def depart(self, berth: Berth, host: str, state: bytes) -> Refusal | None:
         """Hand the agent over to `host`: a name, a key id, a key, `host:port`, `next` or `home`.
 
         None when it is gone; or why it is here still. `berth.to` is `host` meanwhile.
@@ -127,20 +128,20 @@ class Departures:
         try:
             targets = await self.targets(berth, host)
         except UnknownStation as error:
-            return Refused("unknown-station", str(error))
+            return Refusal("unknown-station", str(error))
         except IdentityError as error:
-            return Refused("key-changed", str(error))
-        refused = Refused("itinerary", "the itinerary leads nowhere from here")
+            return Refusal("key-changed", str(error))
+        refused = Refusal("itinerary", "the itinerary leads nowhere from here")
         for to in targets:
             if to == self.key.public:
-                return Refused("here", "the agent is here already")
+                return Refusal("here", "the agent is here already")
             answer = await self._attempt_well(berth, to, state)
             if answer is None:
                 return None
             refused = answer
         return refused
 
-    async def _attempt_well(self, berth: Berth, to: PublicKey, state: bytes) -> Refused | None:
+    async def _attempt_well(self, berth: Berth, to: PublicKey, state: bytes) -> Refusal | None:
         """An attempt, and others where the refusal says that another would do."""
         whole, patience = False, HELD_TRIES
         while True:
@@ -168,12 +169,12 @@ class Departures:
             return [home.station]
         return [await self._find(host, stops)]
 
-    async def _attempt(self, berth: Berth, to: PublicKey, state: bytes, whole: bool) -> Refused | None:
+    async def _attempt(self, berth: Berth, to: PublicKey, state: bytes, whole: bool) -> Refusal | None:
         try:
             leaving = self._leave(berth, to, state)
             parts, bodies = self._load(leaving, berth, to, state, whole)
         except CredentialError as error:
-            return Refused(error.code, error.reason)
+            return Refusal(error.code, error.reason)
         hid = leaving.hid
         inline = _inline(parts, bodies, (to, berth.image.digest) in self._has_image)
         for extra, body in self._deltas.shortened(berth.agent, to.raw, state):

@@ -26,9 +26,10 @@ from agents.credentials.visits import Commit, Head, Receipt, Visit, handoff_id
 from agents.errors import CredentialError, MalformedCredential
 from docking.certificates import Certificates
 from docking.changes import Link
-from docking.handoff.actions import Record, Refused
+from docking.handoff.actions import Record
 from docking.handoff.messages import Body, Buffer, Offer, Part
 from docking.knowledge import Knowledge, Known, Mark, Marks, moved_on, result_links, trail_links
+from docking.refusal import Refusal
 
 # What an offer is made of, in this order; the last two only where they are needed.
 KINDS = ("passport", "trail", "results", "image", "state", "checkpoint", "mailbox")
@@ -354,7 +355,7 @@ def with_checkpoint(papers: Papers, now: int, home: SecretKey) -> Papers:
     return evolve(papers, checkpoint=logbook.checkpoint(papers.point, now, home).envelope)
 
 
-def verify_receipt(leaving: Leaving | None, record: Record, receipt: bytes) -> Refused | None:
+def verify_receipt(leaving: Leaving | None, record: Record, receipt: bytes) -> Refusal | None:
     """None if `receipt` is the destination's, for exactly what left."""
     try:
         signed = envelope.verify(Receipt, receipt, PublicKey(record.peer))
@@ -365,17 +366,17 @@ def verify_receipt(leaving: Leaving | None, record: Record, receipt: bytes) -> R
         elif (signed.body.visit, signed.body.handoff) != (record.visit, record.hid):
             raise CredentialError("trail-link", "the receipt is for another handoff")
     except CredentialError as error:
-        return Refused(error.code, error.reason)
+        return Refusal(error.code, error.reason)
     return None
 
 
-def verify_commit(record: Record, commit: bytes) -> Refused | None:
+def verify_commit(record: Record, commit: bytes) -> Refusal | None:
     """None if `commit` is the source's, for this handoff and the receipt that was given."""
     try:
         body = envelope.verify(Commit, commit, PublicKey(record.peer)).body
     except CredentialError as error:
-        return Refused(error.code, error.reason)
+        return Refusal(error.code, error.reason)
     expected = (record.agent, record.hop, record.hid, record.visit, canonical.digest(record.receipt))
     if (body.agent, body.index, body.handoff, body.visit, body.receipt) != expected:
-        return Refused("trail-link", "the commit is for another handoff")
+        return Refusal("trail-link", "the commit is for another handoff")
     return None

@@ -19,7 +19,7 @@ from agents.credentials.trail import Arrival, verify_trail
 from agents.credentials.visits import Receipt
 from agents.errors import CredentialError
 from docking import papers, resting
-from docking.admission import Refusal, grant
+from docking.admission import grant
 from docking.berth import Berth, Ground
 from docking.certificates import Certificates
 from docking.changes import Capsule as Stored
@@ -30,6 +30,7 @@ from docking.handoff.states import Destination
 from docking.images import Images
 from docking.knowledge import Knowledge
 from docking.papers import Papers
+from docking.refusal import Refusal
 from docking.store import Store
 
 

@@ -32,7 +32,7 @@ from agents.errors import CredentialError
 from agents.snapshot import Snapshot
 from agents.wasi.hostdirs import HostGrant
 from docking import papers, resting
-from docking.admission import Load, Refusal, grant, shed
+from docking.admission import Load, grant, shed
 from docking.arrivals import Arrivals
 from docking.berth import Berth, Ground, Standing
 from docking.certificates import Certificates
@@ -57,6 +57,7 @@ from docking.mailbox import Mailbox
 from docking.papers import part
 from docking.peers import Peers
 from docking.recovery import Recovery
+from docking.refusal import Refusal
 from docking.register import Register
 from docking.residence import Residence, seen
 from docking.steering import Steering

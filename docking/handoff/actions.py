@@ -17,6 +17,7 @@ from attrs import field, frozen
 
 from docking.handoff.messages import Body, Buffer, Message, Offer, Side
 from docking.handoff.states import Destination, Source
+from docking.refusal import Refusal
 
 T = TypeVar("T")
 
@@ -43,18 +44,6 @@ class Record:
     commit: bytes = field(default=b"", repr=False)
     code: str = ""
     reason: str = ""
-
-
-@frozen
-class Refused:
-    """Why an agent is not admitted. `code` for programs, `reason` for people.
-
-    `retry_after`: seconds after which another attempt has a chance; 0 for never.
-    """
-
-    code: str
-    reason: str
-    retry_after: int = 0
 
 
 @frozen
@@ -89,7 +78,7 @@ class Departure:
 class SourceTrust:
     """The source's judgement and signature. Pure functions."""
 
-    verify_receipt: Callable[[Record, bytes], Refused | None]
+    verify_receipt: Callable[[Record, bytes], Refusal | None]
     """None if these bytes are the destination's receipt for this handoff."""
     sign_commit: Callable[[Record, bytes], bytes]
     """The commit statement for this receipt."""
@@ -105,10 +94,10 @@ class DestinationTrust(Generic[T]):
     source's commit for this handoff and its receipt.
     """
 
-    consider: Callable[[Offer], tuple[int, ...] | Refused]
-    admit: Callable[[Cargo], T | Refused]
+    consider: Callable[[Offer], tuple[int, ...] | Refusal]
+    admit: Callable[[Cargo], T | Refusal]
     sign_receipt: Callable[[Cargo, T], bytes]
-    verify_commit: Callable[[Record, bytes], Refused | None]
+    verify_commit: Callable[[Record, bytes], Refusal | None]
 
 
 @frozen
@@ -177,7 +166,7 @@ class Resume:
     """The agent did not leave: resume it here with an error from `go`, or try the next alternative."""
 
     record: Record
-    refused: Refused
+    refused: Refusal
 
 
 @frozen

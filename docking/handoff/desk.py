@@ -30,7 +30,6 @@ from docking.handoff.actions import (
     DestinationTrust,
     Persist,
     Record,
-    Refused,
     Send,
     SourceTrust,
     Timing,
@@ -51,6 +50,7 @@ from docking.handoff.messages import (
 from docking.handoff.receiver import Judged, Receiver
 from docking.handoff.sender import Sender
 from docking.handoff.states import Destination
+from docking.refusal import Refusal
 
 T = TypeVar("T")
 Key: TypeAlias = "tuple[bytes, Side]"
@@ -123,7 +123,7 @@ class Desk(Generic[T]):
         machine = self._machines[key] = self._recorded(record)
         return self._after(key, machine, machine.restart(now))
 
-    def give_up(self, hid: bytes, why: Refused, now: float) -> list[Action[Any]]:
+    def give_up(self, hid: bytes, why: Refusal, now: float) -> list[Action[Any]]:
         """Keep the agent, unless the destination's receipt has come."""
         return self._source_side(hid, lambda sender: sender.give_up(now, why))
 
@@ -201,12 +201,12 @@ class Desk(Generic[T]):
         """Whether something of this handoff is being written: an answer may follow when it is."""
         return key in self._unwritten
 
-    def judge(self, sender: bytes, message: Offer | Transfer) -> Judged[T] | Refused:
+    def judge(self, sender: bytes, message: Offer | Transfer) -> Judged[T] | Refusal:
         """The slow part of receiving one of these: changes nothing, and may run in another thread."""
         return self._judge(self._arriving_by(sender, message.hid), sender, message)
 
     def apply(
-        self, sender: bytes, message: Offer | Transfer, judged: Judged[T] | Refused, now: float
+        self, sender: bytes, message: Offer | Transfer, judged: Judged[T] | Refusal, now: float
     ) -> list[Action[Any]]:
         """What follows from `judge`, perhaps a while later."""
         return self._apply(self._arriving_by(sender, message.hid), sender, message.hid, judged, now)
@@ -218,22 +218,22 @@ class Desk(Generic[T]):
         assert isinstance(machine, Receiver)
         return machine
 
-    def _judge(self, machine: Receiver[T], sender: bytes, message: Offer | Transfer) -> Judged[T] | Refused:
+    def _judge(self, machine: Receiver[T], sender: bytes, message: Offer | Transfer) -> Judged[T] | Refusal:
         if machine.peer != sender:
-            return Refused("not-yours", "this handoff is of another station")
+            return Refusal("not-yours", "this handoff is of another station")
         if isinstance(message, Offer):
             if message.source != sender or message.destination != self.me:
-                return Refused("wrong-station", "the offer is not from its sender to this station")
+                return Refusal("wrong-station", "the offer is not from its sender to this station")
             if machine.finished and machine.record is None:
                 size = sum(len(body.data) for body in message.bodies)
                 if not self._has_room(sender, size):
-                    return Refused("busy", "this station has too many arrivals at once", 1)
+                    return Refusal("busy", "this station has too many arrivals at once", 1)
         return machine.judge(message)
 
     def _apply(
-        self, machine: Receiver[T], sender: bytes, hid: bytes, judged: Judged[T] | Refused, now: float
+        self, machine: Receiver[T], sender: bytes, hid: bytes, judged: Judged[T] | Refusal, now: float
     ) -> list[Action[Any]]:
-        if isinstance(judged, Refused):
+        if isinstance(judged, Refusal):
             return [Send(sender, Refuse(hid, judged.code, judged.reason, judged.retry_after))]
         if judged.offer is not None and machine.record is None:
             other = self._other_copy(judged.offer)

@@ -27,7 +27,6 @@ from docking.handoff.actions import (
     Expect,
     Persist,
     Record,
-    Refused,
     Send,
     Start,
     Timing,
@@ -51,11 +50,12 @@ from docking.handoff.messages import (
     handoff_id,
 )
 from docking.handoff.states import DESTINATION, IGNORE, Destination, DestinationEvent
+from docking.refusal import Refusal
 
 T = TypeVar("T")
 _E = DestinationEvent
 _UNDECIDED = (Destination.NONE, Destination.WANTED)
-_UNWRITTEN = Refused("storage", "the agent could not be stored here", 60)
+_UNWRITTEN = Refusal("storage", "the agent could not be stored here", 60)
 
 
 @frozen
@@ -71,7 +71,7 @@ class Judged(Generic[T]):
     missing: tuple[int, ...] = ()
     admission: T | None = None
     receipt: bytes = b""
-    refused: Refused | None = None
+    refused: Refusal | None = None
 
 
 @define(eq=False)
@@ -203,16 +203,16 @@ class Receiver(Generic[T]):
         try:
             check_bodies(offer.parts, message.bodies)
         except MalformedMessage as error:
-            return Judged(_E.DECLINED, refused=Refused(error.code, error.reason))
+            return Judged(_E.DECLINED, refused=Refusal(error.code, error.reason))
         merged = {body.index: body for body in (*self._judged.bodies, *message.bodies)}
         return self._judge(offer, tuple(merged[index] for index in sorted(merged)))
 
     def _judge(self, offer: Offer, bodies: tuple[Body, ...]) -> Judged[T]:
         if handoff_id(offer.agent, offer.hop, offer.source, offer.destination, offer.nonce) != offer.hid:
             # One id for two handoffs would let a commit for one start the other.
-            return Judged(_E.DECLINED, refused=Refused("bad-handoff-id", "the handoff id is not that of this offer"))
+            return Judged(_E.DECLINED, refused=Refusal("bad-handoff-id", "the handoff id is not that of this offer"))
         needed = self._trust.consider(offer)
-        if isinstance(needed, Refused):
+        if isinstance(needed, Refusal):
             return Judged(_E.DECLINED, refused=needed)
         here = {body.index for body in bodies}
         missing = tuple(index for index in needed if index not in here)
@@ -221,10 +221,10 @@ class Receiver(Generic[T]):
         for body in bodies:
             if digest(body.data) != offer.parts[body.index].digest:
                 kind = offer.parts[body.index].kind
-                return Judged(_E.DECLINED, refused=Refused("bad-digest", f"the {kind} is not what was announced"))
+                return Judged(_E.DECLINED, refused=Refusal("bad-digest", f"the {kind} is not what was announced"))
         cargo = Cargo(offer, bodies)
         admission = self._trust.admit(cargo)
-        if isinstance(admission, Refused):
+        if isinstance(admission, Refusal):
             return Judged(_E.DECLINED, refused=admission)
         receipt = self._trust.sign_receipt(cargo, admission)
         return Judged(_E.ADMITTED, offer, bodies, (), admission, receipt)

@@ -23,7 +23,6 @@ from docking.handoff.actions import (
     Left,
     Persist,
     Record,
-    Refused,
     Release,
     Resume,
     Send,
@@ -45,11 +44,12 @@ from docking.handoff.messages import (
     Want,
 )
 from docking.handoff.states import IGNORE, SOURCE, Source, SourceEvent
+from docking.refusal import Refusal
 
 _E = SourceEvent
-_NO_ANSWER = Refused("no-answer", "the destination gave no receipt in time")
-_RESTARTED = Refused("restarted", "the station restarted before the agent had left")
-_RECLAIMED = Refused("reclaimed", "a person decided that the agent stays here")
+_NO_ANSWER = Refusal("no-answer", "the destination gave no receipt in time")
+_RESTARTED = Refusal("restarted", "the station restarted before the agent had left")
+_RECLAIMED = Refusal("reclaimed", "a person decided that the agent stays here")
 
 
 @define(eq=False)
@@ -67,7 +67,7 @@ class Sender:
     _departure: Departure | None
     _deadline: float
     _wait: float
-    _refused: Refused
+    _refused: Refusal
     _lost: bool = False
     _forgotten: float = 0.0
 
@@ -114,7 +114,7 @@ class Sender:
         self._refused = _RESTARTED
         return self._fire(_E.RESTART, now)
 
-    def give_up(self, now: float, why: Refused) -> list[Action[Any]]:
+    def give_up(self, now: float, why: Refusal) -> list[Action[Any]]:
         """The station wants the agent to stay. Without effect once the receipt has come."""
         self._refused = why
         return self._fire(_E.GIVE_UP, now)
@@ -152,7 +152,7 @@ class Sender:
                 return _E.WANT
             case Refuse(code=code, reason=reason, retry_after=retry_after):
                 if self.state is Source.OFFERED:
-                    self._refused = Refused(code, reason, retry_after)
+                    self._refused = Refusal(code, reason, retry_after)
                 return _E.REFUSE
             case Receipt(receipt=receipt):
                 # Only where it matters: a signature is checked once, not for each repetition.

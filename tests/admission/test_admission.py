@@ -9,8 +9,9 @@ from attrs import evolve
 
 from agents.capsule import Capsule
 from agents.credentials.permit import Budget, Permit
-from docking.admission import Admission, Load, Refusal, admit, consider, shed, too_large, trust
+from docking.admission import Admission, Load, admit, consider, shed, too_large, trust
 from docking.config import MIB, OwnerRule, Policy, development
+from docking.refusal import Refusal
 from tests.credentials.journeys import NOW, PERMIT, Journey, fresh, public
 
 RULE = OwnerRule(public("owner"), "owner", ["service:thermometer.*", "host:*"], residents=2)

@@ -41,7 +41,6 @@ from docking.handoff.actions import (
     DestinationTrust,
     Left,
     Record,
-    Refused,
     Resume,
     SourceTrust,
     Start,
@@ -50,6 +49,7 @@ from docking.handoff.actions import (
 from docking.handoff.desk import Desk, Ledger
 from docking.handoff.messages import Body, Message, Offer, Part, handoff_id
 from docking.journal import Journal
+from docking.refusal import Refusal
 from docking.store import Store
 from tests.crash.world import AGENT, EXPIRES, IMAGE, Broken, Life
 
@@ -194,25 +194,25 @@ class Station:
 
     # Judgement and signatures, with digests instead of keys
 
-    def _consider(self, offer: Offer) -> tuple[int, ...] | Refused:
+    def _consider(self, offer: Offer) -> tuple[int, ...] | Refusal:
         return tuple(i for i, part in enumerate(offer.parts) if not self.store.has_part(part.digest))
 
-    def _admit(self, cargo: Cargo) -> Life | Refused:
+    def _admit(self, cargo: Cargo) -> Life | Refusal:
         return Life.unpack(cargo.body("state") or self.store.part(cargo.offer.parts[0].digest))
 
     def _sign_receipt(self, cargo: Cargo, life: Life) -> bytes:
         return canonical.digest(b"receipt", KEYS[self.name], cargo.offer.hid)
 
-    def _verify_receipt(self, record: Record, receipt: bytes) -> Refused | None:
+    def _verify_receipt(self, record: Record, receipt: bytes) -> Refusal | None:
         good = canonical.digest(b"receipt", record.peer, record.hid)
-        return None if receipt == good else Refused("bad-receipt", "no")
+        return None if receipt == good else Refusal("bad-receipt", "no")
 
     def _sign_commit(self, record: Record, receipt: bytes) -> bytes:
         return canonical.digest(b"commit", KEYS[self.name], record.hid, receipt)
 
-    def _verify_commit(self, record: Record, commit: bytes) -> Refused | None:
+    def _verify_commit(self, record: Record, commit: bytes) -> Refusal | None:
         good = canonical.digest(b"commit", record.peer, record.hid, record.receipt)
-        return None if commit == good else Refused("bad-commit", "no")
+        return None if commit == good else Refusal("bad-commit", "no")
 
 
 def load(store: Store, hop: int) -> Life:

@@ -31,7 +31,6 @@ from docking.handoff.actions import (
     Left,
     Persist,
     Record,
-    Refused,
     Release,
     Resume,
     Send,
@@ -42,6 +41,7 @@ from docking.handoff.actions import (
 from docking.handoff.desk import Desk, Ledger
 from docking.handoff.messages import Body, Message, Offer, Part, Side, handoff_id
 from docking.handoff.states import Destination, Source
+from docking.refusal import Refusal
 from docking.store import Store
 
 AGENT = canonical.digest(b"the agent")
@@ -309,30 +309,30 @@ class Station:
 
     # Judgement and signatures, with digests instead of keys
 
-    def _consider(self, offer: Offer) -> tuple[int, ...] | Refused:
+    def _consider(self, offer: Offer) -> tuple[int, ...] | Refusal:
         if self.world.refuses(offer):
-            return Refused("policy", "not today")
+            return Refusal("policy", "not today")
         return tuple(i for i, part in enumerate(offer.parts) if not self.store.has_part(part.digest))
 
-    def _admit(self, cargo: Cargo) -> Life | Refused:
+    def _admit(self, cargo: Cargo) -> Life | Refusal:
         state = cargo.body("state") or self.store.part(cargo.offer.parts[0].digest)
         if cargo.offer.visit != canonical.digest(cargo.offer.hid, state or b""):
-            return Refused("bad-visit", "the visit is not of this state")
+            return Refusal("bad-visit", "the visit is not of this state")
         return Life.unpack(state)
 
     def _sign_receipt(self, cargo: Cargo, life: Life) -> bytes:
         return _signed("receipt", self.key, cargo.offer.hid, cargo.offer.visit)
 
-    def _verify_receipt(self, record: Record, receipt: bytes) -> Refused | None:
+    def _verify_receipt(self, record: Record, receipt: bytes) -> Refusal | None:
         good = _signed("receipt", record.peer, record.hid, record.visit)
-        return None if receipt == good else Refused("bad-receipt", "no")
+        return None if receipt == good else Refusal("bad-receipt", "no")
 
     def _sign_commit(self, record: Record, receipt: bytes) -> bytes:
         return _signed("commit", self.key, record.hid, receipt)
 
-    def _verify_commit(self, record: Record, commit: bytes) -> Refused | None:
+    def _verify_commit(self, record: Record, commit: bytes) -> Refusal | None:
         good = _signed("commit", record.peer, record.hid, record.receipt)
-        return None if commit == good else Refused("bad-commit", "no")
+        return None if commit == good else Refusal("bad-commit", "no")
 
 
 def _signed(kind: str, key: bytes, *parts: bytes) -> bytes:

@@ -27,7 +27,6 @@ from docking.handoff.actions import (
     Drop,
     Left,
     Record,
-    Refused,
     Release,
     Resume,
     SourceTrust,
@@ -38,6 +37,7 @@ from docking.handoff.desk import Desk, Ledger
 from docking.handoff.messages import Body, Commit, Message, Offer, Part, Receipt, Side, Status, handoff_id
 from docking.handoff.states import Destination, Source
 from docking.journal import Journal
+from docking.refusal import Refusal
 from docking.store import Store, never
 
 AGENT = b"a" * 32
@@ -58,7 +58,7 @@ class Dock:
     network: dict[bytes, Dock]
     fault: Callable[[Message], Exception | None] = lambda message: None
     failpoint: Callable[[str], None] = never
-    refuse: Refused | None = None
+    refuse: Refusal | None = None
     notices: asyncio.Queue[Any] = field(factory=asyncio.Queue)
     courier: Courier[bytes] = field(init=False)
     store: Store = field(init=False)
@@ -72,14 +72,14 @@ class Dock:
     def start(self) -> Dock:
         self.store = Store.open(self.path, new_epoch=self.key[:16], clock=lambda: 0, failpoint=self.failpoint)
         source = SourceTrust(
-            lambda record, receipt: None if receipt == b"receipt" + record.hid else Refused("bad", "no"),
+            lambda record, receipt: None if receipt == b"receipt" + record.hid else Refusal("bad", "no"),
             lambda record, receipt: b"commit" + record.hid,
         )
         destination: DestinationTrust[bytes] = DestinationTrust(
             lambda offer: self.refuse or tuple(i for i, p in enumerate(offer.parts) if not self._has(p.digest)),
             self._admit,
             lambda cargo, admission: b"receipt" + cargo.offer.hid,
-            lambda record, commit: None if commit == b"commit" + record.hid else Refused("bad", "no"),
+            lambda record, commit: None if commit == b"commit" + record.hid else Refusal("bad", "no"),
         )
         ledger = Ledger(self.store.record, self.store.copies)
         desk = Desk(self.key, self.store.epoch, ledger, source, destination, TIMING)
@@ -177,9 +177,9 @@ def test_an_agent_goes_there_and_back(tmp_path: Path, volatile: bool, inline: bo
 def test_a_refusal_comes_back_as_a_value(tmp_path: Path) -> None:
     async def main() -> None:
         alpha, beta = pair(tmp_path)
-        beta.refuse = Refused("policy", "not here", 7)
+        beta.refuse = Refusal("policy", "not here", 7)
         leaving = departure(alpha, "beta")
-        assert await alpha.courier.depart(leaving, checkpoint(leaving)) == Refused("policy", "not here", 7)
+        assert await alpha.courier.depart(leaving, checkpoint(leaving)) == Refusal("policy", "not here", 7)
         assert (await alpha.told(Resume)).refused.code == "policy"
         record = alpha.store.record(leaving.offer.hid, Side.SOURCE)
         assert record is not None
@@ -344,7 +344,7 @@ def test_an_owner_changes_their_mind(tmp_path: Path) -> None:
         leaving = departure(alpha, "beta", patience=60)
         task = asyncio.ensure_future(alpha.courier.depart(leaving, checkpoint(leaving)))
         await asyncio.sleep(0)
-        alpha.courier.give_up(leaving.offer.hid, Refused("retracted", "its owner wants it back"))
+        alpha.courier.give_up(leaving.offer.hid, Refusal("retracted", "its owner wants it back"))
         refused = await task
         assert refused is not None
         assert refused.code == "retracted"

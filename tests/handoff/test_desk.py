@@ -25,7 +25,6 @@ from docking.handoff.actions import (
     Left,
     Persist,
     Record,
-    Refused,
     Release,
     Resume,
     Send,
@@ -53,6 +52,7 @@ from docking.handoff.messages import (
     handoff_id,
 )
 from docking.handoff.states import Destination, Source
+from docking.refusal import Refusal
 
 ALPHA, BETA, EVE = b"A" * 32, b"B" * 32, b"E" * 32
 AGENT = b"a" * 32
@@ -67,7 +67,7 @@ class Dock:
 
     key: bytes
     has: set[bytes] = field(factory=set)
-    refuse: Refused | None = None
+    refuse: Refusal | None = None
     room: Room = field(factory=Room)
     rows: dict[tuple[bytes, Side], Record] = field(factory=dict)
     out: list[Any] = field(factory=list)
@@ -86,20 +86,20 @@ class Dock:
             ],
         )
         source = SourceTrust(
-            lambda record, receipt: None if receipt == b"receipt of " + record.peer else Refused("bad-receipt", "no"),
+            lambda record, receipt: None if receipt == b"receipt of " + record.peer else Refusal("bad-receipt", "no"),
             lambda record, receipt: b"commit of " + self.key,
         )
         destination: DestinationTrust[str] = DestinationTrust(
             lambda offer: self.refuse or tuple(i for i, p in enumerate(offer.parts) if p.digest not in self.has),
             self.admit,
             lambda cargo, admission: b"receipt of " + self.key,
-            lambda record, commit: None if commit == b"commit of " + record.peer else Refused("bad-commit", "no"),
+            lambda record, commit: None if commit == b"commit of " + record.peer else Refusal("bad-commit", "no"),
         )
         self.desk = Desk(self.key, EPOCHS[self.key], ledger, source, destination, TIMING, self.room)
 
-    def admit(self, cargo: Cargo) -> str | Refused:
+    def admit(self, cargo: Cargo) -> str | Refusal:
         self.judged += 1
-        return "welcome" if cargo.body("state") == STATE else Refused("bad-state", "this state is not wanted")
+        return "welcome" if cargo.body("state") == STATE else Refusal("bad-state", "this state is not wanted")
 
     def take(self, actions: list[Any], write: bool = True) -> list[Any]:
         """Carry out `actions`: writes at once, unless told otherwise. Gives everything that came out."""
@@ -239,7 +239,7 @@ def test_an_offer_that_contradicts_itself_is_refused(bad: Offer, code: str) -> N
 
 
 def test_admission_has_the_last_word_and_it_is_repeated() -> None:
-    beta = Dock(BETA, refuse=Refused("policy", "not today", 9))
+    beta = Dock(BETA, refuse=Refusal("policy", "not today", 9))
     refuse = Refuse(HID, "policy", "not today", 9)
     assert beta.said(ALPHA, offer()) == [refuse]
     beta.refuse = None
@@ -318,7 +318,7 @@ def test_strangers_do_not_raise_alarms_by_the_thousand() -> None:
 
 
 def test_finished_machines_do_not_fill_the_memory() -> None:
-    beta = Dock(BETA, refuse=Refused("policy", "no"), room=Room(finished=4))
+    beta = Dock(BETA, refuse=Refusal("policy", "no"), room=Room(finished=4))
     for nonce in range(20):
         beta.hear(ALPHA, offer(nonce))
     assert len(beta.desk._machines) == 4
@@ -421,7 +421,7 @@ def test_nothing_is_said_while_it_is_being_written() -> None:
     [
         (lambda dock: dock.hear(BETA, Refuse(HID, "policy", "no", 5)), "policy"),
         (lambda dock: dock.later(11.0), "no-answer"),
-        (lambda dock: dock.take(dock.desk.give_up(HID, Refused("owner", "it shall stay"), 0.0)), "owner"),
+        (lambda dock: dock.take(dock.desk.give_up(HID, Refusal("owner", "it shall stay"), 0.0)), "owner"),
         (lambda dock: dock.restart(), "restarted"),
     ],
 )
@@ -437,10 +437,10 @@ def test_the_agent_stays(source: Dock, how: Callable[[Dock], list[Any]], code: s
 
 def test_giving_up_comes_too_late_after_the_receipt(source: Dock) -> None:
     (persist,) = source.hear(BETA, RECEIPT, write=False)
-    assert source.desk.give_up(HID, Refused("owner", "stay"), 0.0) == []
+    assert source.desk.give_up(HID, Refusal("owner", "stay"), 0.0) == []
     assert source.hear(BETA, Refuse(HID, "policy", "no")) == []
     assert kinds(source.take([persist])) == [Persist, Left, Commit]
-    assert source.desk.give_up(HID, Refused("owner", "stay"), 0.0) == []
+    assert source.desk.give_up(HID, Refusal("owner", "stay"), 0.0) == []
 
 
 def test_an_offer_is_repeated_until_patience_ends(source: Dock) -> None:
@@ -633,7 +633,7 @@ def test_asking_for_what_is_not_there_is_a_mistake_here(source: Dock, holder: Do
     for wrong in (
         lambda: source.desk.adopt(HID, 0.0),
         lambda: holder.desk.reclaim(HID, 0.0),
-        lambda: source.desk.give_up(b"x" * 32, Refused("no", "no"), 0.0),
+        lambda: source.desk.give_up(b"x" * 32, Refusal("no", "no"), 0.0),
         lambda: source.desk.depart(departure(offer()), 0.0),
         lambda: source.desk.depart(departure(offer(nonce=9, epoch=b"0" * 16)), 0.0),
         lambda: holder.desk.depart(departure(offer(nonce=9)), 0.0),

@@ -15,9 +15,10 @@ from attrs import evolve
 
 from agents.errors import CredentialError
 from docking import Policy
-from docking.admission import Refusal, shed
+from docking.admission import shed
 from docking.changes import PutFact
 from docking.errors import StoreFull
+from docking.refusal import Refusal
 from tests.station.harbour import OWNER, begin, harbour, journey, numbers, program, run, station
 
 NEARLY_FULL = evolve(Policy(owners=[OWNER.public]), disk=1 << 60)
