@@ -7,8 +7,8 @@ figures there, one that has ``--json`` alone prints them. Each runs in a process
 ``tests/bench/results/NAME.md``, figures to ``NAME.json``, what was run where and when to ``run.json``, and all of it
 with plots to ``benchmarks.md``. A quick run does the same in ``tests/bench/results/quick``, which is not under git.
 
-``--publish`` then writes the short tables into README.md and docs/topics/performance.md; with no other word it only
-does that, from the last full run.
+A full run of all then writes the short tables into README.md and docs/topics/performance.md. ``--publish`` does only
+that, from the results that are there; with names it runs these first.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def main(names: tuple[str, ...], quick: bool, publish: bool) -> None:
     folder = RESULTS / "quick" if quick else RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     failed = False
-    if names or not publish or not (RESULTS / "run.json").exists():
+    if names or not publish:
         for name in names or found:
             click.echo(f"running {name}", err=True)
             done = run(name, quick, folder)
@@ -113,7 +113,7 @@ def main(names: tuple[str, ...], quick: bool, publish: bool) -> None:
     target = folder / "benchmarks.md"
     target.write_text(report.page(folder, draw(folder)), encoding="utf-8")
     click.echo(f"written to {os.path.relpath(target)}", err=True)
-    if publish:
+    if publish or not (names or quick or failed):
         for path in publishing.publish(report.tables(report.load(folder))):
             click.echo(f"its tables are in {os.path.relpath(path)}", err=True)
     sys.exit(1 if failed else 0)
