@@ -100,6 +100,9 @@ def main() -> None:
         _show_misuse(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once more, while Python ends, would be another exit code
         click.echo("portcall: interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:  # whoever read our output has closed it, as `head` does
