@@ -44,7 +44,7 @@ def overhead(found: Figures, axes: Any) -> bool:
         [at + 1.5 * width for at in range(len(rows))], [row["name"] for row in rows], rotation=60, ha="right"
     )
     axes.set_ylabel("running time / unmodified")
-    axes.set_title(f"What it costs to be movable: {len(rows)} kernels (no bar: refused)")
+    axes.set_title(f"What it costs to be movable: {len(rows)} kernels (no bar: refused, or not measured)")
     return bool(rows)
 
 
@@ -109,8 +109,8 @@ def calls(found: Figures, axes: Any) -> bool:
 
 PLOTS: dict[str, tuple[Callable[[Figures, Any], bool], tuple[float, float]]] = {
     "overhead": (overhead, (10, 4.2)),
-    "hops": (hops, (7, 4.2)),
-    "journey": (journey, (7, 3.6)),
+    "hops": (hops, (8, 4.6)),
+    "journey": (journey, (8, 4.2)),
     "wasi": (calls, (8, 3.6)),
 }
 
@@ -123,7 +123,7 @@ def draw(found: Figures, folder: Path) -> list[str]:
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         try:
             if plot(found, axes):
-                axes.legend(fontsize=8)
+                figure.legend(loc="outside lower center", ncols=4, fontsize=7)
                 figure.savefig(target, metadata={"Date": None})
                 written.append(target.name)
             else:
