@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 from attrs import define, field, frozen
 
-from docking.changes import Change, DropCapsule, PostLetter
+from docking.changes import Change, Checkpoint, DropCapsule, KeepPart, PostLetter
 from docking.errors import StoreError, StoreFull, WriteFailed
 from docking.handoff.actions import Persist
 from docking.handoff.states import Destination, Source
@@ -43,6 +43,12 @@ def _must_be_written(change: Change) -> bool:
     if isinstance(change, Persist):
         return change.record.state not in (Destination.HELD, Source.FROZEN)
     return isinstance(change, (DropCapsule, PostLetter))
+
+
+def _is_large(change: Change) -> bool:
+    """Whether it brings bodies that nobody has to write now."""
+    held = isinstance(change, Persist) and change.record.state is Destination.HELD
+    return held or isinstance(change, (Checkpoint, KeepPart))
 
 
 @frozen(eq=False)
@@ -71,6 +77,7 @@ class Journal:
     _commits: int = 0
     _size: int = 0
     _moved_at: int = 0
+    _tight: bool = False
 
     def write(self, changes: Sequence[Change], durable: bool) -> asyncio.Future[None]:
         """Queue a group of changes.
@@ -143,10 +150,22 @@ class Journal:
             return entries
 
     def _commit(self, entries: Sequence[_Entry]) -> list[StoreError | None]:
+        if self._tight and self.store.has_room():
+            self._tight = False
+        outcome: list[StoreError | None] = [None] * len(entries)
+        # The room that was kept for ends and decisions is not for states.
+        written = [i for i, e in enumerate(entries) if not (self._tight and any(map(_is_large, e.changes)))]
+        for index in set(range(len(entries))).difference(written):
+            outcome[index] = StoreFull("the store's disk is full")
+        if not written:
+            return outcome
         try:
-            return self.store.commit([entry.changes for entry in entries], self._full)
+            found = self.store.commit([entries[index].changes for index in written], self._full)
         except WriteFailed as error:
             return [error] * len(entries)
+        for index, result in zip(written, found, strict=True):
+            outcome[index] = result
+        return outcome
 
     def _full(self, changes: Sequence[Change], error: StoreError | None) -> StoreError | None:
         """Write what nobody can do without as soon as there is room; nothing is written before it."""
@@ -154,7 +173,11 @@ class Journal:
             return error
         waited = False
         while isinstance(error, StoreFull):
-            if not self.store.make_room():
+            if self._mover is not None:
+                self._mover.join()  # it would take the room, to move what needs none where it is
+            if self.store.make_room():
+                self._tight = True
+            else:
                 with self._wake:
                     if self._closing:
                         return error
@@ -183,6 +206,8 @@ class Journal:
 
         beside the commits, or between them if that was not enough.
         """
+        if self._tight:
+            return  # moving it into the file makes the file grow
         self._commits += 1
         size = self.store.log_size()
         if self._commits % LOOK and size < self._size + LOG_BYTES:

@@ -25,21 +25,25 @@ class Reserve:
 
     path: Path
 
-    def keep(self) -> None:
-        """Keep it, if there is plenty; otherwise, or where that is not possible, do without."""
+    def keep(self) -> bool:
+        """Keep it, if there is plenty; whether it is kept. Where there is not, the store does without."""
         try:
-            if self.path.exists() or shutil.disk_usage(self.path.parent).free < PLENTY * SIZE:
-                return
+            if self.path.exists():
+                return True
+            if shutil.disk_usage(self.path.parent).free < PLENTY * SIZE:
+                return False
             file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError:
-            return
+            return False
         try:
             with contextlib.suppress(AttributeError):  # not on macOS
                 os.posix_fallocate(file, 0, SIZE)
         except OSError:
             self.give_up()
+            return False
         finally:
             os.close(file)
+        return True
 
     def give_up(self) -> bool:
         """Make room; whether there was something to give up."""

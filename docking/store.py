@@ -136,6 +136,10 @@ class Store:
         """The disk is full: give up what was kept for this; whether there was something."""
         return self._reserve is not None and self._reserve.give_up()
 
+    def has_room(self) -> bool:
+        """Whether there is so much room again that some of it is kept for the next time."""
+        return self._reserve is None or self._reserve.keep()
+
     # Reading
 
     def record(self, hid: bytes, side: Side) -> Record | None:
