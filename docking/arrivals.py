@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 # Agents that are held and have an instance already, and seconds for which one has: a source that never says commit must
 # not cost memory.
 EXPECTED, EXPECTED_FOR = 8, 2.0
+# Bytes of a state from which on that is worth it: a smaller one is restored faster than a thread is told to.
+EXPECTED_FROM = 1 << 20
 
 
 @define(eq=False)
@@ -50,8 +52,10 @@ class Arrivals:
         """An agent is held whose commit will mostly be here in a moment: meanwhile, have its instance made."""
         if self._office.closing or record.agent in self._office.berths or len(self.expected) >= EXPECTED:
             return
-        image = next(part for part in cargo.offer.parts if part.kind == "image")
-        berth = self.expected[record.hid] = self._berth(record, image, admitted)
+        parts = {part.kind: part for part in cargo.offer.parts}
+        if parts["state"].size < EXPECTED_FROM:
+            return
+        berth = self.expected[record.hid] = self._berth(record, parts["image"], admitted)
         self._office.workers.submit(Job(berth.ready, _nothing, _nothing))
         asyncio.get_running_loop().call_later(EXPECTED_FOR, self.expect_no_more, record.hid)
 

@@ -28,6 +28,11 @@ LOGS = program(
 TELLS = program("(call $tell (i32.const 101) (call $go (s 0))) (call $tell_here)", "beta")
 
 
+@pytest.fixture(autouse=True)
+def states_of_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docking.arrivals, "EXPECTED_FROM", 0)
+
+
 class Cable:
     """A station's way to its peers, with a fault."""
 
@@ -197,3 +202,14 @@ async def test_a_station_that_stops_between_the_commit_and_the_first_turn_has_an
             report = await agent.wait(30)
             assert numbers(report, "e") == [0]
             assert places(report) == ["beta"]
+
+
+@run
+async def test_small_states_are_restored_when_they_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docking.arrivals, "EXPECTED_FROM", 1 << 20)
+    readied: list[Berth] = []
+    monkeypatch.setattr(Berth, "ready", readied.append)
+    async with harbour("home", "beta") as (home, _):
+        report = await journey(home, LOGS, "beta")
+        assert numbers(report, "n") == [7]
+    assert readied == []
