@@ -14,6 +14,7 @@ import pytest
 from docking import Station, Visitor
 from docking.berth import Standing
 from docking.errors import AgentEnded
+from docking.register import FINISHED
 from docking.resting import Note
 from docking.workers import Job, Workers
 from tests.station.harbour import (
@@ -97,11 +98,13 @@ async def test_agents_that_queue_for_a_thread_lose_nothing(tmp_path: Path) -> No
     home = tmp_path / "home"
     async with station("home", home) as first:
         agents = [await first.launch(packed(wat), owner=OWNER) for _ in range(8)]
-        await asyncio.sleep(0.4)
+        while not any(berth.cpu for berth in first.office.berths.values()):  # one has made room
+            await asyncio.sleep(0.005)
         began = time.perf_counter()
     assert time.perf_counter() - began < 5
     async with station("home", home) as second:
-        assert len(second.office.berths) + len(second.office.past) == 8
+        ended = [j for j in second.office.register.all() if j.standing == FINISHED]  # a fast machine is done with some
+        assert len(second.office.berths) + len(ended) == 8
         for agent in agents:
             assert numbers(await second.agent(agent.id, OWNER).wait(50), "n") == [turns]
 
