@@ -35,7 +35,7 @@ from docking.errors import StoreError
 from docking.handoff.actions import Persist, Record
 from docking.handoff.messages import DIGEST_SIZE, Buffer, Part, Side
 from docking.handoff.states import Destination, Source
-from docking.tables import KEPT_KINDS, OPEN, OVER, forgotten
+from docking.tables import KEPT_KINDS, OPEN, OVER, capsules_follow, forgotten
 from docking.undo import Undo
 
 # From this size on (bytes), a body is kept as it came: copying it costs more than what lies around it.
@@ -196,26 +196,7 @@ class MemoryTables:
             self._undo.set(self._open, key, True)
         else:
             self._undo.drop(self._open, key)
-        arrived = record.agent, record.hop + 1
-        match state:
-            case Source.COMMITTED:
-                self._stand(record.agent, record.hop, "departed")
-            case Source.ABORTED:
-                self._stand(record.agent, record.hop, "live")
-            case Source.GONE:
-                self._drop_capsule(record.agent, record.hop)
-            case Destination.HELD:
-                assert change.cargo is not None
-                bodies = {body.index: body.data for body in change.cargo.bodies}
-                parts = change.cargo.offer.parts
-                stored = tuple(StoredPart(part, bodies.get(index)) for index, part in enumerate(parts))
-                self._put_capsule(*arrived, "held", stored, b"")
-            case Destination.RUNNING:
-                self._stand(*arrived, "live")
-            case Destination.DISCARDED:
-                self._drop_capsule(*arrived)
-            case _:
-                pass
+        capsules_follow(change, self._stand, self._put_capsule, self._drop_capsule)
 
     def _unlist(self, key: _Key, record: Record) -> None:
         rest = tuple(each for each in self._visits[record.agent][record.hop] if each != key)

@@ -11,7 +11,6 @@ is put away; everything that a person should know is an event.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import shutil
@@ -23,7 +22,7 @@ from attrs import define, evolve, field
 
 from agents import canonical
 from agents.credentials import envelope
-from agents.credentials.keys import PublicKey, SecretKey, bytes_of, text_of
+from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.passport import verify_passport
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import Opening
@@ -426,9 +425,7 @@ class Office:
         here = [self.name] if service in self.pages.names else []
         return tuple(here + [peer.name for peer in self.peers.offering(service)])[:64]
 
-    # Clones
-
-    # What people ask for
+    # What is written
 
     def write(self, changes: list[Change]) -> None:
         """Write, some time soon."""
@@ -442,11 +439,3 @@ class Office:
                 self.mailbox.nudge()
 
         self.journal.write([letter], False).add_done_callback(written)
-
-
-def _exact(text: str) -> bytes | None:
-    """The agent id that `text` is in full, or None."""
-    with contextlib.suppress(CredentialError):
-        ident = bytes_of(text)
-        return ident if len(ident) == canonical.DIGEST_SIZE else None
-    return None

@@ -7,12 +7,12 @@ is read is what whole groups have written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from docking.changes import Capsule, Change, Learn, Letter
+from docking.changes import Capsule, Change, Learn, Letter, StoredPart
 from docking.errors import StoreError
-from docking.handoff.actions import Record
+from docking.handoff.actions import Persist, Record
 from docking.handoff.messages import Side
 from docking.handoff.states import Destination, Source
 
@@ -31,6 +31,38 @@ def forgotten(change: Learn) -> int | None:
     """The number of links below which points of this agent are forgotten now; None for not now."""
     before = change.number - len(change.links)
     return None if change.number // _LINKS_BETWEEN == before // _LINKS_BETWEEN else change.number - _LINKS_BACK
+
+
+def capsules_follow(
+    change: Persist,
+    stand: Callable[[bytes, int, str], None],
+    put: Callable[[bytes, int, str, tuple[StoredPart, ...], bytes], None],
+    drop: Callable[[bytes, int], None],
+) -> None:
+    """Have the capsules say what the ledger says from this change on, in the same transaction.
+
+    `stand(agent, hop, standing)`, `put(agent, hop, standing, parts, note)` and `drop(agent, hop)` change a capsule.
+    """
+    record = change.record
+    leaving, arriving = (record.agent, record.hop), (record.agent, record.hop + 1)
+    match record.state:
+        case Source.COMMITTED:
+            stand(*leaving, "departed")
+        case Source.ABORTED:
+            stand(*leaving, "live")
+        case Source.GONE:
+            drop(*leaving)
+        case Destination.HELD:
+            assert change.cargo is not None
+            bodies = {body.index: body.data for body in change.cargo.bodies}
+            parts = change.cargo.offer.parts
+            put(*arriving, "held", tuple(StoredPart(part, bodies.get(index)) for index, part in enumerate(parts)), b"")
+        case Destination.RUNNING:
+            stand(*arriving, "live")
+        case Destination.DISCARDED:
+            drop(*arriving)
+        case _:
+            pass
 
 
 class Tables(Protocol):

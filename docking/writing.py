@@ -33,8 +33,7 @@ from docking.changes import (
 from docking.errors import StoreError
 from docking.handoff.actions import Persist
 from docking.handoff.messages import Buffer, Part
-from docking.handoff.states import Destination, Source
-from docking.tables import KEPT_KINDS, OVER, forgotten
+from docking.tables import KEPT_KINDS, OVER, capsules_follow, forgotten
 
 COLUMNS = "hid, side, state, agent, hop, peer, epoch, visit, expires, receipt, commitment, code, reason"
 _PLACES = ", ".join("?" * 14)
@@ -164,11 +163,11 @@ class Writing:
             self._run("DELETE FROM points WHERE agent = ? AND links < ?", (change.agent, limit))
 
     def _persist(self, change: Persist) -> None:
-        record, state = change.record, change.record.state
+        record = change.record
         row = (
             record.hid,
             record.side.value,
-            state.value,
+            record.state.value,
             record.agent,
             record.hop,
             record.peer,
@@ -183,26 +182,7 @@ class Writing:
         )
         if self._run(_MOVE, row).rowcount == 0:  # of another agent or hop: its place in the index changes too
             self._run(f"INSERT OR REPLACE INTO ledger ({COLUMNS}, changed) VALUES ({_PLACES})", row)
-        arrived = record.agent, record.hop + 1
-        match state:
-            case Source.COMMITTED:
-                self._stand(record.agent, record.hop, "departed")
-            case Source.ABORTED:
-                self._stand(record.agent, record.hop, "live")
-            case Source.GONE:
-                self._drop_capsule(record.agent, record.hop)
-            case Destination.HELD:
-                assert change.cargo is not None
-                bodies = {body.index: body.data for body in change.cargo.bodies}
-                parts = change.cargo.offer.parts
-                stored = tuple(StoredPart(part, bodies.get(index)) for index, part in enumerate(parts))
-                self._put_capsule(*arrived, "held", stored, b"")
-            case Destination.RUNNING:
-                self._stand(*arrived, "live")
-            case Destination.DISCARDED:
-                self._drop_capsule(*arrived)
-            case _:
-                pass
+        capsules_follow(change, self._stand, self._put_capsule, self._drop_capsule)
 
     def _put_capsule(self, agent: bytes, hop: int, standing: str, parts: tuple[StoredPart, ...], note: bytes) -> None:
         now = self._clock()
