@@ -27,6 +27,7 @@ from tests.bench import publishing, report
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
+LIMIT = 3600  # seconds for one benchmark, so that a run ends
 
 
 def benchmarks() -> list[str]:
@@ -48,7 +49,11 @@ def run(name: str, quick: bool, folder: Path) -> dict[str, Any] | None:
     to_file = "@click.command" in (HERE / f"{name}.py").read_text(encoding="utf-8")
     line += ["--json", str(figures)] if to_file else ["--json"]
     before, began = os.getloadavg()[0], time.monotonic()
-    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
+    try:
+        done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        click.echo(f"{name} took longer than {LIMIT} s and was ended", err=True)
+        return None
     if done.returncode != 0:
         click.echo(f"{name} ended with status {done.returncode}", err=True)
         return None

@@ -58,7 +58,7 @@ def hops(found: Figures, axes: Any) -> bool:
             subjects.setdefault(f"Portcall, {kind}", []).append((sizes[row["name"]], row["p50"], row["p99"]))
     peer = found.get("peers", {})
     for row in peer.get("rows", []):
-        if row["subject"] == "paglets":
+        if row["subject"] == "paglets" and row["p50"] is not None:
             name = f"paglets {peer['paglets']}"
             subjects.setdefault(name, []).append((sizes[row["state"]], row["p50"], row["p99"]))
     for name, points in subjects.items():

@@ -146,7 +146,10 @@ def hops(found: Figures) -> str | None:
             name = (
                 f"peer: paglets {peer['paglets']}, {row['state']} of noise in a dataclass, hosts that trust each other"
             )
-            lines.append(f"| {name} | {row['p50']:.1f} | {row['p99']:.1f} | {row['rate']:.1f} |")
+            if row["p50"] is None:
+                lines.append(f"| {name} | did not come home | | |")
+            else:
+                lines.append(f"| {name} | {row['p50']:.1f} | {row['p99']:.1f} | {row['rate']:.1f} |")
     if not peer.get("rows"):
         lines.append("| peer: paglets | not measured | | |")
     return "\n".join(lines)

@@ -52,6 +52,9 @@ def test_what_was_not_measured_is_in_no_table() -> None:
     tables = report.tables({"run": RUN, "hop": [hop], "peers": peer})
     assert "not measured" not in tables["hops"]
     assert "paglets 2.0.0" in tables["hops"]
+    nothing: dict[str, Any] = {"subject": "paglets", "state": "1 MiB", "p50": None, "p99": None, "rate": None}
+    tables = report.tables({"run": RUN, "hop": [hop], "peers": {"paglets": "2.0.0", "rows": [nothing]}})
+    assert "hosts that trust each other | did not come home | | |" in tables["hops"]
 
 
 def test_a_mean_is_of_all_programs_or_says_why_not() -> None:
