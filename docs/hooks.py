@@ -33,6 +33,15 @@ SECTIONS: dict[str, tuple[str, list[str]]] = {
 COMMANDS_HEAD = """# Commands
 
 Errors go to stderr: a sentence that says what to do, and an exit code that is not 0.
+
+The tab key completes commands, options, and the names of keys, stations and agents, after one line in the start-up file
+of the shell:
+
+| shell | file | line |
+|---|---|---|
+| bash | `~/.bashrc` | `eval "$(_PORTCALL_COMPLETE=bash_source portcall)"` |
+| zsh | `~/.zshrc` | `eval "$(_PORTCALL_COMPLETE=zsh_source portcall)"` |
+| fish | `~/.config/fish/config.fish` | `_PORTCALL_COMPLETE=fish_source portcall | source` |
 """
 HANDOFF_HEAD = """# Handoff
 

@@ -71,6 +71,14 @@ def _keys() -> Iterator[tuple[str, str]]:
         yield path.stem, ""
 
 
+def engines(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The last name of `NAME,NAME`."""
+    from agents.engines import NAMES
+
+    before, comma, last = incomplete.rpartition(",")
+    return [CompletionItem(f"{before}{comma}{name}") for name in NAMES if name.startswith(last)]
+
+
 def route(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The last name of `A,B,C`."""
     before, comma, last = incomplete.rpartition(",")

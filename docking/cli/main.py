@@ -94,6 +94,10 @@ def main() -> None:
     """
     from agents.errors import PortcallError
 
+    if "_PORTCALL_COMPLETE" in os.environ:
+        from docking.cli.shells import register
+
+        register()
     try:
         code = portcall.main(prog_name="portcall", standalone_mode=False)
     except click.UsageError as error:

@@ -26,6 +26,7 @@ from agents.waits import Go, GoAt
 from agents.wasi.hostdirs import HostGrant, parse_grant
 from agents.wasi.limits import Limits as WasiLimits
 from agents.wasi.state import WasiState
+from docking.cli import completion
 from docking.cli.describe import imports
 from docking.cli.output import amount
 from docking.cli.solo import Solo
@@ -65,6 +66,7 @@ class AgentFailed(click.ClickException):
     default="wasmtime",
     show_default=True,
     metavar="NAME[,NAME]",
+    shell_complete=completion.engines,
     help="Engines, taken in turn at each hop.",
 )
 @click.option(

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from docking.cli import completion
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every, when
 from docking.cli.output import plain, print_json, print_table
 from docking.errors import ConfigError, ControlError, StationError
@@ -32,7 +33,9 @@ PORT = 7707
 @click.option("--dev", is_flag=True, help="Admit the agents of any owner.")
 @click.option("--peer", "peers", multiple=True, metavar="URL", help="A station that mDNS does not reach.")
 @click.option("--no-mdns", is_flag=True, help="Neither announce nor browse.")
-@click.option("--engine", default="wasmtime", show_default=True, help="What runs agents.")
+@click.option(
+    "--engine", default="wasmtime", show_default=True, shell_complete=completion.engines, help="What runs agents."
+)
 @click.option("--volatile", is_flag=True, help="Keep agents in memory only: a crash loses them.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Agents that run at once.")
 @click.option("--metrics", is_flag=True, help="Answer GET /portcall/1/metrics.")

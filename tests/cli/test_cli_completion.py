@@ -57,22 +57,80 @@ def test_every_shell_gets_a_script(shell: Shell, name: str) -> None:
         assert (read.returncode, read.stderr) == (0, "")
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_bash_completes(shell: Shell) -> None:
+@pytest.fixture
+def installed(shell: Shell) -> Shell:
+    """With the command on the path, and files to complete."""
     (shell.folder / "bin").mkdir()
     script = shell.folder / "bin" / "portcall"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m docking.cli "$@"\n')
     script.chmod(0o755)
-    typed = (
+    shell.environment["PATH"] = f"{script.parent}{os.pathsep}{os.environ['PATH']}"
+    (shell.folder / "foo.wasm").touch()
+    (shell.folder / "harbour").mkdir()
+    return shell
+
+
+def typed(shell: Shell, *line: str) -> str:
+    """What a program prints, there; it says nothing on stderr."""
+    done = subprocess.run(
+        line, env=shell.environment, cwd=shell.folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes(installed: Shell) -> None:
+    lines = (
         'eval "$(_PORTCALL_COMPLETE=bash_source portcall)"\n'
         "COMP_WORDS=(portcall insp) COMP_CWORD=1; _portcall_completion portcall\n"
         'echo "${COMPREPLY[@]}"\n'
     )
-    environment = shell.environment | {"PATH": f"{script.parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "--norc", "-c", typed], env=environment, cwd=shell.folder, capture_output=True, text=True, check=False
-    )
-    assert done.stdout == "inspect\n", done.stderr
+    assert typed(installed, "bash", "--norc", "-c", lines) == "inspect\n"
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_completes(installed: Shell) -> None:
+    def tab(line: str) -> list[str]:
+        script = "_PORTCALL_COMPLETE=fish_source portcall | source; complete -C $argv[1]"
+        return typed(installed, "fish", "--no-config", "-c", script, line).splitlines()
+
+    assert tab("portcall insp") == ["inspect\tShow what an image, snapshot or capsule holds."]  # whole, with its comma
+    assert tab("portcall run --engine wasmtime,wasme") == ["wasmtime,wasmer"]
+    assert tab("portcall pack --profile=st") == ["--profile=standard"]
+    assert tab("portcall run fo") == ["foo.wasm"]
+    assert tab("portcall run --resume-from=fo") == ["--resume-from=foo.wasm"]
+    assert [line.partition("\t")[0] for line in tab("portcall station --home ha")] == ["harbour/"]
+    assert tab("portcall run 'x") == []
+
+
+ZSH = r"""
+zmodload zsh/zpty
+zpty -b shell "zsh -f -i"
+await() { local seen; zpty -r -m shell seen "*$1*" }
+zpty -w shell 'taken() { print -r -- "<<$BUFFER>>"; zle send-break }; zle -N taken; bindkey "^Xd" taken; PS1=""'
+zpty -w shell 'eval "$(_PORTCALL_COMPLETE=zsh_source portcall)"; echo "rea""dy $?"'
+await 'ready 0'
+for line in "$@"; do
+    zpty -w -n shell "$line"$'\t'$'\C-xd'
+    zpty -r -m shell seen '*<<*>>*'
+    print -r -- "${${seen##*<<}%%>>*}"
+done
+zpty -d shell
+"""
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_zsh_completes(installed: Shell) -> None:
+    """In a shell whose start-up file has not called compinit; what is seen is the line after the tab key."""
+    wanted = {
+        "portcall insp": "portcall inspect ",
+        "portcall run --engine wasmtime,wasme": "portcall run --engine wasmtime,wasmer ",
+        "portcall pack --profile=st": "portcall pack --profile=standard ",
+        "portcall run fo": "portcall run foo.wasm ",
+        "portcall station --home=ha": "portcall station --home=harbour/",
+    }
+    assert typed(installed, "zsh", "-f", "-c", ZSH, "zsh", *wanted).splitlines() == list(wanted.values())
 
 
 def test_names_of_keys_stations_and_agents(shell: Shell) -> None:
