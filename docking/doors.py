@@ -1,4 +1,4 @@
-"""The doors of a station: what the HTTP application may ask of it, and how another application has it inside.
+"""The doors of a station: what peers may ask of it, and how another application has it inside.
 
 Nothing is decided here. Invariant: who comes through a door of `Doors` has proven its key, and nothing more.
 """
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 
 class Doors:
-    """What the HTTP application may ask of the station."""
+    """What peers may ask of the station."""
 
     def __init__(self, station: Station) -> None:
         self.name = station.name
         self._station = station
 
     async def handoff(self, sender: PublicKey, message: Any) -> Any:
-        """See `docking.http.app.Doors`."""
+        """See `docking.http.reception.Doors`."""
         office = self._station.office
         return await office.courier.handle(sender.raw, office.deltas.completed(sender.raw, message))
 
     async def letter(self, sender: PublicKey, value: Any) -> Any:
-        """See `docking.http.app.Doors`."""
+        """See `docking.http.reception.Doors`."""
         return await self._station.office.letters.receive(sender, value)
 
     async def hello(self, sender: PublicKey, value: Any) -> Any:
-        """See `docking.http.app.Doors`."""
+        """See `docking.http.reception.Doors`."""
         self._station.contacts.introduced(sender, value)
         return self._station.contacts.card()
 
     def metrics(self) -> str:
-        """See `docking.http.app.Doors`."""
+        """See `docking.http.reception.Doors`."""
         return self._station.metrics()
 
 

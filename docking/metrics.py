@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from docking.berth import Standing
 
 if TYPE_CHECKING:
-    from docking.http.app import App
     from docking.http.client import Client
+    from docking.http.reception import Reception
     from docking.station import Office
 
 
-def metrics(office: Office, app: App | None, client: Client | None) -> str:
+def metrics(office: Office, reception: Reception | None, client: Client | None) -> str:
     """All metrics of a station."""
     berths = list(office.berths.values())
     standing = {each.value: 0 for each in Standing if each is not Standing.ENDED}
@@ -39,10 +39,10 @@ def metrics(office: Office, app: App | None, client: Client | None) -> str:
     _single(lines, "letters_delivered_total", "counter", "Letters that other stations took.", office.mailbox.delivered)
     peers = office.peers.all()
     _single(lines, "peers", "gauge", "Stations that are known.", len(peers))
-    if app is not None:
-        _single(lines, "http_received_bytes_total", "counter", "Bodies of requests.", app.received_bytes)
-        _single(lines, "http_answered_bytes_total", "counter", "Bodies of answers.", app.sent_bytes)
-        refused = [(str(status), count) for status, count in sorted(app.refused.items())]
+    if reception is not None:
+        _single(lines, "http_received_bytes_total", "counter", "Bodies of requests.", reception.received_bytes)
+        _single(lines, "http_answered_bytes_total", "counter", "Bodies of answers.", reception.sent_bytes)
+        refused = [(str(status), count) for status, count in sorted(reception.refused.items())]
         _family(lines, "http_refused_total", "counter", "Requests refused, by status.", "status", refused)
     if client is not None:
         _single(lines, "http_sent_bytes_total", "counter", "Requests to other stations.", client.sent_bytes)

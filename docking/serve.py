@@ -39,8 +39,9 @@ from docking.errors import CarrierError, KeyChanged, StationError
 from docking.events import Event, Subscription
 from docking.handoff import codec
 from docking.handoff.actions import Timing
-from docking.http.app import App, Limits
+from docking.http.app import App
 from docking.http.client import Client
+from docking.http.reception import Limits, Reception
 from docking.http.sealed import Secrets
 from docking.http.server import Server, listen
 from docking.identity import PINS_FILE, KeyFile, Pins, check_name, create_key, load_key, load_pins, save_pins
@@ -174,7 +175,8 @@ class Station:
             office.pages.offer(name, function, timeout)
         office.pages.changed = self._services_changed
         limits = Limits(codec=codec.Limits(bodies=self.policy.state + self.policy.image + (1 << 20)))
-        app = App(Doors(self), keys, self._clocks.random, limits, self._show_metrics)
+        reception = Reception(Doors(self), limits)
+        app = App(reception, keys, self._clocks.random, self._show_metrics)
         self._contacts, self._client, self._app = contacts, client, app
         sock = None if self._port is None else listen(self._host, self._port)
         if sock is not None:
@@ -184,7 +186,7 @@ class Station:
         self._closers.push_async_callback(office.close)
         self._closers.callback(contacts.close)
         if sock is not None:
-            await self._serve(app, sock)
+            await self._serve(app, keys, sock)
         if self._control_wanted and self.home is not None:
             from docking.control import Control
 
@@ -208,8 +210,8 @@ class Station:
             opened[each.name] = found
         return opened
 
-    async def _serve(self, app: App, sock: socket.socket) -> None:
-        self._server = await Server.start(app, sock)
+    async def _serve(self, app: App, keys: Secrets, sock: socket.socket) -> None:
+        self._server = await Server.start(app, app.reception, keys, self._clocks.random, sock)
         self._closers.push_async_callback(self._server.close)
 
     async def _discover(self) -> None:
@@ -463,7 +465,7 @@ class Station:
 
     def metrics(self) -> str:
         """Metrics, in the text format of Prometheus."""
-        return metrics(self.office, self._app, self._client)
+        return metrics(self.office, None if self._app is None else self._app.reception, self._client)
 
     def asgi(self) -> Any:
         """The station as an ASGI application, to be mounted or served. It starts with its server's lifespan, or with

@@ -28,6 +28,7 @@ from agents import canonical
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.credentials.sealing import HEADER_SIZE, PIECE, TAG, Ephemeral, Opener, Recipient, Sealer, sealed_size
 from agents.errors import CannotOpen
+from docking.handoff.messages import Buffer
 
 NONCE, SALT = 32, 16
 # How long an ephemeral key serves: requests, and seconds. Who learns it can read these requests and no others.
@@ -91,16 +92,20 @@ class Secrets:
         """32 bytes that only `peer` and this station can know. Raises `CredentialError`; `CannotOpen`."""
         found = self._shared.get(peer)
         if found is None:
-            try:
-                point = sodium.crypto_scalarmult(self._key.box(), peer.box())
-            except (nacl.exceptions.RuntimeError, nacl.exceptions.CryptoError) as error:
-                raise CannotOpen("not-for-us", "the peer's key cannot be used") from error
-            found = blake3.blake3(point, derive_key_context=_SHARED).digest()
+            found = blake3.blake3(self.agree(peer.box()), derive_key_context=_SHARED).digest()
             # Bounded: anyone can make up keys.
             if len(self._shared) >= 4096:
                 self._shared.clear()
             self._shared[peer] = found
         return found
+
+    def agree(self, theirs: bytes) -> bytes:
+        """What this station's own key shares with an X25519 key. Raises `CredentialError`."""
+        try:
+            return sodium.crypto_scalarmult(self._key.box(), theirs)
+        except (nacl.exceptions.RuntimeError, nacl.exceptions.CryptoError) as error:
+            # A point of small order would make a shared secret that everybody knows.
+            raise CannotOpen("not-for-us", "the peer's key cannot be used") from error
 
     def context(self, path: str, sender: PublicKey, to: PublicKey, salt: bytes) -> bytes:
         """What both sides know of a request and an outsider does not."""
@@ -112,7 +117,7 @@ def seal_request(
     secrets: Secrets,
     to: PublicKey,
     path: str,
-    bodies: Sequence[bytes | memoryview],
+    bodies: Sequence[Buffer],
     ephemeral: Ephemeral,
     salt: bytes,
 ) -> tuple[int, Callable[[], Iterator[bytes]], bytes]:

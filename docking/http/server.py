@@ -11,14 +11,18 @@ import contextlib
 import errno
 import functools
 import socket
-from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from attrs import define, field
+from attrs import define
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from docking.errors import StationError
+from docking.http import porch
+from docking.http.porch import Channels, Front, Porch
+from docking.http.reception import Reception
+from docking.http.sealed import Secrets
 
 # Connections at once, of all and of one address; and descriptors of the process that are not for connections of others:
 # the store, the engine and our own requests need some, and a process without any cannot even refuse.
@@ -26,8 +30,8 @@ CONNECTIONS, OF_ONE_ADDRESS = 2048, 1024
 RESERVED = 256
 # Seconds an idle connection of a peer is kept; longer than the client keeps it, so that it is the client who closes.
 KEEP = 75
-# Seconds in which the head of a request must come, and its bytes: slow heads hold connections, endless ones memory.
-HEAD_SECONDS, HEAD_BYTES = 10.0, 64 << 10
+# Seconds in which requests that are being answered may be, when the server stops.
+LAST_ANSWERS = 3
 
 
 class _Corked:
@@ -61,68 +65,15 @@ class _Corked:
         return getattr(self._transport, name)
 
 
-@define(eq=False)
-class _Porch:
-    """The connections of one server. `most`: of all, `of_one`: of one address.
-
-    When there are too many, one whose request has not begun makes room, the oldest first: a peer that connects has
-    something to say, so a crowd that says nothing keeps nobody out.
-    """
-
-    most: int
-    of_one: int
-    _addresses: dict[_Protocol, str] = field(factory=dict)
-    _counts: Counter[str] = field(factory=Counter)
-    # Those whose head is not here yet, in the order in which they began to be.
-    _silent: dict[_Protocol, None] = field(factory=dict)
-
-    def enter(self, connection: _Protocol, address: str) -> bool:
-        """A connection was made; whether it may stay."""
-        if self._counts[address] >= self.of_one and not self._make_room(address):
-            return False
-        if len(self._addresses) >= self.most and not self._make_room(None):
-            return False
-        self._addresses[connection] = address
-        self._counts[address] += 1
-        self._silent[connection] = None
-        return True
-
-    def _make_room(self, address: str | None) -> bool:
-        for connection in self._silent:
-            if address is None or self._addresses[connection] == address:
-                self.leave(connection)
-                connection.abort()
-                return True
-        return False
-
-    def speaks(self, connection: _Protocol) -> None:
-        """Its head is here."""
-        self._silent.pop(connection, None)
-
-    def falls_silent(self, connection: _Protocol) -> None:
-        """It was answered, or begins another head."""
-        if connection in self._addresses:
-            self._silent.setdefault(connection)
-
-    def leave(self, connection: _Protocol) -> None:
-        """It ends."""
-        self._silent.pop(connection, None)
-        address = self._addresses.pop(connection, None)
-        if address is not None:
-            self._counts[address] -= 1
-            if not self._counts[address]:
-                del self._counts[address]
-
-
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, and the bounds on heads and connections that it leaves to a proxy in front of it."""
 
     _timer: asyncio.TimerHandle | None = None
     _head = 0
 
-    def __init__(self, *args: Any, porch: _Porch, **options: Any) -> None:
+    def __init__(self, *args: Any, stands: Porch, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._porch = porch
+        self._porch = stands
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         corked: Any = _Corked(transport, self.loop)  # type: ignore[arg-type]
@@ -145,8 +96,8 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._timer is not None:
-            self._head += min(len(data), HEAD_BYTES)
-            if self._head > 2 * HEAD_BYTES:
+            self._head += min(len(data), porch.HEAD_BYTES)
+            if self._head > 2 * porch.HEAD_BYTES:
                 self.transport.close()
                 return
         super().data_received(data)
@@ -168,7 +119,7 @@ class _Protocol(HttpToolsProtocol):
 
     def _begin(self) -> None:
         self._head = 0
-        self._timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        self._timer = self.loop.call_later(porch.HEAD_SECONDS, self._too_slow)
 
     def _end(self) -> None:
         if self._timer is not None:
@@ -222,15 +173,23 @@ class Server:
     """A running uvicorn. `port`: where it listens."""
 
     port: int
+    channels: Channels
     _server: uvicorn.Server
     _socket: socket.socket
 
     @classmethod
-    async def start(cls, app: Any, sock: socket.socket) -> Server:
-        """Serve `app` on `sock`."""
+    async def start(
+        cls, app: Any, reception: Reception, secrets: Secrets, random: Callable[[int], bytes], sock: socket.socket
+    ) -> Server:
+        """Serve `app` on `sock`, and channels. `random(n)`: fresh random bytes."""
         most = room()
-        porch = _Porch(most, min(OF_ONE_ADDRESS, most))
-        protocol: Any = functools.partial(_Protocol, porch=porch)
+        stands = Porch(most, min(OF_ONE_ADDRESS, most))
+        channels = Channels(stands, reception, secrets, random)
+
+        def front(**options: Any) -> Front:
+            return Front(stands, channels, functools.partial(_Protocol, stands=stands, **options))
+
+        protocol: Any = front
         config = uvicorn.Config(
             app,
             http=protocol,
@@ -241,7 +200,7 @@ class Server:
             date_header=False,
             proxy_headers=False,
             timeout_keep_alive=KEEP,
-            timeout_graceful_shutdown=3,
+            timeout_graceful_shutdown=LAST_ANSWERS,
             ws="none",
         )
         config.load()
@@ -250,8 +209,8 @@ class Server:
         # `Server.serve` would take the process's signals, and look ten times a second whether it shall end.
         await server.startup(sockets=[sock])
         await server.on_tick(0)
-        return cls(sock.getsockname()[1], server, sock)
+        return cls(sock.getsockname()[1], channels, server, sock)
 
     async def close(self) -> None:
         """Answer what is being answered, and stop."""
-        await self._server.shutdown(sockets=[self._socket])
+        await asyncio.gather(self._server.shutdown(sockets=[self._socket]), self.channels.close(LAST_ANSWERS))

@@ -125,15 +125,14 @@ class Place:
 
     async def do_stamps(self) -> dict[str, Any]:
         """The times since the last question, and what was used since the process began."""
-        app, client = self.station._app, self.station._client  # what `metrics` prints, as numbers
-        assert app is not None
-        assert client is not None
+        assert self.station._app is not None
+        reception = self.station._app.reception  # what `metrics` prints, as numbers
         used = resource.getrusage(resource.RUSAGE_SELF)
         taken = list(self.stamps)
         del self.stamps[: len(taken)]
         return {
             "stamps": taken,
-            "wire": app.received_bytes + app.sent_bytes,
+            "wire": reception.received_bytes + reception.sent_bytes,
             "cpu": used.ru_utime + used.ru_stime,
             "memory": _resident(),
             "in_doubt": len(self.station.office.in_doubt),

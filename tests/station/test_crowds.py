@@ -92,19 +92,19 @@ async def test_bodies_that_hardly_move_are_left_whatever_they_announce() -> None
     async with harbour("home") as (home,):
         app = home._app
         assert isinstance(app, App)
-        app._limits = evolve(app._limits, patience=0.3, requests=8)
+        app.reception.limits = evolve(app.reception.limits, patience=0.3, requests=8)
         slow = await crowd(home, 8, unfinished(home, 90 << 20))
         began = asyncio.get_running_loop().time()
-        while app._requests.total < 4:
+        while app.reception.requests.total < 4:
             await asyncio.sleep(0.01)
         # Four have places, the other four of the same address have none; and a byte now and then keeps nobody's.
-        while app._requests.total:
+        while app.reception.requests.total:
             for _, writer in slow:
                 if not writer.is_closing():
                     writer.write(b"x")
             await asyncio.sleep(0.02)
         assert asyncio.get_running_loop().time() - began < 5
-        assert app.refused == {408: 4, 503: 4}
+        assert app.reception.refused == {408: 4, 503: 4}
         assert await answered(home)
         end(slow)
 
@@ -114,15 +114,15 @@ async def test_gigabytes_that_are_announced_at_once_are_bounded() -> None:
     async with harbour("home") as (home,):
         app = home._app
         assert isinstance(app, App)
-        app._limits = evolve(app._limits, bodies=200 << 20)
+        app.reception.limits = evolve(app.reception.limits, bodies=200 << 20)
         large = await crowd(home, 3, unfinished(home, 90 << 20))
         statuses = [(await asyncio.wait_for(reader.readline(), 5)).split(b" ")[1] for reader, _ in large[1:]]
         assert statuses == [b"503", b"503"]  # half is 100 MiB
         assert await answered(home)  # what is small needs no room
         end(large)
-        while app._bodies.total:
+        while app.reception.bodies.total:
             await asyncio.sleep(0.01)
-        assert not app._bodies.of
+        assert not app.reception.bodies.of
 
 
 @run

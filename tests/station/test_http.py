@@ -21,6 +21,7 @@ from docking.errors import KeyChanged, NoAnswer, PeerUnreachable
 from docking.handoff import codec
 from docking.handoff.messages import Side, Standing, State, Status
 from docking.http.app import App
+from docking.http.channel import LONGEST
 from docking.http.client import Client
 from docking.http.sealed import Secrets, open_answer, opener, seal_answer, seal_request
 from tests.station.harbour import harbour, run, station
@@ -138,7 +139,7 @@ async def test_one_who_is_slow_is_left() -> None:
     async with harbour("home") as (home,):
         app = home._app
         assert isinstance(app, App)
-        app._limits = evolve(app._limits, patience=0.2, rate=1 << 20)
+        app.reception.limits = evolve(app.reception.limits, patience=0.2, rate=1 << 20)
         me, good = PEER.public.text, sealed(home, PEER)
         status, _ = await asyncio.wait_for(raw(home, post("handoff", good[:60], me, length=len(good))), 10)
         assert status == 408
@@ -146,7 +147,7 @@ async def test_one_who_is_slow_is_left() -> None:
 
 @run
 async def test_heads_that_do_not_end_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("docking.http.server.HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("docking.http.porch.HEAD_SECONDS", 0.2)
     async with harbour("home") as (home,):
         parts = urlsplit(home.url)
         for data in (b"", b"POST /portcall/1/handoff HTTP/1.1\r\nx: ", b"GET / HTTP/1.1\r\nx: " + b"y" * (1 << 20)):
@@ -169,17 +170,17 @@ async def test_requests_at_once_are_bounded() -> None:
     async with harbour("home") as (home,):
         app = home._app
         assert isinstance(app, App)
-        app._limits = evolve(app._limits, requests=1, patience=5.0)
+        app.reception.limits = evolve(app.reception.limits, requests=1, patience=5.0)
         me, good = PEER.public.text, sealed(home, PEER)
         parts = urlsplit(home.url)
         _, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.write(post("handoff", good[:60], me, length=len(good)))
-        while app._requests.total == 0:
+        while app.reception.requests.total == 0:
             await asyncio.sleep(0.005)
         status, _ = await raw(home, post("handoff", good, me))
         assert status == 503
         writer.close()
-        while app._requests.total:
+        while app.reception.requests.total:
             await asyncio.sleep(0.005)
         assert (await raw(home, post("handoff", good, me)))[0] == 200
 
@@ -189,7 +190,7 @@ async def test_one_peer_cannot_take_all_the_room() -> None:
     async with harbour("home") as (home,):
         app = home._app
         assert isinstance(app, App)
-        app._limits = evolve(app._limits, per_peer=0)
+        app.reception.limits = evolve(app.reception.limits, per_peer=0)
         status, body = await raw(home, post("handoff", sealed(home, PEER), PEER.public.text))
         assert (status, body) == (429, b"too many requests of one station at once")
 
@@ -202,15 +203,18 @@ async def test_the_client_keeps_its_connection_and_notices_when_it_is_gone() -> 
     async with harbour("home", "other") as (home, other):
         client = home._client
         assert isinstance(client, Client)
-        (pool,) = client._pools.values()
+        # Too long for a channel.
+        letter = ["message", bytes(32), [bytes(32), "x", bytes(LONGEST), 0]]
+        assert (await home.contacts.letter(other.key, letter))[:2] == ["refused", "unknown-agent"]
+        (pool,) = client._posts._pools.values()
         first = list(pool.idle)
         assert len(first) == 1
-        await home.contacts.greet(other.key)
+        await home.contacts.letter(other.key, letter)
         assert pool.idle == first
         for connection in first:
             assert connection.transport is not None
             connection.transport.abort()
-        assert await home.contacts.greet(other.key) is not None
+        assert (await home.contacts.letter(other.key, letter))[:2] == ["refused", "unknown-agent"]
         assert pool.idle != first
 
 

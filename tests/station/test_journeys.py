@@ -93,9 +93,9 @@ async def test_a_busy_station_asks_to_come_later() -> None:
 async def test_a_state_beyond_the_policy_does_not_travel() -> None:
     async with harbour("home", "beta1") as (home, beta):
         beta.office.customs.policy = evolve(beta.policy, state=100)
-        received = beta._app.received_bytes  # type: ignore[union-attr]
+        received = beta._app.reception.received_bytes  # type: ignore[union-attr]
         report = await journey(home, errno("beta1"), "beta1")
-        assert beta._app.received_bytes - received < 20_000  # type: ignore[union-attr]
+        assert beta._app.reception.received_bytes - received < 20_000  # type: ignore[union-attr]
     assert numbers(report, "e") == [-51]
 
 
@@ -244,8 +244,8 @@ async def test_a_station_that_is_new_to_the_agent_gets_a_checkpoint_by_home() ->
         agent = await home.launch(packed(tour), owner=OWNER, itinerary=route)
         report = await agent.wait()
         # 40 hops make 120 links of 400 bytes and more; gamma and delta saw but a few of them.
-        assert gamma._app.received_bytes < 12_000  # type: ignore[union-attr]
-        assert delta._app.received_bytes < 12_000  # type: ignore[union-attr]
+        assert gamma._app.reception.received_bytes < 12_000  # type: ignore[union-attr]
+        assert delta._app.reception.received_bytes < 12_000  # type: ignore[union-attr]
     assert places(report) == ["delta"]
     assert len(report.trail) == 43
 

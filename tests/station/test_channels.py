@@ -1,0 +1,524 @@
+"""Channels between real stations: used where there are any, done without elsewhere, and safe from callers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from attrs import define, evolve
+
+from agents import canonical
+from agents.credentials.keys import SecretKey
+from docking import Station
+from docking.errors import NoAnswer, PeerUnreachable
+from docking.handoff import codec
+from docking.handoff.messages import Side, Standing, State, Status
+from docking.http import called, calling, channel
+from docking.http.app import App
+from docking.http.calling import Calling
+from docking.http.client import Client
+from docking.http.sealed import Secrets
+from tests.station.harbour import harbour, meet, run, station
+
+PEER = SecretKey(canonical.digest(b"a caller"))
+STATUS = b"".join(codec.encode(Status(bytes(32), Side.SOURCE, bytes(16))))
+UNKNOWN = State(bytes(32), Side.SOURCE, Standing.UNKNOWN)
+HANDOFF, LETTER, HELLO = range(3)
+
+
+def lines(there: Station) -> list[calling._Line]:
+    """The channels that a station has called."""
+    assert isinstance(there._client, Client)
+    return list(there._client._calls._lines.values())
+
+
+def call_of(there: Station) -> Calling:
+    """Its only channel."""
+    (line,) = lines(there)
+    assert line.call is not None
+    return line.call
+
+
+def open_at(there: Station) -> set[Any]:
+    """The channels that others have called there."""
+    assert there._server is not None
+    return there._server.channels._open
+
+
+def posted(there: Station) -> int:
+    """Bytes that it has sent by HTTP."""
+    assert isinstance(there._client, Client)
+    return there._client._posts.sent_bytes
+
+
+def app_of(there: Station) -> App:
+    assert there._app is not None
+    return there._app
+
+
+async def settled(what: Any, wanted: Any = True) -> None:
+    """Until `what()` is so."""
+    while what() != wanted:
+        await asyncio.sleep(0.005)
+
+
+@define
+class Caller:
+    """Someone with a key who calls a station, and may do as it likes."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    ends: channel.Ends
+
+    async def frame(self) -> bytes:
+        """The next frame, opened."""
+        size = int.from_bytes(await self.reader.readexactly(4), "big")
+        return self.ends.receive.open(await self.reader.readexactly(size))
+
+    async def answer(self) -> tuple[int, int, bytes]:
+        """Number, status and body of the next answer."""
+        frame = await self.frame()
+        return *channel.ANSWER.unpack_from(frame), frame[channel.ANSWER.size :]
+
+    def ask(self, number: int, what: int, body: bytes) -> bytes:
+        """Send a request; the frame."""
+        frame = self.ends.send.seal([channel.REQUEST.pack(number, what), body])
+        self.writer.write(frame)
+        return frame
+
+    async def left(self) -> bool:
+        """Wait until the station has closed the connection, without another answer."""
+        with contextlib.suppress(ConnectionError):
+            return await self.reader.read() == b""
+        return True
+
+
+@contextlib.asynccontextmanager
+async def caller(there: Station, key: SecretKey = PEER, *, proof: bool = True) -> AsyncIterator[Caller]:
+    """A channel to a station."""
+    parts = urlsplit(there.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        secret = canonical.digest(b"a secret")
+        writer.write(channel.greeting("x", key.public.text.encode(), there.key, channel.public(secret)))
+        head = await reader.readuntil(b"\r\n\r\n")
+        fresh = channel.read_welcome(head[:-4])
+        assert fresh is not None
+        ends = channel.calling(Secrets(key), there.key, fresh, secret)
+        if proof:
+            writer.write(ends.send.seal([]))
+        yield Caller(reader, writer, ends)
+    finally:
+        writer.close()
+
+
+# Where they are used
+
+
+@run
+async def test_small_requests_share_one_channel_and_large_ones_go_by_http() -> None:
+    async with harbour("home", "other") as (home, other):
+        before, first = posted(home), call_of(home)
+        letter = ["message", bytes(32), [bytes(32), "x", b"", 0]]
+        answers = await asyncio.gather(*(home.contacts.letter(other.key, letter) for _ in range(100)))
+        assert [answer[:2] for answer in answers] == [["refused", "unknown-agent"]] * 100
+        assert posted(home) == before
+        assert call_of(home) is first
+        assert len(open_at(other)) == 1
+        letter[2][2] = bytes(channel.LONGEST)  # type: ignore[index]
+        assert (await home.contacts.letter(other.key, letter))[:2] == ["refused", "unknown-agent"]
+        assert posted(home) > before + channel.LONGEST
+
+
+@run
+async def test_each_answer_is_for_its_request_whatever_comes_first() -> None:
+    async with harbour("home", "other") as (home, other):
+        gates = {number: asyncio.Event() for number in range(40)}
+
+        async def letter(sender: Any, value: Any) -> Any:
+            await gates[value].wait()
+            return ["taken", value]
+
+        app_of(other).reception.doors.letter = letter  # type: ignore[method-assign]
+        asked = [asyncio.ensure_future(home.contacts.letter(other.key, number)) for number in gates]
+        await settled(lambda: app_of(other).reception.requests.total, 40)
+        for number in reversed(gates):
+            gates[number].set()
+            assert await asked[number] == ["taken", number]
+        assert len(open_at(other)) == 1
+
+
+@run
+async def test_a_station_inside_another_application_is_asked_by_http() -> None:
+    from docking.http.server import Server, listen
+
+    async with station("home") as home, station("inner", port=None, url="http://127.0.0.1:1/below") as inner:
+        app = app_of(inner)
+        sock = listen("127.0.0.1", 0)
+        server = await Server.start(app, app.reception, Secrets(PEER), lambda size: bytes(size), sock)
+        try:
+            url = f"http://127.0.0.1:{server.port}"
+            # One that names a path, and one that does not but is not the station itself: another key answers there.
+            for each in (f"{url}/below", url):
+                peers = home.contacts.peers
+                assert (await home.contacts.call_on(each)).key == inner.key
+                peers._peers[inner.key] = evolve(peers._peers[inner.key], addresses=(each,))
+                assert await home.contacts.letter(inner.key, ["told", bytes(32), []]) == ["taken"]
+            assert all(line.call is None for line in lines(home))
+        finally:
+            await server.close()
+
+
+BABBLE = [
+    b"SSH-2.0-OpenSSH\r\n",
+    b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n",
+    channel.welcome(bytes(32)),  # a point of small order
+    channel.welcome(bytes(31) + b"\x09") + bytes.fromhex("00000020") + bytes(32),
+    channel.welcome(bytes(31) + b"\x09") + b"\xff" * 100,
+    b"x" * 100_000,
+    b"",
+]
+
+
+@pytest.mark.parametrize("babble", BABBLE)
+def test_whoever_answers_nonsense_is_asked_by_http_and_breaks_nothing(babble: bytes) -> None:
+    heads = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(babble)
+            await writer.drain()
+        writer.close()
+
+    @run
+    async def test() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with station("home") as home:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            home.contacts.peers.configure(PEER.public, "babbler", url)
+            for _ in range(2):
+                with pytest.raises(NoAnswer):
+                    await home.contacts.letter(PEER.public, ["told", bytes(32), []])
+        server.close()
+
+    test()
+    assert heads[0].startswith(channel.LINE)
+    if not channel.read_welcome(babble.partition(b"\r\n\r\n")[0]):
+        # It is not asked for a channel again soon.
+        assert [head.startswith(channel.LINE) for head in heads] == [True, False, False]
+
+
+@run
+async def test_another_station_at_an_address_makes_no_channel() -> None:
+    async with harbour("home", "other", "third") as (home, other, third):
+        peers = home.contacts.peers
+        peers._peers[third.key] = evolve(peers._peers[third.key], addresses=(other.url,))
+        with pytest.raises(NoAnswer):
+            await home.contacts.letter(third.key, ["told", bytes(32), []])
+        assert len(open_at(other)) == 2  # those of home and of third
+
+
+@run
+async def test_a_channel_that_was_cut_is_opened_again_and_requests_are_sent_again() -> None:
+    async with harbour("home", "other") as (home, other):
+        for _ in range(3):
+            first = call_of(home)
+            for each in tuple(open_at(other)):
+                each.abort()
+            # Both while home knows that it is closed, and while it does not.
+            assert await home.contacts.letter(other.key, ["told", bytes(32), []]) == ["taken"]
+            assert call_of(home) is not first
+
+
+@run
+async def test_a_new_channel_that_is_cut_with_the_request_is_no_answer() -> None:
+    async with harbour("home", "other") as (home, other):
+
+        async def letter(sender: Any, value: Any) -> Any:
+            for each in tuple(open_at(other)):
+                each.abort()
+            return ["taken"]
+
+        app_of(other).reception.doors.letter = letter  # type: ignore[method-assign]
+        with pytest.raises(NoAnswer):
+            await home.contacts.letter(other.key, ["told", bytes(32), []])
+
+
+@run
+async def test_a_closed_port_is_unreachable_and_a_silent_one_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calling, "CONNECT", 0.1)
+    monkeypatch.setattr(calling, "ANSWER", 0.3)
+    monkeypatch.setattr("docking.http.posting.ANSWER", 0.3)
+    async with harbour("home", "other") as (home, other):
+
+        async def letter(sender: Any, value: Any) -> Any:
+            await asyncio.sleep(30)
+
+        app_of(other).reception.doors.letter = letter  # type: ignore[method-assign]
+        with pytest.raises(NoAnswer, match="no answer from"):
+            await home.contacts.letter(other.key, [])
+        assert call_of(home).closed
+        writers = []
+        silent = await asyncio.start_server(lambda reader, writer: writers.append(writer), "127.0.0.1", 0)
+        peers = home.contacts.peers
+        url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        peers._peers[other.key] = evolve(peers._peers[other.key], addresses=(url,))
+        with pytest.raises(NoAnswer):
+            await home.contacts.letter(other.key, [])
+        for writer in writers:
+            writer.close()
+        silent.close()
+        peers._peers[other.key] = evolve(peers._peers[other.key], addresses=("http://127.0.0.1:1",))
+        with pytest.raises(PeerUnreachable):
+            await home.contacts.letter(other.key, [])
+
+
+@run
+async def test_a_channel_is_replaced_after_its_time_and_ends_what_it_has_begun() -> None:
+    async with harbour("home", "other") as (home, other):
+        gate = asyncio.Event()
+
+        async def letter(sender: Any, value: Any) -> Any:
+            await gate.wait()
+            return value
+
+        app_of(other).reception.doors.letter = letter  # type: ignore[method-assign]
+        first = call_of(home)
+        slow = asyncio.ensure_future(home.contacts.letter(other.key, "slow"))
+        await settled(lambda: app_of(other).reception.requests.total, 1)
+        first._retired = 0.0
+        await home.contacts.greet(other.key)
+        assert call_of(home) is not first
+        gate.set()
+        assert await slow == "slow"
+
+
+@run
+async def test_channels_that_are_not_used_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calling, "IDLE", 0.1)
+    async with harbour("home", "other") as (home, other):
+        await settled(lambda: bool(open_at(other)) or bool(open_at(home)), False)
+    monkeypatch.setattr(calling, "IDLE", 60.0)
+    monkeypatch.setattr(called, "KEEP", 0.1)
+    async with harbour("home", "other") as (home, other):
+        await settled(lambda: bool(open_at(other)) or bool(open_at(home)), False)
+
+
+@run
+async def test_a_station_that_stops_answers_what_it_has_and_takes_no_more() -> None:
+    async with station("home") as home:
+        async with station("other") as other:
+            await meet(home, other)
+            gate = asyncio.Event()
+
+            async def letter(sender: Any, value: Any) -> Any:
+                gate.set()
+                await asyncio.sleep(0.2)
+                return "taken"
+
+            app_of(other).reception.doors.letter = letter  # type: ignore[method-assign]
+            asked = asyncio.ensure_future(home.contacts.letter(other.key, []))
+            await gate.wait()
+            began = asyncio.get_running_loop().time()
+        assert await asked == "taken"
+        assert asyncio.get_running_loop().time() - began < 3
+
+
+# Callers who mean no good
+
+
+@run
+async def test_an_honest_caller_is_answered() -> None:
+    async with harbour("home") as (home,), caller(home) as peer:
+        peer.ask(7, HANDOFF, STATUS)
+        number, status, body = await peer.answer()
+        assert (number, status, codec.decode(body)) == (7, 200, UNKNOWN)
+        peer.ask(8, LETTER, canonical.encode(["told", bytes(32), []]))
+        assert await peer.answer() == (8, 200, canonical.encode(["taken"]))
+        peer.ask(9, LETTER, b"\xff")
+        assert (await peer.answer())[:2] == (9, 400)
+        peer.ask(10, HANDOFF, STATUS[:-1])
+        assert (await peer.answer())[:2] == (10, 400)
+        peer.ask(11, HELLO, canonical.encode([]))
+        assert (await peer.answer())[:2] == (11, 200)
+
+
+@run
+async def test_what_was_recorded_says_nothing_a_second_time() -> None:
+    async with harbour("home") as (home,):
+        async with caller(home) as peer:
+            frame = peer.ask(1, LETTER, canonical.encode(["told", bytes(32), []]))
+            await peer.answer()
+        async with caller(home, proof=False) as again:
+            first = again.ends.send.seal([])
+            again.writer.write(first + frame)
+            assert await again.left()
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        bytes.fromhex("00000020") + bytes(32),  # no proof
+        bytes.fromhex("00000021") + bytes(33),  # a first frame that is no proof
+        bytes.fromhex("7fffffff"),
+        bytes(4),
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_who_does_not_prove_its_key_is_left_at_once(nonsense: bytes) -> None:
+    @run
+    async def test() -> None:
+        async with harbour("home") as (home,), caller(home, proof=False) as peer:
+            peer.writer.write(nonsense)
+            assert await peer.left()
+            assert not open_at(home)
+
+    test()
+
+
+@run
+async def test_frames_that_are_no_requests_end_the_channel() -> None:
+    async with harbour("home") as (home,):
+        for plain in (
+            b"",
+            b"1234",
+            channel.REQUEST.pack(1, 3),
+            channel.REQUEST.pack(1, 0) + bytes(channel.LONGEST + 1),
+        ):
+            async with caller(home) as peer:
+                peer.writer.write(peer.ends.send.seal([plain]))
+                assert await peer.left()
+        assert app_of(home).reception.refused[400] == 4
+
+
+@run
+async def test_frames_that_do_not_end_and_answers_that_are_not_read_are_not_waited_for_long() -> None:
+    async with harbour("home") as (home,):
+        reception = app_of(home).reception
+        reception.limits = evolve(reception.limits, patience=0.3)
+        async with caller(home, proof=False) as peer:  # never proves anything
+            assert await peer.left()
+        async with caller(home) as peer:
+            peer.ask(1, HANDOFF, STATUS)
+            await peer.answer()
+            peer.writer.write(bytes.fromhex("00010000") + bytes(100))
+            while not peer.reader.at_eof():  # a byte now and then keeps nobody
+                peer.writer.write(b"x")
+                await asyncio.sleep(0.02)
+        async with caller(home) as peer:
+            app_of(home).reception.doors.letter = big  # type: ignore[method-assign]
+            (there,) = open_at(home)
+            for number in range(100):
+                peer.ask(number, LETTER, canonical.encode([]))
+            await settled(lambda: bool(open_at(home)), False)
+            # What waited was bounded: the station read no more requests than it had answers in the air.
+            assert there._transport.get_write_buffer_size() == 0
+
+
+async def big(sender: Any, value: Any) -> Any:
+    return bytes(1 << 19)
+
+
+@run
+async def test_requests_of_one_channel_are_bounded_and_none_is_lost() -> None:
+    async with harbour("home") as (home,), caller(home) as peer:
+        gate, most = asyncio.Event(), 0
+
+        async def letter(sender: Any, value: Any) -> Any:
+            nonlocal most
+            most = max(most, app_of(home).reception.requests.total)
+            await gate.wait()
+            return value
+
+        app_of(home).reception.doors.letter = letter  # type: ignore[method-assign]
+        for number in range(1000):
+            peer.ask(number, LETTER, canonical.encode(number))
+        await settled(lambda: most, called.WINDOW)
+        gate.set()
+        found = [await peer.answer() for _ in range(1000)]
+        assert sorted(found) == [(number, 200, canonical.encode(number)) for number in range(1000)]
+        assert most == called.WINDOW
+        assert not app_of(home).reception.requests.of
+
+
+@run
+async def test_a_station_that_has_enough_to_do_says_so() -> None:
+    async with harbour("home") as (home,), caller(home) as peer:
+        reception = app_of(home).reception
+        reception.limits = evolve(reception.limits, per_peer=0)
+        peer.ask(1, HANDOFF, STATUS)
+        assert (await peer.answer())[:2] == (1, 429)
+        reception.limits = evolve(reception.limits, per_peer=64, requests=0)
+        reception.requests.take("another", 1, 10)
+        peer.ask(2, HANDOFF, STATUS)
+        assert (await peer.answer())[:2] == (2, 503)
+        reception.limits = evolve(reception.limits, requests=512)
+        peer.ask(3, HANDOFF, STATUS)
+        assert (await peer.answer())[:2] == (3, 200)
+        assert reception.refused == {429: 1, 503: 1}
+
+
+@run
+async def test_channels_count_as_connections_and_idle_ones_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("docking.http.server.CONNECTIONS", 20)
+    async with harbour("home") as (home,), contextlib.AsyncExitStack() as stack:
+        crowd = []
+        for number in range(40):
+            key = SecretKey(canonical.digest(b"%d" % number))
+            crowd.append(await stack.enter_async_context(caller(home, key)))
+        assert len(open_at(home)) == 20
+        assert all([await peer.left() for peer in crowd[:20]])
+        crowd[-1].ask(1, HANDOFF, STATUS)
+        assert (await crowd[-1].answer())[1] == 200
+
+
+@run
+async def test_slow_and_endless_heads_of_channels_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("docking.http.porch.HEAD_SECONDS", 0.2)
+    async with harbour("home") as (home,):
+        parts = urlsplit(home.url)
+        for data in (b"", b"G", channel.LINE, channel.LINE + b"x: " + b"y" * 10_000):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            writer.write(data)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+        await settled(lambda: bool(home._server and home._server.channels.fronts), False)
+
+
+@run
+async def test_a_head_that_comes_byte_by_byte_is_understood_as_what_it_is() -> None:
+    async with harbour("home") as (home,):
+        parts = urlsplit(home.url)
+        head = channel.greeting("x", PEER.public.text.encode(), home.key, channel.public(bytes(31) + b"s"))
+        for data, wanted in (
+            (head, b"HTTP/1.1 101 "),
+            (head.replace(b"portcall-to: ed", b"portcall-to: xd"), b"HTTP/1.1 404 "),
+            (b"GET /portcall/1/station HTTP/1.1\r\nhost: x\r\n\r\n", b"HTTP/1.1 200 "),
+        ):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            for byte in data:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0)
+            assert (await reader.readuntil(b"\r\n")).startswith(wanted)
+            writer.close()
+
+
+@run
+async def test_nothing_is_left_of_channels_that_ended() -> None:
+    async with harbour("home") as (home,):
+        for _ in range(20):
+            async with caller(home) as peer:
+                peer.ask(1, HANDOFF, STATUS)
+                await peer.answer()
+        await settled(lambda: bool(open_at(home)), False)
+        gc.collect()
+        assert not [each for each in gc.get_objects() if isinstance(each, called.Called)]
+        assert not app_of(home).reception._peers
