@@ -55,10 +55,12 @@ class InvalidModule(ModuleError):
 
 
 class UnsupportedFeature(ModuleError):
-    """The module uses a feature that Portcall recognises and refuses; `feature` names it."""
+    """The module uses a feature that Portcall recognises and refuses; `feature` names it, `instead` says what to do."""
 
-    def __init__(self, feature: str, function: int | str | None = None, offset: int | None = None) -> None:
-        super().__init__(f"{feature} is not supported", offset, function)
+    def __init__(
+        self, feature: str, function: int | str | None = None, offset: int | None = None, instead: str = ""
+    ) -> None:
+        super().__init__(f"not supported: {feature}{'; ' if instead else ''}{instead}", offset, function)
         self.feature = feature
 
 

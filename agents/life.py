@@ -16,6 +16,7 @@ life is one thread's at a time; `suspend` may be called from any.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import attrs
@@ -104,6 +105,7 @@ class Life:
         self._imports, self._interruptible = imports or {}, interruptible
         self._wasi_limits, self._grants = wasi_limits, grants
         self._ctx = Context(GuestMemory(memoryview(b"")), ambient, call=self._nested, has_export=self._arrival)
+        self._told: set[str] = set()  # the calls of which its log says why they cannot suspend it
         self._over = False  # it ended: what is left of it means nothing
         self._instance: Instance | None = None
         self._stack: Stack | None = None
@@ -433,10 +435,21 @@ class Life:
             return Refused(EBUSY, "the agent is called by a host function and cannot leave")
         if isinstance(wait, GoAt):
             reason = "" if self._prepared.rewritten else self._unfit()
-            return Refused(ENOTSUP, f"the agent was not packed: {reason}") if reason else None
+            return self._unable(wait, f"the agent was not packed: {reason}") if reason else None
         if not bound.suspends:
-            return Refused(ENOTSUP, f"the agent was not packed so that {bound.name} can suspend it")
+            if not self._prepared.rewritten:
+                return self._unable(wait, "the agent was packed without being rewritten, so nothing can suspend it")
+            return self._unable(wait, f"the agent was not packed so that {bound.name} can suspend it")
         return None
+
+    def _unable(self, wait: Wait, reason: str) -> Refused:
+        """The refusal; its reason is in the agent's log once, since the call gives only a number."""
+        call = "go_at" if isinstance(wait, GoAt) else type(wait).__name__.lower()
+        if call not in self._told:
+            self._told.add(call)
+            with suppress(CallFailed):  # the log is full
+                self._ctx.ambient.log(1, f"{call} failed: {reason}")
+        return Refused(ENOTSUP, reason)
 
     def _unfit(self) -> str:
         try:

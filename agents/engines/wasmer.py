@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,9 +35,9 @@ try:
     import wasmer  # type: ignore[import-not-found, import-untyped, unused-ignore]
     import wasmer_compiler_cranelift  # type: ignore[import-not-found, import-untyped, unused-ignore]
 except ImportError as error:  # on newer Pythons a package without contents is installed
+    _there = "" if sys.version_info < (3, 11) else "in an environment of CPython 3.10, the last that it works with: "
     raise EngineError(
-        f"wasmer does not work on this Python ({error}); "
-        "its last release is for CPython 3.10: pip install 'portcall[wasmer]'"
+        f"the engine wasmer is not installed here ({error}); {_there}pip install 'portcall[wasmer]'"
     ) from None
 
 WASM_PAGE = 65536

@@ -82,17 +82,20 @@ def _typer(context: Context, function: int) -> Callable[[Collection[int]], dict[
     return lambda at: operand_types(context, function, at)
 
 
+STANDARD = "the standard profile, which wasmtime runs, takes that"
+
+
 def _check_profile(module: Module, options: Options) -> None:
     if options.profile == "standard":
         return
     if options.polls != "none":
-        raise UnsupportedFeature("polls in the portable profile: pack with --polls none; that")
+        raise UnsupportedFeature("polls in the portable profile", instead="pack with --polls none")
     if len(module.mem_types) > 1:
-        raise UnsupportedFeature("more than one memory in the portable profile")
+        raise UnsupportedFeature("more than one memory in the portable profile", instead=STANDARD)
     if any(memory.addr64 for memory in module.mem_types):
-        raise UnsupportedFeature("memory64 in the portable profile")
+        raise UnsupportedFeature("memory64 in the portable profile", instead=STANDARD)
     if module.all_tags:
-        raise UnsupportedFeature("exceptions in the portable profile")
+        raise UnsupportedFeature("exceptions in the portable profile", instead=STANDARD)
 
 
 def _machinery(module: Module, options: Options, graph: CallGraph, additions: Additions) -> Machinery:

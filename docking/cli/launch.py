@@ -57,7 +57,7 @@ def launch(
     from agents.credentials.passport import Home
     from docking.cli.credentials import existing
     from docking.cli.owners import owner_key
-    from docking.cli.sources import image_of
+    from docking.cli.sources import INTERPRETED, image_of, staying
     from docking.config import read_permit
     from docking.launching import DEFAULT_PERMIT, HOUR, Terms, prepare
 
@@ -65,6 +65,8 @@ def launch(
         existing(owner)  # before a long packing
     names = [name.strip() for name in via.split(",") if name.strip()]
     image = image_of(source)
+    if image.manifest.profile == "none" and names and image.manifest.language in INTERPRETED:
+        click.echo(f"portcall: {click.format_filename(source)}: {staying(image)}", err=True)
     with one(station) as line:
         key = owner_key(owner).key
         facts = _prepare(line, names, image.digest)

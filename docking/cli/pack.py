@@ -10,7 +10,7 @@ from agents.credentials.keys import text_of
 from agents.image import AgentImage
 from agents.sdk.sources import Choices
 from docking.cli.output import amount
-from docking.cli.sources import image_of
+from docking.cli.sources import image_of, is_image, staying
 from docking.cli.writing import write_file
 
 IMAGE_ENDING = ".agent"
@@ -41,13 +41,15 @@ def pack(source: Path, output: Path | None, polls: str | None, profile: str, ent
     SOURCE is a .wasm or .wat module, an agent in Python (.py) or JavaScript (.js; needs QuickJS), in C or Zig (.c,
     .zig; needs portcall[c]), in Rust (.rs; needs rustc) or in AssemblyScript (.ts; needs asc).
     """
+    if is_image(source):
+        raise click.ClickException(f"{click.format_filename(source)} is an image already: name its source")
     choices = Choices(entry, profile, polls, python)  # type: ignore[arg-type]  # click checked both
     image = image_of(source, choices)
     target = output or source.with_suffix(IMAGE_ENDING)
     write(target, image)
     click.echo(f"{target}: {amount(target.stat().st_size)}, image {text_of(image.digest)}")
     if image.manifest.profile == "none":
-        click.echo("it was not rewritten: go fails in it (ENOTSUP), go_at works", err=True)
+        click.echo(f"portcall: {staying(image)}", err=True)
 
 
 def write(target: Path, image: AgentImage) -> None:

@@ -36,6 +36,7 @@ from agents.waits import (
 
 EDEADLK = 16  # WASI: it would wait for ever
 CHUNK = 65536  # bytes of input at once
+REASONS = 20  # that are said: an agent may ask for ever new services
 LOOK = 0.1  # seconds between looks whether the user wants to stop
 
 
@@ -45,6 +46,7 @@ class Solo:
     def __init__(self, station: str) -> None:
         self.place = Alone(time.time_ns, time.monotonic_ns, os.urandom, station=station, sink=Terminal())
         self.wants_out = False
+        self._told: set[str] = set()
         self.hops = 0
         self.sizes = (0, 0)  # of the smallest and the largest snapshot, bytes
 
@@ -55,7 +57,17 @@ class Solo:
         self.hops += 1
 
     def answer(self, wait: Wait) -> Event | None:
-        """Carry out what the agent waits for. None when the user wanted out meanwhile."""
+        """Carry out what the agent waits for. None when the user wanted out meanwhile.
+
+        What cannot be had here is said once, since the agent sees only a number.
+        """
+        event = self._answer(wait)
+        if isinstance(event, (Failed, Refused)) and event.reason not in self._told and len(self._told) < REASONS:
+            self._told.add(event.reason)
+            self.place.log(1, f"{type(wait).__name__.lower()} failed: {event.reason}")
+        return event
+
+    def _answer(self, wait: Wait) -> Event | None:
         match wait:
             case Go(host) | GoAt(host, _):
                 self.place.station = host

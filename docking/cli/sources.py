@@ -14,12 +14,13 @@ from pathlib import Path
 import click
 
 from agents.errors import EngineError, FormatError, ModuleError, PortcallError
-from agents.image import AgentImage
+from agents.image import IMAGE, PACKED, AgentImage
 from agents.sdk.sources import COMPILERS, Choices, load_image, read_bounded, user_cache
 from docking.cli.output import plain
 from docking.cli.suggestions import near_file
 
 WASM = b"\0asm"
+INTERPRETED = {"python", "javascript"}  # an interpreter cannot be called a second time over its old memory: no go_at
 
 
 def read_file(path: Path) -> bytes:
@@ -48,6 +49,23 @@ def image_of(path: Path, choices: Choices | None = None) -> AgentImage:
         raise
     finally:
         progress.clear()
+
+
+def is_image(path: Path) -> bool:
+    """Whether the file is an image, not a source; False for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return path.is_file() and file.read(max(len(IMAGE), len(PACKED))).startswith((IMAGE, PACKED))
+    except OSError:
+        return False
+
+
+def staying(image: AgentImage) -> str:
+    """What to tell of an image that was not rewritten."""
+    said = "it was not rewritten, so it cannot move in the middle of its run: go fails in it (ENOTSUP)"
+    if image.manifest.language in INTERPRETED:
+        return f"{said}; without --profile none it moves"
+    return f"{said}, go_at works"
 
 
 def about(path: Path, error: PortcallError) -> click.ClickException:

@@ -149,6 +149,48 @@ def test_a_passphrase_where_nobody_can_be_asked(folder: Folder, station: object)
     assert "owner-unknown" in folder("launch", "trip.py", typed="a secret\n")
 
 
+def test_an_agent_that_was_packed_so_that_it_cannot_move(folder: Folder) -> None:
+    def said(*words: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "docking.cli", *words],
+            cwd=folder.path, env=folder.environment, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == code
+        return done.stderr
+
+    packed = said("pack", "trip.py", "--profile", "none")
+    assert packed.startswith("portcall: it was not rewritten, so it cannot move in the middle of its run: go fails")
+    assert packed.endswith("without --profile none it moves\n")
+    ran = said("run", "trip.agent", code=1)
+    assert ran.startswith("warning: go failed: the agent was packed without being rewritten")
+    assert ran.count("warning") == 1
+    assert "trip.agent is an image already: name its source" in folder("pack", "trip.agent", "--profile", "standard")
+    (folder.path / "weak.wat").write_text(
+        '(module (import "portcall" "go_at" (func (param i32 i32 i32 i32) (result i32))) (func (export "run")))'
+    )
+    assert said("pack", "weak.wat", "--profile", "none").endswith("go_at works\n")
+    assert said("pack", "trip.py", "--polls", "none") == ""  # it moves where it says go, and that is all it asked for
+    assert said("run", "trip.agent") == ""
+
+
+def test_what_an_agent_that_runs_alone_cannot_have(folder: Folder) -> None:
+    (folder.path / "wants.py").write_text(
+        "import portcall\nfor _ in range(3):\n"
+        "    for call in (lambda: portcall.call('oracle'), portcall.recv, portcall.clone):\n"
+        "        try:\n            call()\n        except OSError as error:\n            print(error.errno)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "docking.cli", "run", "wants.py"],
+        cwd=folder.path, env=folder.environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split() == ["44", "16", "58"] * 3
+    assert done.stderr == (
+        "warning: call failed: no station offers 'oracle' to an agent that runs alone\n"
+        "warning: recv failed: nobody sends messages to an agent that runs alone\n"
+        "warning: clone failed: an agent that runs alone cannot be cloned\n"
+    )
+
+
 def test_a_toolchain_that_is_not_there(folder: Folder) -> None:
     for name in ("agent.c", "agent.zig"):
         (folder.path / name).write_text("")
