@@ -160,7 +160,8 @@ class Agent:
     async def wait(self, timeout: float | None = None) -> Report:
         """Until its journey is over and home knows. Only at its home.
 
-        Raises `AgentEnded` if it was stopped or disposed of, `asyncio.TimeoutError`.
+        Raises `AgentEnded` if it was stopped or disposed of, `StationError` if the station stops before that,
+        `asyncio.TimeoutError`.
         """
         if self._office.register.get(self.key) is None:
             raise StationError("an agent is waited for at its home")
@@ -176,10 +177,13 @@ class Agent:
         )
 
     async def _until_over(self) -> None:
+        if self._over():
+            return
         async for event in self.events():
             # A stop elsewhere is told by a word, which changes the register.
-            if event.kind == "told" and self._over():
+            if event.kind in _LAST or (event.kind == "told" and self._over()):
                 return
+        raise StationError(f"the station {self._office.name} stopped before the agent's journey was over")
 
     def capsule(self) -> Capsule:
         """Trail and results as far as they are here, without image and state. Raises `UnknownAgent`."""

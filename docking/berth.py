@@ -140,6 +140,7 @@ class Berth:
     begun: bool = False  # it has had a turn here: what the store has of its arrival is the past
     order: str = ""  # what a person asked for, to be done when the turn has ended
     to: str = ""  # where it is leaving to
+    astray: bool = False  # a person was told that it may live twice
     saved: object = None  # what the store has of it: `docking.resting.Saved`
     _hurry: bool = False
     _lock: threading.Lock = field(factory=threading.Lock, repr=False)

@@ -46,14 +46,20 @@ class FileBodies:
         sync_folder(folder)
 
     def put(self, digest: bytes, body: Buffer) -> None:
-        """Keep a body whose row is being written. Raises `StoreError`: nothing is kept then."""
+        """Keep a body whose row is being written.
+
+        Raises `StoreError`: nothing is kept then; `OSError`: likewise, and the disk fails.
+        """
         path = self._folder / digest.hex()
         try:
             # One that is there is whole: an unfinished one was removed, by us or at the start.
             with contextlib.suppress(FileExistsError):
                 self._write(path, body)
         except OSError as error:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            if error.errno in (errno.EIO, errno.EROFS):
+                raise  # not for the sake of this body
             kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
             raise kind(f"a body of {len(body)} bytes could not be written: {error.strerror}") from error
         self._here.add(digest)

@@ -168,9 +168,7 @@ class Courier(Generic[T]):
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.journal.close()
         await asyncio.sleep(0)  # what was written last is told now
-        for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._answer_nobody()
 
     # What peers send
 
@@ -264,9 +262,10 @@ class Courier(Generic[T]):
 
     def _log_failure(self, future: asyncio.Future[None]) -> None:
         if not future.cancelled() and (error := future.exception()) is not None:
-            _log.error("a write to the store failed: %s", error)
             if isinstance(error, WriteFailed):
-                self._fail()
+                self.fail()
+            else:
+                _log.error("a write to the store failed: %s", error)
 
     def _written(self, record: Record, future: asyncio.Future[None]) -> None:
         if self._failed or future.cancelled():
@@ -278,7 +277,13 @@ class Courier(Generic[T]):
         elif record.state is Destination.HELD and not isinstance(error, WriteFailed):
             self._perform(self.desk.unwritten(record, self._now()))
         else:
-            self._fail()
+            self.fail()
+
+    def _answer_nobody(self) -> None:
+        """Whoever waits for an answer has none, and asks again."""
+        for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _nothing_follows(self, key: Key) -> None:
         """What was written is written, and nothing was said: whoever waits for an answer has it now."""
@@ -287,13 +292,15 @@ class Courier(Generic[T]):
                 if not waiter.done():
                     waiter.set_result(None)
 
-    def _fail(self) -> None:
+    def fail(self) -> None:
+        """The store does not write any more: no handoff goes on in this life of the station."""
         if not self._failed:
             self._failed = self._stopped = True
             _log.critical("no handoff goes on until this station is restarted: its store does not write")
             for result in self._departures.values():
                 if not result.done():
                     result.set_exception(WriteFailed("the store does not write: the station must restart"))
+            self._answer_nobody()
 
     def _tell(self, notice: Notice[T]) -> None:
         match notice:

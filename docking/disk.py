@@ -33,6 +33,9 @@ APPLICATION_ID = 0x50434C4C
 LOG_BYTES = 8 << 20
 # SQLITE_FULL, and SQLITE_IOERR_SHMSIZE for the index of the log.
 _FULL = (13, 4874)
+# SQLITE_READONLY, SQLITE_IOERR, SQLITE_CANTOPEN; and what Python 3.10 has of them.
+_FAILING = (8, 10, 14)
+_FAILING_SAID = ("attempt to write a readonly", "disk I/O error", "unable to open database file")
 # Each is made ready once: all of them fit.
 _STATEMENTS = 256
 # Of the log, in bytes.
@@ -99,12 +102,18 @@ class DiskTables:
 
     def write(self, groups: Sequence[Sequence[Change]]) -> list[StoreError | None]:
         try:
-            return self._writing.groups(groups)
-        except (StoreError, sqlite3.Error) as error:
-            # One group may be too large for the disk, and the others not.
-            self._roll_back()
-            if isinstance(error, StoreError):
+            try:
+                return self._writing.groups(groups)
+            except (StoreError, sqlite3.Error):
+                # One group may be too large for the disk, and the others not.
+                self._roll_back()
                 raise
+        except StoreError:
+            raise
+        except (OSError, sqlite3.Error) as error:
+            if disk_fails(error):
+                # Nothing was written, and nothing will be: what is said from now on would not last.
+                raise WriteFailed(f"the store could not be written: {error}") from error
             kind = StoreFull if _is_full(error) else StoreError
             raise kind(f"the store could not take this: {error}") from error
 
@@ -120,7 +129,8 @@ class DiskTables:
                 raise StoreFull("the store's disk is full") from error
             # The commit may be in the log, and come to light when it is read the next time.
             raise WriteFailed(f"the store could not be written: {error}") from error
-        self._large.settle()
+        with contextlib.suppress(OSError, sqlite3.Error):  # what was not removed now is when the store is opened
+            self._large.settle()
 
     def _roll_back(self) -> None:
         if self._writer.in_transaction:
@@ -163,7 +173,8 @@ class DiskTables:
     def part(self, digest: bytes) -> bytes | None:
         rows = self._read("SELECT body FROM parts LEFT JOIN bodies USING (number) WHERE digest = ?", (digest,))
         if rows and rows[0][0] is None:
-            return self._large.get(digest)
+            with _sqlite_errors(self.path):
+                return self._large.get(digest)
         return rows[0][0] if rows else None
 
     def point(self, head: bytes) -> bytes | None:
@@ -220,7 +231,7 @@ class DiskTables:
     # Care of the file
 
     def log_size(self) -> int:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             return os.stat(self._log).st_size
         return 0
 
@@ -242,7 +253,7 @@ class DiskTables:
                         low = middle + 1
                     else:
                         high = middle
-        except FileNotFoundError:
+        except OSError:  # there is none; or the next commit will tell of a failing disk
             return 0
         return low * (self._page + _FRAME_HEAD)
 
@@ -271,6 +282,18 @@ def _is_full(error: Exception) -> bool:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     code = getattr(error, "sqlite_errorcode", None)  # not on Python 3.10
     return code in _FULL if code is not None else str(error) == "database or disk is full"
+
+
+def disk_fails(error: Exception) -> bool:
+    """Whether the disk is at fault, and not what was to be written: it cannot be read or written, or not any more."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESTALE)
+    if _is_full(error):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)  # not on Python 3.10
+    if code is not None:
+        return code & 0xFF in _FAILING
+    return str(error).startswith(_FAILING_SAID)
 
 
 def schema_steps(text: str) -> list[str]:
@@ -341,8 +364,14 @@ def _lock(path: Path) -> int:
 def _sqlite_errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except sqlite3.ProgrammingError as error:
+        raise StoreUnusable(f"{path} is closed: the station has stopped") from error
     except sqlite3.Error as error:
         advice = "is the disk full, or the folder not yours?"
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        if disk_fails(error):
+            advice = "look at the disk: can it be read and written?"
+        elif isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             advice = "restore it from a copy, or move it away and lose the agents in it"
         raise StoreUnusable(f"{path} cannot be used ({error}): {advice}") from error
+    except OSError as error:
+        raise StoreUnusable(f"{path} cannot be used ({error.strerror}): look at the disk") from error

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agents.credentials.keys import PublicKey
+from docking.errors import LocalProtocolError, StoreError
 
 if TYPE_CHECKING:
     from docking.serve import Station
+    from docking.station import Office
 
 
 class Doors:
@@ -20,17 +22,27 @@ class Doors:
         self.name = station.name
         self._station = station
 
+    def _office(self) -> Office:
+        """Raises `LocalProtocolError` where nothing can be promised any more: whoever asks is sent away for now."""
+        if self._station.failure:
+            raise LocalProtocolError("this station cannot write to its store, and must be started again")
+        return self._station.office
+
     async def handoff(self, sender: PublicKey, message: Any) -> Any:
         """See `docking.http.reception.Doors`."""
-        office = self._station.office
-        return await office.courier.handle(sender.raw, office.deltas.completed(sender.raw, message))
+        office = self._office()
+        try:
+            return await office.courier.handle(sender.raw, office.deltas.completed(sender.raw, message))
+        except StoreError as error:
+            raise LocalProtocolError("this station cannot read its store") from error
 
     async def letter(self, sender: PublicKey, value: Any) -> Any:
         """See `docking.http.reception.Doors`."""
-        return await self._station.office.letters.receive(sender, value)
+        return await self._office().letters.receive(sender, value)
 
     async def hello(self, sender: PublicKey, value: Any) -> Any:
         """See `docking.http.reception.Doors`."""
+        self._office()
         self._station.contacts.introduced(sender, value)
         return self._station.contacts.card()
 

@@ -19,7 +19,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import define, field, frozen
 
@@ -66,6 +66,8 @@ class Journal:
     """
 
     store: Store
+    failed: Callable[[str], None] = lambda reason: None
+    """Told once, in the loop, when the store does not write any more; before those are told who wait for it."""
     _linger: float = 0.005
     _queue: deque[_Entry] = field(factory=deque)
     _wake: threading.Condition = field(factory=threading.Condition)
@@ -78,6 +80,7 @@ class Journal:
     _size: int = 0
     _moved_at: int = 0
     _tight: bool = False
+    _given_up: bool = False
 
     def write(self, changes: Sequence[Change], durable: bool) -> asyncio.Future[None]:
         """Queue a group of changes.
@@ -163,6 +166,10 @@ class Journal:
             found = self.store.commit([entries[index].changes for index in written], self._full)
         except WriteFailed as error:
             return [error] * len(entries)
+        except Exception as error:  # whoever waits must be told, and a thread that ended would write for nobody
+            _log.exception("the store failed")
+            self.store.fail(f"it failed: {error!r}")
+            return [WriteFailed(f"the store failed: {error!r}")] * len(entries)
         for index, result in zip(written, found, strict=True):
             outcome[index] = result
         return outcome
@@ -193,6 +200,9 @@ class Journal:
         return error
 
     def _settle(self, entries: Sequence[_Entry], outcome: Sequence[StoreError | None]) -> None:
+        if not self._given_up and isinstance(outcome[0], WriteFailed):  # then it is what all are told
+            self._given_up = True
+            self.failed(str(outcome[0]))
         for entry, error in zip(entries, outcome, strict=True):
             if entry.future.cancelled():
                 continue

@@ -22,12 +22,14 @@ from agents import canonical
 from agents.credentials.keys import PublicKey
 from agents.errors import CredentialError, NotCanonical
 from docking.changes import Change, DropLetter, Letter, PostLetter, RetryLetter
-from docking.errors import CarrierError
+from docking.errors import CarrierError, StoreError
 from docking.journal import Journal
 
 _log = logging.getLogger(__name__)
 # Milliseconds: the first wait after a letter was not delivered, and the longest.
 FIRST, LONGEST = 500, 300_000
+# Seconds until a letter is sent again of which the store could not note that it was sent.
+UNNOTED = 5.0
 # Letters taken up at once.
 MOST = 64
 # Seconds in which words to one home are gathered.
@@ -133,6 +135,9 @@ class Mailbox:
         try:
             changes = await self._outcome(letter)
             await self._journal.write(changes, False)
+        except StoreError as error:
+            _log.warning("what became of a letter was not noted: %s", error)
+            await asyncio.sleep(UNNOTED)  # it is due again at once
         finally:
             self._sending.discard(letter.recipient)
             self.nudge()

@@ -306,11 +306,15 @@ def last_capsule(leaving: Leaving, knowledge: Knowledge, mark: Mark | None) -> C
     return Capsule(leaving.papers.passport.envelope, trail, results, body.image, leaving.point.state)
 
 
-def so_far(passport: Signed[Passport], known: Known, knowledge: Knowledge) -> Capsule:
-    """Trail and results up to a remembered point. Raises `MalformedCredential` if they are not all here."""
+def so_far(passport: Signed[Passport], known: Known, knowledge: Knowledge, came: Head | None = None) -> Capsule:
+    """Trail and results up to a remembered point. `came`: the results with which an agent that has not left yet began.
+
+    Raises `MalformedCredential` if they are not all here.
+    """
     point, start = known.point, begin(passport)
     trail = Trail(tuple(knowledge.trail(point.head, start.head)))
-    entries = [] if point.results is None else knowledge.results(point.results, None)
+    head = point.results or came
+    entries = [] if head is None else knowledge.results(head, None)
     return Capsule(passport.envelope, trail, Results(tuple(entries)), passport.body.image, point.state)
 
 

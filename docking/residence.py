@@ -46,7 +46,7 @@ from docking.admission import shed
 from docking.berth import EDQUOT, ENOSPC, EPERM, Berth, Standing, Turn
 from docking.changes import Change, DropCapsule
 from docking.departures import errno_of
-from docking.errors import LocalProtocolError, StationError, StoreError, StoreFull
+from docking.errors import LocalProtocolError, StationError, StoreError, StoreFull, WriteFailed
 from docking.register import FINISHED, STOPPED, TRAVELLING
 from docking.workers import Job
 from docking.yellowpages import Visitor
@@ -62,6 +62,11 @@ REMEMBERED = 256
 MAIL = 64
 # Letters of one agent that are posted in one step of the event loop.
 LETTERS = 50
+# What a person should know of an agent that its destination has had from here already.
+AMNESIA = (
+    "has had this agent from here before, and the store here does not know: was it restored from an old copy, or did "
+    "its disk lose what it said was written? The agent may live twice; if it does, dispose of this one"
+)
 # Seconds until a state that the disk had no room for is written again.
 PARK_AGAIN = 5.0
 
@@ -71,7 +76,7 @@ def seen(future: asyncio.Future[None]) -> bool:
     if future.cancelled():
         return False
     error = future.exception()
-    if error is not None:
+    if error is not None and not isinstance(error, WriteFailed):  # of those the station itself says that it fails
         _log.error("a write to the store failed: %s", error)
     return error is None
 
@@ -98,7 +103,7 @@ class Residence:
             berth.calls -= 1  # it is made again, with the same number
         try:
             state = berth.life.snapshot().encode()
-            self._store(resting.checkpoint(berth, state))
+            self._store(resting.checkpoint(berth, state)).add_done_callback(seen)
         except PortcallError as error:
             _log.error("an agent could not be put away: %s", error, extra={"agent": text_of(berth.agent)})
         berth.close()
@@ -156,7 +161,7 @@ class Residence:
         def work() -> Turn:
             try:
                 berth.fetch(self.state_of)
-            except StationError as error:
+            except (StationError, StoreError) as error:
                 return Turn(Trapped("state", str(error)))
             return berth.turn(event)
 
@@ -318,7 +323,8 @@ class Residence:
             refused = await self._office.departures.depart(berth, host, state)
         except (StoreError, LocalProtocolError) as error:
             # Nobody knows what is on the disk: only a restart reads what is true of this agent.
-            self._office.tell("alarm", berth.agent, text=f"it neither left nor stays until a restart: {error}")
+            if not self._office.closing:
+                self._office.tell("alarm", berth.agent, text=f"it neither left nor stays until a restart: {error}")
             return
         if refused is None or self._office.closing:
             return
@@ -326,6 +332,10 @@ class Residence:
             self.go_on(berth, Arrived())
             return
         self._office.tell("refused", berth.agent, place=host, text=f"{refused.code}: {refused.reason}")
+        if refused.code == "duplicate" and not berth.astray:
+            # By this hop it was never given away, says the ledger here.
+            berth.astray = True
+            self._office.tell("alarm", berth.agent, place=berth.to, text=AMNESIA)
         berth.remark(f"go({host[:80]!r}) was refused: {refused.reason}")
         if berth.order == "retract":
             berth.order = ""
@@ -376,9 +386,18 @@ class Residence:
             assert state is not None
             change = resting.checkpoint(berth, state)
         berth.state = None
-        self._store(change).add_done_callback(seen)
-        self._office.tell("stopped", berth.agent, text=why)
-        self._office.tell_home(berth, STOPPED, why)
+        self._office.catch_up()
+        # With what its home is told, where that is here: who asks finds both, or neither.
+        changes = [change, *self._office.word_home(berth, STOPPED, why)]
+        future = self._office.journal.write(changes, False)
+        future.add_done_callback(functools.partial(self._stopped, berth, why))
+
+    def _stopped(self, berth: Berth, why: str, future: asyncio.Future[None]) -> None:
+        # A stop that was not written is none: after a restart the agent goes on from what was.
+        if future.cancelled() or not isinstance(future.exception(), WriteFailed):
+            if not seen(future):  # the state has no room; who waits for the agent is told all the same
+                self._office.tell_home(berth, STOPPED, why)
+            self._office.tell("stopped", berth.agent, text=why)
 
     def told(self, berth: Berth) -> None:
         """In a worker: the agent has logged or sent something."""

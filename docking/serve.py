@@ -124,6 +124,8 @@ class Station:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closers = contextlib.AsyncExitStack()
         self._starting: asyncio.Task[None] | None = None
+        self._failed = asyncio.Event()
+        self._failure = ""
 
     # Its life
 
@@ -131,6 +133,8 @@ class Station:
         """Begin. Raises `DockingError` with what to do about it."""
         if self._office is not None:
             raise StationError("the station is running already")
+        # Of the loop in which it runs.
+        self._failed, self._failure = asyncio.Event(), ""
         for sentence in self.policy.loosened():
             _log.warning("station %s: %s", self.name, sentence, extra={"station": self.name})
         try:
@@ -167,6 +171,7 @@ class Station:
             certificates=self._own_certificates(own),
             directories=self._lend(),
         )
+        office.failed = self._store_failed
         contacts.services = lambda: office.pages.names
         contacts.addresses = self._addresses
         contacts.unreachable = office.departures.unreachable
@@ -262,6 +267,25 @@ class Station:
     def _stopped(self) -> None:
         self._office = self._contacts = self._server = self._discovery = self._control = None
         self._starting = self._noting = None
+
+    def _store_failed(self) -> None:
+        assert self._office is not None
+        self._failure = self._office.failure
+        self._failed.set()
+
+    @property
+    def failure(self) -> str:
+        """Why this station cannot go on though it runs: its store does not write. Empty while all is well.
+
+        No agent of it runs then, and its peers are sent away. What was written is not lost: close it, see to the disk,
+        and start it again. Still says so when the station was closed.
+        """
+        return self._failure
+
+    async def failed(self) -> str:
+        """Wait until there is a `failure`; what it is."""
+        await self._failed.wait()
+        return self._failure
 
     async def __aenter__(self) -> Station:
         await self.start()

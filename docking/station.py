@@ -116,6 +116,10 @@ class Office:
     in_doubt: dict[bytes, str] = field(factory=dict)
     deltas: Deltas = field(factory=Deltas)
     closing: bool = False
+    failure: str = ""
+    """Why the station cannot go on: its store does not write. It must be started again."""
+    failed: Callable[[], None] = lambda: None
+    """Told once when there is a failure."""
     journal: Journal = field(init=False)
     knowledge: Knowledge = field(init=False)
     images: Images = field(init=False)
@@ -145,7 +149,7 @@ class Office:
     def __attrs_post_init__(self) -> None:
         clock, random = self.clocks.now, self.clocks.random
         self.residence, self.steering, self.arrivals = Residence(self), Steering(self), Arrivals(self)
-        self.journal = Journal(self.store)
+        self.journal = Journal(self.store, self._store_failed)
         self.knowledge = Knowledge(self.store)
         self.images = Images(self.store, self.engine)
         self.register = Register(self.key.public, self.store, self.knowledge, clock)
@@ -240,6 +244,20 @@ class Office:
                 if berth.agent in before:
                     self.steering.obey(berth, "dispose")
         self._tidying = asyncio.get_running_loop().call_later(TIDY, self._tidy)
+
+    def _store_failed(self, reason: str) -> None:
+        """Nothing that happens from now on would last: no agent runs on, calls, sends or leaves. What was written is
+        what is true, and a restart goes on from it.
+        """
+        self.failure = f"{reason}. Nothing is lost that was written: see to the disk, and start the station again"
+        self.tell("alarm", text=f"this station cannot go on: {self.failure}")
+        self.closing = True
+        self.workers.interrupt_all()
+        self.courier.fail()
+        if self.loop is not None:  # else it has not begun
+            self.run(self.mailbox.close())
+        self.events.close()
+        self.failed()
 
     async def close(self) -> None:
         """Suspend every agent, write all down, and stop. The next start goes on from there."""
@@ -407,16 +425,20 @@ class Office:
 
     def tell_home(self, berth: Berth, standing: str, said: str = "") -> None:
         """Let the agent's home know that it is here, and what it does."""
+        for change in self.word_home(berth, standing, said):
+            self.journal.write([change], False).add_done_callback(seen)
+
+    def word_home(self, berth: Berth, standing: str, said: str) -> list[Change]:
+        """The same, but what is to be written here for it is given back."""
         own = berth.papers
         word = self.register.word(own.agent, own.passport.digest, own.visit, standing, said)
         home = own.passport.body.home.station
         if home != self.key.public:
             self.peers.hint(home, own.passport.body.home.addresses)
             self.mailbox.say(home, own.agent, word)
-        else:
-            change = self.register.told(self.key.public, word)
-            if change is not None:
-                self.journal.write([change], False).add_done_callback(seen)
+            return []
+        change = self.register.told(self.key.public, word)
+        return [] if change is None else [change]
 
     # What agents say while they run
 

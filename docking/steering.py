@@ -106,7 +106,9 @@ class Steering:
         found = self._office.register.capsule(agent)
         if found is not None:
             return found
-        berth = self._office.berths.get(agent)
+        berth, last = self._office.berths.get(agent), self.berth_of(agent)
+        # Its first visit holds the results with which it began; what is noted of one that just left may be written yet.
+        came = None if last is None else last.papers.results
         if berth is not None:
             known, passport = berth.papers.known, berth.papers.passport
         else:
@@ -118,10 +120,12 @@ class Steering:
             if record is None:
                 raise UnknownAgent("the agent's passport is not kept here")
             passport = verify_passport(record)
-        return papers.so_far(passport, known, self._office.knowledge)
+        return papers.so_far(passport, known, self._office.knowledge, came)
 
     def order(self, agent: bytes, what: str) -> str:
         """Have an agent retracted, disposed of, put to sleep, woken or cloned; what became of the order."""
+        if self._office.failure:
+            raise StationError(f"the station cannot go on: {self._office.failure}")
         berth = self._office.berths.get(agent)
         if berth is not None:
             self.obey(berth, what)

@@ -183,10 +183,16 @@ async def _run(made: Any, log: str) -> None:
     async with made:
         _say_hello(made)
         showing = loop.create_task(_show(made, log))
-        await stop.wait()
-        click.echo("stopping: agents are suspended, and go on when this station starts again", err=True)
-        showing.cancel()
-        await asyncio.gather(showing, return_exceptions=True)
+        ends = loop.create_task(stop.wait()), loop.create_task(made.failed())
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not made.failure:
+            click.echo("stopping: agents are suspended, and go on when this station starts again", err=True)
+        for task in (*ends, showing):
+            task.cancel()
+        await asyncio.gather(*ends, showing, return_exceptions=True)
+    if made.failure:
+        # Not a station that does nothing for ever: whoever looks after it (a person, systemd) starts it again.
+        raise StationError(f"the station {made.name} has ended: {made.failure}")
 
 
 def _say_hello(made: Any) -> None:

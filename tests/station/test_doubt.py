@@ -27,7 +27,7 @@ async def held(source: Station, destination: Station, watch: Watch) -> Agent:
     def gone(place: str) -> None:
         # What a source whose machine burns down does from now on.
         if place == "OFFER.after-send":
-            source.office.courier._fail()
+            source.office.courier.fail()
 
     source.office.courier._failpoint = gone
     agent = await begin(source, TOUR, "beta", "gamma")
@@ -114,7 +114,7 @@ async def test_a_destination_that_lost_its_disk_is_told_and_the_agent_reclaimed(
 
         def burns(place: str) -> None:
             if place == "COMMIT.received":
-                beta.office.courier._fail()
+                beta.office.courier.fail()
                 raise ConnectionError("the machine is gone")
 
         beta.office.courier._failpoint = burns
