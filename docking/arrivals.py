@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -35,8 +36,11 @@ _log = logging.getLogger(__name__)
 # Agents that are held and have an instance already, and seconds for which one has: a source that never says commit must
 # not cost memory.
 EXPECTED, EXPECTED_FOR = 8, 2.0
-# Bytes of a state from which on that is worth it: a smaller one is restored faster than a thread is told to.
-EXPECTED_FROM = 1 << 20
+# The loop makes an instance itself where that takes less (seconds) than telling a thread to: for an image of which one
+# was made so fast, and states with no more than so many pages of memory, bytes of files, frames and elements of tables.
+AT_ONCE = 0.0006
+AT_ONCE_PAGES, AT_ONCE_FILES, AT_ONCE_PIECES = 16, 16 << 10, 256
+IMAGES = 256  # of which the time is remembered
 
 
 @define(eq=False)
@@ -47,17 +51,48 @@ class Arrivals:
 
     _office: Office
     expected: dict[bytes, Berth] = field(factory=dict)
+    # By image, how long it took to make the last instance in advance: seconds.
+    _took: dict[bytes, float] = field(factory=dict)
 
     def expect(self, record: Record, cargo: Cargo, admitted: Admitted) -> None:
         """An agent is held whose commit will mostly be here in a moment: meanwhile, have its instance made."""
         if self._office.closing or record.agent in self._office.berths or len(self.expected) >= EXPECTED:
             return
         parts = {part.kind: part for part in cargo.offer.parts}
-        if parts["state"].size < EXPECTED_FROM:
+        self.expected[record.hid] = self._berth(record, parts["image"], admitted)
+        loop = asyncio.get_running_loop()
+        # First the receipt is sent, two steps of the loop from here: then the source has something to do, and we not.
+        loop.call_soon(loop.call_soon, self._ready, record.hid)
+        loop.call_later(EXPECTED_FOR, self.expect_no_more, record.hid)
+
+    def _ready(self, hid: bytes) -> None:
+        """Have the instance made; the loop and the source have the time for it now."""
+        berth = self.expected.get(hid)
+        if berth is None or self._office.closing:
             return
-        berth = self.expected[record.hid] = self._berth(record, parts["image"], admitted)
-        self._office.workers.submit(Job(berth.ready, _nothing, _nothing))
-        asyncio.get_running_loop().call_later(EXPECTED_FOR, self.expect_no_more, record.hid)
+
+        def make() -> None:
+            began = time.perf_counter()
+            berth.ready()
+            if len(self._took) >= IMAGES:
+                self._took.clear()
+            self._took[berth.image.digest] = time.perf_counter() - began
+
+        if isinstance(berth.state, Snapshot) and self._quick(berth.image.digest, berth.state):
+            make()
+        else:
+            self._office.workers.submit(Job(make, _nothing, _nothing))
+
+    def _quick(self, image: bytes, state: Snapshot) -> bool:
+        """Whether an instance is made in no time. Of memory, not of bytes that came: these are compressed."""
+        pages = sum(memory.pages for memory in state.memories)
+        elements = sum(table.size for table in state.tables.values())
+        return (
+            self._took.get(image, AT_ONCE) < AT_ONCE
+            and pages <= AT_ONCE_PAGES
+            and len(state.wasi) <= AT_ONCE_FILES
+            and len(state.frames) + elements <= AT_ONCE_PIECES
+        )
 
     def expect_no_more(self, hid: bytes) -> None:
         """It did not come: give its instance up."""

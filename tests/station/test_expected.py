@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,13 @@ LOGS = program(
 TELLS = program("(call $tell (i32.const 101) (call $go (s 0))) (call $tell_here)", "beta")
 
 
-@pytest.fixture(autouse=True)
-def states_of_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(docking.arrivals, "EXPECTED_FROM", 0)
+QUICK = docking.arrivals.Arrivals._quick
+
+
+@pytest.fixture(autouse=True, params=["in the loop", "in a thread"])
+def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where instances are made."""
+    monkeypatch.setattr(docking.arrivals.Arrivals, "_quick", lambda *_: request.param == "in the loop")
 
 
 class Cable:
@@ -205,11 +210,24 @@ async def test_a_station_that_stops_between_the_commit_and_the_first_turn_has_an
 
 
 @run
-async def test_small_states_are_restored_when_they_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(docking.arrivals, "EXPECTED_FROM", 1 << 20)
-    readied: list[Berth] = []
-    monkeypatch.setattr(Berth, "ready", readied.append)
-    async with harbour("home", "beta") as (home, _):
-        report = await journey(home, LOGS, "beta")
-        assert numbers(report, "n") == [7]
-    assert readied == []
+async def test_the_loop_makes_only_what_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docking.arrivals.Arrivals, "_quick", QUICK)
+    monkeypatch.setattr(docking.arrivals, "AT_ONCE", 0.5)
+    in_loop: list[bool] = []
+    real = Berth.ready
+
+    def ready(berth: Berth) -> None:
+        in_loop.append(threading.current_thread() is threading.main_thread())
+        real(berth)
+
+    monkeypatch.setattr(Berth, "ready", ready)
+    large = LOGS.replace('(memory (export "memory") 1', '(memory (export "memory") 17')
+    async with harbour("home", "beta") as (home, beta):
+        for wat in (LOGS, LOGS, large, large):  # what is not known yet is left to a thread
+            await journey(home, wat, "beta")
+        assert in_loop == [False, True, False, False]
+        took = beta.office.arrivals._took
+        assert len(took) == 2
+        took.update(dict.fromkeys(took, 1.0))  # as it is with an image whose instances take long
+        await journey(home, LOGS, "beta")
+        assert not in_loop[-1]
