@@ -8,6 +8,7 @@ Invariant: the point of `Papers` is where the trail stands for *this* station, w
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from attrs import evolve, field, frozen
@@ -278,10 +279,21 @@ def _vouched(checkpoint: bytes, papers: Papers) -> Mark:
 
 
 def chains(leaving: Leaving, knowledge: Knowledge, mark: Mark | None) -> tuple[Trail, Results]:
-    """Trail and results after `mark`, or whole. Raises `MalformedCredential` if they are not all here any more."""
+    """Trail and results after `mark`, or whole, or where only home has the beginning after what home vouches for.
+
+    Raises `MalformedCredential` if they are not all here any more.
+    """
+    checkpoint = leaving.papers.checkpoint
+    if mark is None and checkpoint is not None:
+        # Whether the beginning is here is asked of the links: its first point may have been replaced by later ones.
+        with contextlib.suppress(MalformedCredential):
+            return _chains(leaving, knowledge, None)
+        mark = _vouched(checkpoint, leaving.papers)
+    return _chains(leaving, knowledge, mark)
+
+
+def _chains(leaving: Leaving, knowledge: Knowledge, mark: Mark | None) -> tuple[Trail, Results]:
     papers = leaving.papers
-    if mark is None and papers.checkpoint is not None and knowledge.known(begin(papers.passport).head) is None:
-        mark = _vouched(papers.checkpoint, papers)
     start = begin(papers.passport).head if mark is None else mark.head
     links = tail(papers.links, papers.point.head, start)
     if links is None:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from docking.berth import Standing
-from tests.station.harbour import Watch, begin, harbour, meet, program, run, settled, station
+from tests.station.harbour import OWNER, Watch, begin, harbour, meet, numbers, program, run, settled, station
 
 SLEEPER = program("(drop (call $sleep (i32.const 3600000))) (call $tell_here)")
 # Tells where it is, goes on, and sleeps there.
@@ -63,3 +63,29 @@ async def test_a_person_is_told_of_an_agent_that_may_live_twice(tmp_path: Path) 
             assert alpha.agent(mover.id).dispose() == "obeyed"
             await watch.until("disposed")
             assert mover.key in beta.office.berths
+
+
+@run
+async def test_a_long_journey_that_ends_at_home_after_a_restart_has_its_whole_trail(tmp_path: Path) -> None:
+    """Home keeps the last points of a trail and all its links; a checkpoint of its own is for others, not for itself."""
+    hops = 56
+    wat = program(
+        """(loop $l (drop (call $go (s 0)))
+             (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 56))))
+           (call $tell (i32.const 110) (local.get $n)) (drop (call $sleep (i32.const 3600000)))""",
+        "next",
+        "(local $n i32)",
+    )
+    async with harbour("beta") as (beta,):
+        async with station("home", tmp_path / "home") as home:
+            await meet(home, beta)
+            agent = await begin(home, wat, *["beta", "home"] * (hops // 2))
+            while agent.where() != "home" or len(agent.trail()) < hops:
+                await asyncio.sleep(0.05)
+            await settled(home, agent, Standing.WAITING)
+        async with station("home", tmp_path / "home") as home:
+            again = home.agent(agent.id, OWNER)
+            assert again.wake() == "obeyed"
+            report = await again.wait(20)
+            assert [stay.index for stay in report.trail] == list(range(hops + 1))
+            assert numbers(report, "n") == [hops]
