@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agents.credentials.keys import PublicKey, SecretKey
 from docking.agent import Agent
+from docking.loops import new_loop
 from docking.yellowpages import Service
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Threaded:
 
     def __init__(self, station: Station) -> None:
         self.station = station
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_loop()
         self._thread = threading.Thread(target=self._run, name=f"station-{station.name}", daemon=True)
 
     def _run(self) -> None:

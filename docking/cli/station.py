@@ -61,6 +61,7 @@ def station(
     """
     from docking.cli.credentials import ask_passphrase
     from docking.identity import check_name
+    from docking.loops import run
     from docking.peers import url_of
     from docking.serve import Station
 
@@ -86,7 +87,7 @@ def station(
     )
     _raise_limits()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run(made, log))
+        run(_run(made, log))
 
 
 # Descriptors that a station asks for: as many connections as it takes at once, and then some.

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from agents.errors import PortcallError
+from docking import loops
 from docking.config import read_policy
 from docking.discovery import has_multicast
 from docking.serve import Station
@@ -61,6 +62,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     name, home, policy, *options = sys.argv[1:]
     try:
-        asyncio.run(run(name, Path(home), Path(policy), "--no-mdns" not in options))
+        loops.run(run(name, Path(home), Path(policy), "--no-mdns" not in options))
     except (PortcallError, OSError) as error:
         sys.exit(str(error))

@@ -30,6 +30,7 @@ from agents.credentials.itinerary import Itinerary, Loop, Seq, Stop
 from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.permit import Budget, Permit
 from agents.image import AgentImage
+from docking import loops
 from docking.berth import Berth, Turn
 from docking.config import GIB, OwnerRule, Policy
 from docking.handoff.actions import Timing
@@ -277,12 +278,12 @@ def run(argv: Sequence[str] | None = None) -> None:
     """The process."""
     arguments = _parser().parse_args(argv)
     if arguments.profile is None:
-        asyncio.run(serve(arguments))
+        loops.run(serve(arguments))
         return
     import cProfile
 
     profile = cProfile.Profile()
-    profile.runcall(asyncio.run, serve(arguments))
+    profile.runcall(loops.run, serve(arguments))
     profile.dump_stats(arguments.profile)
 
 
