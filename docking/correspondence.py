@@ -8,16 +8,19 @@ durably; a letter is passed on at most `MAX_STEPS` times.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
+from agents import canonical
+from agents.credentials import envelope
 from agents.credentials.envelope import identify
 from agents.credentials.fields import array, byte_string, text, uint
 from agents.credentials.keys import PublicKey, bytes_of, text_of
-from agents.errors import CredentialError
+from agents.errors import CredentialError, NotCanonical
 from agents.waits import BODY_MAX, HOST_MAX, Message, Recv
 from docking import resting
 from docking.berth import Berth, Standing
@@ -25,8 +28,8 @@ from docking.changes import Change
 from docking.errors import StationError, StoreError
 from docking.handoff.states import Source
 from docking.mailbox import IN_A_LETTER, Mailbox
-from docking.orders import read_order
-from docking.register import DISPOSED, FINISHED, check_said
+from docking.orders import Order, read_order
+from docking.register import DISPOSED, FINISHED, check_said, sayable
 
 if TYPE_CHECKING:
     from docking.station import Office
@@ -227,7 +230,18 @@ class Correspondence:
     # When a home refused
 
     def not_taken(self, letter: Any, answer: list[Any]) -> list[Change]:
-        """A reader refused a letter: perhaps something else will do."""
+        """A reader refused a letter: perhaps something else will do, or a person should know."""
+        if letter.kind == "order":
+            self._order_refused(letter, answer)
         if letter.kind != "ended" or len(answer) < 2 or answer[1] != "trail-unknown":
             return []
         return self._office.endings.again(letter)
+
+    def _order_refused(self, letter: Any, answer: list[Any]) -> None:
+        """What a person ordered is not done: say so where it was ordered."""
+        place = self._office.peers.label(PublicKey(letter.recipient))
+        with contextlib.suppress(CredentialError, NotCanonical, ValueError, TypeError, IndexError):
+            _, (data, _) = canonical.decode(letter.body)
+            order = envelope.verify(Order, data, self._office.key.public).body  # else it was passed on for another home
+            reason = sayable(str(answer[2]))
+            self._office.tell("refused", order.agent, place=place, text=f"{order.what}: {reason}")

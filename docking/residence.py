@@ -306,7 +306,7 @@ class Residence:
         body = berth.papers.passport.body
         visitor = Visitor(text_of(berth.agent), berth.label, body.owner, berth.visit, berth.calls, self._office.name)
         answer = await self._office.pages.call(service, request, visitor, berth.grant.allows(f"service:{service}"))
-        if self._office.closing:
+        if self._office.closing or berth.standing is Standing.ENDED:
             return
         said = answer.reason if isinstance(answer, Failed) else ""
         self._office.tell("call", berth.agent, place=service, text=said)

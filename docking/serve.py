@@ -440,6 +440,12 @@ class Station:
         else:
             self._office.pages.offer(name, function, timeout)
 
+    def withdraw(self, name: str) -> None:
+        """Offer a service no more; calls of it that have begun are answered."""
+        self._waiting_services = [each for each in self._waiting_services if each[0] != name]
+        if self._office is not None:
+            self._office.pages.withdraw(name)
+
     async def launch(
         self,
         image: AgentImage | bytes,

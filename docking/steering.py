@@ -148,10 +148,13 @@ class Steering:
             return
         if berth.standing is Standing.LEAVING:
             raise StationError("the agent is leaving: try again")
+        if berth.standing is Standing.STOPPED and what in ("sleep", "clone"):
+            raise StationError(f"the agent cannot go on: {berth.text}")
         berth.order = what
         if berth.running:
             berth.interrupt()
-        elif not isinstance(berth.wait, (Call, Clone)):
+        elif not isinstance(berth.wait, Clone if what == "dispose" else (Call, Clone)):
+            # Whoever is to end does not wait for a service, which may take its time.
             self.carry_out(berth, berth.wait, berth.state if isinstance(berth.state, bytes) else None)
 
     def _wake_up(self, berth: Berth) -> None:

@@ -85,6 +85,15 @@ class Threaded:
 
         return offer
 
+    def withdraw(self, name: str) -> None:
+        """See `Station.withdraw`."""
+        self.call(lambda: self.station.withdraw(name))
+
+    @property
+    def failure(self) -> str:
+        """See `Station.failure`."""
+        return self.station.failure
+
     @property
     def url(self) -> str:
         """See `Station.url`."""

@@ -17,7 +17,7 @@ import inspect
 import logging
 import re
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
@@ -111,7 +111,7 @@ class YellowPages:
             return Failed(EACCES, f"the agent's permit here does not cover service:{name}")
         arguments = (request, visitor) if offer.takes_visitor else (request,)
         try:
-            value = await asyncio.wait_for(self._run(offer.function, arguments), offer.timeout)
+            value = await _within(offer.timeout, self._run(offer.function, arguments))
         except asyncio.TimeoutError:
             return Failed(ETIMEDOUT, f"the service {name!r} took longer than {offer.timeout:g} s")
         except ServiceFailed as error:
@@ -132,7 +132,7 @@ class YellowPages:
 
     async def _run(self, function: Service, arguments: tuple[Any, ...]) -> Any:
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
-            return await function(*arguments)  # type: ignore[misc]
+            return await _contained(function(*arguments))
         if self._running >= self.threads:
             raise _Busy
         loop = asyncio.get_running_loop()
@@ -161,7 +161,39 @@ class YellowPages:
         # Not a pool: its threads would be waited for when the process ends.
         threading.Thread(target=work, name="portcall-service", daemon=True).start()
         value = await answer
-        return await value if inspect.isawaitable(value) else value
+        return await _contained(value) if inspect.isawaitable(value) else value
+
+
+async def _contained(work: Any) -> Any:
+    """What `work` gives; if it wants to end the process, it has failed like any other."""
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"the service raised {error!r}") from error
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, Any]) -> Any:
+    """What `work` gives within so many seconds; after them it is cancelled, and not waited for: it may not want to end.
+
+    Not `asyncio.wait_for`, which waits for it, and takes its cancellation for ours. Raises `asyncio.TimeoutError`.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise asyncio.TimeoutError
+        if task.cancelled():
+            raise RuntimeError("the service was cancelled from inside")
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_ended_late)
+
+
+def _ended_late(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.warning("a service that had been given up failed: %r", task.exception())
 
 
 class _Busy(Exception):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import shutil
 from pathlib import Path
 
+import pytest
+
 from docking.berth import Standing
-from tests.station.harbour import OWNER, Watch, begin, harbour, meet, numbers, program, run, settled, station
+from docking.errors import AgentEnded, StationError
+from tests.station.harbour import OWNER, Watch, begin, harbour, journey, meet, numbers, program, run, settled, station
 
 SLEEPER = program("(drop (call $sleep (i32.const 3600000))) (call $tell_here)")
 # Tells where it is, goes on, and sleeps there.
@@ -67,7 +72,7 @@ async def test_a_person_is_told_of_an_agent_that_may_live_twice(tmp_path: Path) 
 
 @run
 async def test_a_long_journey_that_ends_at_home_after_a_restart_has_its_whole_trail(tmp_path: Path) -> None:
-    """Home keeps the last points of a trail and all its links; a checkpoint of its own is for others, not for itself."""
+    """Home keeps the last points of a trail and all its links; its checkpoint is for others."""
     hops = 56
     wat = program(
         """(loop $l (drop (call $go (s 0)))
@@ -89,3 +94,99 @@ async def test_a_long_journey_that_ends_at_home_after_a_restart_has_its_whole_tr
             report = await again.wait(20)
             assert [stay.index for stay in report.trail] == list(range(hops + 1))
             assert numbers(report, "n") == [hops]
+
+
+CALL = "(call $tell (i32.const 99) (call $call (s 0) (i32.const 3000) (i32.const 1) (i32.const 4000) (i32.const 9)))"
+CALLER = program(CALL, "svc")
+CALLER_AWAY = program(f"(drop (call $go (s 1))) {CALL}", "svc|beta")
+
+
+@pytest.mark.filterwarnings("ignore:coroutine")
+@run
+async def test_services_that_misbehave_fail_and_nothing_else_does(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def cancelled(request: bytes) -> bytes:
+        raise asyncio.CancelledError
+
+    async def leaves(request: bytes) -> bytes:
+        raise SystemExit(3)
+
+    async def clings(request: bytes) -> bytes:
+        while not let_go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await let_go.wait()
+        return b""
+
+    let_go = asyncio.Event()
+    async with harbour("alpha") as (alpha,):
+        for service, errno in ((cancelled, -29), (leaves, -29), (clings, -73)):
+            alpha.offer("svc", service, timeout=0.2)
+            assert numbers(await asyncio.wait_for(journey(alpha, CALLER), 10), "c") == [errno]
+            alpha.withdraw("svc")
+        assert numbers(await journey(alpha, CALLER), "c") == [-44]  # ENOENT
+        let_go.set()
+
+
+@run
+async def test_a_service_is_withdrawn_before_the_start_and_in_the_middle_of_a_call() -> None:
+    answered = asyncio.Event()
+
+    async def slow(request: bytes) -> bytes:
+        await answered.wait()
+        return b"ok"
+
+    alpha = station("alpha")
+    alpha.offer("other", slow)
+    alpha.withdraw("other")
+    alpha.offer("svc", slow)
+    async with alpha:
+        assert alpha.office.pages.names == ("svc",)
+        agent = await begin(alpha, CALLER)
+        while not alpha.office.pages.calls:
+            await asyncio.sleep(0)
+        alpha.withdraw("svc")
+        answered.set()
+        assert numbers(await agent.wait(10), "c") == [2]
+
+
+@run
+async def test_an_agent_whose_call_hangs_can_be_ended() -> None:
+    asked = asyncio.Event()
+
+    async def hangs(request: bytes) -> bytes:
+        asked.set()
+        await asyncio.sleep(3600)
+        return b""
+
+    async with harbour("home", "beta") as (home, beta):
+        beta.offer("svc", hangs, timeout=3600)
+        agent = await begin(home, CALLER_AWAY, "beta")
+        await asked.wait()
+        watch = Watch(home)
+        assert agent.dispose() == "sent"
+        await watch.until("home")
+        assert beta.office.berths == {}
+        with pytest.raises(AgentEnded, match="disposed"):
+            await agent.wait(5)
+
+
+@run
+async def test_an_agent_that_was_stopped_does_not_go_on_by_way_of_sleep_or_a_clone() -> None:
+    async with harbour("home", "beta") as (home, beta):
+        here = await begin(home, program("unreachable"))
+        with pytest.raises(AgentEnded):
+            await here.wait(10)
+        for order in (here.sleep, here.wake, here.clone):
+            with pytest.raises(StationError, match="cannot go on: trapped"):
+                order()
+        there = await begin(home, program("(drop (call $go (s 0))) unreachable", "beta"), "beta")
+        with pytest.raises(AgentEnded):
+            await there.wait(10)
+        watch = Watch(home)
+        assert there.sleep() == "sent"
+        told = await watch.until("refused")
+        assert told.agent == there.id
+        assert told.place == "beta"
+        assert "sleep: the agent cannot go on: trapped" in told.text
+        assert beta.office.berths[there.key].standing is Standing.STOPPED
