@@ -7,6 +7,7 @@ import queue
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -45,6 +46,8 @@ class Shell:
             "COLUMNS": "110",
             "NO_COLOR": "1",
         }
+        with socket.create_server(("127.0.0.1", 0)) as free:  # a page that needs a port takes this one
+            environment["PORT"] = str(free.getsockname()[1])
         environment["PYTHONPATH"] = os.pathsep.join(map(str, INTERPRETERS))
         self.process = subprocess.Popen(
             ["bash", "--norc"],
