@@ -154,7 +154,10 @@ def shed(policy: Policy, load: Load) -> Refusal | None:
         ("bytes of memory in use", load.memory, policy.memory),
     ):
         if now >= most * policy.shed:
-            return Refusal("busy", f"this station has {now} {what}; come again later", policy.retry)
+            text = (
+                f"this station has {now} {what}, and takes newcomers below {int(most * policy.shed)}; come again later"
+            )
+            return Refusal("busy", text, policy.retry)
     if load.free is not None and load.free < policy.disk:
         # Those who are here must be able to leave, and be stored: a disk that is full stops everybody.
         return Refusal(

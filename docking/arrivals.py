@@ -13,7 +13,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from agents.credentials.keys import PublicKey, text_of
 from agents.errors import PortcallError
@@ -43,14 +43,24 @@ AT_ONCE_PAGES, AT_ONCE_FILES, AT_ONCE_PIECES = 16, 16 << 10, 256
 IMAGES = 256  # of which the time is remembered
 
 
+@frozen
+class Kept:
+    """An agent that lives here and cannot be taken up: at visit `hop`, `why`, since when (ms) that is known."""
+
+    hop: int
+    why: str
+    since: int
+
+
 @define(eq=False)
 class Arrivals:
     """The arrivals of one office. `expected`: by handoff, the agents that are held and will probably be this station's
-    in a moment.
+    in a moment; `kept`: those that can go on only when another start finds nothing against it.
     """
 
     _office: Office
     expected: dict[bytes, Berth] = field(factory=dict)
+    kept: dict[bytes, Kept] = field(factory=dict)
     # By image, how long it took to make the last instance in advance: seconds.
     _took: dict[bytes, float] = field(factory=dict)
 
@@ -164,6 +174,7 @@ class Arrivals:
         except (PortcallError, KeyError) as error:
             _log.error("an agent cannot be taken up: %s", error, extra={"agent": text_of(capsule.agent)})
             self._office.tell("alarm", capsule.agent, text=f"an agent here cannot be taken up: {error}")
+            self.kept[capsule.agent] = Kept(capsule.hop, str(error), self._office.clocks.now())
             return
         if note is None:
             source = berth.papers.point.source

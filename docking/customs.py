@@ -17,6 +17,7 @@ from agents.capsule import Capsule, VerifiedCapsule
 from agents.credentials import logbook
 from agents.credentials.fields import array, byte_string, text
 from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.permit import Permit
 from agents.credentials.trail import follow
 from agents.errors import BadImage, BadSnapshot, CredentialError, EngineError, MalformedCredential, NotCanonical
 from agents.image import AgentImage
@@ -161,6 +162,7 @@ class Customs:
             snapshot = Snapshot.decode(bodies["state"])
             snapshot.check(found[0])
             check_wasi(snapshot, self.policy)
+            check_memory(snapshot, answer.grant)
             inbox = read_mailbox(bodies.get("mailbox"))
         except CredentialError as error:
             return Refusal(error.code, error.reason)
@@ -190,6 +192,16 @@ def check_wasi(snapshot: Snapshot, policy: Policy) -> None:
     turn. Raises `BadSnapshot`."""
     if snapshot.wasi:
         WasiState.read(snapshot.wasi, policy.wasi)
+
+
+def check_memory(snapshot: Snapshot, granted: Permit) -> None:
+    """That it has no more memory than it may have here: likewise. Raises `CredentialError` `budget`."""
+    most = granted.budget.memory
+    for memory in snapshot.memories:
+        if memory.pages << 16 > most:
+            raise CredentialError(
+                "budget", f"the agent has {memory.pages << 6} KiB of memory; at most {most >> 10} are granted here"
+            )
 
 
 def write_mailbox(messages: list[Message]) -> bytes:

@@ -74,7 +74,9 @@ def check_name(name: str) -> str:
     """`name`, if it can be a station's or owner's: lower case letters, digits, `_ . -`. Raises
     `IdentityError`."""
     if not NAME.match(name):
-        raise IdentityError(f"{name[:80]!r} is not a name: use lower case letters, digits, '-', '_' and '.'")
+        raise IdentityError(
+            f"{name[:80]!r} is not a name: use lower case letters, digits, '-', '_' and '.', at most 63"
+        )
     return name
 
 

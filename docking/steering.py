@@ -67,8 +67,23 @@ class Steering:
         rows = []
         for berth in self._office.berths.values():
             rows.append(self._row(berth))
-        for journey in self._office.register.all():
-            if journey.agent not in self._office.berths:
+        journeys = self._office.register.all()
+        labels = {journey.agent: journey.label for journey in journeys}
+        for agent, kept in self._office.arrivals.kept.items():
+            rows.append(
+                {
+                    "agent": text_of(agent),
+                    "label": labels.get(agent, ""),
+                    "station": self._office.name,
+                    "standing": "kept",
+                    "hop": kept.hop,
+                    "since": kept.since,
+                    "text": f"it cannot be taken up: {kept.why}",
+                    "here": True,
+                }
+            )
+        for journey in journeys:
+            if journey.agent not in self._office.berths and journey.agent not in self._office.arrivals.kept:
                 place = self._office.peers.label(journey.place)
                 rows.append(
                     {

@@ -71,7 +71,9 @@ class YellowPages:
     def offer(self, name: str, function: Service, timeout: float = 30.0) -> None:
         """Offer `function` as `name`. `timeout`: seconds of one call. Raises `StationError` for an impossible name."""
         if not _NAME.match(name) or len(name) > MAX_NAME:
-            raise StationError(f"{name[:80]!r} is no name of a service: use lower case letters, digits, - _ and dots")
+            raise StationError(
+                f"{name[:80]!r} is no name of a service: use up to {MAX_NAME} lower case letters, digits, - _ and dots"
+            )
         if name in self._offers:
             raise StationError(f"the service {name!r} is offered already")
         try:

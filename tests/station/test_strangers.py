@@ -9,8 +9,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
+from docking import Policy
 from docking.berth import Standing
+from docking.config import DEFAULT_BUDGET, OwnerRule
 from docking.errors import AgentEnded, StationError
 from tests.station.harbour import OWNER, Watch, begin, harbour, journey, meet, numbers, program, run, settled, station
 
@@ -190,3 +193,29 @@ async def test_an_agent_that_was_stopped_does_not_go_on_by_way_of_sleep_or_a_clo
         assert told.place == "beta"
         assert "sleep: the agent cannot go on: trapped" in told.text
         assert beta.office.berths[there.key].standing is Standing.STOPPED
+
+
+@run
+async def test_an_agent_with_more_memory_than_it_may_have_is_refused_and_not_taken_to_be_stopped() -> None:
+    small = Policy(owners=[OwnerRule(OWNER.public, budget=evolve(DEFAULT_BUDGET, memory=32 << 10))])
+    async with harbour("home") as (home,), station("beta", policy=small) as beta:
+        await meet(home, beta)
+        report = await journey(home, program("(call $tell (i32.const 103) (call $go (s 0)))", "beta"), "beta")
+        assert numbers(report, "g") == [-19]  # EDQUOT
+        assert beta.office.berths == {}
+
+
+@run
+async def test_an_agent_that_the_policy_admits_no_more_is_kept_shown_and_goes_on_when_it_does(tmp_path: Path) -> None:
+    async with station("home", tmp_path / "home") as home:
+        agent = await begin(home, SLEEPER)
+        await settled(home, agent, Standing.WAITING)
+    async with station("home", tmp_path / "home", policy=Policy()) as home:
+        [row] = home.office.steering.rows()
+        assert (row["agent"], row["standing"], row["hop"], row["label"]) == (agent.id, "kept", 0, "agent")
+        assert "not trusted here" in row["text"]
+        assert "agents_kept 1" in home.metrics()
+    async with station("home", tmp_path / "home") as home:
+        again = home.agent(agent.id, OWNER)
+        assert again.wake() == "obeyed"
+        assert [result.text for result in (await again.wait(10)).results] == ["home"]
