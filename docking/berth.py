@@ -425,11 +425,15 @@ class Berth:
         size = sum(len(each.body) for each in (*self.inbox, *self.taken))
         if len(self.inbox) + len(self.taken) >= INBOX or size + len(message.body) > INBOX_BYTES:
             return "full"
+        self.see(ident)
+        self.inbox.append(message)
+        return "taken"
+
+    def see(self, ident: bytes) -> None:
+        """Know a letter again, of those that came last."""
         self.seen[ident] = None
         while len(self.seen) > 2 * INBOX:
             self.seen.popitem(last=False)
-        self.inbox.append(message)
-        return "taken"
 
     def receive(self) -> Message:
         """The next message, for the agent."""

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 Answer = AsyncIterator[Any]
+# Bytes that are read of one who has not said the secret, and seconds that it is waited for: else other users of the
+# machine could fill this process.
+MAX_SECRET, SECRET_WITHIN = 256, 10.0
 
 
 @define(eq=False)
@@ -103,7 +106,7 @@ class Control:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self._place.token and not hmac.compare_digest(str(await _read(reader)), self._place.token):
+            if self._place.token and not await self._knows(reader):
                 return
             begun = b""
             while True:
@@ -124,6 +127,14 @@ class Control:
             return
         finally:
             writer.close()
+
+    async def _knows(self, reader: asyncio.StreamReader) -> bool:
+        """Whether who has come to the port knows the secret: any user of the machine can come."""
+        try:
+            said = await asyncio.wait_for(_read(reader, most=MAX_SECRET), SECRET_WITHIN)
+        except asyncio.TimeoutError:
+            return False
+        return isinstance(said, str) and hmac.compare_digest(said.encode(), self._place.token.encode())
 
     async def _answer(self, question: Any, writer: asyncio.StreamWriter) -> None:
         try:
@@ -300,9 +311,9 @@ class Control:
         yield "end", self._station.metrics()
 
 
-async def _read(reader: asyncio.StreamReader, begun: bytes = b"") -> Any:
+async def _read(reader: asyncio.StreamReader, begun: bytes = b"", most: int = MAX_FRAME) -> Any:
     (size,) = LENGTH.unpack(begun + await reader.readexactly(LENGTH.size - len(begun)))
-    if size > MAX_FRAME:
+    if size > most:
         raise ControlError("a question that is too long")
     return canonical.decode(await reader.readexactly(size), BOUNDS)
 

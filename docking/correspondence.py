@@ -189,7 +189,11 @@ class Correspondence:
             return refused("not-home", "the order is not signed by the agent's home")
         if berth.standing is Standing.LEAVING:
             return later("the agent is leaving")
+        said = canonical.digest(data)
+        if said in berth.seen:
+            return TAKEN  # the answer was lost, or somebody says it again: once is enough of a clone
         self._office.steering.obey(berth, order.what)
+        berth.see(said)
         return TAKEN
 
     # What a home hears

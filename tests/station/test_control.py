@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agents import canonical
-from docking import Station
+from docking import Station, control
 from docking.errors import PeerUnreachable
 from docking.peers import url_of
 from docking.running import LENGTH, running
@@ -111,7 +111,9 @@ async def test_a_socket_that_a_killed_station_left_is_no_obstacle(tmp_path: Path
 
 
 @run
-async def test_where_the_path_is_too_long_it_is_a_port_with_a_secret(tmp_path: Path) -> None:
+async def test_where_the_path_is_too_long_it_is_a_port_with_a_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = tmp_path / ("x" * 120) / "home"
     home.parent.mkdir()
     async with controlled(home):
@@ -130,6 +132,17 @@ async def test_where_the_path_is_too_long_it_is_a_port_with_a_secret(tmp_path: P
             writer.close()
         sock = next(iter(home.glob("*.sock")), None)
         assert sock is None
+        # Nothing is kept of who has not said the secret: a frame of megabytes, or bytes that are no CBOR or no text.
+        for data in (LENGTH.pack(1 << 20), LENGTH.pack(2) + b"\xff\xff", LENGTH.pack(3) + b"\x62\xc3\xa9", b""):
+            reader, writer = await asyncio.open_connection("127.0.0.1", noted.port)
+            writer.write(data)
+            if not data:
+                monkeypatch.setattr(control, "SECRET_WITHIN", 0.05)
+                writer.close()
+                reader, writer = await asyncio.open_connection("127.0.0.1", noted.port)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(4), 5) == b""
+            writer.close()
 
 
 def test_addresses_that_no_resolver_takes() -> None:

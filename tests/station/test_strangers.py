@@ -15,6 +15,7 @@ from docking import Policy
 from docking.berth import Standing
 from docking.config import DEFAULT_BUDGET, OwnerRule
 from docking.errors import AgentEnded, StationError
+from docking.orders import sign_order
 from tests.station.harbour import OWNER, Watch, begin, harbour, journey, meet, numbers, program, run, settled, station
 
 SLEEPER = program("(drop (call $sleep (i32.const 3600000))) (call $tell_here)")
@@ -219,3 +220,21 @@ async def test_an_agent_that_the_policy_admits_no_more_is_kept_shown_and_goes_on
         again = home.agent(agent.id, OWNER)
         assert again.wake() == "obeyed"
         assert [result.text for result in (await again.wait(10)).results] == ["home"]
+
+
+@run
+async def test_an_order_whose_answer_was_lost_is_obeyed_once() -> None:
+    """Letters are sent until they are taken: an agent that is to be cloned would be four."""
+    async with harbour("home", "beta") as (home, beta):
+        agent = await begin(home, GOER, "beta")
+        while agent.key not in beta.office.berths:
+            await asyncio.sleep(0.01)
+        await settled(beta, agent, Standing.WAITING)
+        order = sign_order(agent.key, "clone", home.office.clocks.now(), home.office.key)
+        for number in range(3):
+            letter = ["order", bytes([number]) * 32, [order, 0]]
+            assert await beta.office.letters.receive(home.key, letter) == ["taken"]
+        while len(beta.office.berths) < 2:
+            await asyncio.sleep(0.01)
+        await beta.office.journal.write([], True)
+        assert len(beta.office.berths) == 2
