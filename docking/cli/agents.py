@@ -66,7 +66,9 @@ def logs(agent: str, follow: bool, station: str | None, as_json: bool) -> None:
     """Print what an agent has printed and logged, at the stations of this user."""
     if not follow:
         rows = []
-        for name, row in _logs_everywhere(station, agent):
+        with whoever_knows(station, agent) as line:
+            ident = line.ask("find", agent=agent)["agent"]
+        for name, row in _logs_everywhere(station, ident):
             rows.append({"station": name, **row})
         rows.sort(key=lambda row: row["time"])
         if as_json:

@@ -85,8 +85,21 @@ def whoever_knows(station: str | None, agent: str) -> Iterator[Line]:
         if not knowing:
             said = problem or f"no station here knows the agent {agent!r}"
             raise ControlError(f"{said}; portcall agents lists those that are known")
+        if problem is not None and not any(here for here, _ in knowing):
+            _refuse_several(lines(station), agent)  # one that has several says so; another may know one of them
         knowing.sort(key=lambda item: not item[0])
         yield knowing[0][1]
+
+
+def _refuse_several(opened: list[Line], agent: str) -> None:
+    """Raises `ControlError` when several agents that are here are called so."""
+    found = set()
+    with contextlib.ExitStack() as stack:
+        for line in [stack.enter_context(each) for each in opened]:
+            found |= {row["agent"] for row in line.items("agents") if row["here"] and row["label"] == agent}
+    if len(found) > 1:
+        names = ", ".join(sorted(each[:12] for each in found)[:8])
+        raise ControlError(f"{len(found)} agents are called {agent!r}: name the one you mean by its id ({names})")
 
 
 def every(station: str | None, what: str, **arguments: Any) -> list[tuple[str, Any]]:

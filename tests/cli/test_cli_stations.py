@@ -117,6 +117,27 @@ def test_a_journey_by_commands(shell: Shell) -> None:
     assert "holds" in shell("verify", "trip.capsule")
 
 
+def test_two_agents_of_one_name(shell: Shell) -> None:
+    """Also where another station has seen only one of them."""
+    (shell.folder / "nap.py").write_text(
+        'import portcall\nportcall.go("beta")\nprint("been at beta")\nportcall.go("home")\nportcall.recv()\n'
+    )
+    with shell.station("alpha") as url, shell.station("beta", "--peer", url):
+        while not all(row["proven"] for row in shell.json("stations")) or len(shell.json("stations")) < 2:
+            pass
+        agent = json.loads(shell("launch", "nap.py", "--via", "beta", "--from", "alpha", "--json"))["agent"]
+        while (row := shell.json("where", "nap"))["standing"] != "waiting" or row["station"] != "alpha":
+            pass
+        assert shell.json("logs", "nap")[0]["text"] == "been at beta"
+        shell("clone", "nap")
+        for command in ("retract", "logs", "results"):
+            said = shell(command, "nap", code=1)
+            assert "2 agents are called 'nap': name the one you mean by its id" in said
+            assert agent[:12] in said
+        assert shell.json("logs", agent[:12])[0]["text"] == "been at beta"
+        shell("dispose", agent[:12])
+
+
 def test_orders_by_commands(shell: Shell) -> None:
     (shell.folder / "loop.py").write_text("n = 0\nwhile True:\n    n += 1\n")
     with shell.station("alpha"):
