@@ -65,21 +65,19 @@ class Arrivals:
     _took: dict[bytes, float] = field(factory=dict)
 
     def expect(self, record: Record, cargo: Cargo, admitted: Admitted) -> None:
-        """An agent is held whose commit will mostly be here in a moment: meanwhile, have its instance made."""
+        """An agent is held whose commit will mostly be here in a moment: meanwhile, have its instance made.
+
+        To be called when the receipt is on its way: then the source has something to do, and we have not.
+        """
         if self._office.closing or record.agent in self._office.berths or len(self.expected) >= EXPECTED:
             return
         parts = {part.kind: part for part in cargo.offer.parts}
         self.expected[record.hid] = self._berth(record, parts["image"], admitted)
-        loop = asyncio.get_running_loop()
-        # First the receipt is sent, two steps of the loop from here: then the source has something to do, and we not.
-        loop.call_soon(loop.call_soon, self._ready, record.hid)
-        loop.call_later(EXPECTED_FOR, self.expect_no_more, record.hid)
+        self._ready(record.hid)
+        asyncio.get_running_loop().call_later(EXPECTED_FOR, self.expect_no_more, record.hid)
 
     def _ready(self, hid: bytes) -> None:
-        """Have the instance made; the loop and the source have the time for it now."""
-        berth = self.expected.get(hid)
-        if berth is None or self._office.closing:
-            return
+        berth = self.expected[hid]
 
         def make() -> None:
             began = time.perf_counter()

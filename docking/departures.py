@@ -187,7 +187,7 @@ class Departures:
         berth.to = self._peers.label(to)
         try:
             refused = await self.courier.depart(
-                Departure(offer, tuple(bodies), self._patience), checkpoint(berth, state)
+                Departure(offer, tuple(bodies), self._patience), checkpoint(berth, state, digest=leaving.point.state)
             )
         finally:
             self._attempts.pop(hid, None)

@@ -106,9 +106,11 @@ def note_of(berth: Berth, event: Event | None = None) -> Note:
     )
 
 
-def checkpoint(berth: Berth, state: bytes, event: Event | None = None) -> Checkpoint:
-    """The berth as it is now, suspended in `state`. From now on this is what a crash goes back to."""
-    stored = part("state", state)
+def checkpoint(berth: Berth, state: bytes, event: Event | None = None, digest: bytes | None = None) -> Checkpoint:
+    """The berth as it is now, suspended in `state`. From now on this is what a crash goes back to.
+
+    `digest`: of the state, where it is known."""
+    stored = part("state", state) if digest is None else Part("state", digest, len(state))
     berth.saved = Saved(stored, note_of(berth, event), len(berth.reports))
     berth.taken.clear()
     return _checkpoint(berth, berth.saved, StoredPart(stored, state))
