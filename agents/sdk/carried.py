@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import warnings
+from codecs import BOM_UTF8
 from pathlib import Path
 
 from agents.errors import ToolchainError
@@ -36,7 +37,7 @@ def modules_beside(script: Path, source: bytes) -> dict[str, bytes]:
             continue
         seen.add(name)
         for path in _files(folder, name):
-            content = path.read_bytes()
+            content = path.read_bytes().removeprefix(BOM_UTF8)  # which an editor writes, and MicroPython does not read
             taken[path.relative_to(folder).as_posix()] = content
             todo |= imported(content, path)
             if len(taken) > FILES_MAX or sum(map(len, taken.values())) > BYTES_MAX:
@@ -54,8 +55,8 @@ def imported(source: bytes, path: Path) -> set[str]:
             warnings.simplefilter("ignore")  # an invalid escape is the author's business
             tree = ast.parse(source, path.name)
     except SyntaxError as error:
-        line = f"line {error.lineno}" if error.lineno else "no line"
-        raise ToolchainError(f"{path.name}, {line}: {error.msg}") from None
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise ToolchainError(f"{path.name}{line}: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:  # NUL bytes; nesting beyond the parser
         raise ToolchainError(f"{path.name} cannot be read as Python: {error}") from None
     names: set[str] = set()

