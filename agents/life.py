@@ -130,7 +130,8 @@ class Life:
         if exported is None or exported.kind != "func":
             raise EngineError(f"the agent exports no function {name!r}")
         if len(args) != len(exported.params):
-            raise ValueError(f"{name} takes {len(exported.params)} arguments, not {len(args)}")
+            many = len(exported.params)
+            raise ValueError(f"{name} takes {many} argument{'' if many == 1 else 's'}, not {len(args)}")
         return tuple(map(to_bits, exported.params, args))
 
     def _load(self, snapshot: Snapshot, wasi: WasiState | None) -> None:

@@ -167,6 +167,8 @@ def code_of(data: bytes, function: str) -> Iterator[str]:
 
     `data` is an image or a module; "all" stands for the whole module. Raises `UnknownFile` when there is none.
     """
+    if not data.startswith((MODULE, IMAGE, PACKED)):
+        raise UnknownFile("only an image or a .wasm has code to show; portcall pack makes an image of a source")
     code = data if data.startswith(MODULE) else AgentImage.unpack(data).code
     module = decode_module(code)
     if function == "all":

@@ -11,7 +11,7 @@ from agents.image import AgentImage
 from agents.sdk.sources import Choices
 from docking.cli.output import amount
 from docking.cli.sources import image_of, is_image, staying
-from docking.cli.writing import write_file
+from docking.cli.writing import not_over, write_file
 
 IMAGE_ENDING = ".agent"
 
@@ -43,9 +43,10 @@ def pack(source: Path, output: Path | None, polls: str | None, profile: str, ent
     """
     if is_image(source):
         raise click.ClickException(f"{click.format_filename(source)} is an image already: name its source")
+    target = output or source.with_suffix(IMAGE_ENDING)
+    not_over(source, target)
     choices = Choices(entry, profile, polls, python)  # type: ignore[arg-type]  # click checked both
     image = image_of(source, choices)
-    target = output or source.with_suffix(IMAGE_ENDING)
     write(target, image)
     click.echo(f"{target}: {amount(target.stat().st_size)}, image {text_of(image.digest)}")
     if image.manifest.profile == "none":

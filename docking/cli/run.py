@@ -31,7 +31,7 @@ from docking.cli.describe import imports
 from docking.cli.output import amount
 from docking.cli.solo import Solo
 from docking.cli.sources import about, image_of, read_file
-from docking.cli.writing import write_file
+from docking.cli.writing import not_over, write_file
 
 FAILED = 125  # exit code for a trap or a used-up budget: no code that the agent itself is likely to give
 # A program on one's own terminal may print as much as it likes.
@@ -99,6 +99,8 @@ def run(source: Path, args: tuple[str, ...], engines: str, hop_every: int | None
 
     The exit code is the agent's own; 125 when it trapped or used up what it may.
     """
+    if suspend_to is not None:
+        not_over(source, suspend_to)
     loaded = [load(name.strip()) for name in engines.split(",")]
     image = image_of(source, Choices(profile=_profile(loaded)))
     solo = Solo(station)
@@ -141,7 +143,9 @@ def run(source: Path, args: tuple[str, ...], engines: str, hop_every: int | None
     try:
         _end(outcome)
     finally:
-        if hop_every is not None:
+        if suspend_to is not None:
+            click.echo(f"portcall: it ended before it was suspended: {suspend_to} is not written", err=True)
+        elif hop_every is not None:
             least, most = map(amount, solo.sizes)
             click.echo(f"portcall: {solo.hops} hops, snapshots of {least} to {most}", err=True)
 

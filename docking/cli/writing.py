@@ -25,6 +25,13 @@ def write_file(path: Path, data: bytes) -> None:
         raise unwritable(path, error) from None
 
 
+def not_over(source: Path, target: Path) -> None:
+    """Refuse to write over what was read, which may be somebody's only copy. Raises `click.ClickException`."""
+    with suppress(OSError):
+        if target.is_file() and target.samefile(source):
+            raise click.ClickException(f"{click.format_filename(target)} is the source: write to another file")
+
+
 def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
     try:

@@ -121,6 +121,13 @@ def test_a_frozen_stack_can_be_read_and_goes_on(count: Path, tmp_path: Path) -> 
     assert invoke("inspect", frozen).stdout.count("function") == 2
 
 
+def test_a_program_that_ends_before_it_is_suspended(count: Path, tmp_path: Path) -> None:
+    done = invoke("run", "--suspend-to", tmp_path / "frozen", "--hop-every", 1000, count, 5)
+    assert done.stdout == "35\n"
+    assert done.stderr == f"portcall: it ended before it was suspended: {tmp_path / 'frozen'} is not written\n"
+    assert not (tmp_path / "frozen").exists()
+
+
 def test_a_snapshot_of_another_image_is_refused(count: Path, tmp_path: Path) -> None:
     frozen = tmp_path / "frozen"
     invoke("run", "--suspend-to", frozen, "--hop-every", 2, count, 5)
