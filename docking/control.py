@@ -185,6 +185,7 @@ class Control:
         """`wait`: milliseconds in which more may be seen."""
         await asyncio.sleep(wait / 1000)
         peers = self._station.office.peers
+        peers.refresh()
         for peer in peers.all():
             yield (
                 "item",
@@ -210,11 +211,16 @@ class Control:
             yield "item", row
 
     async def _do_prepare(self, via: list[str], image: bytes = b"") -> Answer:
-        """Keys for the names of an itinerary, and what a passport needs to know of this home."""
+        """Keys for the names of an itinerary, and what a passport needs to know of this home.
+
+        Items: what a person should know of these names.
+        """
         keys = []
         for text in via:
             key = await self._station.contacts.find(text, (), 5.0)
             keys.append(key.raw)
+            if text in self._station.office.peers.refused:
+                yield "item", str(self._station.office.peers.refused[text])
         have = image in self._station.office.images if image else False
         addresses = self._station.contacts.addresses()
         yield "end", {"keys": keys, "home": self._station.key.raw, "addresses": list(addresses)[:8], "image": have}

@@ -114,6 +114,7 @@ class Peers:
     _sources: dict[str, PublicKey] = field(factory=dict)
     refused: dict[str, KeyChanged] = field(factory=dict)
     """Names that showed another key than before, until a person decides."""
+    _turned_away: dict[str, tuple[PublicKey, tuple[str, ...]]] = field(factory=dict)
     _room: int = CROWD
     _since: int = 0
 
@@ -166,8 +167,7 @@ class Peers:
         if key == self.me or not NAME.match(name):
             return None
         try:
-            # A person may have accepted another key meanwhile: `portcall key accept`.
-            self.pins = self._reload() or self.pins
+            self.refresh()
             pins = self.pins.see(name, key, self._clock())
             known = self._peers.get(key)
             new = pins is not self.pins or known is None
@@ -175,10 +175,12 @@ class Peers:
                 return None
         except KeyChanged as error:
             self.refused[name] = error
+            self._turned_away[name] = key, tuple(addresses)[:MAX_ADDRESSES]
             return None
         except IdentityError:
             return None
         self.refused.pop(name, None)
+        self._turned_away.pop(name, None)
         if pins is not self.pins:
             self.pins = pins
             self._save(pins)
@@ -194,6 +196,17 @@ class Peers:
         )
         self._peers[key] = peer
         return peer
+
+    def refresh(self) -> None:
+        """A person may have accepted another key meanwhile: `portcall key accept`. It holds from now on."""
+        self.pins = self._reload() or self.pins
+        for name in [name for name, (key, _) in self._turned_away.items() if self.pins.key(name) == key]:
+            key, addresses = self._turned_away.pop(name)
+            self.refused.pop(name, None)
+            for other in [peer.key for peer in self._peers.values() if peer.name == name and peer.key != key]:
+                del self._peers[other]
+            if self._make_room():
+                self._peers.setdefault(key, Peer(key, name, addresses))
 
     def _has_room(self, pins: Pins) -> bool:
         """Whether a station that nobody asked for may be believed now, with these pins; if so, it takes the place."""
@@ -248,6 +261,7 @@ class Peers:
         self.pins = self.pins.accept(name, key, self._clock())
         self._save(self.pins)
         self.refused.pop(name, None)
+        self.refresh()
 
     def encode(self) -> bytes:
         """Where stations are that proved their keys, for the store: after a restart handoffs wait for them."""
@@ -292,6 +306,7 @@ class Peers:
         """
         if text == self.name or text == self.me.id or text == self.me.text:
             return self.me
+        self.refresh()
         stops = [stop.station for stop in expected if isinstance(stop, Stop)]
         if text.startswith("ed25519:"):
             try:

@@ -112,9 +112,9 @@ class Line:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def patient(self) -> None:
-        """Wait for answers as long as it takes."""
-        self._socket.settimeout(None)
+    def patient(self, seconds: float | None = None) -> None:
+        """Wait for answers so long; None: as long as it takes."""
+        self._socket.settimeout(seconds)
 
     def items(self, what: str, /, **arguments: Any) -> Generator[Any, None, Any]:
         """The items of an answer; the generator's value is its end. Raises `ControlError`."""

@@ -11,7 +11,7 @@ import click
 
 from docking.cli import completion
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every, when, whoever_knows
-from docking.cli.output import amount, plain, print_fields, print_json, print_table
+from docking.cli.output import amount, escaped, plain, print_fields, print_json, print_table
 from docking.cli.writing import write_file
 
 
@@ -288,6 +288,7 @@ def results(agent: str, owner: str | None, station: str | None, as_json: bool) -
             "time": report.entry.time,
             "key": report.key,
             "value": report.value.decode("utf-8", "backslashreplace"),
+            "hex": report.value.hex(),  # for programs: the text of bytes that are none can be read in two ways
         }
         for report in auditing.reports(capsule, key.box())
     ]
@@ -295,7 +296,8 @@ def results(agent: str, owner: str | None, station: str | None, as_json: bool) -
         print_json(rows)
     elif rows:
         print_table(
-            ["visit", "station", "key", "value"], [[r["visit"], r["station"], r["key"], r["value"]] for r in rows]
+            ["visit", "station", "key", "value"],
+            [[r["visit"], r["station"], r["key"], escaped(r["value"])] for r in rows],
         )
     else:
         click.echo("it has reported nothing yet")

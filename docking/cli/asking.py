@@ -23,6 +23,8 @@ STATION_OPTION = click.option(
     shell_complete=completion.running_stations,
     help="Ask this station only (its name, or the folder that is its home).",
 )
+# Seconds within which a station answers, beside what it was asked to wait.
+ANSWERED = 30.0
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -60,6 +62,9 @@ def one(station: str | None) -> Iterator[Line]:
         found = [opened.enter_context(line) for line in lines(station)]
         if len(found) > 1:
             names = ", ".join(line.place.name for line in found)
+            if station is not None:
+                homes = ", ".join(line.place.home for line in found)
+                raise ControlError(f"several stations called {station} run here: name one by its home ({homes})")
             raise ControlError(f"several stations run here ({names}): say which one with --station or --from")
         yield found[0]
 
@@ -107,15 +112,34 @@ def every(station: str | None, what: str, **arguments: Any) -> list[tuple[str, A
 
     def answered(line: Line) -> list[tuple[str, Any]]:
         with line:
+            line.patient(ANSWERED + arguments.get("wait", 0) / 1000)
             return [(line.place.name, item) for item in line.items(what, **arguments)]
 
     found = lines(station)
     if len(found) == 1:
         return answered(found[0])
-    from concurrent.futures import ThreadPoolExecutor
+    import threading
 
-    with ThreadPoolExecutor(min(len(found), 32)) as pool:
-        return [item for items in pool.map(answered, found) for item in items]
+    answers: list[list[tuple[str, Any]] | ControlError] = [[] for _ in found]
+
+    def ask(number: int) -> None:
+        try:
+            answers[number] = answered(found[number])
+        except ControlError as error:
+            answers[number] = error
+
+    # Not a pool: Ctrl-C would wait for its threads.
+    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(len(found))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    items = []
+    for answer in answers:
+        if isinstance(answer, ControlError):
+            raise answer
+        items += answer
+    return items
 
 
 def when(milliseconds: int) -> str:

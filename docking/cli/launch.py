@@ -11,7 +11,7 @@ import click
 
 from docking.cli import completion
 from docking.cli.asking import JSON_OPTION, one
-from docking.cli.output import print_json
+from docking.cli.output import plain, print_json
 from docking.cli.suggestions import near
 from docking.errors import ControlError
 from docking.running import Line
@@ -96,7 +96,12 @@ def launch(
 def _prepare(line: Line, names: list[str], digest: bytes) -> Any:
     """What the station knows of the way. Raises `ControlError`; of a station that is not known, with one that is."""
     try:
-        return line.ask("prepare", via=names, image=digest)
+        answer = line.items("prepare", via=names, image=digest)
+        while True:
+            try:
+                click.echo(f"portcall: {plain(next(answer), 600)}", err=True)
+            except StopIteration as end:
+                return end.value
     except ControlError as error:
         known = [line.place.name]
         known += [str(row["name"]) for row in line.items("stations", wait=0) if "refused" not in row]

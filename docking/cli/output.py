@@ -19,6 +19,11 @@ def plain(text: str, most: int = 200) -> str:
     return shown if len(text) <= most else f"{shown[: most - 3]}..."
 
 
+def escaped(text: str) -> str:
+    """`text` with what cannot be printed as Python writes it: a value of an agent may be bytes, or have lines."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def print_json(value: Any) -> None:
     """`value` as JSON, indented, with sorted keys where they have no order of their own."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -109,6 +109,7 @@ def test_a_journey_by_commands(shell: Shell) -> None:
             "time": 0,
             "key": "place",
             "value": "beta",
+            "hex": "62657461",
         }
         said = [row["text"] for row in shell.json("logs", agent)]
         assert said == ["at beta", "heard hello from beta", "home again"]

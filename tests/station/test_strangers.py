@@ -11,12 +11,27 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from agents.credentials.keys import SecretKey
 from docking import Policy
 from docking.berth import Standing
 from docking.config import DEFAULT_BUDGET, OwnerRule
-from docking.errors import AgentEnded, StationError
+from docking.errors import AgentEnded, KeyChanged, StationError
+from docking.identity import PINS_FILE, load_pins, save_pins
 from docking.orders import sign_order
-from tests.station.harbour import OWNER, Watch, begin, harbour, journey, meet, numbers, program, run, settled, station
+from tests.station.harbour import (
+    OWNER,
+    Watch,
+    begin,
+    harbour,
+    journey,
+    meet,
+    numbers,
+    places,
+    program,
+    run,
+    settled,
+    station,
+)
 
 SLEEPER = program("(drop (call $sleep (i32.const 3600000))) (call $tell_here)")
 # Tells where it is, goes on, and sleeps there.
@@ -238,3 +253,19 @@ async def test_an_order_whose_answer_was_lost_is_obeyed_once() -> None:
             await asyncio.sleep(0.01)
         await beta.office.journal.write([], True)
         assert len(beta.office.berths) == 2
+
+
+@run
+async def test_the_new_key_of_a_station_that_a_person_accepts_holds_while_the_station_runs(tmp_path: Path) -> None:
+    home = station("home", tmp_path / "home")
+    async with home, station("beta") as old:
+        await meet(home, old)
+    async with home, station("beta", key=SecretKey(bytes(range(32)))) as beta:
+        await beta.contacts.call_on(home.url)  # greets, and is not believed
+        with pytest.raises(KeyChanged):
+            await home.contacts.call_on(beta.url)
+        save_pins(pins := tmp_path / "home" / PINS_FILE, load_pins(pins).accept("beta", beta.key, 1))
+        report = await journey(home, GOER.replace("(drop (call $sleep (i32.const 3600000)))", ""), "beta")
+        assert places(report) == ["home", "beta"]
+        assert [(peer.name, peer.key) for peer in home.office.peers.all()] == [("beta", beta.key)]
+        assert home.office.peers.refused == {}
