@@ -1,0 +1,268 @@
+"""Damaged messages against stations that run, from peers whose keys are genuine, as long as you like.
+
+    python -m tests.station.fuzz --seconds 60 [--seed N]
+
+What two stations say to each other on real journeys is recorded; then one of them gets it damaged, as bytes and as
+values that are encoded properly, with digests that fit again, over channels and by HTTP, from the genuine sender and
+from a stranger; and channels and requests that are damaged themselves. What must hold: the station answers an honest
+question all the while, and logs no error, which is what becomes of an exception that nobody declared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from agents import canonical
+from agents.credentials.keys import PublicKey, SecretKey
+from agents.errors import NotCanonical
+from docking import Station
+from docking.errors import AgentEnded, CarrierError
+from docking.handoff import codec
+from docking.handoff.messages import Side, Status
+from docking.http import channel
+from docking.http.client import Client
+from docking.http.reception import ASKED
+from docking.http.sealed import Secrets
+from tests.station.harbour import begin, harbour, journey, program
+
+STRANGER = SecretKey(canonical.digest(b"a stranger"))
+# Talks, reports, is cloned, waits, and comes home.
+BUSY = program(
+    """(call $tell (i32.const 97) (i32.const 1))
+       (drop (call $go (s 0)))
+       (call $tell_here)
+       (drop (call $clone (i32.const 300) (i32.const 100)))
+       (drop (call $call (s 2) (s 1) (i32.const 400) (i32.const 100)))
+       (drop (call $sleep (i32.const 5)))
+       (drop (call $go (s 1)))
+       (call $tell_here)
+       (drop (call $go (s 0)))""",
+    "beta|alpha|echo",
+)
+SLEEPS = program("(drop (call $go (s 0))) (drop (call $recv (i32.const 300) (i32.const 100) (i32.const -1)))", "beta")
+ODD: tuple[Any, ...] = (
+    *(
+        0,
+        1,
+        -1,
+        23,
+        24,
+        2**31,
+        2**32,
+        2**63,
+        2**64 - 1,
+        True,
+        False,
+        None,
+        b"",
+        b"x",
+        bytes(32),
+        bytes(33),
+        bytes(5000),
+    ),
+    *("", "x", "\x00", "\u202e", "x" * 300, [], {}, [[]], {0: 0}, [b""] * 100, {"a": 1}),
+)
+
+
+def bent(value: Any, rng: Random) -> Any:
+    """The value with one thing in it changed."""
+    if isinstance(value, list) and value and rng.random() < 0.9:
+        value = list(value)
+        at = rng.randrange(len(value))
+        match rng.randrange(8):
+            case 0:
+                del value[at]
+            case 1:
+                value.insert(at, value[rng.randrange(len(value))])
+            case 2:
+                value.append(rng.choice(ODD))
+            case _:
+                value[at] = bent(value[at], rng)
+        return value
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = rng.choice(list(value))
+        return {**value, key: bent(value[key], rng)}
+    if isinstance(value, bytes) and value and rng.random() < 0.7:
+        return inside(value, rng)
+    return rng.choice(ODD)
+
+
+def inside(data: bytes, rng: Random) -> bytes:
+    """Bytes, perhaps with a value in them, with something changed."""
+    if rng.random() < 0.6:
+        with contextlib.suppress(NotCanonical):
+            return canonical.encode(bent(canonical.decode(data), rng))
+        if data[:1] == b"\xd2":  # a statement: its parts
+            with contextlib.suppress(NotCanonical):
+                return b"\xd2" + canonical.encode(bent(canonical.decode(data[1:]), rng))
+    changed = bytearray(data)
+    match rng.randrange(4):
+        case 0:
+            del changed[rng.randrange(len(changed)) :]
+        case 1:
+            changed += rng.randbytes(rng.randrange(1, 40))
+        case 2:
+            at = rng.randrange(len(changed))
+            changed[at : at + rng.randrange(8)] = rng.randbytes(rng.randrange(8))
+        case _:
+            for _ in range(rng.randrange(1, 5)):
+                changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def handoff(data: bytes, rng: Random) -> bytes:
+    """A message of the handoff with something changed; digests and sizes of its parts fit again."""
+    end = codec.PREFIX_SIZE + int.from_bytes(data[4:8], "big")
+    head = canonical.decode(data[codec.PREFIX_SIZE : end])
+    bodies = data[end:]
+    if head[0] == 1 and head[11] and rng.random() < 0.7:
+        found, at = [], 0
+        for index in head[11]:
+            found.append(bodies[at : at + head[10][index][2]])
+            at += len(found[-1])
+        chosen = rng.randrange(len(found))
+        found[chosen] = inside(found[chosen], rng)
+        part = head[10][head[11][chosen]]
+        part[1], part[2] = canonical.digest(found[chosen]), len(found[chosen])
+        bodies = b"".join(found)
+    else:
+        head = bent(head, rng)
+    encoded = canonical.encode(head)
+    return data[:4] + len(encoded).to_bytes(4, "big") + encoded + bodies
+
+
+async def recorded() -> list[tuple[str, str, str, bytes]]:
+    """What stations say to each other: from, to, what, and the bytes."""
+    said: list[tuple[str, str, str, bytes]] = []
+    async with harbour("alpha", "beta") as (alpha, beta):
+        beta.offer("echo", lambda request: request)
+        names = {each.key: each.name for each in (alpha, beta)}
+        real = Client._ask
+
+        async def ask(client: Client, peer: PublicKey, what: str, bodies: Any) -> Any:
+            said.append((names[client._secrets.me], names[peer], what, b"".join(bytes(body) for body in bodies)))
+            return await real(client, peer, what, bodies)
+
+        Client._ask = ask  # type: ignore[method-assign]
+        try:
+            await alpha.contacts.greet(beta.key)
+            for _ in range(2):
+                await journey(alpha, BUSY, "beta", "alpha", "beta")
+            agent = await begin(alpha, SLEEPS, "beta")
+            while agent.key not in beta.office.berths:
+                await asyncio.sleep(0.01)
+            agent.send(b"hello")
+            agent.dispose()
+            with contextlib.suppress(AgentEnded):
+                await agent.wait(30)
+        finally:
+            Client._ask = real  # type: ignore[method-assign]
+    return said
+
+
+class _Errors(logging.Handler):
+    """Keeps what is logged as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(self.format(record))
+
+
+async def damaged_channel(there: Station, rng: Random) -> None:
+    """A channel, or a request, that is damaged itself."""
+    parts = urlsplit(there.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    secret = rng.randbytes(32)
+    head = channel.greeting("x", STRANGER.public.text.encode(), there.key, channel.public(secret))
+    if rng.random() < 0.4:
+        head = inside(head, rng)
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.TimeoutError):
+        writer.write(head)
+        welcome = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 0.2)
+        fresh = channel.read_welcome(welcome[:-4])
+        if fresh is not None:
+            ends = channel.calling(Secrets(STRANGER), there.key, fresh, secret)
+            frames = [ends.send.seal([])] + [
+                ends.send.seal([rng.randbytes(rng.choice((0, 1, 4, 5, 6, 100)))]) for _ in range(rng.randrange(4))
+            ]
+            data = b"".join(frames)
+            writer.write(inside(data, rng) if rng.random() < 0.5 else data)
+            await asyncio.wait_for(reader.read(1000), 0.02)
+    writer.close()
+
+
+async def attack(rng: Random, more: Callable[[], bool]) -> Counter[str]:
+    """Damage what was recorded as long as there is `more()`; how the station answered. Raises `AssertionError`."""
+    said = await recorded()
+    errors, counts = _Errors(), Counter[str]()
+    logging.getLogger().addHandler(errors)
+    try:
+        async with harbour("alpha", "beta") as stations:
+            by_name = {each.name: each for each in stations}
+            keys = {each.name: each._own_key() for each in stations}
+            clients = {
+                name: Client(Secrets(key), rng.randbytes, lambda peer: urls[peer], lambda peer, url: None)
+                for name, key in {**keys, "stranger": STRANGER}.items()
+            }
+            urls = {each.key: [each.url] for each in stations}
+            while more():
+                if rng.random() < 0.2:
+                    await damaged_channel(by_name["beta"], rng)
+                    counts["damaged connections"] += 1
+                    continue
+                name, to, what, data = rng.choice(said)
+                sender = name if rng.random() < 0.8 else "stranger"
+                mutated = handoff(data, rng) if what == "handoff" and rng.random() < 0.8 else inside(data, rng)
+                asked = what if rng.random() < 0.95 else rng.choice(ASKED)
+                # Below a path, as where it is mounted, a station is asked by HTTP.
+                there = by_name[to]
+                urls[there.key] = [there.url + ("/x" if rng.random() < 0.3 else "")]
+                try:
+                    answer = await clients[sender]._ask(there.key, asked, [mutated])
+                    counts[f"{what}: answered" if answer else f"{what}: nothing"] += 1
+                except CarrierError:
+                    counts[f"{what}: refused"] += 1
+                assert not errors.seen, errors.seen[0]
+            for each in stations:
+                honest = Status(bytes(32), Side.SOURCE, bytes(16))
+                answer = await asyncio.wait_for(clients["stranger"].exchange(each.key.raw, honest), 5)
+                assert answer is not None
+            for client in clients.values():
+                client.close()
+        assert not errors.seen, errors.seen[0]
+    finally:
+        logging.getLogger().removeHandler(errors)
+    return counts
+
+
+@click.command()
+@click.option("--seconds", default=60.0, show_default=True)
+@click.option("--seed", type=int, help="Default: another each time.")
+def main(seconds: float, seed: int | None) -> None:
+    """Fuzz a station."""
+    seed = time.time_ns() if seed is None else seed
+    until = time.monotonic() + seconds
+    try:
+        counts = asyncio.run(attack(Random(seed), lambda: time.monotonic() < until))
+    except AssertionError as error:
+        click.echo(f"seed {seed}: {error}")
+        sys.exit(1)
+    click.echo(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+
+
+if __name__ == "__main__":
+    main()
