@@ -13,6 +13,7 @@ from docking.cli import completion
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every, when, whoever_knows
 from docking.cli.output import amount, escaped, plain, print_fields, print_json, print_table
 from docking.cli.writing import write_file
+from docking.errors import ControlError
 
 
 @click.command("agents")
@@ -81,7 +82,6 @@ def logs(agent: str, follow: bool, station: str | None, as_json: bool) -> None:
 
 def _logs_everywhere(station: str | None, agent: str) -> list[tuple[str, Any]]:
     from docking.cli.asking import lines
-    from docking.errors import ControlError
 
     found, problem = [], None
     for line in lines(station):
@@ -103,7 +103,6 @@ def _follow(agent: str, station: str | None, as_json: bool) -> None:
     import threading
 
     from docking.cli.asking import lines
-    from docking.errors import ControlError
 
     with whoever_knows(station, agent) as line:
         ident = line.ask("find", agent=agent)["agent"]
@@ -149,7 +148,6 @@ def _follow(agent: str, station: str | None, as_json: bool) -> None:
 def _is_over(station: str | None, agent: str) -> bool:
     """Whether any station here knows that its journey is over."""
     from docking.cli.asking import lines
-    from docking.errors import ControlError
 
     for line in lines(station):
         with line, suppress(ControlError):  # one that has forgotten it says nothing
@@ -159,8 +157,6 @@ def _is_over(station: str | None, agent: str) -> bool:
 
 
 def _known_lines(station: str | None, agent: str) -> list[tuple[str, Any]]:
-    from docking.errors import ControlError
-
     try:
         return _logs_everywhere(station, agent)
     except ControlError:
@@ -349,7 +345,10 @@ wake = _order("wake", "Let an agent go on that sleeps.")
 def send(agent: str, message: str, station: str | None, as_json: bool) -> None:
     """Send an agent a message."""
     with whoever_knows(station, agent) as line:
-        answer = line.ask("send", agent=agent, body=message.encode())
+        answer = line.ask("send", agent=agent, body=message.encode(errors="surrogateescape"))
+        if answer["done"] == "unknown":
+            standing = line.ask("where", agent=agent)["standing"]
+            raise ControlError(f"nobody takes the message: the agent is {standing}, as far as is known here")
     if as_json:
         print_json(answer)
     else:
@@ -366,7 +365,6 @@ def decide(what: str, handoff: str, station: str | None) -> None:
     adopt: it shall live here. discard: it shall not. reclaim: it was handed over, and that station has lost it.
     """
     from docking.cli.asking import lines
-    from docking.errors import ControlError
 
     for line in lines(station):
         with line:

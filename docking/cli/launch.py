@@ -17,7 +17,7 @@ from docking.errors import ControlError
 from docking.running import Line
 
 
-@click.command("launch", context_settings={"ignore_unknown_options": True})
+@click.command("launch")
 @click.argument("source", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.option(
@@ -50,7 +50,7 @@ def launch(
 ) -> None:
     """Sign an agent, and begin it at a station of this user.
 
-    SOURCE is a source or an image; ARGS are given to the agent.
+    SOURCE is a source or an image; ARGS are given to the agent, and follow after `--`.
     """
     from agents.credentials.itinerary import Itinerary
     from agents.credentials.keys import PublicKey

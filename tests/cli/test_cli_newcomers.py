@@ -68,6 +68,7 @@ def folder(tmp_path: Path) -> Folder:
         (["station", "--name", "a", "--home", "a", "--peer", "foo"], "'foo' is no address: write http://HOST:PORT"),
         (["station", "--name", "a", "--home", "a", "--port", "70000"], "70000 is not in the range"),
         (["launch", "trip.py", "--hours", "0"], "portcall launch --help tells more"),
+        (["launch", "trip.py", "--vai", "beta"], "portcall launch: no such option '--vai'"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )

@@ -151,6 +151,7 @@ def test_orders_by_commands(shell: Shell) -> None:
         while shell.json("agents")["agents"][0]["standing"] != "disposed":
             pass
         assert "journey is over" in shell("retract", agent, code=1)
+        assert "nobody takes the message: the agent is disposed" in shell("send", agent, "hello", code=1)
     with shell.station("alpha"):
         assert shell.json("where", agent)["standing"] == "disposed"
 
