@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 EINTR = 27
+DAY = 86_400.0
 # Agents that ended or left: their lines of log are kept for so many.
 REMEMBERED = 256
 # Messages that an agent has read, when its state is stored although it does not wait.
@@ -285,16 +286,17 @@ class Residence:
     def sleep_until(self, berth: Berth, until: int) -> None:
         berth.until, berth.standing = until, Standing.WAITING
         wait = max(0.0, (until - self._office.clocks.now()) / 1000)
-        # Longer than a day would overflow some clocks: look again then.
+        # By the loop's clock, which does not jump: one that is set back by an hour must not make seconds an hour.
+        # Longer than a day would overflow some: look again then.
         self._office.timers[berth.agent] = asyncio.get_running_loop().call_later(
-            min(wait, 86_400.0), self._woken, berth
+            min(wait, DAY), self._woken, berth, wait <= DAY
         )
 
-    def _woken(self, berth: Berth) -> None:
+    def _woken(self, berth: Berth, over: bool) -> None:
         self._office.timers.pop(berth.agent, None)
         if self._office.closing or berth.standing is not Standing.WAITING:
             return
-        if self._office.clocks.now() < berth.until:
+        if not over:
             self.sleep_until(berth, berth.until)
         else:
             self.go_on(berth, Woke() if isinstance(berth.wait, Sleep) else TimedOut())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from docking.config import DEFAULT_BUDGET, OwnerRule
 from docking.errors import AgentEnded, KeyChanged, StationError
 from docking.identity import PINS_FILE, load_pins, save_pins
 from docking.orders import sign_order
+from docking.station import Clocks
 from tests.station.harbour import (
     OWNER,
     Watch,
@@ -269,3 +272,17 @@ async def test_the_new_key_of_a_station_that_a_person_accepts_holds_while_the_st
         assert places(report) == ["home", "beta"]
         assert [(peer.name, peer.key) for peer in home.office.peers.all()] == [("beta", beta.key)]
         assert home.office.peers.refused == {}
+
+
+@run
+async def test_a_clock_that_is_set_back_does_not_keep_sleepers_asleep() -> None:
+    back = 0
+
+    def wall() -> int:
+        return time.time_ns() - back
+
+    async with harbour("alpha", clocks=Clocks(wall, time.monotonic_ns, secrets.token_bytes)) as (alpha,):
+        agent = await begin(alpha, program("(drop (call $sleep (i32.const 300))) (call $tell_here)"))
+        await settled(alpha, agent, Standing.WAITING)
+        back = 3600 * 10**9
+        assert places(await asyncio.wait_for(agent.wait(), 20)) == ["alpha"]
