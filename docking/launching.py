@@ -13,7 +13,7 @@ from attrs import frozen
 from agents import canonical
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import SecretKey
-from agents.credentials.passport import NONCE_SIZE, Clones, Home, Passport, issue
+from agents.credentials.passport import MAX_LABEL, NONCE_SIZE, Clones, Home, Passport, issue
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import begin_results
 from agents.errors import BadSnapshot, CallFailed
@@ -71,6 +71,12 @@ def first_state(image: AgentImage, args: Sequence[str] = (), entry: str | None =
     return Snapshot(image.digest, entry or image.manifest.entry, wasi=wasi).encode()
 
 
+def label_of(text: str) -> str:
+    """`text`, a file's name perhaps, as a passport takes it: printable, of 1 to `MAX_LABEL` bytes of UTF-8."""
+    shown = "".join(each if each.isprintable() else "?" for each in text)
+    return shown.encode()[:MAX_LABEL].decode(errors="ignore") or "agent"
+
+
 def prepare(
     image: AgentImage,
     owner: SecretKey,
@@ -96,11 +102,11 @@ def prepare(
         clones=terms.clones,
         permit=terms.permit,
         results=owner.public.box(),
-        label=(terms.label or image.manifest.name)[:64],
+        label=label_of(terms.label or image.manifest.name),
     )
     signed = issue(passport, owner)
     opening = begin_results(signed, random(NONCE_SIZE), owner)
     return Launch(signed.envelope, opening.envelope, image.encode(), state)
 
 
-__all__ = ["DEFAULT_PERMIT", "HOUR", "Launch", "Terms", "first_state", "prepare"]
+__all__ = ["DEFAULT_PERMIT", "HOUR", "Launch", "Terms", "first_state", "label_of", "prepare"]

@@ -59,7 +59,7 @@ def launch(
     from docking.cli.owners import owner_key
     from docking.cli.sources import INTERPRETED, image_of, staying
     from docking.config import read_permit
-    from docking.launching import DEFAULT_PERMIT, HOUR, Terms, prepare
+    from docking.launching import DEFAULT_PERMIT, HOUR, Terms, label_of, prepare
 
     if owner is not None:
         existing(owner)  # before a long packing
@@ -72,7 +72,7 @@ def launch(
         facts = _prepare(line, names, image.digest)
         home = PublicKey(facts["home"])
         stops = [PublicKey(raw) for raw in facts["keys"]] or [home]
-        terms = Terms(read_permit(permits, DEFAULT_PERMIT), hours * HOUR, label=(label or source.stem)[:64])
+        terms = Terms(read_permit(permits, DEFAULT_PERMIT), hours * HOUR, label=label_of(label or source.stem))
         addresses = tuple(facts["addresses"])
         now = time.time_ns() // 1_000_000
         made = prepare(image, key, Home(home, addresses), Itinerary.via(stops), terms, now, secrets.token_bytes, args)

@@ -142,13 +142,17 @@ def test_two_agents_of_one_name(shell: Shell) -> None:
 def test_orders_by_commands(shell: Shell) -> None:
     (shell.folder / "loop.py").write_text("n = 0\nwhile True:\n    n += 1\n")
     with shell.station("alpha"):
+        long = shell.folder / ("\u00f6" * 40 + "\n.py")
+        long.write_text("")
+        assert json.loads(shell("launch", long.name, "--json"))["label"] == "\u00f6" * 32
+        assert json.loads(shell("launch", long.name, "--label", "a\nb", "--json"))["label"] == "a?b"
         agent = json.loads(shell("launch", "loop.py", "--json", "--", "--an-argument"))["agent"]
         assert "done" in shell("sleep", agent)
-        while shell.json("agents")["agents"][0]["standing"] != "asleep":
+        while shell.json("where", agent)["standing"] != "asleep":
             pass
         assert "done" in shell("wake", agent)
         assert "done" in shell("dispose", agent)
-        while shell.json("agents")["agents"][0]["standing"] != "disposed":
+        while shell.json("where", agent)["standing"] != "disposed":
             pass
         assert "journey is over" in shell("retract", agent, code=1)
         assert "nobody takes the message: the agent is disposed" in shell("send", agent, "hello", code=1)
