@@ -89,14 +89,22 @@ class _Connection(asyncio.Protocol):
             waiting.append(piece)
             size += len(piece)
             if size >= 1 << 18:
-                self.transport.writelines(waiting)
+                self._write(waiting)
                 waiting, size = [], 0
                 if self._room is not None:
                     await self._room
                 if self._answer.done():
                     break  # refused before it was read whole
-        self.transport.writelines(waiting)
+        self._write(waiting)
         return await self._answer
+
+    def _write(self, pieces: list[bytes]) -> None:
+        assert self.transport is not None
+        # Python 3.12 goes on waiting for the descriptor of one that is lost, and so for what has this number next.
+        if not self.transport.is_closing():
+            self.transport.writelines(pieces)
+        elif self._answer is not None and not self._answer.done():
+            raise ConnectionResetError("the connection was closed")
 
     def close(self) -> None:
         """Use it no more."""
@@ -112,7 +120,7 @@ class _Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:  # nobody asked for another protocol
             self._fail(f"not HTTP: {error}")
 
     def on_body(self, data: bytes) -> None:
