@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import InvalidModule
+from .errors import EngineError, InvalidModule
 from .hostcalls import ABI_VERSION
 from .image import TEXT_MAX, AgentImage, Manifest, Polls, Profile
 from .rewrite.options import DEFAULT_SUSPENDING, Options
@@ -24,6 +24,9 @@ from .wasm.syntax import Module
 from .wasm.validate import validate_module
 
 _ENTRIES = ("_start", "run", "main")
+
+
+_LANGUAGES = {".py", ".js", ".c", ".zig", ".rs", ".ts"}  # which people try to pack
 
 
 def pack(
@@ -51,7 +54,11 @@ def pack(
     """
     if isinstance(source, Path):
         name = name or source.stem
+        if source.suffix in _LANGUAGES:
+            raise EngineError(f"{source.name} is no module: agents.sdk.sources.load_image makes an image of it")
         source = source.read_bytes()
+    elif isinstance(source, str) and "(" not in source:
+        raise EngineError(f"{source[:80]!r} is no text of a module; to name a file, give a pathlib.Path")
     if isinstance(source, str) or source[: len(MAGIC)] != MAGIC:
         source, language = _assemble(source), language or "wat"
     module = decode_module(source, bounds or Bounds())

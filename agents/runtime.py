@@ -46,6 +46,8 @@ def run(
 
     Raises `FormatError` for an image or snapshot that is bad, `EngineError` for one that cannot run here.
     """
+    if not isinstance(image, AgentImage):
+        raise TypeError(f"an AgentImage is run, not {type(image).__name__}: agents.pack makes one")
     named = [engine] if isinstance(engine, str) or not isinstance(engine, Sequence) else list(engine)
     engines = itertools.cycle([_engine(each) if isinstance(each, str) else each for each in named])
     if snapshot is not None and not isinstance(snapshot, Snapshot):

@@ -33,6 +33,9 @@ class Threaded:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        # Here, since the thread that ends it may have a running loop of its own, as in a notebook.
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
 
     def begin(self) -> None:
         """Start. Raises as `Station.start` does."""
@@ -53,8 +56,6 @@ class Threaded:
     def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
 
     def do(self, work: Any, timeout: float | None = None) -> Any:
         """The result of a coroutine that runs in the station's thread."""

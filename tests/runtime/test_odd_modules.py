@@ -135,3 +135,15 @@ def test_a_compiler_that_panics_refuses(tmp_path: Path) -> None:
     code += f'(func (export "run") (result i64) {"(i64.const 1)" * 1000} (call $f) {gives}))'
     with pytest.raises(EngineError, match="wasmer cannot compile"):
         agents.run(agents.pack(code, profile="portable"), engine=agents.load("wasmer", cache=tmp_path / "code"))
+
+
+def test_what_is_no_module_is_told_from_one(tmp_path: Path) -> None:
+    """What people give instead of a module's bytes or text, or of an image."""
+    with pytest.raises(EngineError, match=r"trip\.py is no module: agents\.sdk\.sources\.load_image makes"):
+        agents.pack(tmp_path / "trip.py")
+    with pytest.raises(EngineError, match=r"'trip\.wat' is no text of a module; .* give a pathlib\.Path"):
+        agents.pack("trip.wat")
+    with pytest.raises(FileNotFoundError):
+        agents.pack(tmp_path / "trip.wat")
+    with pytest.raises(TypeError, match=r"an AgentImage is run, not bytes: agents\.pack makes one"):
+        agents.run(b"")  # type: ignore[arg-type]

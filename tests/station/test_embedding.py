@@ -98,6 +98,17 @@ def test_in_a_thread_of_a_plain_script() -> None:
         assert home.key == home.station.key
 
 
+def test_in_a_thread_of_a_program_whose_loop_runs() -> None:
+    """As in a notebook, whose cells run inside a loop."""
+
+    @run
+    async def main() -> None:
+        with Station("home", policy=Policy(), host="127.0.0.1", port=0, mdns=False, timing=TIMING).in_thread() as home:
+            assert home.url.startswith("http://127.0.0.1:")
+
+    main()
+
+
 def test_what_cannot_start_leaves_nothing_behind(tmp_path: Path) -> None:
     taken = listen("127.0.0.1", 0)
     port = taken.getsockname()[1]
