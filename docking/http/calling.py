@@ -30,6 +30,9 @@ from docking.http.sealed import Secrets
 WINDOW = 48
 # Seconds after which a channel is replaced: who learns its keys from memory reads what it carried, and no more.
 LIFE = 600.0
+# Seconds that something was asked and nothing at all came: the next request takes a new channel. After a break in the
+# network the old connection may be silent for much longer than the break was.
+QUIET = 2.0
 # Seconds for which an address is asked by HTTP alone, after it did not know channels.
 DEAF = 60.0
 # Stations whose channels are remembered, at most: anyone can make up stations.
@@ -52,6 +55,8 @@ class Calling(asyncio.Protocol):
         self._number = 0
         self._used = self._loop.time()
         self._retired = self._used + LIFE
+        # Since when something is waited for and nothing was heard, if it is so.
+        self._quiet: float | None = None
         self._timer = self._loop.call_later(IDLE, self._look)
         self.closed = False
 
@@ -65,7 +70,10 @@ class Calling(asyncio.Protocol):
     @property
     def useful(self) -> bool:
         """Whether it may be given another request."""
-        return not self.closed and self._used < self._retired
+        if self.closed:
+            return False
+        now = self._loop.time()
+        return now < self._retired and (self._quiet is None or now < self._quiet + QUIET)
 
     async def request(self, what: int, bodies: Sequence[Buffer], within: float) -> tuple[int, bytes, int]:
         """Ask; status and body of the answer, and the size of the request's frame. Raises `OSError`,
@@ -77,6 +85,8 @@ class Calling(asyncio.Protocol):
         assert self._transport is not None
         self._number = number = (self._number + 1) & 0xFFFFFFFF
         self._used = self._loop.time()
+        if self._quiet is None:
+            self._quiet = self._used
         answer = self._waiting[number] = self._loop.create_future()
         frame = self._ends.send.seal((channel.REQUEST.pack(number, what), *bodies))
         self._transport.write(frame)
@@ -122,6 +132,7 @@ class Calling(asyncio.Protocol):
             self._frames.feed(data)
             while (sealed := self._frames.next()) is not None:
                 self._answer(self._ends.receive.open(sealed))
+            self._quiet = self._used if any(not answer.done() for answer in self._waiting.values()) else None
         except (BrokenChannel, CredentialError):
             self.closed = True
             if self._transport is not None:

@@ -522,3 +522,43 @@ async def test_nothing_is_left_of_channels_that_ended() -> None:
         gc.collect()
         assert not [each for each in gc.get_objects() if isinstance(each, called.Called)]
         assert not app_of(home).reception._peers
+
+
+@run
+async def test_a_channel_that_went_silent_holds_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A break in the network: what was on its way is lost, and the old connection does not come back for minutes.
+    monkeypatch.setattr(calling, "QUIET", 0.2)
+    pipes: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
+    broken = asyncio.Event()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, whole: bool) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                if whole or not broken.is_set():
+                    writer.write(data)
+
+    async with harbour("home", "other") as (home, other):
+        parts = urlsplit(other.url)
+
+        async def line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            there, back = await asyncio.open_connection(parts.hostname, parts.port)
+            pipes.append((writer, back))
+            whole = broken.is_set()
+            await asyncio.gather(carry(reader, back, whole), carry(there, writer, whole))
+
+        proxy = await asyncio.start_server(line, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        peers = home.contacts.peers
+        peers._peers[other.key] = evolve(peers._peers[other.key], addresses=(url,))
+        assert await home.contacts.letter(other.key, ["told", bytes(32), []]) == ["taken"]
+        broken.set()
+        lost = asyncio.ensure_future(home.contacts.letter(other.key, ["told", bytes(32), []]))
+        await asyncio.sleep(0.3)
+        again = home.contacts.letter(other.key, ["told", bytes(32), []])
+        assert await asyncio.wait_for(again, 2) == ["taken"]
+        assert not lost.done()
+        lost.cancel()
+        for pair in pipes:
+            for writer in pair:
+                writer.close()
+        proxy.close()
