@@ -8,6 +8,9 @@ mend ends in one sentence on stderr and a non-zero exit code.
 
 from __future__ import annotations
 
-from docking.cli.main import main
+try:
+    from docking.cli.main import main
+except KeyboardInterrupt:  # in the first hundredth of a second, before `main` can say so
+    raise SystemExit(130) from None
 
 __all__ = ["main"]

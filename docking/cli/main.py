@@ -92,13 +92,11 @@ def main() -> None:
     Exit codes: 0 done, 1 an error of the project (its sentence goes to stderr), 2 wrong use, 130 interrupted,
     or the code that a command documents as its own.
     """
-    from agents.errors import PortcallError
-
-    if "_PORTCALL_COMPLETE" in os.environ:
-        from docking.cli.shells import register
-
-        register()
     try:
+        if "_PORTCALL_COMPLETE" in os.environ:
+            from docking.cli.shells import register
+
+            register()
         code = portcall.main(prog_name="portcall", standalone_mode=False)
     except click.UsageError as error:
         _show_misuse(error)
@@ -118,8 +116,10 @@ def main() -> None:
         sys.stdout = None
         click.echo(f"portcall: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
         sys.exit(1)
-    except (PortcallError, click.ClickException) as error:
-        if os.environ.get("PORTCALL_DEBUG"):
+    except Exception as error:
+        from agents.errors import PortcallError
+
+        if os.environ.get("PORTCALL_DEBUG") or not isinstance(error, (PortcallError, click.ClickException)):
             raise
         click.echo(f"portcall: {error}", err=True)
         sys.exit(error.exit_code if isinstance(error, click.ClickException) else 1)
