@@ -41,6 +41,7 @@ from docking.store import Failpoint, never
 
 T = TypeVar("T")
 Key: TypeAlias = "tuple[bytes, Side]"
+ToCheckpoint: TypeAlias = "Checkpoint | Callable[[], Checkpoint]"
 _log = logging.getLogger(__name__)
 
 # Judging hashes and verifies all of it: from this size on (bytes) not on the event loop.
@@ -94,8 +95,8 @@ class Courier(Generic[T]):
     _departures: dict[bytes, asyncio.Future[Refusal | None]] = field(factory=dict)
     _on_their_way: set[tuple[bytes, type[Message]]] = field(factory=set)
     _tasks: set[asyncio.Task[None]] = field(factory=set)
-    _checkpoints: dict[bytes, Checkpoint | None] = field(factory=dict)
-    _postponed: dict[bytes, tuple[list[Any], asyncio.TimerHandle]] = field(factory=dict)
+    _checkpoints: dict[bytes, ToCheckpoint | None] = field(factory=dict)
+    _postponed: dict[bytes, tuple[Persist, ToCheckpoint | None, asyncio.TimerHandle]] = field(factory=dict)
     _timer: asyncio.TimerHandle | None = None
     _stopped: bool = False
     _failed: bool = False
@@ -114,10 +115,11 @@ class Courier(Generic[T]):
             self._perform(self.desk.restart(record, self._now()))
         return Recovered(residents, held, leaving)
 
-    async def depart(self, departure: Departure, checkpoint: Checkpoint | None = None) -> Refusal | None:
+    async def depart(self, departure: Departure, checkpoint: ToCheckpoint | None = None) -> Refusal | None:
         """Hand an agent over. None when it is the destination's, durably; or why it stays.
 
-        `checkpoint`: its state, from which it goes on here if the station crashes before it has left.
+        `checkpoint`: its state, from which it goes on here if the station crashes before it has left; or what makes it,
+        since most have left before it is written.
         """
         self._check()
         hid = departure.offer.hid
@@ -232,17 +234,16 @@ class Courier(Generic[T]):
         checkpoint before.
         """
         hid = frozen.record.hid
-        checkpoint = self._checkpoints.pop(hid, None)
-        changes = [frozen] if checkpoint is None else [checkpoint, frozen]
         timer = asyncio.get_running_loop().call_later(CHECKPOINT_AFTER, self._write_postponed, hid)
-        self._postponed[hid] = (changes, timer)
+        self._postponed[hid] = frozen, self._checkpoints.pop(hid, None), timer
         self._perform(self.desk.written(frozen.record, self._now()))
 
     def _write_postponed(self, hid: bytes) -> None:
-        changes, timer = self._postponed.pop(hid)
+        frozen, checkpoint, timer = self._postponed.pop(hid)
         timer.cancel()
         if not self._stopped:
-            self._write(changes, durable=False)
+            made = checkpoint() if callable(checkpoint) else checkpoint
+            self._write([frozen] if made is None else [made, frozen], durable=False)
 
     def _settle_postponed(self, record: Record) -> None:
         """A record supersedes what was postponed:
@@ -253,7 +254,7 @@ class Courier(Generic[T]):
             if record.state is Source.ABORTED:
                 self._write_postponed(record.hid)
             else:
-                self._postponed.pop(record.hid)[1].cancel()
+                self._postponed.pop(record.hid)[2].cancel()
 
     def _write(self, changes: list[Any], durable: bool) -> asyncio.Future[None]:
         future = self.journal.write(changes, durable)

@@ -8,6 +8,7 @@ agent is durably somebody else's, and when it gives a refusal it is this station
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
@@ -186,9 +187,9 @@ class Departures:
         self._attempts[hid] = _Attempt(leaving, to)
         berth.to = self._peers.label(to)
         try:
-            refused = await self.courier.depart(
-                Departure(offer, tuple(bodies), self._patience), checkpoint(berth, state, digest=leaving.point.state)
-            )
+            # While it is leaving, nothing changes about it: a checkpoint that is made later is the same.
+            stored = functools.partial(checkpoint, berth, state, digest=leaving.point.state)
+            refused = await self.courier.depart(Departure(offer, tuple(bodies), self._patience), stored)
         finally:
             self._attempts.pop(hid, None)
             self._failures.pop(hid, None)
