@@ -34,6 +34,21 @@ COMMANDS_HEAD = """# Commands
 
 Errors go to stderr: a sentence that says what to do, and an exit code that is not 0.
 
+| exit code | when |
+|---|---|
+| 0 | done |
+| 1 | it could not be done; of `verify`, and `trail --verify`: something does not hold |
+| 2 | the command was used wrongly |
+| 125 | `run`: the agent trapped, or used up what it may; else the exit code is the agent's own |
+| 130 | interrupted, by Ctrl-C |
+
+| variable | says |
+|---|---|
+| `PORTCALL_KEYS` | the folder of your keys |
+| `PORTCALL_RUNNING` | the folder in which stations of yours that run are noted, and where commands look for them |
+| `PORTCALL_DEBUG` | anything: errors of Portcall end with a traceback |
+| `XDG_CACHE_HOME` | where the folder `portcall` with packed and compiled code is; by default `~/.cache` |
+
 The tab key completes commands, options, and the names of keys, stations and agents, after one line in the start-up file
 of the shell:
 

@@ -100,3 +100,14 @@ def known_words(table: str) -> set[str]:
     with pytest.raises(ConfigError, match="absent-word") as caught:
         read_policy(f"{head.get(table, f'[{table}]')}\nabsent-word = 1\n")
     return set(str(caught.value).rpartition("; known are ")[2].split(", "))
+
+
+def test_every_variable_of_the_environment_is_on_the_page_of_commands() -> None:
+    root = FILES.parents[2]
+    page = (root / "docs" / "hooks.py").read_text(encoding="utf-8")
+    read = set()
+    for package in ("agents", "docking"):
+        for path in (root / package).rglob("*.py"):
+            read |= set(re.findall(r"\bPORTCALL_[A-Z]+\b", path.read_text(encoding="utf-8")))
+    assert len(read) >= 3
+    assert {name for name in read if f"| `{name}` |" not in page} == set()
