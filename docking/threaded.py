@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agents.credentials.keys import PublicKey, SecretKey
 from docking.agent import Agent
+from docking.errors import StationError
 from docking.loops import new_loop
 from docking.yellowpages import Service
 
@@ -58,7 +59,13 @@ class Threaded:
         self._thread.join()
 
     def do(self, work: Any, timeout: float | None = None) -> Any:
-        """The result of a coroutine that runs in the station's thread."""
+        """The result of a coroutine that runs in the station's thread. Raises `StationError` where it cannot be had."""
+        if self._loop.is_closed() or threading.current_thread() is self._thread:
+            work.close()
+            if self._loop.is_closed():
+                raise StationError(f"the station {self.station.name} has ended")
+            # It would wait for itself: an async service runs there.
+            raise StationError("this is the station's own thread: await the methods of its `station` here")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 
     def launch(self, *args: Any, **options: Any) -> ThreadedAgent:

@@ -29,6 +29,7 @@ from tests.station.harbour import (
     journey,
     meet,
     numbers,
+    packed,
     places,
     program,
     run,
@@ -286,3 +287,26 @@ async def test_a_clock_that_is_set_back_does_not_keep_sleepers_asleep() -> None:
         await settled(alpha, agent, Standing.WAITING)
         back = 3600 * 10**9
         assert places(await asyncio.wait_for(agent.wait(), 20)) == ["alpha"]
+
+
+def test_a_thread_that_would_wait_for_itself_says_so_and_one_that_has_ended_too() -> None:
+    report = "(drop (call $report (s 0) (i32.const 2000) (call $call (s 0) (s 0) (i32.const 2000) (i32.const 900))))"
+    asking = program(report, "begin")
+    with station("alpha").in_thread() as running:
+
+        @running.service("begin")
+        async def begin_another(request: bytes) -> bytes:
+            try:
+                running.launch(packed(SLEEPER), owner=OWNER)
+            except StationError as error:
+                said = str(error)
+            await running.station.launch(packed(SLEEPER), owner=OWNER)
+            return said.encode()
+
+        agent = running.launch(packed(asking), owner=OWNER)
+        assert agent.wait(20).results[0].text.startswith("this is the station's own thread")
+        assert running.call(lambda: len(running.station.office.berths)) == 1
+    with pytest.raises(StationError, match="alpha has ended"):
+        running.launch(packed(SLEEPER), owner=OWNER)
+    with pytest.raises(StationError, match="alpha has ended"):
+        agent.where()
