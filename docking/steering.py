@@ -23,6 +23,7 @@ from agents.waits import Call, Clone, Go, GoAt, Refused, Sleep, Woke
 from docking import papers
 from docking.berth import Berth, Standing
 from docking.errors import StationError, UnknownAgent
+from docking.handoff.messages import Side
 from docking.knowledge import Known
 from docking.mailbox import Mailbox
 from docking.orders import FRESH, sign_order
@@ -47,6 +48,7 @@ class Steering:
         known = {agent: berth.label for agent, berth in self._office.past.items()}
         known |= {journey.agent: journey.label for journey in self._office.register.all()}
         known |= {agent: berth.label for agent, berth in self._office.berths.items()}
+        known |= {agent: known.get(agent, "") for agent in self._undecided()}
         named = [agent for agent, label in known.items() if text == label]
         found = named or [agent for agent in known if len(text) >= 4 and text_of(agent).startswith(text)]
         if len(found) == 1:
@@ -57,6 +59,11 @@ class Steering:
                 return here[0]
             raise UnknownAgent(f"{len(found)} agents are called {text[:80]!r}: name the one you mean by its id")
         raise UnknownAgent(f"no agent {text[:80]!r} is known at {self._office.name}")
+
+    def _undecided(self) -> set[bytes]:
+        """The agents of which a person has to say where they live."""
+        found = [self._office.store.record(hid, side) for hid in self._office.in_doubt for side in Side]
+        return {record.agent for record in found if record is not None}
 
     def berth_of(self, agent: bytes) -> Berth | None:
         """The berth of an agent that is here, or was a moment ago."""
@@ -145,6 +152,8 @@ class Steering:
         if berth is not None:
             self.obey(berth, what)
             return "obeyed"
+        if agent in self._undecided():
+            raise StationError("where this agent lives is to be decided first: portcall agents says how")
         journey = self._office.register.get(agent)
         if journey is None:
             raise UnknownAgent("this agent is not here, and was not launched here")

@@ -17,7 +17,7 @@ from agents.credentials.keys import SecretKey
 from docking import Policy
 from docking.berth import Standing
 from docking.config import DEFAULT_BUDGET, OwnerRule
-from docking.errors import AgentEnded, KeyChanged, StationError
+from docking.errors import AgentEnded, KeyChanged, StationError, UnknownAgent
 from docking.identity import PINS_FILE, load_pins, save_pins
 from docking.orders import sign_order
 from docking.station import Clocks
@@ -36,6 +36,7 @@ from tests.station.harbour import (
     settled,
     station,
 )
+from tests.station.test_doubt import held, hid_of
 
 SLEEPER = program("(drop (call $sleep (i32.const 3600000))) (call $tell_here)")
 # Tells where it is, goes on, and sleeps there.
@@ -310,3 +311,17 @@ def test_a_thread_that_would_wait_for_itself_says_so_and_one_that_has_ended_too(
         running.launch(packed(SLEEPER), owner=OWNER)
     with pytest.raises(StationError, match="alpha has ended"):
         agent.where()
+
+
+@run
+async def test_an_order_for_an_agent_in_doubt_says_that_a_person_decides_first() -> None:
+    async with harbour("home", "beta", "gamma") as (home, beta, _):
+        agent = await held(home, beta, Watch(beta))
+        there = beta.agent(agent.id[:10])
+        assert there.id == agent.id
+        with pytest.raises(StationError, match="to be decided first: portcall agents says how"):
+            there.dispose()
+        beta.office.courier.discard(hid_of(beta))
+        await beta.office.journal.write([], True)
+        with pytest.raises(UnknownAgent):
+            beta.agent(agent.id[:10])
