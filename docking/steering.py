@@ -27,7 +27,7 @@ from docking.handoff.messages import Side
 from docking.knowledge import Known
 from docking.mailbox import Mailbox
 from docking.orders import FRESH, sign_order
-from docking.register import DISPOSED, FINISHED
+from docking.register import DISPOSED, FINISHED, TRAVELLING
 from docking.residence import EINTR
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ class Steering:
         whole = _exact(text)
         if whole is not None and (self.berth_of(whole) is not None or self._office.register.get(whole) is not None):
             return whole  # without a look at the thousands that a station may know
+        journeys = {journey.agent: journey for journey in self._office.register.all()}
         known = {agent: berth.label for agent, berth in self._office.past.items()}
-        known |= {journey.agent: journey.label for journey in self._office.register.all()}
+        known |= {agent: journey.label for agent, journey in journeys.items()}
         known |= {agent: berth.label for agent, berth in self._office.berths.items()}
         known |= {agent: known.get(agent, "") for agent in self._undecided()}
         named = [agent for agent, label in known.items() if text == label]
@@ -57,7 +58,12 @@ class Steering:
             here = [agent for agent in found if agent in self._office.berths]
             if len(here) == 1:
                 return here[0]
-            raise UnknownAgent(f"{len(found)} agents are called {text[:80]!r}: name the one you mean by its id")
+            if named and not here and all(agent in journeys for agent in found):
+                # A person launches the same script again and again: the one that travels, or the last that ended.
+                going = [agent for agent in found if journeys[agent].standing == TRAVELLING]
+                if len(going) < 2:
+                    return going[0] if going else max(found, key=lambda agent: journeys[agent].launched)
+            raise UnknownAgent(f"{len(here or found)} agents are called {text[:80]!r}: name the one you mean by its id")
         raise UnknownAgent(f"no agent {text[:80]!r} is known at {self._office.name}")
 
     def _undecided(self) -> set[bytes]:

@@ -72,28 +72,26 @@ def one(station: str | None) -> Iterator[Line]:
 @contextlib.contextmanager
 def whoever_knows(station: str | None, agent: str) -> Iterator[Line]:
     """A line to the station that knows the agent: where it is, if that is here. Raises `ControlError`."""
-    knowing: list[tuple[bool, Line]] = []
+    knowing: list[tuple[int, Line]] = []  # 0: it is there; 1: its home; 2: it has been there
     problem: ControlError | None = None
     with contextlib.ExitStack() as opened:
         for each in lines(station):
             line = opened.enter_context(each)
             try:
-                where = line.ask("where", agent=agent)
+                knowing.append((0 if line.ask("where", agent=agent)["here"] else 1, line))
             except ControlError as error:
                 problem = problem or error
                 try:
                     line.ask("find", agent=agent)
                 except ControlError:
                     continue
-                where = {"here": False}
-            knowing.append((bool(where["here"]), line))
+                knowing.append((2, line))
         if not knowing:
             said = problem or f"no station here knows the agent {agent!r}"
             raise ControlError(f"{said}; portcall agents lists those that are known")
-        if problem is not None and not any(here for here, _ in knowing):
+        if problem is not None and all(rank for rank, _ in knowing):
             _refuse_several(lines(station), agent)  # one that has several says so; another may know one of them
-        knowing.sort(key=lambda item: not item[0])
-        yield knowing[0][1]
+        yield min(knowing, key=lambda item: item[0])[1]
 
 
 def _refuse_several(opened: list[Line], agent: str) -> None:

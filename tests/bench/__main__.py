@@ -83,6 +83,14 @@ def note(folder: Path, ran: dict[str, dict[str, Any]]) -> None:
             old.unlink()
 
 
+def differs(folder: Path) -> list[str]:
+    """In what this machine is another than the one whose results are there."""
+    path = folder / "run.json"
+    last = json.loads(path.read_text(encoding="utf-8"))["machine"] if path.exists() else {}
+    return [f"{name} {value}, here {report.machine().get(name)}" for name, value in last.items()
+            if value != report.machine().get(name)]  # fmt: skip
+
+
 def draw(folder: Path) -> list[str]:
     """The plots, by name; none where matplotlib is not installed, which is said."""
     try:
@@ -107,6 +115,10 @@ def main(names: tuple[str, ...], quick: bool, publish: bool) -> None:
         raise click.UsageError("a quick run is a first impression: it is not published")
     folder = RESULTS / "quick" if quick else RESULTS
     folder.mkdir(parents=True, exist_ok=True)
+    other = differs(folder)
+    if names and other and not quick:
+        said = f"the results that are there are of another machine ({'; '.join(other)}), and would go: run all"
+        raise click.UsageError(said)
     failed = False
     if names or not publish:
         for name in names or found:

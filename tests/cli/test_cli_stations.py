@@ -139,6 +139,26 @@ def test_two_agents_of_one_name(shell: Shell) -> None:
         shell("dispose", agent[:12])
 
 
+def test_the_same_script_again(shell: Shell) -> None:
+    """As somebody does who writes it: the name means the one that travels, else the one that ended last."""
+    script = shell.folder / "trip.py"
+    with shell.station("alpha"):
+        for number in range(3):
+            script.write_text(f"import portcall\nprint('try', {number})\nportcall.report('try', {number})\n")
+            shell("launch", "trip.py")
+            shell("logs", "trip", "--follow")
+            assert [row["text"] for row in shell.json("logs", "trip")] == [f"try {number}"]
+            assert shell.json("results", "trip")[0]["value"] == str(number)
+        script.write_text("import portcall\nprint('waits')\nportcall.recv()\n")
+        first = shell.json("launch", "trip.py")["agent"]
+        shell("launch", "trip.py")
+        assert "2 agents are called 'trip'" in shell("logs", "trip", code=1)
+        shell("dispose", first)
+        while shell.json("where", first)["standing"] != "disposed":
+            pass
+        assert "done" in shell("dispose", "trip")
+
+
 def test_orders_by_commands(shell: Shell) -> None:
     (shell.folder / "loop.py").write_text("n = 0\nwhile True:\n    n += 1\n")
     with shell.station("alpha"):

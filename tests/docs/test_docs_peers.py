@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import click
 import pytest
 
-from tests.bench import peers
+from tests.bench import peers, report
+from tests.bench.__main__ import differs
 
 
 def test_what_did_not_come_home_is_below_the_table() -> None:
@@ -39,3 +41,10 @@ def test_a_journey_of_the_peer_has_an_end(tmp_path: Path) -> None:
     endless = peers.journey(4096, 10**6, tmp_path / "endless", 3.0)
     assert not endless.home
     assert len(endless.spans) < 1000
+
+
+def test_results_of_another_machine_are_told_from_ours(tmp_path: Path) -> None:
+    assert differs(tmp_path) == []
+    there = report.machine() | {"python": "3.9.0"}
+    (tmp_path / "run.json").write_text(json.dumps({"machine": there}))
+    assert differs(tmp_path) == [f"python 3.9.0, here {report.machine()['python']}"]
