@@ -97,7 +97,8 @@ async def test_the_instance_is_made_and_nothing_runs_before_the_commit() -> None
 
 @run
 async def test_what_is_given_up_has_no_instance_any_more() -> None:
-    async with harbour("home", "beta", patience=0.2) as (home, beta):
+    # Patience for a busy machine: the instance must be there before the offer is given up.
+    async with harbour("home", "beta", patience=1.5) as (home, beta):
 
         async def deaf(real: Any, peer: bytes, message: Any) -> Any:
             answer = await real(peer, message)
