@@ -25,13 +25,10 @@ from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.credentials.passport import Home
 from agents.engines import load
-from agents.errors import CallFailed, CredentialError
 from agents.image import AgentImage
 from agents.wasi.hostdirs import HostGrant
-from agents.wasi.hostquota import Quota
-from docking import discovery
+from docking import discovery, premises
 from docking.agent import Agent
-from docking.certificates import Certificates, read_folder
 from docking.config import Policy, development
 from docking.contacts import Contacts
 from docking.doors import Doors, Mounted
@@ -44,12 +41,12 @@ from docking.http.client import Client
 from docking.http.reception import Limits, Reception
 from docking.http.sealed import Secrets
 from docking.http.server import Server, listen
-from docking.identity import PINS_FILE, KeyFile, Pins, check_name, create_key, load_key, load_pins, save_pins
+from docking.identity import check_name
 from docking.launching import Launch, Terms, prepare
 from docking.metrics import metrics
-from docking.peers import Peer, Peers
+from docking.peers import Peer
 from docking.station import Clocks, Office
-from docking.store import Failpoint, Store, never
+from docking.store import Failpoint, never
 from docking.yellowpages import Service
 
 if TYPE_CHECKING:
@@ -146,9 +143,9 @@ class Station:
 
     async def _start(self) -> None:
         own = self._own_key()
-        store = self._open_store()
+        store = premises.open_store(None if self._volatile else self.home, self._clocks, self._failpoint)
         self._closers.callback(store.close)
-        peers = self._known_peers(own)
+        peers = premises.known_peers(self.home, own, self.name, self._clocks.now)
         contacts = Contacts(peers)
         keys = Secrets(own)
         client = Client(keys, self._clocks.random, peers.addresses, peers.works)
@@ -168,8 +165,8 @@ class Station:
             timing=self._timing,
             patience=self._patience,
             failpoint=self._failpoint,
-            certificates=self._own_certificates(own),
-            directories=self._lend(),
+            certificates=premises.own_certificates(self.home, own, self._certificates),
+            directories=self._lent(),
         )
         office.failed = self._store_failed
         contacts.services = lambda: office.pages.names
@@ -202,18 +199,12 @@ class Station:
         for url in self._peer_urls:
             self._run(self._call_on(url))
 
-    def _lend(self) -> dict[str, HostGrant]:
-        """The directories of the policy, opened."""
-        opened = {}
+    def _lent(self) -> dict[str, HostGrant]:
+        lent = {}
         for each in self.policy.directories:
-            quota = Quota(each.bytes, each.names) if each.writable else None
-            try:
-                found = HostGrant(each.path, each.guest, read_only=not each.writable, quota=quota)
-            except CallFailed as error:
-                raise StationError(f"the policy's directory {each.name!r} cannot be lent: {error.reason}") from None
-            self._closers.callback(found.close)
-            opened[each.name] = found
-        return opened
+            lent[each.name] = premises.lend(each)
+            self._closers.callback(lent[each.name].close)
+        return lent
 
     async def _serve(self, app: App, keys: Secrets, sock: socket.socket) -> None:
         self._server = await Server.start(app, app.reception, keys, self._clocks.random, sock)
@@ -297,54 +288,9 @@ class Station:
     # What it is made of
 
     def _own_key(self) -> SecretKey:
-        if self._key is not None:
-            return self._key
-        if self.home is None:
-            self._key = SecretKey(self._clocks.random(32))
-            return self._key
-        path = self.home / "station.key"
-        if path.exists():
-            file: KeyFile = load_key(path, self._passphrase)
-        else:
-            file = create_key(path, self.name, self._clocks.random(32))
-        self._key = file.key
-        return file.key
-
-    def _own_certificates(self, own: SecretKey) -> Certificates:
-        found = [*self._certificates, *([] if self.home is None else read_folder(self.home))]
-        try:
-            return Certificates.of(own.public, found)
-        except CredentialError as error:
-            raise StationError(f"a certificate of this station cannot be used: {error.reason}") from error
-
-    def _open_store(self) -> Store:
-        path = None
-        if not self._volatile and self.home is not None:
-            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = self.home / "station.db"
-        return Store.open(path, new_epoch=self._clocks.random(16), clock=self._clocks.now, failpoint=self._failpoint)
-
-    def _known_peers(self, own: SecretKey) -> Peers:
-        if self.home is None:
-            return Peers(own.public, self.name, self._clocks.now, lambda pins: None)
-        path = self.home / PINS_FILE
-        known = _stamp(path)
-        pins = load_pins(path)
-
-        def save(changed: Pins) -> None:
-            nonlocal known
-            save_pins(path, changed)
-            known = _stamp(path)
-
-        def reload() -> Pins | None:
-            nonlocal known
-            stamp = _stamp(path)
-            if stamp == known:
-                return None
-            known = stamp
-            return load_pins(path)
-
-        return Peers(own.public, self.name, self._clocks.now, save, pins, reload)
+        if self._key is None:
+            self._key = premises.own_key(self.home, self.name, self._clocks.random, self._passphrase)
+        return self._key
 
     def _addresses(self) -> list[str]:
         if self._url is not None:
@@ -523,12 +469,3 @@ class Station:
             yield threaded
         finally:
             threaded.end()
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """What changes when a file is written anew."""
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0
-    return status.st_mtime_ns, status.st_ino
