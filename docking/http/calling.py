@@ -274,7 +274,8 @@ class Calls:
             raise PeerUnreachable(f"{host}:{port} does not answer: {error or 'it took too long'}") from error
         called = False
         with contextlib.suppress(OSError, asyncio.TimeoutError):
-            called = await asyncio.wait_for(call.open(f"{host}:{port}", self._random(32)), CONNECT)
+            named = f"[{host}]" if ":" in host else host
+            called = await asyncio.wait_for(call.open(f"{named}:{port}", self._random(32)), CONNECT)
         if called:
             return call
         call.close()
