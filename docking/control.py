@@ -201,6 +201,10 @@ class Control:
             )
         for name, error in peers.refused.items():
             yield "item", {"name": name, "key": error.offered, "refused": str(error)}
+        said = {str(error) for error in peers.refused.values()}
+        for url, why in self._station.unmet.items():
+            if why not in said:
+                yield "item", {"name": url, "key": "", "refused": f"--peer {url}: {why}. It is tried again"}
 
     async def _do_meet(self, url: str) -> Answer:
         peer = await self._station.contacts.call_on(url)

@@ -110,6 +110,8 @@ class Station:
         self._timing, self._patience, self._failpoint = timing or Timing(), patience, failpoint
         self._office: Office | None = None
         self._waiting_services: list[tuple[str, Service, float]] = []
+        self.unmet: dict[str, str] = {}
+        """URLs of `peers` that have not answered yet, and why."""
         self._contacts: Contacts | None = None
         self._client: Client | None = None
         self._app: App | None = None
@@ -235,8 +237,10 @@ class Station:
         while True:
             try:
                 await self._contacts.call_on(url)
+                self.unmet.pop(url, None)
                 return
             except (CarrierError, KeyChanged) as error:
+                self.unmet[url] = str(error)
                 # Once, until it is another: stations that are started together find each other a moment later.
                 level = logging.WARNING if str(error) != said and wait > 1 else logging.INFO
                 said = str(error) if level == logging.WARNING else said

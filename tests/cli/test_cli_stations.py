@@ -235,3 +235,19 @@ def test_whoever_asks_twice_does_not_wait(shell: Shell) -> None:
         assert time.monotonic() - began < 3
     with shell.station("alpha"):
         assert [row["label"] for row in shell.json("agents")["agents"]] == ["spin"]
+
+
+def test_a_peer_that_does_not_answer_is_told_until_it_does(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shell("key", "new", "me")
+    with shell.station("alpha", "--peer", "http://127.0.0.1:1"):
+        while "--peer http://127.0.0.1:1: " not in (said := shell("stations")):
+            time.sleep(0.1)
+        assert "no other station was seen" in said
+        assert "It is tried again" in said
+        (row,) = [row for row in shell.json("stations") if "refused" in row]
+        assert row["name"] == "http://127.0.0.1:1"
+    with shell.station("beta") as url, shell.station("gamma", "--peer", url):
+        while "gamma" not in shell("stations"):
+            time.sleep(0.1)
+        assert "--peer" not in shell("stations")

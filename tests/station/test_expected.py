@@ -34,7 +34,8 @@ QUICK = docking.arrivals.Arrivals._quick
 
 @pytest.fixture(autouse=True, params=["in the loop", "in a thread"])
 def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where instances are made."""
+    """Where instances are made. They are held for long, since the machine may be busy with other tests."""
+    monkeypatch.setattr(docking.arrivals, "EXPECTED_FOR", 60.0)
     monkeypatch.setattr(docking.arrivals.Arrivals, "_quick", lambda *_: request.param == "in the loop")
 
 
