@@ -143,7 +143,8 @@ class Agent:
 
     async def events(self) -> AsyncIterator[Event]:
         """What happens to it from now on, as this station learns of it; ends when its journey does."""
-        subscription = self._office.events.subscribe(lambda event: event.agent == self.id)
+        name = self.id  # once: of many agents that are waited for, each is asked about each event
+        subscription = self._office.events.subscribe(lambda event: event.agent == name)
         try:
             if self._over():
                 return

@@ -267,7 +267,8 @@ class Control:
 
     async def _do_logs(self, agent: str, follow: bool = False) -> Answer:
         found = self._station.agent(agent)
-        subscription = self._station.subscribe(lambda event: event.agent == found.id) if follow else None
+        name = found.id
+        subscription = self._station.subscribe(lambda event: event.agent == name) if follow else None
         try:
             berth = self._station.office.steering.berth_of(found.key)
             for line in [] if berth is None else list(berth.lines):

@@ -155,24 +155,27 @@ class Journal:
     def _commit(self, entries: Sequence[_Entry]) -> list[StoreError | None]:
         if self._tight and self.store.has_room():
             self._tight = False
-        outcome: list[StoreError | None] = [None] * len(entries)
+        if not self._tight:
+            return self._write_all(entries)
         # The room that was kept for ends and decisions is not for states.
-        written = [i for i, e in enumerate(entries) if not (self._tight and any(map(_is_large, e.changes)))]
-        for index in set(range(len(entries))).difference(written):
-            outcome[index] = StoreFull("the store's disk is full")
-        if not written:
-            return outcome
+        outcome: list[StoreError | None] = [StoreFull("the store's disk is full")] * len(entries)
+        written = [index for index, entry in enumerate(entries) if not any(map(_is_large, entry.changes))]
+        found = self._write_all([entries[index] for index in written]) if written else []
+        if found and isinstance(found[0], WriteFailed):
+            return [found[0]] * len(entries)
+        for index, result in zip(written, found, strict=True):
+            outcome[index] = result
+        return outcome
+
+    def _write_all(self, entries: Sequence[_Entry]) -> list[StoreError | None]:
         try:
-            found = self.store.commit([entries[index].changes for index in written], self._full)
+            return self.store.commit([entry.changes for entry in entries], self._full)
         except WriteFailed as error:
             return [error] * len(entries)
         except Exception as error:  # whoever waits must be told, and a thread that ended would write for nobody
             _log.exception("the store failed")
             self.store.fail(f"it failed: {error!r}")
             return [WriteFailed(f"the store failed: {error!r}")] * len(entries)
-        for index, result in zip(written, found, strict=True):
-            outcome[index] = result
-        return outcome
 
     def _full(self, changes: Sequence[Change], error: StoreError | None) -> StoreError | None:
         """Write what nobody can do without as soon as there is room; nothing is written before it."""
