@@ -41,7 +41,7 @@ from docking.store import Failpoint, never
 
 T = TypeVar("T")
 Key: TypeAlias = "tuple[bytes, Side]"
-ToCheckpoint: TypeAlias = "Checkpoint | Callable[[], Checkpoint]"
+ToCheckpoint: TypeAlias = "Callable[[], Checkpoint]"
 _log = logging.getLogger(__name__)
 
 # Judging hashes and verifies all of it: from this size on (bytes) not on the event loop.
@@ -118,8 +118,8 @@ class Courier(Generic[T]):
     async def depart(self, departure: Departure, checkpoint: ToCheckpoint | None = None) -> Refusal | None:
         """Hand an agent over. None when it is the destination's, durably; or why it stays.
 
-        `checkpoint`: its state, from which it goes on here if the station crashes before it has left; or what makes it,
-        since most have left before it is written.
+        `checkpoint`: makes its state, from which it goes on here if the station crashes before it has left: when it is
+        written, and most have left before that.
         """
         self._check()
         hid = departure.offer.hid
@@ -242,8 +242,7 @@ class Courier(Generic[T]):
         frozen, checkpoint, timer = self._postponed.pop(hid)
         timer.cancel()
         if not self._stopped:
-            made = checkpoint() if callable(checkpoint) else checkpoint
-            self._write([frozen] if made is None else [made, frozen], durable=False)
+            self._write([frozen] if checkpoint is None else [checkpoint(), frozen], durable=False)
 
     def _settle_postponed(self, record: Record) -> None:
         """A record supersedes what was postponed:

@@ -6,26 +6,11 @@ run in the loop that is there.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
-
-T = TypeVar("T")
-
-new_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
-    import uvloop
+    from uvloop import new_event_loop as new_loop
+    from uvloop import run
 except ImportError:  # Windows, and Pythons for which there is none
+    from asyncio import new_event_loop as new_loop  # type: ignore[assignment]
+    from asyncio import run  # type: ignore[assignment]
 
-    def run(main: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end, as `asyncio.run` does."""
-        return asyncio.run(main)
-
-    new_loop = asyncio.new_event_loop
-else:
-
-    def run(main: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end, as `asyncio.run` does."""
-        return uvloop.run(main)
-
-    new_loop = uvloop.new_event_loop
+__all__ = ["new_loop", "run"]

@@ -425,8 +425,8 @@ class Office:
 
     def tell_home(self, berth: Berth, standing: str, said: str = "") -> None:
         """Let the agent's home know that it is here, and what it does."""
-        for change in self.word_home(berth, standing, said):
-            self.journal.write([change], False).add_done_callback(seen)
+        if changes := self.word_home(berth, standing, said):
+            self.write(changes)
 
     def word_home(self, berth: Berth, standing: str, said: str) -> list[Change]:
         """The same, but what is to be written here for it is given back."""

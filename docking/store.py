@@ -102,11 +102,6 @@ class Store:
         """Whether nothing of it survives the process."""
         return self.path is None
 
-    @property
-    def broken(self) -> str:
-        """Why nothing is written any more; empty while all is well."""
-        return self._broken or ""
-
     def fail(self, reason: str) -> None:
         """Write nothing any more: whoever writes has lost track."""
         self._broken = self._broken or reason

@@ -65,10 +65,10 @@ def doubt(row: dict[str, Any]) -> str:
 @JSON_OPTION
 def logs(agent: str, follow: bool, station: str | None, as_json: bool) -> None:
     """Print what an agent has printed and logged, at the stations of this user."""
+    with whoever_knows(station, agent) as line:
+        ident = line.ask("find", agent=agent)["agent"]
     if not follow:
         rows = []
-        with whoever_knows(station, agent) as line:
-            ident = line.ask("find", agent=agent)["agent"]
         for name, row in _logs_everywhere(station, ident):
             rows.append({"station": name, **row})
         rows.sort(key=lambda row: row["time"])
@@ -77,7 +77,7 @@ def logs(agent: str, follow: bool, station: str | None, as_json: bool) -> None:
         for row in [] if as_json else rows:
             click.echo(f"{when(row['time'])}  {row['station']:<10} {plain(row['text'], 2000)}")
         return
-    _follow(agent, station, as_json)
+    _follow(ident, station, as_json)
 
 
 def _logs_everywhere(station: str | None, agent: str) -> list[tuple[str, Any]]:
@@ -97,15 +97,13 @@ def _logs_everywhere(station: str | None, agent: str) -> list[tuple[str, Any]]:
     return found
 
 
-def _follow(agent: str, station: str | None, as_json: bool) -> None:
+def _follow(ident: str, station: str | None, as_json: bool) -> None:
     """Lines of all stations of this user as they come, until the journey is over."""
     import queue
     import threading
 
     from docking.cli.asking import lines
 
-    with whoever_knows(station, agent) as line:
-        ident = line.ask("find", agent=agent)["agent"]
     told: queue.Queue[tuple[str, dict[str, Any] | None]] = queue.Queue()
 
     def listen(line: Any) -> None:

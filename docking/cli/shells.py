@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from click.shell_completion import CompletionItem, FishComplete, ZshComplete, add_completion_class
+from click.shell_completion import CompletionItem, FishComplete, ShellComplete, ZshComplete, add_completion_class
 
 # Each item comes in three lines: its kind, its value, its help or `_`. A start-up file that has not called compinit
 # has no compdef, and zsh would complain at each start.
@@ -65,28 +65,26 @@ complete --no-files --command %(prog_name)s --arguments '(%(complete_func)s)'
 """
 
 
-class Zsh(ZshComplete):
+class _Quiet(ShellComplete):
+    """Completes nothing where something goes wrong."""
+
+    def complete(self) -> str:
+        """See `click.shell_completion.ShellComplete`."""
+        with suppress(Exception):
+            return super().complete()
+        return ""
+
+
+class Zsh(_Quiet, ZshComplete):
     """Zsh, of any version that has `compinit`."""
 
     source_template = ZSH
 
-    def complete(self) -> str:
-        """See `click.shell_completion.ShellComplete`."""
-        with suppress(Exception):
-            return super().complete()
-        return ""
 
-
-class Fish(FishComplete):
+class Fish(_Quiet, FishComplete):
     """Fish 3 and later."""
 
     source_template = FISH
-
-    def complete(self) -> str:
-        """See `click.shell_completion.ShellComplete`."""
-        with suppress(Exception):
-            return super().complete()
-        return ""
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
         """See `click.shell_completion.ShellComplete`."""

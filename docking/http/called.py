@@ -21,8 +21,9 @@ from docking.http.reception import ASKED, Reception, Refused
 _log = logging.getLogger(__name__)
 # Requests of one channel that are answered at once, and frames that are taken in one step of the loop.
 WINDOW = 64
-# Seconds without a frame after which a channel is closed; longer than the caller keeps one.
-KEEP = 75.0
+# Seconds for which a connection that is not used is kept, one of HTTP too; longer than the caller keeps it, so that it
+# is the caller who closes.
+KEEP = 75
 
 
 @define(eq=False)

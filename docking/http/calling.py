@@ -22,7 +22,7 @@ from agents.errors import CredentialError
 from docking.errors import NoAnswer, PeerUnreachable
 from docking.handoff.messages import Buffer
 from docking.http import channel
-from docking.http.channel import BrokenChannel, Ends, Frames
+from docking.http.channel import BrokenChannel, Ends, Frames, Fresh
 from docking.http.posting import ANSWER, CONNECT, IDLE, RATE
 from docking.http.sealed import Secrets
 
@@ -42,12 +42,13 @@ LINES = 4096
 class Calling(asyncio.Protocol):
     """One channel."""
 
-    def __init__(self, secrets: Secrets, to: PublicKey) -> None:
+    def __init__(self, secrets: Secrets, to: PublicKey, fresh: Fresh) -> None:
         self._secrets, self._to = secrets, to
+        # Until the keys of the channel are made from it.
+        self._fresh: Fresh | None = fresh
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._ends: Ends | None = None
-        self._secret = b""
         self._head = b""
         self._welcomed: asyncio.Future[bool] = self._loop.create_future()
         self._frames = Frames(channel.MOST_ANSWER)
@@ -60,11 +61,11 @@ class Calling(asyncio.Protocol):
         self._timer = self._loop.call_later(IDLE, self._look)
         self.closed = False
 
-    async def open(self, host: str, secret: bytes) -> bool:
-        """Ask for a channel; whether there is one. `secret`: 32 fresh random bytes. Raises `OSError`."""
+    async def open(self, host: str) -> bool:
+        """Ask for a channel; whether there is one. Raises `OSError`."""
         assert self._transport is not None
-        self._secret = secret
-        self._transport.write(channel.greeting(host, self._secrets.name, self._to, channel.public(secret)))
+        assert self._fresh is not None
+        self._transport.write(channel.greeting(host, self._secrets.name, self._to, self._fresh.public))
         return await self._welcomed
 
     @property
@@ -146,14 +147,15 @@ class Calling(asyncio.Protocol):
             raise BrokenChannel("an endless head")
         if not found:
             return b""
-        fresh = channel.read_welcome(head)
-        if fresh is not None:
-            self._ends = channel.calling(self._secrets, self._to, fresh, self._secret)
-            self._secret = b""
+        theirs = channel.read_welcome(head)
+        if theirs is not None:
+            assert self._fresh is not None
+            self._ends = channel.calling(self._secrets, self._to, theirs, self._fresh)
+            self._fresh = None
             assert self._transport is not None
             self._transport.write(self._ends.send.seal(()))
         if not self._welcomed.done():
-            self._welcomed.set_result(fresh is not None)
+            self._welcomed.set_result(theirs is not None)
         return rest
 
     def _answer(self, plain: bytes) -> None:
@@ -268,14 +270,15 @@ class Calls:
         loop = asyncio.get_running_loop()
         try:
             _, call = await asyncio.wait_for(
-                loop.create_connection(lambda: Calling(self._secrets, peer), host, port), CONNECT
+                loop.create_connection(lambda: Calling(self._secrets, peer, Fresh(self._random(32))), host, port),
+                CONNECT,
             )
         except (OSError, asyncio.TimeoutError, ValueError) as error:  # ValueError: a name that cannot be one
             raise PeerUnreachable(f"{host}:{port} does not answer: {error or 'it took too long'}") from error
         called = False
         with contextlib.suppress(OSError, asyncio.TimeoutError):
             named = f"[{host}]" if ":" in host else host
-            called = await asyncio.wait_for(call.open(f"{named}:{port}", self._random(32)), CONNECT)
+            called = await asyncio.wait_for(call.open(f"{named}:{port}"), CONNECT)
         if called:
             return call
         call.close()

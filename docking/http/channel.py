@@ -32,10 +32,9 @@ import nacl.exceptions
 from attrs import define, field, frozen
 
 from agents.credentials.keys import PublicKey
-from agents.errors import CannotOpen
 from docking.handoff.messages import Buffer
 from docking.http.app import PREFIX
-from docking.http.sealed import MAX_ANSWER, TAG, Secrets
+from docking.http.sealed import MAX_ANSWER, TAG, Secrets, agree
 
 LINE = f"GET {PREFIX}channel HTTP/1.1\r\n".encode()
 # Bytes of the two heads: ours have 400. Endless heads hold memory.
@@ -182,36 +181,36 @@ class Ends:
     receive: Direction
 
 
-def called(secrets: Secrets, sender: PublicKey, theirs: bytes, secret: bytes) -> Ends:
-    """The ends of who was called. `theirs`: the caller's fresh key; `secret`: 32 fresh random bytes, of our own.
+@frozen
+class Fresh:
+    """A key that one side makes for one channel. `secret`: 32 fresh random bytes."""
+
+    secret: bytes = field(repr=False)
+    public: bytes = field(init=False)
+
+    @public.default
+    def _of_secret(self) -> bytes:
+        return sodium.crypto_scalarmult_base(self.secret)
+
+
+def called(secrets: Secrets, sender: PublicKey, theirs: bytes, fresh: Fresh) -> Ends:
+    """The ends of who was called. `theirs`: the caller's fresh key, in public; `fresh`: our own.
 
     Raises `CredentialError`.
     """
-    fresh = sodium.crypto_scalarmult_base(secret)
-    agreed = (secrets.agree(theirs), _agree(secret, sender.box()), _agree(secret, theirs))
-    there, back = _derive(secrets, sender, agreed, (sender.raw, secrets.me.raw, theirs, fresh))
+    agreed = (secrets.agree(theirs), agree(fresh.secret, sender.box()), agree(fresh.secret, theirs))
+    there, back = _derive(secrets, sender, agreed, (sender.raw, secrets.me.raw, theirs, fresh.public))
     return Ends(Direction(back), Direction(there))
 
 
-def calling(secrets: Secrets, to: PublicKey, theirs: bytes, secret: bytes) -> Ends:
-    """The ends of who calls. `theirs`: the fresh key of who was called. Raises `CredentialError`."""
-    fresh = sodium.crypto_scalarmult_base(secret)
-    agreed = (_agree(secret, to.box()), secrets.agree(theirs), _agree(secret, theirs))
-    there, back = _derive(secrets, to, agreed, (secrets.me.raw, to.raw, fresh, theirs))
+def calling(secrets: Secrets, to: PublicKey, theirs: bytes, fresh: Fresh) -> Ends:
+    """The ends of who calls. `theirs`: the fresh key of who was called, in public; `fresh`: our own.
+
+    Raises `CredentialError`.
+    """
+    agreed = (agree(fresh.secret, to.box()), secrets.agree(theirs), agree(fresh.secret, theirs))
+    there, back = _derive(secrets, to, agreed, (secrets.me.raw, to.raw, fresh.public, theirs))
     return Ends(Direction(there), Direction(back))
-
-
-def public(secret: bytes) -> bytes:
-    """The public X25519 key of a secret one."""
-    return sodium.crypto_scalarmult_base(secret)
-
-
-def _agree(secret: bytes, theirs: bytes) -> bytes:
-    try:
-        return sodium.crypto_scalarmult(secret, theirs)
-    except (nacl.exceptions.RuntimeError, nacl.exceptions.CryptoError) as error:
-        # A point of small order would make a shared secret that everybody knows.
-        raise CannotOpen("altered", "the key cannot be used") from error
 
 
 def _derive(

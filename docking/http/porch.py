@@ -102,8 +102,8 @@ class Channels:
             return False
         try:
             sender = self._reception.sender(asked.sender)
-            secret = self._random(32)
-            ends = channel.called(self._secrets, sender, asked.fresh, secret)
+            fresh = channel.Fresh(self._random(32))
+            ends = channel.called(self._secrets, sender, asked.fresh, fresh)
         except CredentialError:
             return False
         called = Called(self._reception, ends, sender, address, transport, self._busy, self._over)
@@ -111,7 +111,7 @@ class Channels:
             called.abort()
             return True
         self._open.add(called)
-        transport.write(channel.welcome(channel.public(secret)))
+        transport.write(channel.welcome(fresh.public))
         called.begin(rest)
         return True
 

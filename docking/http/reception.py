@@ -113,11 +113,14 @@ class Reception:
     _peers: Counter[PublicKey] = field(factory=Counter)
     _senders: dict[bytes, PublicKey] = field(factory=dict)
 
+    def _take_place(self, address: str) -> None:
+        if not self.requests.take(address, 1, self.limits.requests):
+            raise Refused(503, "this station answers as many requests as it can")
+
     @contextlib.contextmanager
     def place(self, address: str, size: int) -> Iterator[None]:
         """Room for a request with a body of `size` bytes: no address has more than half of it. Raises `Refused`."""
-        if not self.requests.take(address, 1, self.limits.requests):
-            raise Refused(503, "this station answers as many requests as it can")
+        self._take_place(address)
         # Gigabytes of bodies, read before anything is known of their senders.
         large = size if size > SMALL else 0
         try:
@@ -132,8 +135,7 @@ class Reception:
 
     def begin(self, address: str, sender: PublicKey) -> None:
         """A small request of a proven sender is here; `end` gives its place back. Raises `Refused`."""
-        if not self.requests.take(address, 1, self.limits.requests):
-            raise Refused(503, "this station answers as many requests as it can")
+        self._take_place(address)
         try:
             self.enter(sender)
         except Refused:

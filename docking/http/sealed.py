@@ -39,6 +39,15 @@ _SHARED = "portcall h1 shared secret"
 _ANSWER = "portcall h1 answer"
 
 
+def agree(secret: bytes, theirs: bytes) -> bytes:
+    """What the holder of an X25519 secret shares with the holder of the key `theirs`. Raises `CannotOpen`."""
+    try:
+        return sodium.crypto_scalarmult(secret, theirs)
+    except (nacl.exceptions.RuntimeError, nacl.exceptions.CryptoError) as error:
+        # A point of small order would make a shared secret that everybody knows.
+        raise CannotOpen("not-for-us", "the peer's key cannot be used") from error
+
+
 @define(eq=False)
 class _Serving:
     """An ephemeral key in use. `left`: requests; `until`: seconds."""
@@ -101,11 +110,7 @@ class Secrets:
 
     def agree(self, theirs: bytes) -> bytes:
         """What this station's own key shares with an X25519 key. Raises `CredentialError`."""
-        try:
-            return sodium.crypto_scalarmult(self._key.box(), theirs)
-        except (nacl.exceptions.RuntimeError, nacl.exceptions.CryptoError) as error:
-            # A point of small order would make a shared secret that everybody knows.
-            raise CannotOpen("not-for-us", "the peer's key cannot be used") from error
+        return agree(self._key.box(), theirs)
 
     def context(self, path: str, sender: PublicKey, to: PublicKey, salt: bytes) -> bytes:
         """What both sides know of a request and an outsider does not."""

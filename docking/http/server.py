@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from docking.errors import StationError
 from docking.http import porch
+from docking.http.called import KEEP
 from docking.http.porch import Channels, Front, Porch
 from docking.http.reception import Reception
 from docking.http.sealed import Secrets
@@ -28,8 +29,6 @@ from docking.http.sealed import Secrets
 # the store, the engine and our own requests need some, and a process without any cannot even refuse.
 CONNECTIONS, OF_ONE_ADDRESS = 2048, 1024
 RESERVED = 256
-# Seconds an idle connection of a peer is kept; longer than the client keeps it, so that it is the client who closes.
-KEEP = 75
 # Seconds in which requests that are being answered may be, when the server stops.
 LAST_ANSWERS = 3
 

@@ -136,7 +136,8 @@ class Station:
         parts = tuple(part.part for part in stored)
         offer = Offer(hid, AGENT, hop, KEYS[self.name], to, nonce, self.store.epoch, visit, EXPIRES, parts, bodies[:1])
         self.say("frozen")
-        refused = await self.courier.depart(Departure(offer, bodies, PATIENCE), Checkpoint(AGENT, hop, stored))
+        stand = Checkpoint(AGENT, hop, stored)
+        refused = await self.courier.depart(Departure(offer, bodies, PATIENCE), lambda: stand)
         if refused is not None:
             self._wake(life)
 

@@ -139,9 +139,9 @@ def departure(
     return Departure(offer, bodies, patience)
 
 
-def checkpoint(leaving: Departure) -> Checkpoint:
+def checkpoint(leaving: Departure) -> Callable[[], Checkpoint]:
     stored = tuple(StoredPart(p, b.data) for p, b in zip(leaving.offer.parts, leaving.bodies, strict=True))
-    return Checkpoint(AGENT, leaving.offer.hop, stored)
+    return lambda: Checkpoint(AGENT, leaving.offer.hop, stored)
 
 
 def pair(tmp_path: Path, volatile: bool = False) -> tuple[Dock, Dock]:

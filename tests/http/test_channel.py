@@ -20,12 +20,12 @@ FROZEN = (
     "000000291c56a98fd59d50b961d5a9ecd880d377aab50f9f5418df67dc0f22fcce83bcd1956cddd3e69782fa83"
     "000000260f0c1f0bc5e9d78613a5d17b79caf6e5dd35bafcd813969803647980b8ddce160ba58239e717"
 )
-FRESH, FRESH_TOO = canonical.digest(b"fresh"), canonical.digest(b"fresh too")
+FRESH, FRESH_TOO = channel.Fresh(canonical.digest(b"fresh")), channel.Fresh(canonical.digest(b"fresh too"))
 
 
 def ends(caller: SecretKey = CALLER, called: SecretKey = CALLED, to: SecretKey = CALLED) -> tuple[Ends, Ends]:
     """The ends of a channel: of `caller`, who means to call `to`, and of `called`, who believes it is `CALLER`."""
-    mine, theirs = channel.public(FRESH), channel.public(FRESH_TOO)
+    mine, theirs = FRESH.public, FRESH_TOO.public
     here = channel.calling(Secrets(caller), to.public, theirs, FRESH)
     return here, channel.called(Secrets(called), CALLER.public, mine, FRESH_TOO)
 
@@ -77,7 +77,8 @@ def test_no_other_station_can_be_at_either_end(caller: SecretKey, called: Secret
 
 def test_two_channels_of_the_same_stations_share_nothing() -> None:
     here, _ = ends()
-    again = channel.called(Secrets(CALLED), CALLER.public, channel.public(FRESH), canonical.digest(b"another"))
+    another = channel.Fresh(canonical.digest(b"another"))
+    again = channel.called(Secrets(CALLED), CALLER.public, FRESH.public, another)
     with pytest.raises(BrokenChannel):
         again.receive.open(taken(here.send.seal([b""])))
 

@@ -186,8 +186,8 @@ async def damaged_channel(there: Station, rng: Random) -> None:
     """A channel, or a request, that is damaged itself."""
     parts = urlsplit(there.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    secret = rng.randbytes(32)
-    head = channel.greeting("x", STRANGER.public.text.encode(), there.key, channel.public(secret))
+    own = channel.Fresh(rng.randbytes(32))
+    head = channel.greeting("x", STRANGER.public.text.encode(), there.key, own.public)
     if rng.random() < 0.4:
         head = inside(head, rng)
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.TimeoutError):
@@ -195,7 +195,7 @@ async def damaged_channel(there: Station, rng: Random) -> None:
         welcome = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 0.2)
         fresh = channel.read_welcome(welcome[:-4])
         if fresh is not None:
-            ends = channel.calling(Secrets(STRANGER), there.key, fresh, secret)
+            ends = channel.calling(Secrets(STRANGER), there.key, fresh, own)
             frames = [ends.send.seal([])] + [
                 ends.send.seal([rng.randbytes(rng.choice((0, 1, 4, 5, 6, 100)))]) for _ in range(rng.randrange(4))
             ]

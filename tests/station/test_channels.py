@@ -104,12 +104,12 @@ async def caller(there: Station, key: SecretKey = PEER, *, proof: bool = True) -
     parts = urlsplit(there.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        secret = canonical.digest(b"a secret")
-        writer.write(channel.greeting("x", key.public.text.encode(), there.key, channel.public(secret)))
+        own = channel.Fresh(canonical.digest(b"a secret"))
+        writer.write(channel.greeting("x", key.public.text.encode(), there.key, own.public))
         head = await reader.readuntil(b"\r\n\r\n")
         fresh = channel.read_welcome(head[:-4])
         assert fresh is not None
-        ends = channel.calling(Secrets(key), there.key, fresh, secret)
+        ends = channel.calling(Secrets(key), there.key, fresh, own)
         if proof:
             writer.write(ends.send.seal([]))
         yield Caller(reader, writer, ends)
@@ -497,7 +497,7 @@ async def test_slow_and_endless_heads_of_channels_are_cut(monkeypatch: pytest.Mo
 async def test_a_head_that_comes_byte_by_byte_is_understood_as_what_it_is() -> None:
     async with harbour("home") as (home,):
         parts = urlsplit(home.url)
-        head = channel.greeting("x", PEER.public.text.encode(), home.key, channel.public(bytes(31) + b"s"))
+        head = channel.greeting("x", PEER.public.text.encode(), home.key, channel.Fresh(bytes(31) + b"s").public)
         for data, wanted in (
             (head, b"HTTP/1.1 101 "),
             (head.replace(b"portcall-to: ed", b"portcall-to: xd"), b"HTTP/1.1 404 "),
