@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
+from agents.credentials.envelope import foresee
 from agents.credentials.keys import PublicKey, text_of
 from agents.errors import PortcallError
 from agents.snapshot import Snapshot
@@ -74,6 +75,7 @@ class Arrivals:
         parts = {part.kind: part for part in cargo.offer.parts}
         self.expected[record.hid] = self._berth(record, parts["image"], admitted)
         self._ready(record.hid)
+        foresee(papers.commit_of(record), PublicKey(record.peer))
         asyncio.get_running_loop().call_later(EXPECTED_FOR, self.expect_no_more, record.hid)
 
     def _ready(self, hid: bytes) -> None:

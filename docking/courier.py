@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from attrs import define, field, frozen
 
+from docking import eager
 from docking.changes import Capsule, Checkpoint
 from docking.errors import CarrierError, LocalProtocolError, WriteFailed
 from docking.handoff.actions import (
@@ -77,6 +79,24 @@ class Recovered:
     leaving: tuple[Record, ...]
 
 
+@frozen(eq=False)
+class _Done:
+    """A write that was done at once."""
+
+    record: Record
+    future: asyncio.Future[None]
+
+
+@frozen
+class _Told:
+    """All was said that follows from a write."""
+
+    key: Key
+
+
+_Step: TypeAlias = "Action[T] | _Done | _Told"
+
+
 @define(eq=False)
 class Courier(Generic[T]):
     """The handoffs of one station, in one event loop.
@@ -94,9 +114,11 @@ class Courier(Generic[T]):
     _waiters: dict[Key, list[asyncio.Future[Message | None]]] = field(factory=dict)
     _departures: dict[bytes, asyncio.Future[Refusal | None]] = field(factory=dict)
     _on_their_way: set[tuple[bytes, type[Message]]] = field(factory=set)
-    _tasks: set[asyncio.Task[None]] = field(factory=set)
+    _tasks: set[asyncio.Future[None]] = field(factory=set)
     _checkpoints: dict[bytes, ToCheckpoint | None] = field(factory=dict)
     _postponed: dict[bytes, tuple[Persist, ToCheckpoint | None, asyncio.TimerHandle]] = field(factory=dict)
+    _todo: deque[_Step[T]] = field(factory=deque)
+    _performing: bool = False
     _timer: asyncio.TimerHandle | None = None
     _stopped: bool = False
     _failed: bool = False
@@ -205,27 +227,41 @@ class Courier(Generic[T]):
 
     # How actions are carried out
 
-    def _perform(self, actions: list[Action[T]]) -> None:
-        written: list[tuple[Record, asyncio.Future[None]]] = []
-        for action in actions:
-            match action:
-                case Persist(record=record) if record.state is Source.FROZEN:
-                    self._postpone(action)
-                case Persist(record=record, durable=durable):
-                    self._settle_postponed(record)
-                    future = self._write([action], durable)
-                    if future.done():
-                        written.append((record, future))
-                    else:
-                        future.add_done_callback(functools.partial(self._written, record))
-                case Send(to=to, message=message):
-                    self._send(to, message)
-                case _:
-                    self._tell(action)
+    def _perform(self, actions: Sequence[_Step[T]]) -> None:
+        """Carry actions out, and what follows from them at once, in order: what an action leads to, a write that waits
+        for no disk or a message that is answered on the spot, comes after those that were there before it.
+        """
+        self._todo.extend(actions)
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while self._todo:
+                self._carry_out(self._todo.popleft())
+        finally:
+            self._todo.clear()
+            self._performing = False
         self._arm()
-        # A volatile store has no disk to wait for: what follows from a write follows at once, after its step.
-        for record, future in written:
-            self._written(record, future)
+
+    def _carry_out(self, action: _Step[T]) -> None:
+        match action:
+            case Persist(record=record) if record.state is Source.FROZEN:
+                self._postpone(action)
+            case Persist(record=record, durable=durable):
+                self._settle_postponed(record)
+                future = self._write([action], durable)
+                if future.done():  # a volatile store has no disk to wait for
+                    self._todo.append(_Done(record, future))
+                else:
+                    future.add_done_callback(functools.partial(self._written, record))
+            case Send(to=to, message=message):
+                self._send(to, message)
+            case _Done(record, future):
+                self._written(record, future)
+            case _Told(key):
+                self._nothing_follows(key)
+            case _:
+                self._tell(action)
 
     def _postpone(self, frozen: Persist) -> None:
         """The checkpoint of an agent that is leaving is of use only if it does not get away soon.
@@ -272,8 +308,7 @@ class Courier(Generic[T]):
             return
         error = future.exception()
         if error is None:
-            self._perform(self.desk.written(record, self._now()))
-            self._nothing_follows((record.hid, record.side))
+            self._perform([*self.desk.written(record, self._now()), _Told((record.hid, record.side))])
         elif record.state is Destination.HELD and not isinstance(error, WriteFailed):
             self._perform(self.desk.unwritten(record, self._now()))
         else:
@@ -323,9 +358,10 @@ class Courier(Generic[T]):
         mark = (message.hid, type(message))
         if not waiters and not self._stopped and mark not in self._on_their_way:
             self._on_their_way.add(mark)
-            task = asyncio.get_running_loop().create_task(self._exchange(to, message))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task = eager.begin(self._exchange(to, message), asyncio.get_running_loop())
+            if not task.done():
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     async def _exchange(self, to: bytes, message: Message) -> None:
         name = type(message).__name__.upper()

@@ -386,13 +386,17 @@ def verify_receipt(leaving: Leaving | None, record: Record, receipt: bytes) -> R
     return None
 
 
+def commit_of(record: Record) -> Commit:
+    """What the source says when it gives an agent away for the receipt in `record`."""
+    return Commit(record.agent, record.hop, record.hid, record.visit, canonical.digest(record.receipt))
+
+
 def verify_commit(record: Record, commit: bytes) -> Refusal | None:
     """None if `commit` is the source's, for this handoff and the receipt that was given."""
     try:
         body = envelope.verify(Commit, commit, PublicKey(record.peer)).body
     except CredentialError as error:
         return Refusal(error.code, error.reason)
-    expected = (record.agent, record.hop, record.hid, record.visit, canonical.digest(record.receipt))
-    if (body.agent, body.index, body.handoff, body.visit, body.receipt) != expected:
+    if body != commit_of(record):
         return Refusal("trail-link", "the commit is for another handoff")
     return None

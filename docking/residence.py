@@ -222,7 +222,7 @@ class Residence:
         match wait:
             case Go(host) | GoAt(host):
                 berth.standing = Standing.LEAVING
-                self._office.run(self.depart(berth, host))
+                self._office.begin(self.depart(berth, host))
             case Sleep():
                 self._note_wait(berth, wait)
                 self.park(berth)
@@ -318,9 +318,8 @@ class Residence:
         state = berth.state if isinstance(berth.state, bytes) else self.state_of(berth)
         berth.state = state
         self._office.tell("leaving", berth.agent, place=host)
-        # What was put aside is done while the destination judges: two steps of the loop from now, the offer is sent.
-        loop = asyncio.get_running_loop()
-        loop.call_soon(loop.call_soon, self._office.catch_up)
+        # What was put aside is done while the destination judges: a step of the loop from now, the offer is sent.
+        asyncio.get_running_loop().call_soon(self._office.catch_up)
         try:
             refused = await self._office.departures.depart(berth, host, state)
         except (StoreError, LocalProtocolError) as error:

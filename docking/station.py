@@ -30,7 +30,7 @@ from agents.engines import Engine
 from agents.errors import CredentialError
 from agents.snapshot import Snapshot
 from agents.wasi.hostdirs import HostGrant
-from docking import papers, resting
+from docking import eager, papers, resting
 from docking.admission import Load, grant, shed
 from docking.arrivals import Arrivals
 from docking.berth import Berth, Ground, Standing
@@ -137,7 +137,7 @@ class Office:
     residence: Residence = field(init=False)
     steering: Steering = field(init=False)
     timers: dict[bytes, asyncio.TimerHandle] = field(factory=dict)
-    _tasks: set[asyncio.Task[Any]] = field(factory=set)
+    _tasks: set[asyncio.Future[Any]] = field(factory=set)
     past: dict[bytes, Berth] = field(factory=dict)
     owners: Counter[PublicKey] = field(factory=Counter)
     loop: asyncio.AbstractEventLoop | None = None
@@ -303,11 +303,17 @@ class Office:
 
     def run(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run this beside everything else; it is cancelled when the station stops."""
-        task = asyncio.get_running_loop().create_task(work)
+        self._watch(asyncio.get_running_loop().create_task(work))
+
+    def begin(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run this too, and all that comes before its first wait now."""
+        self._watch(eager.begin(work, asyncio.get_running_loop()))
+
+    def _watch(self, task: asyncio.Future[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _ended(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("something failed", exc_info=task.exception())

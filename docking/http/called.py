@@ -14,6 +14,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from agents.credentials.keys import PublicKey
+from docking import eager
 from docking.handoff.messages import Buffer
 from docking.http.channel import ANSWER, MOST_REQUEST, REQUEST, BrokenChannel, Ends, Frames
 from docking.http.reception import ASKED, Reception, Refused
@@ -43,7 +44,7 @@ class Called(asyncio.Protocol):
     # Until the caller has proven its key, by an empty frame, it is given no room.
     _frames: Frames = field(factory=lambda: Frames(0))
     _proven: bool = False
-    _tasks: set[asyncio.Task[None]] = field(factory=set)
+    _tasks: set[asyncio.Future[None]] = field(factory=set)
     _unread: bool = False  # the peer does not read: answers wait
     _held: bool = False  # reading waits
     _closing: bool = False
@@ -126,9 +127,14 @@ class Called(asyncio.Protocol):
             return
         if not self._tasks:
             self._busy(self, True)
-        task = self._loop.create_task(self._answer(number, ASKED[what], memoryview(plain)[REQUEST.size :]))
-        self._tasks.add(task)
-        task.add_done_callback(self._answered)
+        work = self._answer(number, ASKED[what], memoryview(plain)[REQUEST.size :])
+        # Messages of the handoff are mostly answered without a wait; others may end in code of others.
+        task = eager.begin(work, self._loop) if ASKED[what] == "handoff" else self._loop.create_task(work)
+        if task.done():
+            self._rest()
+        else:
+            self._tasks.add(task)
+            task.add_done_callback(self._answered)
 
     async def _answer(self, number: int, what: str, body: memoryview) -> None:
         try:
@@ -140,14 +146,17 @@ class Called(asyncio.Protocol):
         finally:
             self._reception.end(self._address, self._sender)
 
-    def _answered(self, task: asyncio.Task[None]) -> None:
+    def _answered(self, task: asyncio.Future[None]) -> None:
         self._tasks.discard(task)
+        self._rest()
+        if self._held:
+            self._take()
+
+    def _rest(self) -> None:
         if not self._tasks:
             self._busy(self, False)
             if self._closing:
                 self._transport.close()
-        if self._held:
-            self._take()
 
     def _tell(self, number: int, refused: Refused) -> None:
         self._send(number, refused.status, (refused.why.encode(),))

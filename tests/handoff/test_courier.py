@@ -15,6 +15,7 @@ import pytest
 from attrs import define, field
 
 from agents import canonical
+from docking import eager
 from docking.changes import Checkpoint, StoredPart
 from docking.courier import JUDGE_ASIDE, Courier
 from docking.errors import LocalProtocolError, NoAnswer, PeerUnreachable, WriteFailed
@@ -25,6 +26,7 @@ from docking.handoff.actions import (
     Departure,
     DestinationTrust,
     Drop,
+    Expect,
     Left,
     Record,
     Release,
@@ -170,6 +172,26 @@ def test_an_agent_goes_there_and_back(tmp_path: Path, volatile: bool, inline: bo
             assert dock.store.unfinished() == []
             await dock.stop()
         assert docks[0].asked.count("Commit") == 3  # nothing was repeated
+
+    run(main())
+
+
+def test_what_is_answered_on_the_spot_follows_what_was_to_be_done_before(tmp_path: Path) -> None:
+    """Between volatile stores nothing waits: a whole handoff takes place inside the step in which it was asked for."""
+
+    async def main() -> None:
+        alpha, beta = pair(tmp_path, volatile=True)
+        leaving = departure(alpha, "beta")
+        gone = eager.begin(alpha.courier.depart(leaving, checkpoint(leaving)), asyncio.get_running_loop())
+        told = {dock.name: [dock.notices.get_nowait() for _ in range(dock.notices.qsize())] for dock in (alpha, beta)}
+        assert [type(notice) for notice in told["alpha"]] == [Left, Release]
+        assert [type(notice) for notice in told["beta"]] == [Expect, Start]
+        # In the order of the table: told that it runs here, then written so.
+        records = [dock.store.record(leaving.offer.hid, side) for dock, side in zip((alpha, beta), Side, strict=True)]
+        assert [record and record.state for record in records] == [Source.GONE, Destination.RUNNING]
+        assert await gone is None
+        for dock in (alpha, beta):
+            await dock.stop()
 
     run(main())
 
