@@ -181,10 +181,17 @@ class Agent:
     async def _until_over(self) -> None:
         if self._over():
             return
-        async for event in self.events():
-            # A stop elsewhere is told by a word, which changes the register.
-            if event.kind in _LAST or (event.kind == "told" and self._over()):
+        name = self.id
+        # Woken once: an agent on its way is in many events, and each would be a step of the loop that it runs in too.
+        # A stop elsewhere is told by a word, which changes the register.
+        last = self._office.events.subscribe(
+            lambda event: event.agent == name and (event.kind in _LAST or (event.kind == "told" and self._over()))
+        )
+        try:
+            async for _ in last:
                 return
+        finally:
+            self._office.events.unsubscribe(last)
         raise StationError(f"the station {self._office.name} stopped before the agent's journey was over")
 
     def capsule(self) -> Capsule:

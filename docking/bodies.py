@@ -20,6 +20,10 @@ from pathlib import Path
 from docking.errors import StoreError, StoreFull
 from docking.handoff.messages import Buffer
 
+# No room; and a disk that cannot be read or written, or not any more: then nothing else can be either.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FAILING = (errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESTALE)
+
 
 class FileBodies:
     """A file for each body. `least`: from which size on (bytes) a body is one.
@@ -58,9 +62,9 @@ class FileBodies:
         except OSError as error:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-            if error.errno in (errno.EIO, errno.EROFS):
+            if error.errno in FAILING:
                 raise  # not for the sake of this body
-            kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+            kind = StoreFull if error.errno in FULL else StoreError
             raise kind(f"a body of {len(body)} bytes could not be written: {error.strerror}") from error
         self._here.add(digest)
         self._touched.add(digest)

@@ -8,7 +8,6 @@ since a file that does not grow is on the disk sooner; one process has the file 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import sqlite3
@@ -19,7 +18,7 @@ from typing import Any
 
 from attrs import define, field
 
-from docking.bodies import FileBodies, sync_folder
+from docking.bodies import FAILING, FULL, FileBodies, sync_folder
 from docking.changes import Capsule, Change, Letter
 from docking.errors import StoreError, StoreFull, StoreUnusable, WriteFailed
 from docking.handoff.actions import Record
@@ -279,7 +278,7 @@ class DiskTables:
 def _is_full(error: Exception) -> bool:
     """Whether there was no room: for the log, for what SQLite keeps beside it, or for a body."""
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno in FULL
     code = getattr(error, "sqlite_errorcode", None)  # not on Python 3.10
     return code in _FULL if code is not None else str(error) == "database or disk is full"
 
@@ -287,7 +286,7 @@ def _is_full(error: Exception) -> bool:
 def disk_fails(error: Exception) -> bool:
     """Whether the disk is at fault, and not what was to be written: it cannot be read or written, or not any more."""
     if isinstance(error, OSError):
-        return error.errno in (errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESTALE)
+        return error.errno in FAILING
     if _is_full(error):
         return False
     code = getattr(error, "sqlite_errorcode", None)  # not on Python 3.10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -112,7 +113,6 @@ def test_bodies_that_cannot_be_removed_are_removed_by_the_next_start(tmp_path: P
 
 
 def test_a_disk_that_fails_is_told_from_one_that_is_full() -> None:
-    import errno
     import sqlite3
 
     assert disk_fails(OSError(errno.EROFS, ""))
@@ -122,6 +122,24 @@ def test_a_disk_that_fails_is_told_from_one_that_is_full() -> None:
         assert disk_fails(sqlite3.OperationalError(said))
     for said in ("database or disk is full", "database is locked", "no such table: x"):
         assert not disk_fails(sqlite3.OperationalError(said))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESTALE])
+def test_a_body_that_the_disk_does_not_take_ends_the_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    store = opened(tmp_path / "s.db", large_from=10)
+
+    def write(file: int, data: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(WriteFailed, match="could not be written"):
+        store.commit([[KeepPart(part("state", bytes(100)), bytes(100))]])
+    monkeypatch.undo()
+    with pytest.raises(WriteFailed, match="does not write any more"):
+        store.commit([put(1)])
+    store.close()
 
 
 # Real stations on a real file system that ends under them
