@@ -7,6 +7,7 @@ trail that was signed, and opened with the owner's key.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from agents.capsule import Capsule, Trust, VerifiedCapsule
 from agents.credentials.keys import SecretKey, text_of
 from agents.credentials.passport import verify_passport
 from agents.credentials.visits import Visit
-from docking.errors import AgentEnded, StationError, UnknownAgent
+from docking.errors import AgentEnded, StationError, StoreError, UnknownAgent
 from docking.events import Event
 from docking.register import DISPOSED, FINISHED, STOPPED, open_reports
 
@@ -182,14 +183,18 @@ class Agent:
         if self._over():
             return
         name = self.id
-        # Woken once: an agent on its way is in many events, and each would be a step of the loop that it runs in too.
-        # A stop elsewhere is told by a word, which changes the register.
+        # Not woken by all that happens to it on its way: each would be a step of the loop that it runs in too.
         last = self._office.events.subscribe(
-            lambda event: event.agent == name and (event.kind in _LAST or (event.kind == "told" and self._over()))
+            lambda event: event.agent == name and (event.kind in _LAST or event.kind == "told")
         )
         try:
-            async for _ in last:
-                return
+            async for event in last:
+                # A stop elsewhere is told by a word; what follows from it is written when this is.
+                if event.kind == "told":
+                    with contextlib.suppress(StoreError):
+                        await self._office.journal.write([], True)
+                if event.kind in _LAST or self._over():
+                    return
         finally:
             self._office.events.unsubscribe(last)
         raise StationError(f"the station {self._office.name} stopped before the agent's journey was over")

@@ -35,9 +35,10 @@ from docking.handoff.actions import (
     Send,
 )
 from docking.handoff.desk import Desk
-from docking.handoff.messages import Message, Offer, Side, Transfer, hears
+from docking.handoff.messages import Commit, Message, Offer, Receipt, Side, Transfer, hears
 from docking.handoff.states import Destination, Source
 from docking.journal import Journal
+from docking.lookout import Lookout
 from docking.refusal import Refusal
 from docking.store import Failpoint, never
 
@@ -103,6 +104,7 @@ class Courier(Generic[T]):
 
     `notify` is called with what the station must know, in order, and must not block or raise.
     `answer_within`: seconds that a request of a peer waits for the disk before it is answered with nothing.
+    `lookout`: is told what is expected soon.
     """
 
     desk: Desk[T]
@@ -111,6 +113,7 @@ class Courier(Generic[T]):
     _notify: Callable[[Notice[T]], None]
     _failpoint: Failpoint = never
     _answer_within: float = 10.0
+    _lookout: Lookout | None = None
     _waiters: dict[Key, list[asyncio.Future[Message | None]]] = field(factory=dict)
     _departures: dict[bytes, asyncio.Future[Refusal | None]] = field(factory=dict)
     _on_their_way: set[tuple[bytes, type[Message]]] = field(factory=set)
@@ -201,6 +204,8 @@ class Courier(Generic[T]):
         self._check()
         name = type(message).__name__.upper()
         self._failpoint(f"{name}.received")
+        if self._lookout is not None and isinstance(message, Commit):
+            self._lookout.came(message.hid)
         key = (message.hid, hears(message))
         waiter: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(key, []).append(waiter)
@@ -213,7 +218,10 @@ class Courier(Generic[T]):
             if not self._waiters[key]:
                 del self._waiters[key]
         self._failpoint(f"{name}.answered")
-        return waiter.result() if waiter.done() else None
+        answer = waiter.result() if waiter.done() else None
+        if self._lookout is not None and isinstance(answer, Receipt):
+            self._lookout.expect(message.hid, sender)  # the commit
+        return answer
 
     async def _receive(self, sender: bytes, message: Message) -> list[Action[T]]:
         bodies = message.bodies if isinstance(message, Offer | Transfer) else ()
@@ -365,15 +373,20 @@ class Courier(Generic[T]):
 
     async def _exchange(self, to: bytes, message: Message) -> None:
         name = type(message).__name__.upper()
+        mark = (message.hid, type(message))
         try:
             self._failpoint(f"{name}.before-send")
+            if self._lookout is not None:
+                self._lookout.expect(mark, to)
             answer = await self._carrier.exchange(to, message)
+            if self._lookout is not None:
+                self._lookout.came(mark)
             self._failpoint(f"{name}.after-send")
         except CarrierError as error:
             _log.info("%s was not answered: %s", name, error, extra={"handoff": message.hid.hex()})
             return
         finally:
-            self._on_their_way.discard((message.hid, type(message)))
+            self._on_their_way.discard(mark)
         if answer is None or self._stopped:
             return
         if isinstance(answer, Offer | Transfer) or answer.hid != message.hid:

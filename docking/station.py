@@ -52,6 +52,7 @@ from docking.images import Images
 from docking.journal import Journal
 from docking.knowledge import Knowledge
 from docking.launching import Launch
+from docking.lookout import Lookout
 from docking.mailbox import Mailbox
 from docking.papers import part
 from docking.peers import Peers
@@ -173,7 +174,9 @@ class Office:
             self.customs.destination(),
             self.timing,
         )
-        self.courier = Courier(desk, self.journal, self.network, self._notify, self.failpoint)
+        # Where a disk is waited for, its writer needs the processor more than who looks out for the answer.
+        lookout = Lookout(lambda: not self.workers.busy) if self.store.volatile else None
+        self.courier = Courier(desk, self.journal, self.network, self._notify, self.failpoint, lookout=lookout)
         self.departures = Departures(
             self.key,
             self.courier,

@@ -318,6 +318,19 @@ async def test_an_agent_that_uses_up_its_time_is_stopped_and_kept() -> None:
         assert [stay.station for stay in agent.trail()] == ["home", "beta1"]
 
 
+def test_a_stop_elsewhere_is_heard_at_a_home_with_a_disk(tmp_path: Path) -> None:
+    """Home hears of it in a word, and it is written a moment after that was told."""
+
+    @run
+    async def main() -> None:
+        async with harbour("home", "beta1", home=tmp_path) as (home, _):
+            agent = await begin(home, program("(drop (call $go (s 0))) unreachable", "beta1"), "beta1")
+            with pytest.raises(AgentEnded, match="unreachable"):
+                await agent.wait()
+
+    main()
+
+
 @run
 async def test_traps_and_bombs_are_outcomes() -> None:
     async with harbour("home") as (home,):
