@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.credentials.keys import PublicKey
 from docking.errors import LocalProtocolError, StoreError
+from docking.handoff.messages import Offer
 
 if TYPE_CHECKING:
     from docking.serve import Station
@@ -31,6 +32,8 @@ class Doors:
     async def handoff(self, sender: PublicKey, message: Any) -> Any:
         """See `docking.http.reception.Doors`."""
         office = self._office()
+        if isinstance(message, Offer):
+            office.see_off(message.agent)
         try:
             return await office.courier.handle(sender.raw, office.deltas.completed(sender.raw, message))
         except StoreError as error:

@@ -139,6 +139,7 @@ class Office:
     steering: Steering = field(init=False)
     timers: dict[bytes, asyncio.TimerHandle] = field(factory=dict)
     _tasks: set[asyncio.Future[Any]] = field(factory=set)
+    _left: dict[bytes, Callable[[], None]] = field(factory=dict)
     past: dict[bytes, Berth] = field(factory=dict)
     owners: Counter[PublicKey] = field(factory=Counter)
     loop: asyncio.AbstractEventLoop | None = None
@@ -402,8 +403,9 @@ class Office:
                 self.arrivals.arrive(record, cargo, admission)
             case Left(record):
                 # Not before the commit is on its way: the agent waits for it, and nobody for this.
-                loop, learnt = asyncio.get_running_loop(), self.departures.left(record)
-                loop.call_soon(loop.call_soon, self._gone, record, learnt)
+                self._left[record.agent] = functools.partial(self._gone, record, self.departures.left(record))
+                loop = asyncio.get_running_loop()
+                loop.call_soon(loop.call_soon, self.see_off, record.agent)
             case Resume(record):
                 self.in_doubt.pop(record.hid, None)
                 if self.departures.leaving(record.hid) is None:
@@ -419,6 +421,14 @@ class Office:
                 self.in_doubt.pop(record.hid, None)
 
     # Agents leave
+
+    def see_off(self, agent: bytes) -> None:
+        """Do what is still to be done about an agent that has left: at the latest when it comes back, which builds on
+        what was learnt when it left.
+        """
+        gone = self._left.pop(agent, None)
+        if gone is not None:
+            gone()
 
     def _gone(self, record: Record, learnt: Callable[[], list[Change]]) -> None:
         """The agent is another station's, durably."""

@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 from docking import eager
+from docking.departures import Departures
+from docking.doors import Doors
+from docking.station import Office
+from tests.station.harbour import harbour, journey, program, run
 
 Begin = Callable[[Coroutine[Any, Any, Any], asyncio.AbstractEventLoop], "asyncio.Future[Any]"]
 
@@ -182,3 +186,41 @@ def test_it_has_a_name_in_what_asyncio_says(begin: Begin) -> None:
         await asyncio.gather(begun, return_exceptions=True)
 
     asyncio.run(main())
+
+
+BACK_AND_FORTH = program("(drop (call $go (s 0))) (drop (call $go (s 1)))" * 4, "beta|home")
+
+
+def test_an_agent_that_is_back_before_it_was_seen_off_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its departure taught is learnt a moment after it; a busy station may hear from the agent before that."""
+    answering, refused = [0], []
+    see_off, handoff, attempt = Office.see_off, Doors.handoff, Departures._attempt
+
+    def only_when_it_returns(self: Office, agent: bytes) -> None:
+        if answering[0]:
+            see_off(self, agent)
+
+    async def answer(self: Doors, sender: Any, message: Any) -> Any:
+        answering[0] += 1
+        try:
+            return await handoff(self, sender, message)
+        finally:
+            answering[0] -= 1
+
+    async def try_to_leave(self: Departures, *parts: Any) -> Any:
+        found = await attempt(self, *parts)
+        refused.extend([] if found is None else [found.code])
+        return found
+
+    monkeypatch.setattr(Office, "see_off", only_when_it_returns)
+    monkeypatch.setattr(Doors, "handoff", answer)
+    monkeypatch.setattr(Departures, "_attempt", try_to_leave)
+
+    @run
+    async def main() -> None:
+        async with harbour("home", "beta") as (home, _):
+            report = await journey(home, BACK_AND_FORTH, *["beta", "home"] * 4)
+            assert [stay.station for stay in report.trail] == [*["home", "beta"] * 4, "home"]
+
+    main()
+    assert refused == []
