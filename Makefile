@@ -13,10 +13,10 @@ demo: ## three stations on this machine and a Python agent that hops through the
 	@echo "portcall: three stations and one agent, on this machine only"
 	@$(BIN)/portcall demo $(ARGS)
 
-test: ## all tests
+test: ## all tests, of each sweep a part; PORTCALL_THOROUGH=1 for whole sweeps
 	@.ci/env test
 	@echo "portcall: all tests, on every processor of this machine"
-	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 bench: ## all benchmarks, with the peers that can be installed; writes tables and plots
 	@.ci/env bench
@@ -30,7 +30,7 @@ docs: ## the documentation as a site, in site/
 
 lint: ## style, types and layers
 	@.ci/env ci
-	@$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 ci: ## everything that must hold before a change lands
 	@.ci/run

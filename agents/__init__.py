@@ -3,7 +3,7 @@
     image = agents.pack(wasm_bytes)
     outcome = agents.run(image)
 
-Importing the package is cheap; the parts are imported when they are used.
+Importing the package is cheap; its parts are imported on first use.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .budget import Budget
+    from .budget import Budget, TimeBudget
     from .engines import Limits, load
+    from .execution import Execution, Life
     from .image import AgentImage, Manifest
-    from .life import Life
     from .outcomes import Departing, Exhausted, Finished, Outcome, Suspended, Trapped, Usage, Waiting
     from .packing import pack
     from .runtime import run
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from .version import VERSION
 
 _HOMES = {
-    "budget": ("Budget",),
+    "budget": ("Budget", "TimeBudget"),
     "engines": ("Limits", "load"),
     "image": ("AgentImage", "Manifest"),
     "outcomes": ("Departing", "Exhausted", "Finished", "Outcome", "Suspended", "Trapped", "Usage", "Waiting"),
     "packing": ("pack",),
-    "life": ("Life",),
+    "execution": ("Execution", "Life"),
     "runtime": ("run",),
     "snapshot": ("Snapshot",),
     "version": ("VERSION",),
@@ -40,6 +40,7 @@ __all__ = [
     "AgentImage",
     "Budget",
     "Departing",
+    "Execution",
     "Exhausted",
     "Finished",
     "Life",
@@ -48,6 +49,7 @@ __all__ = [
     "Outcome",
     "Snapshot",
     "Suspended",
+    "TimeBudget",
     "Trapped",
     "Usage",
     "Waiting",

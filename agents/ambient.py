@@ -1,6 +1,6 @@
 """An ambient for agents that run alone, without a station: `portcall run`, tests, and teaching.
 
-Time and randomness are arguments, so that a run can be repeated exactly. Nothing leaves the process but
+Time and randomness are arguments, so that a run can be repeated exactly. Nothing leaves the process except
 output.
 """
 
@@ -12,17 +12,19 @@ from collections.abc import Callable
 
 import attrs
 
+from agents.brief import brief
+
 from .errors import CallFailed
 from .hostcalls import EHOSTUNREACH, ENOSPC
 
-REPORTS_MAX = 64 << 20  # bytes of reports that are kept: an agent in a loop must not fill the memory
+REPORTS_MAX = 64 << 20  # bytes of reports kept: an agent in a loop must not fill memory
 _NAMES = ("error", "warning", "info", "detail")
 
 
 class Terminal:
     """Where `print` goes: what the agent writes to its descriptors 1 and 2, byte by byte.
 
-    Where the stream takes text only, as in a notebook, a character that two writes share is put together first.
+    Where the stream accepts only text, as in a notebook, a character split over two writes is first joined.
     """
 
     def __init__(self) -> None:
@@ -30,7 +32,7 @@ class Terminal:
         self._decoders = {1: decoder("replace"), 2: decoder("replace")}
 
     def __call__(self, fd: int, data: bytes) -> None:
-        """Write `data`, now."""
+        """Write `data` immediately."""
         stream = sys.stderr if fd == 2 else sys.stdout
         if stream is None:  # a program without a console, or one that closed it
             return
@@ -38,24 +40,34 @@ class Terminal:
         if binary is None:
             stream.write(self._decoders[fd].decode(data))
         else:
-            stream.flush()  # what was printed before comes before
+            stream.flush()  # earlier text must come first
             binary.write(data)
         stream.flush()
 
 
 @attrs.define
-class Alone:
-    """One agent, one place. See `agents.hostcalls.Ambient` for the methods."""
+class StandaloneHost:
+    """One agent, alone. See `agents.hostcalls.Ambient` for the methods."""
 
     wall: Callable[[], int]
     monotonic: Callable[[], int]
     entropy: Callable[[int], bytes]
     station: str = "here"
     agent_id: str = "agent"
-    next_stop: str = ""
+    stops: list[str] = attrs.field(factory=list, repr=brief)
+    """What is left of its itinerary."""
     sink: Callable[[int, bytes], None] = attrs.field(factory=Terminal)
-    reports: list[tuple[str, bytes]] = attrs.field(factory=list)
+    reports: list[tuple[str, bytes]] = attrs.field(factory=list, repr=brief)
     _reported: int = attrs.field(default=0, init=False)
+
+    lost: bool = attrs.field(default=False, init=False)
+    """Whether the agent asked for its next stop when there was none."""
+
+    @property
+    def next_stop(self) -> str:
+        """See `Ambient`."""
+        self.lost = self.lost or not self.stops
+        return self.stops[0] if self.stops else ""
 
     def wall_ns(self) -> int:
         """See `Ambient`."""
@@ -89,5 +101,5 @@ class Alone:
         return ()
 
     def send(self, to: str, body: bytes) -> None:
-        """See `Ambient`. There is nobody else."""
+        """See `Ambient`. There are no other agents."""
         raise CallFailed(EHOSTUNREACH, f"no agent {to!r} can be reached from here")

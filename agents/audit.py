@@ -1,27 +1,28 @@
-"""Reads a capsule as an outsider: what holds, what does not, and the journey it tells of.
+"""Reads a capsule as an outsider: what verifies, what does not, and the journey it records.
 
 For people and for `portcall verify`: nothing is admitted here, no station is needed, and the file alone is
-enough. That a passport is over does not make its journey false, so times are shown, not judged.
+enough. An expired passport does not make its journey false, so times are shown, not judged.
 
-Invariant: `Audit.code` is None exactly if every check that needs no station holds.
+Invariant: `Audit.code` is None if and only if every check that needs no station passes.
 """
 
 from __future__ import annotations
 
 from attrs import evolve, field, frozen
 
+from agents.brief import brief
 from agents.capsule import Capsule, Trust, VerifiedCapsule
 from agents.credentials.envelope import Signed
 from agents.credentials.keys import PublicKey
 from agents.credentials.passport import Passport, verify_passport
 from agents.credentials.permit import Budget
-from agents.credentials.results import Report, open_results
-from agents.credentials.trail import follow, whole
-from agents.credentials.trailpoint import Phase, begin
-from agents.credentials.visits import Clone, Visit
+from agents.credentials.results import OpenedReport, open_results
+from agents.credentials.trail import follow, is_complete
+from agents.credentials.trailpoint import Phase, launch_point
+from agents.credentials.visits import CloneStatement, Visit
 from agents.errors import CredentialError
 
-# The checks that a file alone can be put to, in their order, each with the codes that belong to it.
+# The checks that need only a file, in order, each with its error codes.
 CHECKS: tuple[tuple[str, frozenset[str]], ...] = (
     (
         "passport",
@@ -53,18 +54,18 @@ CHECKS: tuple[tuple[str, frozenset[str]], ...] = (
 
 @frozen
 class Audit:
-    """What a capsule tells, and whether it holds.
+    """What a capsule says, and whether it verifies.
 
-    `code`, `reason`: of the first check that fails, None if none does. `checks`: name, and True (holds),
-    False (fails) or None (not reached, since another failed before). `visits`: as far as the trail could be
+    `code`, `reason`: of the first check that fails, None if none does. `checks`: name, and True (passed),
+    False (failed) or None (not reached, since an earlier one failed). `visits`: as far as the trail could be
     followed. `whole`: whether the itinerary was completed. `entries`: results, not opened."""
 
     code: str | None
     reason: str | None
-    checks: tuple[tuple[str, bool | None], ...]
+    checks: tuple[tuple[str, bool | None], ...] = field(repr=brief)
     passport: Passport | None = None
     agent: bytes | None = None
-    visits: tuple[Visit | Clone, ...] = ()
+    visits: tuple[Visit | CloneStatement, ...] = field(default=(), repr=brief)
     ended: bool = False
     whole: bool = False
     holder: PublicKey | None = None
@@ -73,7 +74,7 @@ class Audit:
 
 
 def audit(capsule: Capsule, trust: Trust | None = None) -> Audit:
-    """Look at `capsule`. `trust`: owners that are believed; without it, any owner. Never raises for what it
+    """Audit `capsule`. `trust`: trusted owners; without it, any owner. Never raises for what it
     finds."""
     try:
         passport = verify_passport(capsule.passport)
@@ -83,8 +84,8 @@ def audit(capsule: Capsule, trust: Trust | None = None) -> Audit:
     return _held(capsule, verified)
 
 
-def reports(capsule: Capsule, secret: bytes) -> list[Report]:
-    """The opened results of a capsule that was audited. `secret`: the owner's X25519 key. Raises
+def reports(capsule: Capsule, secret: bytes) -> list[OpenedReport]:
+    """The opened results of an audited capsule. `secret`: the owner's X25519 key. Raises
     `CredentialError`."""
     return list(open_results(capsule.results.entries[1 if capsule.results.start == 0 else 0 :], secret))
 
@@ -96,7 +97,7 @@ def _held(capsule: Capsule, verified: VerifiedCapsule) -> Audit:
         code=None,
         reason=None,
         checks=tuple((name, True) for name, _ in CHECKS),
-        whole=point.phase is Phase.ENDED and whole(verified.passport.body, point),
+        whole=point.phase is Phase.ENDED and is_complete(verified.passport.body, point),
         entries=verified.results.count,
     )
 
@@ -112,15 +113,15 @@ def _failed(capsule: Capsule, error: CredentialError) -> Audit:
 
 
 def _journey(capsule: Capsule, passport: Signed[Passport]) -> Audit:
-    """The visits, as far as they can be followed."""
-    point, visits = begin(passport), list[Visit | Clone]()
+    """The visits, as far as the trail can be followed."""
+    point, visits = launch_point(passport), list[Visit | CloneStatement]()
     if capsule.trail.start == 0:
         for link in capsule.trail.links:
             try:
                 point, signed = follow(point, link)
             except CredentialError:
                 break
-            if isinstance(signed.body, (Visit, Clone)):
+            if isinstance(signed.body, (Visit, CloneStatement)):
                 visits.append(signed.body)
     return Audit(
         code=None,

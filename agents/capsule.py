@@ -1,28 +1,30 @@
-"""An agent as it travels or rests: which image, which state, and the credentials that vouch for both.
+"""An agent in transit or at rest: which image, which state, and the credentials that vouch for both.
 
     ["portcall.capsule", 1, {1: passport, 2: trail, 3: results, 4: image's digest, 5: state's digest,
                              6: checkpoint?, 7: image?, 8: state?}]
 
-A file or message without image and state is still a capsule: enough for an audit. Between stations the parts
-travel as the handoff says; here they are put together again.
+A capsule without image and state is still one: enough for an audit. Between stations the parts
+travel as the handoff defines; here they are assembled again.
 
-Not policy: `verify` says whether a capsule is what it claims and whom it answers to; `docking.admission`
+Not policy: `verify` says whether a capsule is what it claims and whom it answers to; `docking.trust.admission`
 decides.
 
 Invariants: only `verify` makes a `VerifiedCapsule`; the checks run in the order of the admission, so the
-first failure is the one that is told. Every function is pure: keys, times and randomness are arguments."""
+first failure is the one reported. Every function is pure: keys, times and randomness are arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from attrs import evolve, field, frozen
 
 from agents import canonical
+from agents.brief import brief
+from agents.canonical import DIGEST_SIZE, Buffer
 from agents.credentials import envelope, sealing
 from agents.credentials.envelope import Signed
-from agents.credentials.fields import DIGEST_SIZE, Fields, array
+from agents.credentials.fields import Fields, array
 from agents.credentials.itinerary import Position
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.credentials.passport import Passport, verify_passport
@@ -32,19 +34,18 @@ from agents.credentials.trailpoint import TrailPoint
 from agents.credentials.visits import Head
 from agents.errors import CredentialError, MalformedCredential, NotCanonical, PortcallError
 
-FORMAT = "portcall.capsule"
-VERSION = 1
+CAPSULE_FORMAT = "portcall.capsule"
+CAPSULE_VERSION = 1
 # Whole capsules are read from files by people; between stations the parts have their own, smaller bounds.
-MAX_CAPSULE = 2**30
+MAX_CAPSULE_BYTES = 2**30
 _CONTEXT = b"portcall capsule 1"
-# Owners' and stations' clocks differ: a passport may be this much (ms) from the future.
-SKEW = 2 * 60 * 1000
+# Owners' and stations' clocks differ: a passport may be dated this far (ms) in the future.
+CLOCK_SKEW_MS = 2 * 60 * 1000
 
 
-# One part of a capsule: what is read before anything about its sender's rights is known.
-_TRAIL_BOUNDS = canonical.Bounds(max_bytes=32 * 2**20, max_depth=3, max_items=100_000)
-_RESULTS_BOUNDS = canonical.Bounds(max_bytes=256 * 2**20, max_depth=3, max_items=1_100_000)
-Buffer: TypeAlias = "bytes | memoryview"
+# Applied to one part of a capsule that is read before anything is known about its sender's rights.
+_TRAIL_BOUNDS = canonical.DecodeBounds(max_bytes=32 * 2**20, max_depth=3, max_items=100_000)
+_RESULTS_BOUNDS = canonical.DecodeBounds(max_bytes=256 * 2**20, max_depth=3, max_items=1_100_000)
 
 
 def _size(data: Buffer | None) -> str:
@@ -53,27 +54,27 @@ def _size(data: Buffer | None) -> str:
 
 @frozen
 class Trust:
-    """What a verifier believes before it looks.
+    """What a verifier trusts beforehand.
 
-    `owners`: the keys it trusts; None trusts every owner (an audit, or a station that says so loudly).
-    `revoked`: raw keys of owners and ids of agents that are not to be let in. `here`, `sender`: this station
-    and the peer that offers; None in an audit. `certifiers`: who certified this station. `known`,
+    `owners`: the keys it trusts; None trusts every owner (an audit, or a station that warns about it).
+    `revoked`: raw keys of owners and ids of agents that are not admitted. `here`, `sender`: this station
+    and the offering peer; None in an audit. `certifiers`: who certified this station. `known`,
     `passports`: what this station verified before: points by head, passports by digest. `images`: digests of
     images that validated here before. `validate`: raises a `PortcallError` for an image that does not
     validate."""
 
-    owners: Container[PublicKey] | None = None
-    revoked: Container[bytes] = frozenset()
+    owners: Container[PublicKey] | None = field(default=None, repr=brief)
+    revoked: Container[bytes] = field(default=frozenset(), repr=brief)
     here: PublicKey | None = None
     sender: PublicKey | None = None
-    certifiers: frozenset[PublicKey] = frozenset()
-    known: Mapping[bytes, TrailPoint] = field(factory=dict)
-    passports: Mapping[bytes, Signed[Passport]] = field(factory=dict)
-    images: Container[bytes] = frozenset()
+    certifiers: frozenset[PublicKey] = field(default=frozenset(), repr=brief)
+    known: Mapping[bytes, TrailPoint] = field(factory=dict, repr=brief)
+    passports: Mapping[bytes, Signed[Passport]] = field(factory=dict, repr=brief)
+    images: Container[bytes] = field(default=frozenset(), repr=brief)
     validate: Callable[[Buffer], object] | None = None
 
     def __attrs_post_init__(self) -> None:
-        # Failing open: a station that forgot the sender would skip a check without noticing.
+        # Against failing open: a station that forgot the sender would skip a check without noticing.
         if (self.here is None) is not (self.sender is None):
             raise ValueError("a station that verifies an arrival knows both itself and the sender")
 
@@ -81,13 +82,13 @@ class Trust:
 @frozen
 class Capsule:
     """The parts. `passport`, `checkpoint`: envelopes; `image`, `state`: digests (32 bytes); `image_bytes`,
-    `state_bytes`: what they are digests of, if it is here."""
+    `state_bytes`: the bytes with these digests, if present."""
 
     passport: bytes = field(repr=_size)
     trail: Trail
     results: Results
-    image: bytes
-    state: bytes
+    image: bytes = field(repr=brief)
+    state: bytes = field(repr=brief)
     checkpoint: bytes | None = field(default=None, repr=_size)
     image_bytes: Buffer | None = field(default=None, repr=_size)
     state_bytes: Buffer | None = field(default=None, repr=_size)
@@ -104,29 +105,29 @@ class Capsule:
         for key, value in ((6, self.checkpoint), (7, self.image_bytes), (8, self.state_bytes)):
             if value is not None:
                 parts[key] = bytes(value)
-        return canonical.encode([FORMAT, VERSION, parts])
+        return canonical.encode([CAPSULE_FORMAT, CAPSULE_VERSION, parts])
 
     @classmethod
-    def decode(cls, data: bytes, max_bytes: int = MAX_CAPSULE) -> Capsule:
-        """The inverse of `encode`; `MalformedCredential`. Nothing is verified yet."""
-        bounds = canonical.Bounds(max_bytes=max_bytes, max_depth=6, max_items=2_000_000)
+    def decode(cls, data: bytes, max_bytes: int = MAX_CAPSULE_BYTES) -> Capsule:
+        """The inverse of `encode`. Raises `MalformedCredential`. Verifies nothing."""
+        bounds = canonical.DecodeBounds(max_bytes=max_bytes, max_depth=6, max_items=2_000_000)
         try:
             whole = array(canonical.decode(data, bounds), "capsule", 3)
         except NotCanonical as error:
             raise MalformedCredential(f"not a capsule: {error}") from error
-        if len(whole) != 3 or whole[0] != FORMAT:
+        if len(whole) != 3 or whole[0] != CAPSULE_FORMAT:
             raise MalformedCredential("not a capsule")
-        if type(whole[1]) is not int or whole[1] != VERSION:  # True equals 1
+        if type(whole[1]) is not int or whole[1] != CAPSULE_VERSION:  # True == 1
             raise MalformedCredential("a capsule of another version; this is version 1")
         read = Fields.of(whole[2], "capsule")
         most = max_bytes
         capsule = cls(
-            passport=read.octets(1, "passport", 1, envelope.MAX_STATEMENT),
+            passport=read.octets(1, "passport", 1, envelope.MAX_STATEMENT_BYTES),
             trail=Trail.from_value(read.take(2, "trail")),
             results=Results.from_value(read.take(3, "results")),
             image=read.octets(4, "image's digest", DIGEST_SIZE),
             state=read.octets(5, "state's digest", DIGEST_SIZE),
-            checkpoint=read.octets(6, "checkpoint", 1, envelope.MAX_STATEMENT) if read.has(6) else None,
+            checkpoint=read.octets(6, "checkpoint", 1, envelope.MAX_STATEMENT_BYTES) if read.has(6) else None,
             image_bytes=read.octets(7, "image", 0, most) if read.has(7) else None,
             state_bytes=read.octets(8, "state", 0, most) if read.has(8) else None,
         )
@@ -135,7 +136,7 @@ class Capsule:
 
     def parts(self) -> dict[str, Buffer]:
         """The capsule in pieces, as a handoff carries them: `passport`, `trail`, `results`, and `checkpoint`,
-        `image`, `state` where they are here."""
+        `image`, `state` where present."""
         parts: dict[str, Buffer] = {
             "passport": self.passport,
             "trail": canonical.encode(self.trail.value()),
@@ -146,7 +147,7 @@ class Capsule:
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Buffer], image: bytes, state: bytes) -> Capsule:
-        """The inverse of `parts`; `image`, `state`: the digests that were announced. `MalformedCredential`.
+        """The inverse of `parts`; `image`, `state`: the announced digests. Raises `MalformedCredential`.
 
         Image and state are not copied: the buffers must not change while the capsule is in use.
         """
@@ -156,8 +157,8 @@ class Capsule:
         checkpoint = parts.get("checkpoint")
         return cls(
             passport=bytes(parts["passport"]),
-            trail=Trail.from_value(envelope.decode(parts["trail"], _TRAIL_BOUNDS, "trail")),
-            results=Results.from_value(envelope.decode(parts["results"], _RESULTS_BOUNDS, "results")),
+            trail=Trail.from_value(envelope.decode_signed(parts["trail"], _TRAIL_BOUNDS, "trail")),
+            results=Results.from_value(envelope.decode_signed(parts["results"], _RESULTS_BOUNDS, "results")),
             image=image,
             state=state,
             checkpoint=None if checkpoint is None else bytes(checkpoint),
@@ -179,7 +180,7 @@ class Capsule:
         return sealing.seal(self.encode(), to.box(), _CONTEXT, ephemeral)
 
     @classmethod
-    def open(cls, data: bytes, key: SecretKey, max_bytes: int = MAX_CAPSULE) -> Capsule:
+    def open(cls, data: bytes, key: SecretKey, max_bytes: int = MAX_CAPSULE_BYTES) -> Capsule:
         """The inverse of `seal`, at the station it was sealed to.
 
         Raises `CannotOpen` (`not-for-us`, `altered`); `MalformedCredential`.
@@ -205,7 +206,7 @@ class Capsule:
         passport = trust.passports.get(canonical.digest(self.passport)) or verify_passport(self.passport)
         check_owner(passport.body, trust, now)
         self._check_image(passport.body, trust, bodies, hashed)
-        # What is hashed is what came: the state's own claim is only its name.
+        # Hash what was received: the digest in the capsule is only a claim.
         state = self.state if hashed or self.state_bytes is None else canonical.digest(self.state_bytes)
         if state != self.state:
             raise CredentialError("state-digest", "the state's bytes are not what their digest says")
@@ -242,7 +243,7 @@ class Capsule:
 
 @frozen
 class VerifiedCapsule:
-    """A capsule that passed `Capsule.verify` at `now` (ms): what it says is signed, chained and legal so
+    """A capsule that passed `Capsule.verify` at `now` (ms): everything in it is signed, chained and legal so
     far."""
 
     capsule: Capsule
@@ -258,7 +259,7 @@ class VerifiedCapsule:
 
     @property
     def point(self) -> TrailPoint:
-        """Where the trail stands: worth keeping under its head."""
+        """Where the trail stands: worth storing under its head."""
         return self.followed.point
 
     @property
@@ -268,12 +269,12 @@ class VerifiedCapsule:
 
     @property
     def positions(self) -> tuple[Position, ...]:
-        """The positions in the itinerary that the agent may have here, the preferred first."""
+        """The positions in the itinerary that the agent may have here, preferred first."""
         return self.followed.here
 
 
 def _span(ms: int) -> str:
-    """A span of time for people, in its largest whole unit."""
+    """A time span for people, in its largest whole unit."""
     for unit, size in (("days", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
         if ms >= 2 * size:
             return f"{ms // size} {unit}"
@@ -293,7 +294,7 @@ def check_owner(passport: Passport, trust: Trust, now: int) -> None:
         raise CredentialError(
             "expired", f"the agent's passport expired {ago} ago by the clock here: launch it anew, for longer"
         )
-    if now + SKEW < passport.not_before:
+    if now + CLOCK_SKEW_MS < passport.not_before:
         ahead = _span(passport.not_before - now)
         raise CredentialError(
             "not-yet-valid", f"the agent's passport begins in {ahead} by the clock here: is one of the clocks wrong?"

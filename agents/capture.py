@@ -1,15 +1,16 @@
-"""Between a suspended instance and a snapshot: capture its state, restore it in a fresh one.
+"""Between a suspended instance and a snapshot: captures its state, and restores it in a fresh one.
 
-Not the stack (`agents.unwinding`) and not when to do it (`agents.runtime`).
+Not here: the stack (`agents.unwinding`), and when to do it (`agents.runtime`).
 
-Invariant: a fresh instance, restored from what was captured, has the same memories, globals and tables,
-bit by bit; captured again at once, it gives the same bytes.
+Invariant: a fresh instance, restored from a captured state, has the same memories, globals and tables,
+bit for bit; captured again at once, it gives the same bytes.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,27 +18,30 @@ from typing import Any
 
 import attrs
 
+from agents.brief import brief
+
 from .binding import Prepared, positions
+from .budget import helped
 from .engines import Instance
 from .errors import BadSnapshot, EngineError
-from .snapshot import PAGE, Map, MemoryState, Snapshot, TableState
+from .snapshot import PAGE_BYTES, Map, MemoryState, Snapshot, TableState
 
-FUNCTIONS = "portcall.functions"
+FUNCTION_TABLE = "portcall.functions"
 _WORKERS = 4  # threads for one memory
-_SHARE = 4 << 20  # bytes of memory that are worth a thread
+_SHARE = 4 << 20  # bytes of memory that justify a thread
 _BATCH = 16  # pieces that a thread takes at once
 
 
 @attrs.frozen
-class State:
-    """What is captured beside the stack; the fields of `Snapshot` with these names."""
+class CapturedState:
+    """The captured state without the stack; the fields of `Snapshot` with these names."""
 
-    globals: dict[int, tuple[str, int | None]]
-    memories: tuple[MemoryState, ...]
-    tables: dict[int, TableState]
+    globals: dict[int, tuple[str, int | None]] = attrs.field(repr=brief)
+    memories: tuple[MemoryState, ...] = attrs.field(repr=brief)
+    tables: dict[int, TableState] = attrs.field(repr=brief)
 
 
-def capture(instance: Instance, prepared: Prepared) -> State:
+def capture(instance: Instance, prepared: Prepared) -> CapturedState:
     """The state of a suspended instance. Raises `EngineError` for references that cannot travel."""
     names: dict[int, int] | None = None
     globals_: dict[int, tuple[str, int | None]] = {}
@@ -45,28 +49,28 @@ def capture(instance: Instance, prepared: Prepared) -> State:
         letter, bits = instance.get_global(name)
         if letter in "rxe":
             if bits and names is None:
-                names = instance.functions(FUNCTIONS)
+                names = instance.functions(FUNCTION_TABLE)
             globals_[index] = ("r", positions([bits], names or {})[0])
         else:
             globals_[index] = (letter, bits)
     tables: dict[int, TableState] = {}
     for index, name in prepared.tables.items():
         if names is None:
-            names = instance.functions(FUNCTIONS)
+            names = instance.functions(FUNCTION_TABLE)
         tables[index] = _table(positions(instance.table_elements(name), names), prepared.elements[index])
     memories = []
     for name in prepared.memories.values():
         runs = instance.changed(name)
         with _mapping(sum(count for _, count in runs)) as each:
             memories.append(MemoryState.capture(instance.memory(name), runs, each))
-    return State(globals_, tuple(memories), tables)
+    return CapturedState(globals_, tuple(memories), tables)
 
 
 @contextmanager
 def _mapping(pages: int) -> Iterator[Map[Any, Any]]:
-    """`map`, over threads when there is enough to do: compressors leave the interpreter to others."""
-    shares = pages * PAGE // _SHARE
-    # Asking for the processors takes longer than a small memory does.
+    """`map`, over threads if there is enough to do: compressors release the interpreter lock."""
+    shares = pages * PAGE_BYTES // _SHARE
+    # Asking for the number of processors takes longer than a small memory does.
     workers = 1 if shares < 2 else min(_WORKERS, shares, os.cpu_count() or 1)
     if workers < 2:
         yield map
@@ -74,9 +78,14 @@ def _mapping(pages: int) -> Iterator[Map[Any, Any]]:
     with ThreadPoolExecutor(workers) as pool:
 
         def each(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+            def work(batch: list[Any]) -> tuple[list[Any], int]:
+                began = time.thread_time_ns()
+                return [function(piece) for piece in batch], time.thread_time_ns() - began
+
             pieces = iter(items)
             batches = iter(lambda: list(itertools.islice(pieces, _BATCH)), [])
-            for results in pool.map(lambda batch: [function(piece) for piece in batch], batches):
+            for results, used in pool.map(work, batches):
+                helped(used)
                 yield from results
 
         yield each
@@ -92,7 +101,7 @@ def _table(now: list[int | None], initial: object) -> TableState:
 def restore(instance: Instance, prepared: Prepared, snapshot: Snapshot) -> None:
     """Put the state of `snapshot` into a fresh instance.
 
-    Raises `BadSnapshot` when it does not fit, `RunStopped` when it is beyond the instance's limits.
+    Raises `BadSnapshot` if it does not fit, `RunStopped` if it exceeds the instance's limits.
     """
     fits = (
         snapshot.globals.keys() == prepared.globals.keys()
@@ -108,8 +117,8 @@ def restore(instance: Instance, prepared: Prepared, snapshot: Snapshot) -> None:
         if instance.memory_pages(name) != memory.pages:
             raise BadSnapshot("a memory that is smaller than it is in a fresh instance")
         for first, count in memory.runs:
-            instance.expect(name, first * PAGE, count * PAGE)
-        with _mapping(memory.size // PAGE) as each:
+            instance.expect(name, first * PAGE_BYTES, count * PAGE_BYTES)
+        with _mapping(memory.size // PAGE_BYTES) as each:
             memory.restore(instance.memory(name), each)
     for index, table in snapshot.tables.items():
         name = prepared.tables[index]
@@ -118,7 +127,7 @@ def restore(instance: Instance, prepared: Prepared, snapshot: Snapshot) -> None:
         instance.table_grow(name, table.size)
         for element, function in table.changed:
             try:
-                instance.table_set(name, element, FUNCTIONS, function)
+                instance.table_set(name, element, FUNCTION_TABLE, function)
             except EngineError as error:
                 raise BadSnapshot(f"an element of a table cannot be restored: {error}") from None
     if instance.has("portcall.drop"):
@@ -134,6 +143,6 @@ def _set_global(instance: Instance, name: str, letter: str, bits: int | None) ->
         instance.set_global(name, bits)
         return
     try:
-        instance.set_reference(name, FUNCTIONS, bits)
+        instance.set_reference(name, FUNCTION_TABLE, bits)
     except EngineError as error:
         raise BadSnapshot(f"a global cannot be restored: {error}") from None

@@ -1,27 +1,28 @@
-"""The error tree of `agents`. Every error that this package declares is below `PortcallError`.
+"""The exceptions of `agents`. Every error that this package declares is below `PortcallError`.
 
     PortcallError
     ├── ModuleError                a Wasm module that cannot be used
     │   ├── MalformedModule        its bytes are not a module
     │   ├── InvalidModule          it does not validate
-    │   ├── UnsupportedFeature     it uses what Portcall refuses, by name
-    │   └── ModuleTooLarge         it is beyond a bound that stops resource attacks
+    │   ├── UnsupportedFeature     it uses a feature that Portcall refuses, by name
+    │   └── ModuleTooLarge         it exceeds a bound that stops resource attacks
     ├── FormatError                bytes that are not what they claim to be
     │   ├── NotCanonical           not deterministic CBOR, or beyond its bounds
     │   ├── BadImage
     │   ├── BadSnapshot
     │   └── BadRecord              not the record of a run
-    ├── CredentialError            a signed statement that does not hold: a code and a sentence
+    ├── CredentialError            a signed statement that does not verify: a code and a sentence
     │   ├── MalformedCredential    its bytes are not such a statement
     │   └── CannotOpen             sealed for another key, or altered on the way
-    ├── ToolchainError             an author's compiler does not take the source
+    ├── WayError                   a text that describes no way for an agent; it shows the place
+    ├── ToolchainError             an author's compiler rejects the source
     │   └── ToolchainMissing       it is not installed, or not completely
-    ├── EngineError                an engine is missing, or cannot take this module
+    ├── EngineError                an engine is missing, or cannot run this module
     ├── HostCallError              raised inside a host call; never leaves a run
     │   ├── CallFailed             the guest sees an errno
-    │   ├── GuestFault             the guest gave a pointer outside its memory
+    │   ├── GuestFault             the guest passed a pointer outside its memory
     │   └── EndOfRun               the agent ended itself
-    ├── Diverged                   a replayed run does not do what the record says
+    ├── Diverged                   a replayed run departs from the record
     └── RunStopped                 raised by an engine; becomes an outcome of the run
         ├── WasmTrap               the agent's code trapped
         └── LimitReached           the agent wanted more than it is allowed
@@ -31,19 +32,32 @@ A trap, a used-up budget or a refusal is not an error: it is an outcome of `agen
 
 from __future__ import annotations
 
+from unicodedata import combining, east_asian_width
+
+SHOWN_CHARS = 60  # characters before and after the place of a mistake
+NAME_CHARS = 200  # characters of a function's name: C++ names are long, and names from strangers can be anything
+
 
 class PortcallError(Exception):
-    """The root: `except PortcallError` catches what this package declares, and nothing accidental."""
+    """The root: `except PortcallError` catches what this package declares, and nothing else."""
 
 
 class ModuleError(PortcallError):
-    """A Wasm module that cannot be used. `offset` is in bytes from the module's start, None when unknown."""
+    """A Wasm module that cannot be used. `offset`: bytes from the module's start, None if unknown."""
 
     def __init__(self, message: str, offset: int | None = None, function: int | str | None = None) -> None:
         self.message, self.offset, self.function = message, offset, function
-        where = "" if offset is None else f" at offset {offset:#x}"
-        inside = "" if function is None else f" in function {function}"
-        super().__init__(f"{message}{inside}{where}")
+        super().__init__(self._sentence(""))
+
+    def name(self, called: str) -> None:
+        """Add the function's name to the message, for people; a long name is cut."""
+        shown = "".join(c if c.isprintable() else "?" for c in called[:NAME_CHARS])
+        self.args = (self._sentence(f" (${shown})"),)
+
+    def _sentence(self, called: str) -> str:
+        where = "" if self.offset is None else f" at offset {self.offset:#x}"
+        inside = "" if self.function is None else f" in function {self.function}{called}"
+        return f"{self.message}{inside}{where}"
 
 
 class MalformedModule(ModuleError):
@@ -65,7 +79,7 @@ class UnsupportedFeature(ModuleError):
 
 
 class ModuleTooLarge(ModuleError):
-    """The module is beyond one of `agents.wasm.bounds.Bounds`; the message names the bound."""
+    """The module exceeds one of `agents.wasm.bounds.ModuleBounds`; the message names the bound."""
 
 
 class FormatError(PortcallError):
@@ -77,11 +91,11 @@ class NotCanonical(FormatError):
 
 
 class BadImage(FormatError):
-    """Not an agent image, of another version, or one that contradicts itself."""
+    """Not an agent image, an image of another version, or one that contradicts itself."""
 
 
 class BadSnapshot(FormatError):
-    """Not a snapshot, of another version, or one that does not belong to its image."""
+    """Not a snapshot, a snapshot of another version, or one that does not belong to its image."""
 
 
 class BadRecord(FormatError):
@@ -89,7 +103,7 @@ class BadRecord(FormatError):
 
 
 class CredentialError(PortcallError):
-    """A passport, trail or result that does not hold: `code` is stable and for programs, `reason` for people."""
+    """A passport, trail or result that does not verify: `code` is stable and for programs, `reason` for people."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(f"{code}: {reason}")
@@ -97,7 +111,7 @@ class CredentialError(PortcallError):
 
 
 class MalformedCredential(CredentialError):
-    """The bytes are not the statement they should be, or are beyond its bounds."""
+    """The bytes are not the expected statement, or exceed its bounds."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("malformed", reason)
@@ -107,12 +121,45 @@ class CannotOpen(CredentialError):
     """Sealed bytes that this key does not open: `not-for-us` (another key) or `altered`."""
 
 
+class WayError(PortcallError):
+    """A text that does not describe where an agent may go. `reason`: a sentence; `at`: where, in characters, or None.
+
+    The message shows the text, and a caret below the place.
+    """
+
+    def __init__(self, reason: str, text: str, at: int | None = None) -> None:
+        super().__init__(f"the way is not understood: {reason}{_pointed(text, at)}")
+        self.reason, self.text, self.at = reason, text, at
+
+
+def _pointed(text: str, at: int | None) -> str:
+    """The text around a place, and a caret below it, each on a line of its own."""
+    if at is None:
+        return ""
+    begin = max(at - SHOWN_CHARS, 0)
+    end = at + SHOWN_CHARS
+    head, tail = "..." if begin else "", "..." if end < len(text) else ""
+    before = head + "".join(c if c.isprintable() else "?" for c in text[begin:at])
+    after = "".join(c if c.isprintable() else "?" for c in text[at:end])
+    # Wide characters take two columns, those that combine with the one before none.
+    columns = sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in before)
+    return f"\n  {before}{after}{tail}\n  {' ' * columns}^"
+
+
 class EngineError(PortcallError):
-    """An engine is not installed, or cannot take this module, with the reason."""
+    """An engine is not installed, or cannot run this module; the message gives the reason."""
+
+
+class CompilingTooCostly(EngineError):
+    """Compiling a module takes more than it may. `what`: `cpu` or `memory`; `reason`: a sentence."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(reason)
+        self.what, self.reason = what, reason
 
 
 class ToolchainError(PortcallError):
-    """A compiler does not take the source; the message has its own words, or says what to do."""
+    """A compiler rejects the source; the message has the compiler's own words, or says what to do."""
 
 
 class ToolchainMissing(ToolchainError):
@@ -120,7 +167,7 @@ class ToolchainMissing(ToolchainError):
 
 
 class HostCallError(PortcallError):
-    """Raised inside a host call and turned into an answer by the runtime; never leaves a run."""
+    """Raised inside a host call; the runtime turns it into an answer. Never leaves a run."""
 
 
 class CallFailed(HostCallError):
@@ -132,7 +179,7 @@ class CallFailed(HostCallError):
 
 
 class GuestFault(HostCallError):
-    """The guest gave a pointer or length outside its memory; it sees EFAULT."""
+    """The guest passed a pointer or length outside its memory; it sees EFAULT."""
 
 
 class EndOfRun(HostCallError):
@@ -144,11 +191,11 @@ class EndOfRun(HostCallError):
 
 
 class Diverged(PortcallError):
-    """A replayed run asks for something else than the recorded one did, and says what."""
+    """A replayed run asks for something other than the recorded one did; the message says what."""
 
 
 class RunStopped(PortcallError):
-    """The agent's code cannot go on. The runtime makes an outcome of it; it never leaves a run."""
+    """The agent's code cannot go on. The runtime turns it into an outcome; it never leaves a run."""
 
 
 class WasmTrap(RunStopped):

@@ -1,14 +1,14 @@
 """The calls an agent makes of its station: ABI version 1, the imports of the module `portcall`.
 
-Each call exists once, as a function over Python values (`go(ctx, host)`, `recv(ctx, timeout_ns)` ...). Two
-roads lead to them: the imports below (`IMPORTS`), which read and write the guest's memory, and the files
-under `/portcall/` of the virtual WASI. So both give the same answers and the same errors.
+Each call exists once, as a function over Python values (`go(ctx, host)`, `recv(ctx, timeout_ns)` ...). There are two
+ways to it: the imports below (`IMPORTS`), which read and write the guest's memory, and the files
+under `/portcall/` of the virtual WASI. Both therefore give the same answers and the same errors.
 
-This is neither the station (that is an `Ambient`, given from outside) nor the network: `go` ends as a value.
+Not here: the station (that is an `Ambient`, passed in) and the network: `go` ends as a value.
 
 A value function returns its result, or `Suspend(wait)` when the agent has to wait. It is then called again,
 with the same arguments and `ctx.event` set, and returns the result that the guest sees. It raises
-`CallFailed(errno)` for what the guest sees as an error, and `EndOfRun` when the agent is over.
+`CallFailed(errno)` for what the guest sees as an error, and `EndOfRun` when the agent has ended.
 
 Invariants: no call blocks; nothing here reads a clock or a random source except through the ambient; every
 length that comes from the guest is bounded before it is read.
@@ -23,10 +23,10 @@ import attrs
 
 from .errors import CallFailed, EndOfRun, GuestFault
 from .waits import (
-    BODY_MAX,
-    ENTRY_MAX,
-    HOST_MAX,
-    SERVICE_MAX,
+    MAX_BODY_BYTES,
+    MAX_ENTRY_BYTES,
+    MAX_HOST_BYTES,
+    MAX_SERVICE_BYTES,
     Arrived,
     Call,
     Clone,
@@ -52,17 +52,17 @@ from .waits import (
 )
 
 ABI_VERSION = 1
-KEY_MAX = 256  # bytes of UTF-8 in the key of a result
-LOG_MAX = 8192  # bytes of one log line; longer ones are cut, so that a flood costs the agent's time, not ours
+MAX_REPORT_KEY_BYTES = 256  # bytes of UTF-8 in the key of a result
+MAX_LOG_BYTES = 8192  # bytes of one log line; longer ones are cut, so that a flood costs the agent's time, not ours
 _U32 = 0xFFFFFFFF
 
-# WASI preview 1 error numbers (witx `errno`) that the calls themselves answer with.
+# WASI preview 1 error numbers (witx `errno`) that the calls themselves return.
 EACCES, EAGAIN, EBUSY, EFAULT, EHOSTUNREACH, EILSEQ, EINVAL = 2, 6, 10, 21, 23, 25, 28
 EIO, EMSGSIZE, ENAMETOOLONG, ENOENT, ENOSPC, ENOSYS, ENOTSUP, ETIMEDOUT = 29, 35, 37, 44, 51, 52, 58, 73
 
 
 class GuestMemory:
-    """The agent's own memory, as host functions see it: every access is checked against its present size.
+    """The agent's own memory, as host functions see it: every access is checked against its current size.
 
     `view` is a writable memoryview of bytes. The runtime calls `rebind` when the memory has moved or grown.
     """
@@ -73,7 +73,7 @@ class GuestMemory:
         self.view = view
 
     def rebind(self, view: memoryview) -> None:
-        """From now on, look at `view`."""
+        """Use `view` from now on."""
         self.view = view
 
     def __len__(self) -> int:
@@ -81,13 +81,13 @@ class GuestMemory:
         return len(self.view)
 
     def read(self, pointer: int, size: int) -> bytes:
-        """`size` bytes at `pointer`. Raises `GuestFault` when any lies outside."""
+        """`size` bytes at `pointer`. Raises `GuestFault` if any lies outside."""
         if pointer < 0 or size < 0 or pointer + size > len(self.view):
             raise GuestFault(f"{size} bytes at {pointer} lie outside the memory of {len(self.view)}")
         return bytes(self.view[pointer : pointer + size])
 
     def write(self, pointer: int, data: bytes | bytearray | memoryview) -> None:
-        """Put `data` at `pointer`. Raises `GuestFault`, and writes nothing, when any would lie outside."""
+        """Put `data` at `pointer`. Raises `GuestFault`, and writes nothing, if any would lie outside."""
         if pointer < 0 or pointer + len(data) > len(self.view):
             raise GuestFault(f"{len(data)} bytes at {pointer} lie outside the memory of {len(self.view)}")
         self.view[pointer : pointer + len(data)] = data
@@ -118,7 +118,7 @@ class GuestMemory:
 
 
 class Ambient(Protocol):
-    """The station's side of the calls that do not wait. Given by the station; nothing in it travels."""
+    """The station's side of the calls that do not wait. The station supplies it; none of it travels."""
 
     @property
     def station(self) -> str:
@@ -142,27 +142,27 @@ class Ambient(Protocol):
         """`size` random bytes."""
 
     def log(self, level: int, text: str) -> None:
-        """Take one line of the agent's log; level 0 error, 1 warning, 2 information, 3 detail."""
+        """Log one line of the agent; level 0 error, 1 warning, 2 information, 3 detail."""
 
     def output(self, fd: int, data: bytes) -> None:
-        """Take bytes that the agent wrote to its standard output (`fd` 1) or error (2), at most a few MB."""
+        """Take bytes that the agent wrote to standard output (`fd` 1) or error (2), at most a few MB."""
 
     def report(self, key: str, value: bytes) -> None:
-        """Append a result. Raises `CallFailed` when the permit's budget is used up."""
+        """Append a result. Raises `CallFailed` if the permit's budget is used up."""
 
     def lookup(self, service: str) -> tuple[str, ...]:
         """Names of stations that offer `service`, best first."""
 
     def send(self, to: str, body: bytes) -> None:
-        """Hand a message over for delivery. Raises `CallFailed` when it cannot be taken."""
+        """Accept a message for delivery. Raises `CallFailed` if it cannot be accepted."""
 
 
 @attrs.define
-class Context:
-    """What a host function gets: the guest's memory, its virtual WASI, the station, the event that woke it.
+class CallContext:
+    """What a host function receives: the guest's memory, its virtual WASI, the station, the event that woke it.
 
-    `call(export, *args)` runs an export of the agent from inside a host function; while it runs, the agent
-    cannot suspend (its frames would lie under one of the station's), and waits are answered with EBUSY.
+    `call(export, *args)` runs an export of the agent from inside a host function. While it runs, the agent
+    cannot suspend (its frames would lie under one of the station's), and waits fail with EBUSY.
     """
 
     memory: GuestMemory
@@ -174,15 +174,15 @@ class Context:
     has_export: Callable[[str], bool] | None = None
 
 
-# `(ctx, *args) -> result`. Arguments and results are bits, never negative: an i32 is 0 .. 2**32 - 1 (a
-# pointer is an index as it stands), an i64 0 .. 2**64 - 1, a float its pattern. A negative result is
+# `(ctx, *args) -> result`. Arguments and results are bits, never negative: an i32 is 0 .. 2**32 - 1 (so a
+# pointer is an index as it is), an i64 0 .. 2**64 - 1, a float its bit pattern. A negative result is
 # taken modulo 2**32 or 2**64.
 HostFunction = Callable[..., int | Suspend | None]
 
 
 @attrs.frozen
 class HostImport:
-    """One import: its parameter and result types as letters (i i32, I i64, f f32, F f64) and its function."""
+    """One import: parameter and result types as letters (i i32, I i64, f f32, F f64), and its function."""
 
     params: str
     results: str
@@ -192,115 +192,115 @@ class HostImport:
 # --- the calls, over Python values ---
 
 
-def go(ctx: Context, host: str) -> Suspend | None:
-    """Move to `host`, stack and all. None means: arrived there."""
+def go(ctx: CallContext, host: str) -> Suspend | None:
+    """Move to `host`, stack and all. Returns None on arrival there."""
     if ctx.event is None:
-        return Suspend(Go(_name(host, HOST_MAX)))
+        return Suspend(Go(_name(host, MAX_HOST_BYTES)))
     _expect(ctx, Arrived)
     return None
 
 
-def go_at(ctx: Context, host: str, entry: str) -> Suspend:
-    """Move to `host` without the stack; the export `entry` is called there. Never returns on success."""
+def go_at(ctx: CallContext, host: str, entry: str) -> Suspend:
+    """Move to `host` without the stack, and call the export `entry` there. Never returns on success."""
     if ctx.event is not None:
         _expect(ctx)
-    if ctx.has_export is not None and not ctx.has_export(_name(entry, ENTRY_MAX)):
+    if ctx.has_export is not None and not ctx.has_export(_name(entry, MAX_ENTRY_BYTES)):
         raise CallFailed(ENOENT, f"the agent exports no function {entry!r} that can be called on arrival")
-    return Suspend(GoAt(_name(host, HOST_MAX), _name(entry, ENTRY_MAX)))
+    return Suspend(GoAt(_name(host, MAX_HOST_BYTES), _name(entry, MAX_ENTRY_BYTES)))
 
 
-def here(ctx: Context) -> str:
+def here(ctx: CallContext) -> str:
     """This station's name."""
     return ctx.ambient.station
 
 
-def me(ctx: Context) -> str:
+def me(ctx: CallContext) -> str:
     """This agent's id."""
     return ctx.ambient.agent_id
 
 
-def next_stop(ctx: Context) -> str:
+def next_stop(ctx: CallContext) -> str:
     """The itinerary's next stop; empty at its end."""
     return ctx.ambient.next_stop
 
 
-def call(ctx: Context, service: str, request: bytes) -> Suspend | bytes:
+def call(ctx: CallContext, service: str, request: bytes) -> Suspend | bytes:
     """The reply of the station's service `service` to `request`."""
     if ctx.event is None:
-        _bounded(request, BODY_MAX)
-        return Suspend(Call(_name(service, SERVICE_MAX), bytes(request)))
+        _bounded(request, MAX_BODY_BYTES)
+        return Suspend(Call(_name(service, MAX_SERVICE_BYTES), bytes(request)))
     return _expect(ctx, Reply).body  # type: ignore[no-any-return]
 
 
-def send(ctx: Context, to: str, body: bytes) -> None:
-    """Hand `body` over for delivery to the agent `to`."""
-    ctx.ambient.send(_name(to, HOST_MAX), _bounded(body, BODY_MAX))
+def send(ctx: CallContext, to: str, body: bytes) -> None:
+    """Send `body` to the agent `to`."""
+    ctx.ambient.send(_name(to, MAX_HOST_BYTES), _bounded(body, MAX_BODY_BYTES))
 
 
-def recv(ctx: Context, timeout_ns: int | None = None) -> Suspend | Message | None:
-    """The next message; None when `timeout_ns` nanoseconds passed without one (None waits for ever)."""
+def recv(ctx: CallContext, timeout_ns: int | None = None) -> Suspend | Message | None:
+    """The next message; None if none came within `timeout_ns` nanoseconds (None waits for ever)."""
     if ctx.event is None:
-        _look_at_clock(ctx)
+        _wait_begins(ctx)
         return Suspend(Recv(timeout_ns))
+    _waited(ctx, timeout_ns if isinstance(ctx.event, TimedOut) else None)
     if isinstance(ctx.event, TimedOut):
-        _let_pass(ctx, timeout_ns or 0)
         return None
     message: Message = _expect(ctx, Message)
     ctx.kept.sender = message.sender
     return message
 
 
-def sleep(ctx: Context, ns: int) -> Suspend | None:
+def sleep(ctx: CallContext, ns: int) -> Suspend | None:
     """Sleep for `ns` nanoseconds."""
     if ctx.event is None:
-        _look_at_clock(ctx)
+        _wait_begins(ctx)
         return Suspend(Sleep(ns))
+    _waited(ctx, ns if isinstance(ctx.event, Woke) else None)
     _expect(ctx, Woke)
-    _let_pass(ctx, ns)
     return None
 
 
-def clone(ctx: Context) -> Suspend | Cloned:
+def clone(ctx: CallContext) -> Suspend | Cloned:
     """Become two agents: the original gets `Cloned(child id)`, the clone `Cloned(None)`."""
     if ctx.event is None:
         return Suspend(Clone())
     return _expect(ctx, Cloned)  # type: ignore[no-any-return]
 
 
-def report(ctx: Context, key: str, value: bytes) -> None:
+def report(ctx: CallContext, key: str, value: bytes) -> None:
     """Append a result to the agent's signed chain."""
-    ctx.ambient.report(_name(key, KEY_MAX), _bounded(value, BODY_MAX))
+    ctx.ambient.report(_name(key, MAX_REPORT_KEY_BYTES), _bounded(value, MAX_BODY_BYTES))
 
 
-def log(ctx: Context, level: int, text: str) -> None:
+def log(ctx: CallContext, level: int, text: str) -> None:
     """One line for the station's log: level 0 error, 1 warning, 2 information, 3 detail."""
     ctx.ambient.log(min(level, 3), text)
 
 
-def lookup(ctx: Context, service: str) -> tuple[str, ...]:
-    """Names of stations that offer `service`, best first; empty when none is known."""
-    return ctx.ambient.lookup(_name(service, SERVICE_MAX))
+def lookup(ctx: CallContext, service: str) -> tuple[str, ...]:
+    """Names of stations that offer `service`, best first; empty if none is known."""
+    return ctx.ambient.lookup(_name(service, MAX_SERVICE_BYTES))
 
 
-def exit(ctx: Context, code: int) -> NoReturn:
+def exit(ctx: CallContext, code: int) -> NoReturn:
     """End the agent with exit code `code`."""
     raise EndOfRun(code & _U32)
 
 
-def _look_at_clock(ctx: Context) -> None:
-    """So that `_let_pass` knows when the wait began."""
+def _wait_begins(ctx: CallContext) -> None:
+    """Record when the wait begins, for `_waited`."""
     if ctx.wasi is not None:
-        ctx.wasi.monotonic(ctx.ambient)
+        ctx.wasi.wait_begins(ctx.ambient)
 
 
-def _let_pass(ctx: Context, ns: int) -> None:
-    """The agent's monotonic clock shows that it slept, wherever it was meanwhile."""
+def _waited(ctx: CallContext, ns: int | None = None) -> None:
+    """Advance the agent's monotonic clock by the wait, at least by `ns` if given, wherever the agent was."""
     if ctx.wasi is not None:
-        ctx.wasi.slept(ctx.ambient, ns)
+        ctx.wasi.waited(ctx.ambient, ns)
 
 
 def _name(text: str, most: int) -> str:
-    """`text`, when it may name something. Raises `CallFailed`."""
+    """`text`, if it is a valid name. Raises `CallFailed`."""
     if not text or "\0" in text:
         raise CallFailed(EINVAL, "an empty name, or one with a NUL in it")
     if len(text.encode("utf-8", "replace")) > most:
@@ -314,8 +314,8 @@ def _bounded(body: bytes, most: int) -> bytes:
     return body
 
 
-def _expect(ctx: Context, kind: type[Any] | None = None) -> Any:
-    """The event, of class `kind`. A refusal or a failure becomes `CallFailed`."""
+def _expect(ctx: CallContext, kind: type[Any] | None = None) -> Any:
+    """The event, of class `kind`. Turns a refusal or a failure into `CallFailed`."""
     event = ctx.event
     if isinstance(event, (Refused, Failed)):
         raise CallFailed(event.errno, event.reason)
@@ -327,8 +327,8 @@ def _expect(ctx: Context, kind: type[Any] | None = None) -> Any:
 # --- the same calls as imports ---
 
 
-def _text(ctx: Context, pointer: int, size: int, most: int) -> str:
-    """A string of the guest's. Raises `CallFailed` or `GuestFault`."""
+def _text(ctx: CallContext, pointer: int, size: int, most: int) -> str:
+    """A string in guest memory. Raises `CallFailed` or `GuestFault`."""
     size &= _U32
     if size > most:
         raise CallFailed(ENAMETOOLONG, f"a name of {size} bytes where at most {most} are taken")
@@ -338,43 +338,43 @@ def _text(ctx: Context, pointer: int, size: int, most: int) -> str:
         raise CallFailed(EILSEQ, "a string that is not UTF-8") from None
 
 
-def _data(ctx: Context, pointer: int, size: int) -> bytes:
+def _data(ctx: CallContext, pointer: int, size: int) -> bytes:
     size &= _U32
-    if size > BODY_MAX:
-        raise CallFailed(EMSGSIZE, f"{size} bytes where at most {BODY_MAX} are taken")
+    if size > MAX_BODY_BYTES:
+        raise CallFailed(EMSGSIZE, f"{size} bytes where at most {MAX_BODY_BYTES} are taken")
     return ctx.memory.read(pointer & _U32, size)
 
 
-def _give(ctx: Context, pointer: int, capacity: int, data: bytes) -> int:
-    """Put as much of `data` as fits; the result is its full length."""
+def _give(ctx: CallContext, pointer: int, capacity: int, data: bytes) -> int:
+    """Write as much of `data` as fits; returns its full length."""
     ctx.memory.write(pointer & _U32, data[: capacity & _U32])
     return len(data)
 
 
-def _go(ctx: Context, host: int, size: int) -> int | Suspend:
-    return go(ctx, _text(ctx, host, size, HOST_MAX)) or 0
+def _go(ctx: CallContext, host: int, size: int) -> int | Suspend:
+    return go(ctx, _text(ctx, host, size, MAX_HOST_BYTES)) or 0
 
 
-def _go_at(ctx: Context, host: int, size: int, entry: int, entry_size: int) -> int | Suspend:
-    return go_at(ctx, _text(ctx, host, size, HOST_MAX), _text(ctx, entry, entry_size, ENTRY_MAX))
+def _go_at(ctx: CallContext, host: int, size: int, entry: int, entry_size: int) -> int | Suspend:
+    return go_at(ctx, _text(ctx, host, size, MAX_HOST_BYTES), _text(ctx, entry, entry_size, MAX_ENTRY_BYTES))
 
 
-def _here(ctx: Context, buffer: int, capacity: int) -> int:
+def _here(ctx: CallContext, buffer: int, capacity: int) -> int:
     return _give(ctx, buffer, capacity, here(ctx).encode())
 
 
-def _me(ctx: Context, buffer: int, capacity: int) -> int:
+def _me(ctx: CallContext, buffer: int, capacity: int) -> int:
     return _give(ctx, buffer, capacity, me(ctx).encode())
 
 
-def _next_stop(ctx: Context, buffer: int, capacity: int) -> int:
+def _next_stop(ctx: CallContext, buffer: int, capacity: int) -> int:
     return _give(ctx, buffer, capacity, next_stop(ctx).encode())
 
 
 def _call(
-    ctx: Context, service: int, size: int, request: int, request_size: int, reply: int, capacity: int
+    ctx: CallContext, service: int, size: int, request: int, request_size: int, reply: int, capacity: int
 ) -> int | Suspend:
-    name, body = _text(ctx, service, size, SERVICE_MAX), _data(ctx, request, request_size)
+    name, body = _text(ctx, service, size, MAX_SERVICE_BYTES), _data(ctx, request, request_size)
     if ctx.kept.reply is not None and ctx.event is None:
         if ctx.kept.reply[:2] == (name, body):
             return _give_or_keep_reply(ctx, reply, capacity, name, body, ctx.kept.reply[2])
@@ -385,19 +385,17 @@ def _call(
     return _give_or_keep_reply(ctx, reply, capacity, name, body, answer)
 
 
-def _give_or_keep_reply(
-    ctx: Context, reply: int, capacity: int, name: str, body: bytes, answer: bytes
-) -> int:
+def _give_or_keep_reply(ctx: CallContext, reply: int, capacity: int, name: str, body: bytes, answer: bytes) -> int:
     ctx.kept.reply = (name, body, answer) if len(answer) > capacity & _U32 else None
     return _give(ctx, reply, capacity, answer)
 
 
-def _send(ctx: Context, to: int, size: int, message: int, message_size: int) -> int:
-    send(ctx, _text(ctx, to, size, HOST_MAX), _data(ctx, message, message_size))
+def _send(ctx: CallContext, to: int, size: int, message: int, message_size: int) -> int:
+    send(ctx, _text(ctx, to, size, MAX_HOST_BYTES), _data(ctx, message, message_size))
     return 0
 
 
-def _recv(ctx: Context, buffer: int, capacity: int, timeout_ms: int) -> int | Suspend:
+def _recv(ctx: CallContext, buffer: int, capacity: int, timeout_ms: int) -> int | Suspend:
     message: Suspend | Message | None = ctx.kept.message
     if message is None or ctx.event is not None:
         forever = timeout_ms & 0x80000000  # any negative number of milliseconds
@@ -410,15 +408,15 @@ def _recv(ctx: Context, buffer: int, capacity: int, timeout_ms: int) -> int | Su
     return _give(ctx, buffer, capacity, message.body)
 
 
-def _sender(ctx: Context, buffer: int, capacity: int) -> int:
+def _sender(ctx: CallContext, buffer: int, capacity: int) -> int:
     return _give(ctx, buffer, capacity, ctx.kept.sender.encode())
 
 
-def _sleep(ctx: Context, ms: int) -> int | Suspend:
+def _sleep(ctx: CallContext, ms: int) -> int | Suspend:
     return sleep(ctx, (ms & _U32) * 1_000_000) or 0
 
 
-def _clone(ctx: Context, buffer: int, capacity: int) -> int | Suspend:
+def _clone(ctx: CallContext, buffer: int, capacity: int) -> int | Suspend:
     done = clone(ctx)
     if isinstance(done, Suspend):
         return done
@@ -427,27 +425,27 @@ def _clone(ctx: Context, buffer: int, capacity: int) -> int | Suspend:
     return 0 if done.child is None else 1
 
 
-def _report(ctx: Context, key: int, size: int, value: int, value_size: int) -> int:
-    report(ctx, _text(ctx, key, size, KEY_MAX), _data(ctx, value, value_size))
+def _report(ctx: CallContext, key: int, size: int, value: int, value_size: int) -> int:
+    report(ctx, _text(ctx, key, size, MAX_REPORT_KEY_BYTES), _data(ctx, value, value_size))
     return 0
 
 
-def _log(ctx: Context, level: int, text: int, size: int) -> int:
-    line = ctx.memory.read(text & _U32, min(size & _U32, LOG_MAX))
+def _log(ctx: CallContext, level: int, text: int, size: int) -> int:
+    line = ctx.memory.read(text & _U32, min(size & _U32, MAX_LOG_BYTES))
     log(ctx, level, line.decode("utf-8", "replace"))
     return 0
 
 
-def _lookup(ctx: Context, service: int, size: int, buffer: int, capacity: int) -> int:
-    stations = lookup(ctx, _text(ctx, service, size, SERVICE_MAX))
+def _lookup(ctx: CallContext, service: int, size: int, buffer: int, capacity: int) -> int:
+    stations = lookup(ctx, _text(ctx, service, size, MAX_SERVICE_BYTES))
     return _give(ctx, buffer, capacity, "\n".join(stations).encode())
 
 
-def _exit(ctx: Context, code: int) -> NoReturn:
+def _exit(ctx: CallContext, code: int) -> NoReturn:
     exit(ctx, code)
 
 
-# A module may declare any of these without its result.
+# A module may declare any of these without a result.
 IMPORTS: Mapping[str, HostImport] = {
     "go": HostImport("ii", "i", _go),
     "go_at": HostImport("iiii", "i", _go_at),
@@ -469,7 +467,7 @@ IMPORTS: Mapping[str, HostImport] = {
 __all__ = [  # noqa: RUF022 - the calls in the ABI's order, then their types
     "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "sleep", "clone", "report", "log",
     "lookup", "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction", "GuestMemory", "Ambient",
-    "Context", "Kept", "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait", "Event", "Go", "GoAt",
+    "CallContext", "Kept", "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait", "Event", "Go", "GoAt",
     "Sleep", "Recv", "Call", "Clone", "Input", "Listen", "Yield", "Arrived", "Refused", "Woke", "Message",
     "TimedOut", "Reply", "Failed", "Cloned", "InputReady",
 ]  # fmt: skip

@@ -1,8 +1,9 @@
 """Ctrl-C while an agent's code runs in the main thread.
 
-Python's own handler raises `KeyboardInterrupt` wherever it is called. That may be the first line of a
+Python's own handler raises `KeyboardInterrupt` wherever it happens to run. That may be the first line of a
 callback from an engine, before any `try`: there it would be printed and lost, and an agent in an endless
-loop could not be stopped. So while agent code runs, the signal is noted, and raised where nothing is lost.
+loop could not be stopped. So while agent code runs, the signal is noted, and raised where it cannot be lost.
+See docs/adr/callbacks-through-cffi.
 
 Not a handler of its own: where the program has set one (as asyncio does), this does nothing.
 """
@@ -29,7 +30,7 @@ class Interruption:
         self.noted = False
 
     def hold(self) -> None:
-        """In a thread other than the main one, or under a handler of the program's, nothing happens."""
+        """Install the handler. Does nothing outside the main thread, or where the program has its own handler."""
         if threading.current_thread() is not threading.main_thread():
             return
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -37,19 +38,19 @@ class Interruption:
             signal.signal(signal.SIGINT, lambda number, frame: self.note())
 
     def release(self) -> None:
-        """As it was before `hold`. Raises `KeyboardInterrupt` when one was noted."""
+        """Restore the previous handler. Raises `KeyboardInterrupt` if one was noted."""
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
             self._before = None
         self.check()
 
     def check(self) -> None:
-        """Raises `KeyboardInterrupt` when one was noted."""
+        """Raises `KeyboardInterrupt` if one was noted."""
         if self.noted:
             self.noted = False
             raise KeyboardInterrupt
 
     def note(self) -> None:
-        """A keyboard interrupt came."""
+        """Note a keyboard interrupt."""
         self.noted = True
         self._tell()

@@ -1,5 +1,4 @@
-"""How a run of an agent ends: always as a value. A trap, a used-up budget and a departure are outcomes
-alike.
+"""How a run of an agent ends: always with a value. A trap, a used-up budget and a departure are all outcomes.
 
 Invariant: an outcome with a snapshot can be continued from it, here or elsewhere; one without is the end.
 """
@@ -10,6 +9,8 @@ import struct
 
 import attrs
 
+from agents.brief import brief
+
 from .errors import LimitReached
 from .snapshot import Snapshot
 from .waits import Wait
@@ -17,7 +18,12 @@ from .waits import Wait
 
 @attrs.frozen
 class Usage:
-    """What the run took: time of its processor and on the wall (ns), memories at its end (bytes)."""
+    """What a run used.
+
+    cpu_ns: CPU time, nanoseconds
+    wall_ns: wall-clock time, nanoseconds
+    memory: the agent's memories at the end of the run, bytes
+    """
 
     cpu_ns: int = 0
     wall_ns: int = 0
@@ -28,23 +34,32 @@ class Usage:
 class Finished:
     """The entry returned, or the agent ended itself.
 
-    results: bits; types: their letters (i i32, I i64, f f32, F f64, v v128); exit_code: 0 unless it gave one
+    results: what the entry returned, as bits; `values` has them as numbers
+    types: their types, a letter each: i i32, I i64, f f32, F f64, v v128
+    exit_code: 0 unless the agent set one
+    usage: what the run used
     """
 
-    results: tuple[int, ...] = ()
+    results: tuple[int, ...] = attrs.field(default=(), repr=brief)
     types: str = ""
     exit_code: int = 0
     usage: Usage = Usage()
 
     @property
     def values(self) -> tuple[int | float, ...]:
-        """The results as numbers: integers signed."""
+        """The results as numbers; integers are signed."""
         return tuple(map(number, self.types, self.results))
 
 
 @attrs.frozen
 class Departing:
-    """The agent wants to be at `host`. `entry` is the export to call there, None when its stack travels."""
+    """The agent wants to move.
+
+    host: where to, in the agent's words
+    entry: the export to call there; None if its stack travels
+    snapshot: the agent, suspended in its `go`
+    usage: what the run used
+    """
 
     host: str
     entry: str | None
@@ -54,7 +69,12 @@ class Departing:
 
 @attrs.frozen
 class Waiting:
-    """The agent waits; it is continued with the event that answers `wait`."""
+    """The agent waits. Continue it with the event that answers its wait.
+
+    wait: what it waits for
+    snapshot: the agent, suspended in the wait
+    usage: what the run used
+    """
 
     wait: Wait
     snapshot: Snapshot
@@ -63,7 +83,11 @@ class Waiting:
 
 @attrs.frozen
 class Suspended:
-    """The station asked for it; the agent is continued without an event."""
+    """The agent was asked to suspend, and did. Continue it without an event.
+
+    snapshot: the agent
+    usage: what the run used
+    """
 
     snapshot: Snapshot
     usage: Usage = Usage()
@@ -71,7 +95,12 @@ class Suspended:
 
 @attrs.frozen
 class Trapped:
-    """The agent's code did what WebAssembly forbids: `code` is one word for programs, `reason` for people."""
+    """The agent's code trapped. It cannot go on.
+
+    code: one word for programs, such as "unreachable"
+    reason: a sentence for people
+    usage: what the run used
+    """
 
     code: str
     reason: str
@@ -80,9 +109,12 @@ class Trapped:
 
 @attrs.frozen
 class Exhausted:
-    """The agent wanted more than it is allowed: `what` is memory, table, stack, cpu or wall.
+    """The agent wanted more than it is allowed.
 
-    With a snapshot it can go on under a new budget; without one it was stopped in the middle.
+    what: "memory", "table", "stack", "cpu" or "wall"
+    reason: a sentence, for people
+    snapshot: with one, it can go on under a new budget; None: it was stopped in the middle
+    usage: what the run used
     """
 
     what: str
@@ -94,7 +126,7 @@ class Exhausted:
 Outcome = Finished | Departing | Waiting | Suspended | Trapped | Exhausted
 
 
-# How `Life.advance` ends: without a snapshot yet, since not every end needs one.
+# How `Execution.advance` ends: without a snapshot yet, since not every ending needs one.
 
 
 @attrs.frozen
@@ -123,7 +155,7 @@ def number(letter: str, bits: int) -> int | float:
 
 
 def bits(letter: str, value: int | float) -> int:
-    """A number as bits of one type; integers modulo their width. Raises `ValueError` for others."""
+    """A number as bits of one type; integers modulo their width. Raises `ValueError` for other values."""
     if letter in "fF":
         try:
             return int.from_bytes(struct.pack("<f" if letter == "f" else "<d", value), "little")

@@ -1,7 +1,7 @@
-"""Running an agent: `run(image, ...)` gives an outcome; a `Life` is a run that can also be stopped from outside.
+"""Running an agent: `run(image, ...)` returns an outcome; an `Execution` can also be stopped from outside.
 
-No network is called: a departure is an outcome like a trap or an end. Whoever runs an agent decides what then
-happens, and continues it with an event.
+No network is used: a departure is an outcome like a trap or an end. Whoever runs an agent decides what happens
+then, and continues it with an event.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .ambient import Alone
+from .ambient import StandaloneHost
 from .engines import Engine, load
+from .errors import CompilingTooCostly
+from .execution import Execution
 from .hostcalls import Ambient
 from .image import AgentImage
-from .life import Life
 from .outcomes import Asked, Exhausted, Finished, Outcome, Spent, Stop, Trapped
 from .snapshot import Snapshot
 from .waits import Event, Wait
 
-__all__ = ["Asked", "Life", "Spent", "Stop", "run"]
+__all__ = ["Asked", "Execution", "Spent", "Stop", "run"]
 
 
 def run(
@@ -38,13 +39,24 @@ def run(
     on_hop: Callable[[bytes], None] | None = None,
     **options: Any,
 ) -> Outcome:
-    """Run an agent from its start, or from `snapshot` with `event`, until an outcome. Options: see `Life`.
+    """Run an agent until an outcome: from its start, or from a snapshot.
 
-    hop_every: the oracle. Take every opportunity to suspend, and at each Nth go on in a fresh instance, from
-    the encoded snapshot, on the next of the engines; at most `hops` times. answer: gives the event for a wait,
-    so that the run goes on; None for a wait leaves it as the outcome. on_hop: sees the bytes of each hop.
+        outcome = agents.run(agents.pack(Path("hello.wasm")))
 
-    Raises `FormatError` for an image or snapshot that is bad, `EngineError` for one that cannot run here.
+    image: what `agents.pack` makes
+    engine: "wasmtime" (the default), "wasmer", or what `agents.load` returns
+    ambient: what the agent can ask its host; by default the clocks and randomness of this machine, and no peers
+    snapshot: where it goes on, as a `Snapshot` or encoded; None to start it
+    event: what it waited for (`agents.waits`), if the snapshot waits
+    answer: called with each wait; returns the event that ends it, so that the run goes on, or None, which leaves the
+        wait as the outcome
+    hop_every: for tests that compare runs: take every opportunity to suspend, and at each Nth go on in a fresh
+        instance, from the encoded snapshot, on the next engine if `engine` is a sequence
+    hops: at most so many of these
+    on_hop: called with the bytes of each
+    options: the other parameters of `Execution`, such as `args`, `grants`, `limits`, `budget`
+
+    Raises `FormatError` for an invalid image or snapshot, `EngineError` for one that cannot run here.
     """
     if not isinstance(image, AgentImage):
         raise TypeError(f"an AgentImage is run, not {type(image).__name__}: agents.pack makes one")
@@ -53,7 +65,11 @@ def run(
     if snapshot is not None and not isinstance(snapshot, Snapshot):
         snapshot = Snapshot.decode(snapshot)
     place = _alone() if ambient is None else ambient
-    with Life(image, engine=next(engines), ambient=place, snapshot=snapshot, **options) as life:
+    try:
+        begun = Execution(image, engine=next(engines), ambient=place, snapshot=snapshot, **options)
+    except CompilingTooCostly as error:
+        return Exhausted(error.what, error.reason, snapshot)
+    with begun as life:
         life.always = hop_every is not None and hops != 0
         for opportunity in itertools.count(1):
             stop = life.advance(event)
@@ -81,4 +97,4 @@ def _engine(name: str) -> Engine:
 
 
 def _alone() -> Ambient:
-    return Alone(time.time_ns, time.monotonic_ns, os.urandom)
+    return StandaloneHost(time.time_ns, time.monotonic_ns, os.urandom)

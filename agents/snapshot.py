@@ -2,21 +2,22 @@
 
 Memories (only the pages that differ from the image's own initial memory, compressed), mutable globals,
 tables that changed, the continuation as a list of frames, innermost first, the call that the agent waits
-in, and the state of its virtual WASI. An agent that has not begun has a snapshot too: its luggage and
+in, and the state of its virtual WASI. An agent that has not started has a snapshot too: its luggage and
 arguments.
 
 Format only; nothing is executed, and no engine is known here. A line with the version, then CBOR byte
-strings: a header, the WASI state, and the compressed blocks of each memory. Large parts are beside the
-header, so that reading them costs no copy.
+strings: a header, the WASI state, and the compressed blocks of each memory. Large parts are outside the
+header, so that reading them needs no copy.
 
 Invariants: `Snapshot.decode(s.encode()) == s`; `Snapshot.decode(b).encode() == b` for every accepted `b`;
 `decode` raises only `BadSnapshot`, and so does `check`, which compares it with its image. Nothing may be
-restored unless both passed. A peer that lies inside these limits can make its agent compute nonsense,
-never more.
+restored unless both passed. A peer that lies within these limits can make its agent compute nonsense, and
+nothing more.
 """
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
@@ -24,16 +25,19 @@ from typing import Any, Literal, TypeVar
 import attrs
 import zstandard
 
+from agents.brief import brief
+from agents.wasm.bounds import WASM_PAGE_BYTES
+
 from . import canonical
-from .canonical import DIGEST_SIZE, Bounds
+from .canonical import DIGEST_SIZE, Buffer, DecodeBounds
 from .errors import BadSnapshot, NotCanonical
 from .image import AgentImage
 from .rewrite.metadata import Frame, check_frames
 from .waits import (
-    BODY_MAX,
-    ENTRY_MAX,
-    HOST_MAX,
-    SERVICE_MAX,
+    MAX_BODY_BYTES,
+    MAX_ENTRY_BYTES,
+    MAX_HOST_BYTES,
+    MAX_SERVICE_BYTES,
     GoAt,
     Kept,
     Message,
@@ -45,24 +49,26 @@ from .waits import (
 T = TypeVar("T")
 U = TypeVar("U")
 
-MAGIC = b"portcall snapshot 1\n"
-PAGE = 4096  # bytes: the unit in which memories are compared and travel
-# Bytes of memory compressed at once. Pieces can be worked on at the same time; and, since they begin at multiples of
-# this, memory that did not change gives the same block as before, which a peer that has it need not be sent again.
-CHUNK = 128 << 10
-WASM_PAGE = 65536
-MAX_BYTES = 1 << 30  # of an encoded snapshot: what a peer can make a station hold for one agent
-MAX_WASI = 128 << 20  # bytes of encoded WASI state
+SNAPSHOT_MAGIC = b"portcall snapshot 1\n"
+PAGE_BYTES = 4096  # bytes: the unit in which memories are compared and travel
+# Bytes of memory compressed at once. Pieces can be compressed in parallel. They begin at multiples of this, so
+# unchanged memory gives the same block as before, and a peer that has the block need not receive it again.
+CHUNK_BYTES = 128 << 10
+MAX_SNAPSHOT_BYTES = 1 << 30  # of an encoded snapshot: what a peer can make a station hold for one agent
+MAX_WASI_BYTES = 128 << 20  # bytes of encoded WASI state
 MAX_MEMORIES = 64
-MAX_NAME = 1024  # bytes of UTF-8 in the name of an import
-_LEVEL = 1  # of zstd: a hop waits for it, and the network is seldom slower than level 3 is
-_HEADER = Bounds(max_bytes=128 << 20, max_depth=8, max_items=4_000_000)
+MAX_NAME_BYTES = 1024  # bytes of UTF-8 in the name of an import
+# Bytes of memory from which on its blocks are kept as one object: thousands of small ones leave the allocator's heaps
+# in pieces, which stay with the process when they are freed.
+_IN_ONE = 4 << 20
+_LEVEL = 1  # of zstd: a hop waits for it, and the network is seldom slower than level 3
+_HEADER = DecodeBounds(max_bytes=128 << 20, max_depth=8, max_items=4_000_000)
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 
-Stage = Literal["new", "start", "run"]  # not begun; inside the start function; inside the entry
+Stage = Literal["new", "start", "run"]  # not started; inside the start function; inside the entry
 
 
-Map = Callable[[Callable[[T], U], Iterable[T]], Iterable[U]]  # like `map`; one over threads is as good
+Map = Callable[[Callable[[T], U], Iterable[T]], Iterable[U]]  # like `map`; may use threads
 
 
 def _joined(blocks: Iterable[bytes | memoryview]) -> bytes:
@@ -73,67 +79,83 @@ def _joined(blocks: Iterable[bytes | memoryview]) -> bytes:
 class MemoryState:
     """One memory: its size in 64 KiB pages, and what differs.
 
-    runs: (first page, number of pages) of 4 KiB, ascending and apart. blocks: these pages, cut where the memory has
-    a multiple of `CHUNK` bytes, the pages of each piece joined and compressed on their own.
+    runs: (first page, number of pages) of 4 KiB, ascending and not adjacent. blocks: these pages, cut at multiples of
+    `CHUNK_BYTES` of memory, with the pages of each piece joined and compressed on their own.
     """
 
     pages: int
-    runs: tuple[tuple[int, int], ...]
+    runs: tuple[tuple[int, int], ...] = attrs.field(repr=brief)
     blocks: tuple[bytes | memoryview, ...] = attrs.field(repr=False, eq=_joined)
 
     @property
     def size(self) -> int:
         """Bytes of the pages that differ."""
-        return PAGE * sum(count for _, count in self.runs)
+        return PAGE_BYTES * sum(count for _, count in self.runs)
 
     @classmethod
     def capture(cls, memory: memoryview, runs: Iterable[tuple[int, int]], each: Map[Any, Any] = map) -> MemoryState:
-        """The state of a memory of which `runs` differ."""
+        """The state of a memory whose pages `runs` differ."""
         kept = tuple(runs)
-        return cls(len(memory) // WASM_PAGE, kept, tuple(each(_compress, _pieces(memory, kept))))
+        blocks = each(_compress, _pieces(memory, kept))
+        if sum(count for _, count in kept) * PAGE_BYTES >= _IN_ONE:
+            blocks = _in_one(blocks)
+        return cls(len(memory) // WASM_PAGE_BYTES, kept, tuple(blocks))
 
     def restore(self, memory: memoryview, each: Map[Any, Any] = map) -> None:
-        """Put the pages where they belong. Raises `BadSnapshot` when the blocks are not exactly these pages."""
+        """Put the pages back. Raises `BadSnapshot` unless the blocks hold exactly these pages."""
         for _ in each(_expand, zip(self.blocks, _pieces(memory, self.runs), strict=True)):
             pass
 
 
+def _in_one(blocks: Iterable[bytes]) -> list[memoryview]:
+    """These blocks, as parts of one object."""
+    buffer, lengths = io.BytesIO(), []
+    for block in blocks:
+        lengths.append(buffer.write(block))
+    rest = memoryview(buffer.getvalue())
+    found = []
+    for length in lengths:
+        found.append(rest[:length])
+        rest = rest[length:]
+    return found
+
+
 def _pieces(memory: memoryview, runs: Iterable[tuple[int, int]]) -> list[list[memoryview]]:
-    """The pages of `runs`, a piece for each `CHUNK` bytes of the memory that has any; each piece in its parts."""
+    """The pages of `runs`, as one piece for each `CHUNK_BYTES` of memory that has any; each a list of parts."""
     pieces: list[list[memoryview]] = []
     last = -1
     for first, count in runs:
-        at, end = first * PAGE, (first + count) * PAGE
+        at, end = first * PAGE_BYTES, (first + count) * PAGE_BYTES
         while at < end:
-            number = at // CHUNK
+            number = at // CHUNK_BYTES
             if number != last:
                 pieces.append([])
                 last = number
-            size = min(end, (number + 1) * CHUNK) - at
+            size = min(end, (number + 1) * CHUNK_BYTES) - at
             pieces[-1].append(memory[at : at + size])
             at += size
     return pieces
 
 
 def _count(runs: Iterable[tuple[int, int]]) -> int:
-    """How many pieces `runs` make."""
+    """The number of pieces in `runs`."""
     found, last = 0, -1
     for first, count in runs:
-        begins, ends = first * PAGE // CHUNK, ((first + count) * PAGE - 1) // CHUNK
+        begins, ends = first * PAGE_BYTES // CHUNK_BYTES, ((first + count) * PAGE_BYTES - 1) // CHUNK_BYTES
         found += ends - begins + (begins != last)
         last = ends
     return found
 
 
 class _Contexts(threading.local):
-    """One compressor and decompressor for each thread: making them takes longer than a small memory does."""
+    """One compressor and decompressor per thread: making them takes longer than compressing a small memory."""
 
     def __init__(self) -> None:
-        # As for a large memory, however small the piece: else the compressor takes more time for less.
+        # As for a large memory, however small the piece: otherwise the compressor takes more time and saves less.
         large = zstandard.ZstdCompressionParameters.from_level(_LEVEL, source_size=4 << 20)
         self.compressor = zstandard.ZstdCompressor(compression_params=large)
-        # A window beyond this is a demand for memory that no piece needs.
-        self.decompressor = zstandard.ZstdDecompressor(max_window_size=2 * CHUNK)
+        # A larger window would demand memory that no piece needs.
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=2 * CHUNK_BYTES)
 
 
 _CONTEXTS = _Contexts()
@@ -144,7 +166,7 @@ def _compress(parts: list[memoryview]) -> bytes:
 
 
 def _expand(work: tuple[bytes | memoryview, list[memoryview]]) -> None:
-    """Decompress one block into its parts: never more than they hold."""
+    """Decompress one block into its parts, and never more than they hold."""
     block, parts = work
     size = sum(map(len, parts))
     try:
@@ -170,22 +192,22 @@ def _expand(work: tuple[bytes | memoryview, list[memoryview]]) -> None:
 
 @attrs.frozen
 class TableState:
-    """A table that the agent's code may change: its size, and for elements that changed (element, function).
+    """A table that the agent's code may change: its size, and (element, function) for each changed element.
 
     A function is named by its position in the export `portcall.functions`; None is null.
     """
 
     size: int
-    changed: tuple[tuple[int, int | None], ...]
+    changed: tuple[tuple[int, int | None], ...] = attrs.field(repr=brief)
 
 
 @attrs.frozen
 class Pending:
-    """The host call that the agent is in. `wait` is None when it was stopped before the call was made."""
+    """The host call that the agent is in. `wait` is None if it was stopped before the call was made."""
 
     module: str
     name: str
-    args: tuple[int, ...]
+    args: tuple[int, ...] = attrs.field(repr=brief)
     wait: Wait | None
 
 
@@ -193,26 +215,34 @@ class Pending:
 class Snapshot:
     """A suspended agent.
 
-    image: digest of its image; stage, entry, args: which export was called first, and with which bits
-    globals: index -> (type letter, bits), for references (letter r) the function's position, or None for null
-    memories: by index; tables: index -> state; frames: innermost first; wasi: encoded state, or empty
+    image: digest of its image
+    entry: the export that was called first
+    args: with these arguments, as bits
+    stage: how far it has come: "new" before its first instruction
+    globals: index -> (type letter, bits); for a reference (letter r) the function's position, or None for null
+    memories: their contents, by index
+    tables: index -> state
+    frames: the stack, innermost first
+    pending: the host call that it is in, or None
+    kept: a message or reply that it has not read whole yet
+    wasi: its WASI state, encoded; empty if it has none
     """
 
     image: bytes
     entry: str
-    args: tuple[int, ...] = ()
+    args: tuple[int, ...] = attrs.field(default=(), repr=brief)
     stage: Stage = "new"
-    globals: Mapping[int, tuple[str, int | None]] = attrs.field(factory=dict)
-    memories: tuple[MemoryState, ...] = ()
-    tables: Mapping[int, TableState] = attrs.field(factory=dict)
-    frames: tuple[Frame, ...] = ()
+    globals: Mapping[int, tuple[str, int | None]] = attrs.field(factory=dict, repr=brief)
+    memories: tuple[MemoryState, ...] = attrs.field(default=(), repr=brief)
+    tables: Mapping[int, TableState] = attrs.field(factory=dict, repr=brief)
+    frames: tuple[Frame, ...] = attrs.field(default=(), repr=brief)
     pending: Pending | None = None
     kept: Kept = attrs.field(factory=Kept)
     wasi: bytes = attrs.field(default=b"", repr=False)
 
     @property
     def weak(self) -> str | None:
-        """The export to call on arrival, when the stack was left behind."""
+        """The export to call on arrival, if the stack was left behind."""
         if self.pending is not None and isinstance(self.pending.wait, GoAt):
             return self.pending.wait.entry
         return None
@@ -222,7 +252,7 @@ class Snapshot:
         return b"".join(self.parts())
 
     def parts(self) -> list[bytes | memoryview]:
-        """The same bytes in parts: header and the like, the WASI state, and each block of a memory."""
+        """The same bytes in parts: the headers, the WASI state, and each block of a memory."""
         header = {
             "image": self.image,
             "entry": self.entry,
@@ -230,31 +260,28 @@ class Snapshot:
             "stage": self.stage,
             "globals": {index: _encode_global(*value) for index, value in self.globals.items()},
             "memories": [
-                [memory.pages, _encode_runs(memory.runs), list(map(len, memory.blocks))]
-                for memory in self.memories
+                [memory.pages, _encode_runs(memory.runs), list(map(len, memory.blocks))] for memory in self.memories
             ],
-            "tables": {
-                index: [table.size, dict(table.changed)] for index, table in self.tables.items()
-            },
+            "tables": {index: [table.size, dict(table.changed)] for index, table in self.tables.items()},
             "frames": [[frame.resume, frame.site, frame.values] for frame in self.frames],
             "pending": None if self.pending is None else _encode_pending(self.pending),
             "kept": _encode_kept(self.kept),
         }
-        parts: list[bytes | memoryview] = [MAGIC]
+        parts: list[bytes | memoryview] = [SNAPSHOT_MAGIC]
         for contents in ((canonical.encode(header),), (self.wasi,), *(memory.blocks for memory in self.memories)):
             parts += [canonical.byte_string_head(sum(map(len, contents))), *contents]
         return parts
 
     @classmethod
-    def decode(cls, data: bytes | memoryview) -> Snapshot:
-        """The snapshot in these bytes, which must outlive it. Raises `BadSnapshot`."""
-        if len(data) > MAX_BYTES:
-            raise BadSnapshot(f"{len(data)} bytes; at most {MAX_BYTES} are accepted")
+    def decode(cls, data: Buffer) -> Snapshot:
+        """The snapshot that `encode` wrote as `data`; it keeps views of `data`. Raises `BadSnapshot`."""
+        if len(data) > MAX_SNAPSHOT_BYTES:
+            raise BadSnapshot(f"{len(data)} bytes; at most {MAX_SNAPSHOT_BYTES} are accepted")
         view = memoryview(data)
-        if view[: len(MAGIC)] != MAGIC:
+        if view[: len(SNAPSHOT_MAGIC)] != SNAPSHOT_MAGIC:
             raise BadSnapshot("not a snapshot of format version 1")
         try:
-            start, end = canonical.byte_string_at(view, len(MAGIC))
+            start, end = canonical.byte_string_at(view, len(SNAPSHOT_MAGIC))
             header = canonical.decode(view[start:end], _HEADER)
             memories = header.get("memories") if isinstance(header, dict) else None
             if not isinstance(memories, list) or len(memories) > MAX_MEMORIES:
@@ -262,12 +289,12 @@ class Snapshot:
             wasi, *blocks = canonical.byte_strings(view, end, 1 + len(memories))
         except NotCanonical as error:
             raise BadSnapshot(f"not a snapshot: {error}") from None
-        if len(wasi) > MAX_WASI:
-            raise BadSnapshot(f"{len(wasi)} bytes of WASI state; at most {MAX_WASI} are accepted")
+        if len(wasi) > MAX_WASI_BYTES:
+            raise BadSnapshot(f"{len(wasi)} bytes of WASI state; at most {MAX_WASI_BYTES} are accepted")
         return _read(header, bytes(wasi), blocks)
 
     def check(self, image: AgentImage) -> None:
-        """That it belongs to `image` and that the image can have such frames. Raises `BadSnapshot`."""
+        """Check that it belongs to `image`, and that the image can have such frames. Raises `BadSnapshot`."""
         if self.image != image.digest:
             raise BadSnapshot("the snapshot belongs to another image")
         metadata = image.metadata
@@ -276,7 +303,8 @@ class Snapshot:
                 raise BadSnapshot("a snapshot with frames of an image that cannot be suspended")
             check_frames(metadata, self.frames)
             innermost = metadata.site(self.frames[0].resume, self.frames[0].site)
-            # No frame is left by functions that only return what the call gives: so either may be missing.
+            # Functions that only return what the call returns leave no frame, so either may be missing
+            # (docs/adr/no-frame-for-a-last-call).
             if innermost.kind == "poll" and self.pending is not None:
                 raise BadSnapshot("the innermost frame waits for nothing, and the agent in a call")
         elif self.pending is not None and self.weak is None and metadata is None:
@@ -326,16 +354,14 @@ def _read(header: Any, wasi: bytes, blocks: list[memoryview]) -> Snapshot:
         raise BadSnapshot(f"the stage {header['stage']!r} is unknown")
     return Snapshot(
         image=header["image"],
-        entry=_text(header["entry"], ENTRY_MAX, "the entry"),
+        entry=_text(header["entry"], MAX_ENTRY_BYTES, "the entry"),
         args=_numbers(header["args"], 1000, (1 << 128) - 1, "the entry's arguments"),
         stage=header["stage"],
         globals={
             _number(index, _U32, "a global's index"): _read_global(value)
             for index, value in _map(header["globals"], "the globals").items()
         },
-        memories=tuple(
-            _read_memory(value, block) for value, block in zip(header["memories"], blocks, strict=True)
-        ),
+        memories=tuple(_read_memory(value, block) for value, block in zip(header["memories"], blocks, strict=True)),
         tables={
             _number(index, _U32, "a table's index"): _read_table(value)
             for index, value in _map(header["tables"], "the tables").items()
@@ -368,14 +394,14 @@ def _read_memory(value: Any, block: memoryview) -> MemoryState:
         raise BadSnapshot("a run of pages without a length")
     runs, end = [], 0
     for gap, count in zip(items[::2], items[1::2], strict=True):
-        # Runs lie apart: so a list of pages has one form, and the list is no longer than the pages it names.
+        # Runs are not adjacent, so a list of pages has one form, and is no longer than the pages it names.
         if not count or (not gap and end):
             raise BadSnapshot("an empty run of pages, or one that belongs to the run before it")
         runs.append((end + gap, count))
         end += gap + count
-    if end * PAGE > size * WASM_PAGE:
+    if end * PAGE_BYTES > size * WASM_PAGE_BYTES:
         raise BadSnapshot("pages beyond the end of their memory")
-    sizes = _numbers(lengths, None, MAX_BYTES, "a memory's blocks")
+    sizes = _numbers(lengths, None, MAX_SNAPSHOT_BYTES, "a memory's blocks")
     if len(sizes) != _count(runs) or sum(sizes) != len(block):
         raise BadSnapshot("other blocks than a memory's pages need")
     blocks = []
@@ -407,8 +433,8 @@ def _read_frame(value: Any) -> Frame:
 def _read_pending(value: Any) -> Pending:
     module, name, args, wait = _list(value, 4, "the pending call")
     return Pending(
-        _text(module, MAX_NAME, "an import's module"),
-        _text(name, MAX_NAME, "an import's name"),
+        _text(module, MAX_NAME_BYTES, "an import's module"),
+        _text(name, MAX_NAME_BYTES, "an import's name"),
         _numbers(args, 1000, _U64, "the pending call's arguments"),
         None if wait is None else decode_wait(wait),
     )
@@ -416,13 +442,13 @@ def _read_pending(value: Any) -> Pending:
 
 def _read_kept(value: Any) -> Kept:
     message, reply, sender = _list(value, 3, "what a call kept")
-    kept = Kept(sender=_text(sender, HOST_MAX, "a sender"))
+    kept = Kept(sender=_text(sender, MAX_HOST_BYTES, "a sender"))
     if message is not None:
         who, body = _list(message, 2, "a message")
-        kept.message = Message(_text(who, HOST_MAX, "a sender"), _body(body))
+        kept.message = Message(_text(who, MAX_HOST_BYTES, "a sender"), _body(body))
     if reply is not None:
         service, request, answer = _list(reply, 3, "a reply")
-        kept.reply = (_text(service, SERVICE_MAX, "a service"), _body(request), _body(answer))
+        kept.reply = (_text(service, MAX_SERVICE_BYTES, "a service"), _body(request), _body(answer))
     return kept
 
 
@@ -448,7 +474,10 @@ def _numbers(value: Any, most_items: int | None, most: int, what: str) -> tuple[
     items = _list(value, None, what)
     if most_items is not None and len(items) > most_items:
         raise BadSnapshot(f"{what}: more than {most_items}")
-    return tuple(_number(item, most, what) for item in items)
+    for item in items:
+        if type(item) is not int or not 0 <= item <= most:
+            _number(item, most, what)  # it says what is wrong
+    return tuple(items)
 
 
 def _text(value: Any, most: int, what: str) -> str:
@@ -458,6 +487,21 @@ def _text(value: Any, most: int, what: str) -> str:
 
 
 def _body(value: Any) -> bytes:
-    if not isinstance(value, bytes) or len(value) > BODY_MAX:
-        raise BadSnapshot(f"not at most {BODY_MAX} bytes")
+    if not isinstance(value, bytes) or len(value) > MAX_BODY_BYTES:
+        raise BadSnapshot(f"not at most {MAX_BODY_BYTES} bytes")
     return value
+
+
+def started_state(image: AgentImage, *, entry: str | None = None, granted: bool = False) -> Snapshot | None:
+    """The state of an interpreter that was packed when it had started; None if the agent begins anew.
+
+    entry: the export that is called first; None for the manifest's
+    granted: whether it gets directories, which an interpreter that has started would not see
+
+    Raises `BadSnapshot`.
+    """
+    if not image.started or granted or entry not in (None, image.manifest.entry):
+        return None
+    snapshot = Snapshot.decode(image.started)
+    snapshot.check(image)
+    return snapshot

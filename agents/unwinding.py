@@ -1,11 +1,11 @@
-"""The continuation of a running instance: how it is unwound, read, put back and resumed, in both profiles.
+"""The continuation of a running instance: how it is unwound, read, restored and resumed, in both profiles.
 
-The counterpart of `agents.rewrite.machinery` and `agents.rewrite.portable`, which say what lies where;
-this side is the host's. It decides nothing: when to suspend and what then happens is the runtime's.
+The host's side. The counterparts `agents.rewrite.machinery` and `agents.rewrite.portable` define the layout.
+Nothing is decided here: the runtime decides when to suspend and what happens then.
 
-A *stack* has the same methods in both profiles. In between `begin` and `unwound` the instance must not be
+A *stack* has the same methods in both profiles. Between `begin` and `unwound` the instance must not be
 touched.
-Invariant: `frames` of a suspended instance, given to `restore` of a fresh one, continue the same computation.
+Invariant: `frames` of a suspended instance, passed to `restore` of a fresh one, continue the same computation.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+from agents.wasm.bounds import WASM_PAGE_BYTES
+
 from .engines import Instance
 from .errors import BadSnapshot, LimitReached
-from .rewrite.machinery import HEADER, SLOT, TRANSFER, width
+from .rewrite.machinery import HEADER_BYTES, SLOT_BYTES, TRANSFER_BYTES, frame_width
 from .rewrite.metadata import Frame, Metadata, join_frames, split_frames
 
-WASM_PAGE = 65536
-MAX_STACK = 32 << 20  # bytes of all frames: hand-made code could make millions, and each becomes an object here
+MAX_STACK_BYTES = 32 << 20  # bytes of all frames: hand-made code could make millions, and each becomes an object here
 
 
 class Stack(Protocol):
@@ -30,13 +31,13 @@ class Stack(Protocol):
         """Inside a host call: from now on every call returns at once, and saves its frame."""
 
     def suspended(self) -> bool:
-        """After a call of an export returned: whether it unwound instead of finishing."""
+        """After a call of an export has returned: whether it unwound instead of finishing."""
 
     def unwound(self) -> None:
-        """After it unwound: put the instance in order."""
+        """After unwinding: put the instance in order."""
 
     def frames(self) -> tuple[Frame, ...]:
-        """The frames, innermost first. Raises `BadSnapshot` when they are not frames of this image."""
+        """The frames, innermost first. Raises `BadSnapshot` if they are not frames of this image."""
 
     def restore(self, frames: Sequence[Frame]) -> None:
         """Put frames into a fresh instance. Raises `BadSnapshot` or `RunStopped`."""
@@ -45,13 +46,13 @@ class Stack(Protocol):
         """Continue the innermost frame with the results (bits) of the call that it waits for, and so on."""
 
     def results(self, types: str) -> tuple[int, ...]:
-        """After all frames finished: results of the outermost."""
+        """After all frames have finished: the results of the outermost."""
 
     def clear(self) -> None:
         """Forget all frames."""
 
     def park(self) -> object:
-        """Hide the waiting frames, so that an export can be called under a host function."""
+        """Hide the waiting frames, so that an export can be called inside a host function."""
 
     def unpark(self, parked: object) -> None:
         """Show them again."""
@@ -62,7 +63,6 @@ class StandardStack:
 
     def __init__(self, instance: Instance, metadata: Metadata) -> None:
         self._instance, self._metadata = instance, metadata
-        self._resumable = instance.has("portcall.resume")
 
     def begin(self) -> None:
         """See `Stack`."""
@@ -84,7 +84,7 @@ class StandardStack:
         """See `Stack`."""
         bottom, top = self._span()
         memory = self._instance.memory("portcall.frames")
-        # Agent code that forges the machinery's exports cannot, but a hand-made image may hold anything here.
+        # Agent code cannot forge the machinery's exports, but a hand-made image may hold anything here.
         if not bottom <= top <= len(memory):
             raise BadSnapshot("the continuation does not lie in the frames memory")
         _check_size(top - bottom)
@@ -98,7 +98,7 @@ class StandardStack:
         instance = self._instance
         base = instance.get_global("portcall.base")[1]
         top = base + len(joined)
-        instance.memory_grow("portcall.frames", -(-top // WASM_PAGE))
+        instance.memory_grow("portcall.frames", -(-top // WASM_PAGE_BYTES))
         memory = instance.memory("portcall.frames")
         if top > len(memory):
             raise BadSnapshot("the frames do not fit into the frames memory")
@@ -111,9 +111,9 @@ class StandardStack:
         if types:
             memory = self._instance.memory("portcall.frames")
             for position, (letter, value) in enumerate(zip(types, results, strict=True)):
-                slot = TRANSFER + SLOT * position
-                memory[slot : slot + width(letter)] = value.to_bytes(width(letter), "little")
-        if self._resumable:
+                slot = TRANSFER_BYTES + SLOT_BYTES * position
+                memory[slot : slot + frame_width(letter)] = value.to_bytes(frame_width(letter), "little")
+        if self._instance.has("portcall.resume"):
             self._instance.call("portcall.resume")
         else:  # no function of this image ever leaves a frame
             self._instance.set_global("portcall.state", 0)
@@ -123,7 +123,7 @@ class StandardStack:
         memory = self._instance.memory("portcall.frames")
         found = []
         for position, letter in enumerate(types):
-            slot, size = TRANSFER + SLOT * position, {"i": 4, "f": 4, "v": 16}.get(letter, 8)
+            slot, size = TRANSFER_BYTES + SLOT_BYTES * position, {"i": 4, "f": 4, "v": 16}.get(letter, 8)
             found.append(int.from_bytes(memory[slot : slot + size], "little"))
         return tuple(found)
 
@@ -140,7 +140,7 @@ class StandardStack:
 
     def unpark(self, parked: object) -> None:
         """See `Stack`."""
-        # Exactly where they lay: the driver under the host function remembers the place.
+        # Exactly where they were: the driver below the host function remembers the place.
         assert isinstance(parked, tuple)
         bottom, top, waiting = parked
         self._instance.memory("portcall.frames")[bottom:top] = waiting
@@ -159,8 +159,8 @@ class PortableStack:
 
     def begin(self) -> None:
         """See `Stack`."""
-        # How much the frames will cover is not known yet.
-        self._covered = bytes(self._instance.memory("portcall.memory.0"))
+        # How much the frames will cover is not known yet; more than this they may not.
+        self._covered = bytes(self._instance.memory("portcall.memory.0")[:MAX_STACK_BYTES])
         self._instance.set_global("portcall.top", 0)
         self._instance.set_global("portcall.state", 1)
 
@@ -172,15 +172,15 @@ class PortableStack:
         """See `Stack`."""
         top = self._instance.get_global("portcall.top")[1]
         covered, self._covered = self._covered, b""
+        _check_size(top)
         if top > len(covered):
             raise BadSnapshot("the continuation does not lie in the memory")
         memory = self._instance.memory("portcall.memory.0")
-        _check_size(top)
         saved = bytes(memory[:top])
         memory[:top] = covered[:top]
         self._instance.set_global("portcall.state", 0)
         self._waiting.extendleft(reversed(split_frames(self._metadata, saved)))
-        _check_size(sum(HEADER + len(frame.values) for frame in self._waiting))
+        _check_size(sum(HEADER_BYTES + len(frame.values) for frame in self._waiting))
 
     def frames(self) -> tuple[Frame, ...]:
         """See `Stack`."""
@@ -244,8 +244,8 @@ class PortableStack:
 
 
 def _check_size(size: int) -> None:
-    if size > MAX_STACK:
-        raise LimitReached("stack", f"the agent's frames take {size} bytes; {MAX_STACK} are allowed")
+    if size > MAX_STACK_BYTES:
+        raise LimitReached("stack", f"the agent's frames take {size} bytes; {MAX_STACK_BYTES} are allowed")
 
 
 def stack_of(instance: Instance, metadata: Metadata) -> Stack:

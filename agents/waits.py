@@ -1,10 +1,10 @@
 """What a suspended agent waits for, and what ends the wait.
 
-A *wait* is the reason a host call gave for suspending; an *event* is what the station brings when the agent
-resumes. Both are plain data: a wait is part of the snapshot and may cross the network, so decoding one here
+A *wait* is the reason a host call gave for suspending; an *event* is what the station passes when the agent
+resumes. Both are plain data. A wait is part of the snapshot and may cross the network, so decoding
 treats its bytes as hostile.
 
-This is not the calls themselves (`agents.hostcalls`) nor the place where they are carried out (the station).
+Not here: the calls themselves (`agents.hostcalls`), and carrying them out (the station).
 
 Invariants: `decode_wait(encode_wait(w)) == w`; every text and byte field has a bound, below; decoding raises
 only `BadSnapshot`.
@@ -16,13 +16,17 @@ from typing import Any
 
 import attrs
 
+from agents.brief import brief
+
 from .errors import BadSnapshot
 
-HOST_MAX = 1024  # bytes of UTF-8 in the name of a station or an agent; a snapshot cannot carry a novel as one
-SERVICE_MAX = 256  # bytes of UTF-8 in the name of a service
-ENTRY_MAX = 256  # bytes of UTF-8 in the name of an exported function
-BODY_MAX = 1 << 20  # bytes of one message, request or reply: what a station must hold for one waiting agent
-REASON_MAX = 1024  # characters of a reason shown to people
+# What `go` may be given instead of a station: where the itinerary leads next, and the agent's home.
+NEXT_STOP, HOME_STOP = "next", "home"
+MAX_HOST_BYTES = 1024  # bytes of UTF-8 in the name of a station or an agent
+MAX_SERVICE_BYTES = 256  # bytes of UTF-8 in the name of a service
+MAX_ENTRY_BYTES = 256  # bytes of UTF-8 in the name of an exported function
+MAX_BODY_BYTES = 1 << 20  # bytes of one message, request or reply: what a station must hold for one waiting agent
+MAX_REASON_BYTES = 1024  # characters of a reason shown to people
 _U64 = (1 << 64) - 1
 
 
@@ -60,7 +64,7 @@ class Call:
     """Wait for the reply of a service of this station."""
 
     service: str
-    request: bytes
+    request: bytes = attrs.field(repr=brief)
 
 
 @attrs.frozen
@@ -78,7 +82,7 @@ class Input:
 
 @attrs.frozen
 class Listen:
-    """Wait for bytes on descriptor `fd` or for a message, whichever comes first; else as `Input`."""
+    """Wait for bytes on descriptor `fd` or for a message, whichever comes first; otherwise like `Input`."""
 
     fd: int
     timeout_ns: int | None = None
@@ -86,7 +90,7 @@ class Listen:
 
 @attrs.frozen
 class Yield:
-    """Give the thread to others; resume at any time."""
+    """Let others use the thread; resume at any time."""
 
 
 Wait = Go | GoAt | Sleep | Recv | Call | Clone | Input | Listen | Yield
@@ -99,7 +103,7 @@ class Arrived:
 
 @attrs.frozen
 class Refused:
-    """What was waited for will not be: `errno` (WASI number, above 0) and a sentence for people."""
+    """The wait was refused: `errno` (WASI number, above 0) and a sentence for people."""
 
     errno: int
     reason: str
@@ -107,7 +111,7 @@ class Refused:
 
 @attrs.frozen
 class Woke:
-    """The time of a `Sleep` or the turn of a `Yield` has come."""
+    """A `Sleep` is over, or it is the turn of a `Yield`."""
 
 
 @attrs.frozen
@@ -115,19 +119,19 @@ class Message:
     """A message from the agent or station named `sender`."""
 
     sender: str
-    body: bytes
+    body: bytes = attrs.field(repr=brief)
 
 
 @attrs.frozen
 class TimedOut:
-    """The time of a `Recv`, an `Input` or a `Listen` passed and nothing came."""
+    """The time of a `Recv`, an `Input` or a `Listen` has passed, and nothing came."""
 
 
 @attrs.frozen
 class Reply:
     """The service's answer."""
 
-    body: bytes
+    body: bytes = attrs.field(repr=brief)
 
 
 @attrs.frozen
@@ -140,16 +144,16 @@ class Failed:
 
 @attrs.frozen
 class Cloned:
-    """After `Clone`: in the original `child` is the new agent's id, in the clone it is None."""
+    """After `Clone`: the new agent's id in the original, None in the clone."""
 
     child: str | None
 
 
 @attrs.frozen
 class InputReady:
-    """Bytes for the descriptor that was waited for; empty means end of file."""
+    """Bytes for the descriptor; empty means end of file."""
 
-    data: bytes
+    data: bytes = attrs.field(repr=brief)
 
 
 Event = Arrived | Refused | Woke | Message | TimedOut | Reply | Failed | Cloned | InputReady
@@ -157,22 +161,22 @@ Event = Arrived | Refused | Woke | Message | TimedOut | Reply | Failed | Cloned 
 
 @attrs.frozen
 class Suspend:
-    """What a host function returns to suspend the agent instead of giving a result."""
+    """What a host function returns to suspend the agent instead of returning a result."""
 
     wait: Wait
 
 
 @attrs.define
 class Kept:
-    """What a call has already received and could not give for want of room: part of the snapshot.
+    """What a call has received but could not deliver for lack of space: part of the snapshot.
 
-    A reply or message longer than the guest's buffer stays here, so that trying again with more room neither
+    A reply or message longer than the guest's buffer stays here, so that a retry with more space neither
     calls the service twice nor loses the message.
     """
 
     message: Message | None = None
-    reply: tuple[str, bytes, bytes] | None = None  # service, request, reply
-    sender: str = ""  # of the message received last
+    reply: tuple[str, bytes, bytes] | None = attrs.field(default=None, repr=brief)  # service, request, reply
+    sender: str = ""  # of the last message received
 
 
 _WAITS: dict[str, type[Any]] = {
@@ -187,7 +191,7 @@ _WAITS: dict[str, type[Any]] = {
     "yield": Yield,
 }
 _NAMES = {cls: name for name, cls in _WAITS.items()}
-_TEXT_MAX = {"host": HOST_MAX, "entry": ENTRY_MAX, "service": SERVICE_MAX}
+_TEXT_MAX = {"host": MAX_HOST_BYTES, "entry": MAX_ENTRY_BYTES, "service": MAX_SERVICE_BYTES}
 
 
 def encode_wait(wait: Wait) -> list[Any]:
@@ -213,7 +217,7 @@ def _fits(name: str, item: object) -> bool:
     if name in _TEXT_MAX:
         return isinstance(item, str) and len(item.encode()) <= _TEXT_MAX[name]
     if name == "request":
-        return isinstance(item, bytes) and len(item) <= BODY_MAX
+        return isinstance(item, bytes) and len(item) <= MAX_BODY_BYTES
     if name == "timeout_ns" and item is None:
         return True
     most = 0xFFFFFFFF if name == "fd" else _U64

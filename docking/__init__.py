@@ -18,52 +18,78 @@ if TYPE_CHECKING:
     from agents.credentials.keys import PublicKey, SecretKey
     from agents.credentials.permit import Budget, Permit
 
-    from .agent import Agent, Report, Result
-    from .config import OwnerRule, Policy, read_policy
-    from .errors import DockingError, ServiceFailed, StationError
+    from . import itinerary, keys
+    from .connection import AgentStatus, Connection, RemoteAgent, connect
+    from .errors import AgentEnded, ControlError, DockingError, ServiceFailed, StationError
     from .events import Event
+    from .handle import Agent, Report, Result
     from .launching import Terms
-    from .serve import Station
+    from .letters.orders import OrderOutcome, SendOutcome
+    from .options import Identity, Network, Running, Storage, Timing
+    from .residents.services import Offering, Visitor
+    from .station import Station
     from .threaded import Threaded
-    from .yellowpages import Visitor
+    from .trust.policy import OwnerRule, Policy, read_policy
 
 _HOMES = {
     "agents.credentials.keys": ("PublicKey", "SecretKey"),
     "agents.credentials.permit": ("Budget", "Permit"),
-    "docking.agent": ("Agent", "Report", "Result"),
-    "docking.config": ("OwnerRule", "Policy", "read_policy"),
-    "docking.errors": ("DockingError", "ServiceFailed", "StationError"),
+    "docking.connection": ("AgentStatus", "Connection", "RemoteAgent", "connect"),
+    "docking.handle": ("Agent", "Report", "Result"),
+    "docking.trust.policy": ("OwnerRule", "Policy", "read_policy"),
+    "docking.errors": ("AgentEnded", "ControlError", "DockingError", "ServiceFailed", "StationError"),
     "docking.events": ("Event",),
     "docking.launching": ("Terms",),
-    "docking.serve": ("Station",),
+    "docking.letters.orders": ("OrderOutcome", "SendOutcome"),
+    "docking.options": ("Identity", "Network", "Running", "Storage", "Timing"),
+    "docking.station": ("Station",),
     "docking.threaded": ("Threaded",),
-    "docking.yellowpages": ("Visitor",),
+    "docking.residents.services": ("Offering", "Visitor"),
 }
+_MODULES = ("itinerary", "keys")
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Agent",
+    "AgentEnded",
+    "AgentStatus",
     "Budget",
+    "Connection",
+    "ControlError",
     "DockingError",
     "Event",
+    "Identity",
+    "Network",
+    "Offering",
+    "OrderOutcome",
     "OwnerRule",
     "Permit",
     "Policy",
     "PublicKey",
+    "RemoteAgent",
     "Report",
     "Result",
+    "Running",
     "SecretKey",
+    "SendOutcome",
     "ServiceFailed",
     "Station",
     "StationError",
+    "Storage",
     "Terms",
     "Threaded",
+    "Timing",
     "Visitor",
+    "connect",
+    "itinerary",
+    "keys",
     "read_policy",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

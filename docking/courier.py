@@ -1,88 +1,105 @@
-"""Carries out what the desk says: writes, sends, waits, and tells the station. Knows how, and never whether.
+"""Carries out the actions of the handoff table: writes, sends, waits, and notifies the station. Never decides.
 
-Checkpoint, send, retry, recover: over a `Journal` (durable writes) and a `Carrier` (authenticated requests
+Checkpoint, send, retry, recover: over a `GroupCommit` (durable writes) and a `Carrier` (authenticated requests
 to peers).
 
-It is not HTTP, and decides nothing about a handoff: that is in the tables of `docking.handoff.states`.
-Invariants: what must be written first is on the disk before what follows from it is sent or told; actions
-of one step are carried out in order; after a write whose fate is unknown the courier stops, and only a
-restart reads what is true.
+Not HTTP, and no decisions about a handoff: those are in the tables of `docking.handoff.states`.
+Invariants: what must be written first is on disk before what follows from it is sent or reported; the actions
+of one step are carried out in order; after a write whose outcome is unknown, the courier stops, and only a
+restart finds out what is true.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from attrs import define, field, frozen
 
-from docking import eager
-from docking.changes import Capsule, Checkpoint
+from agents.brief import brief
+from agents.canonical import Buffer
+from docking.aio import eager
+from docking.aio.failures import log_failure
+from docking.aio.threads import NoThread, in_thread
+from docking.aio.timeouts import ended
+from docking.aio.timers import call_at
 from docking.errors import CarrierError, LocalProtocolError, WriteFailed
 from docking.handoff.actions import (
     Action,
-    Alarm,
     Departure,
     Left,
     Notice,
     Persist,
+    RaiseAlarm,
     Record,
     Resume,
     Send,
 )
-from docking.handoff.desk import Desk
-from docking.handoff.messages import Commit, Message, Offer, Receipt, Side, Transfer, hears
+from docking.handoff.messages import MESSAGE_NAMES, Message, Offer, Side, Transfer, hears
+from docking.handoff.refusal import Refusal
 from docking.handoff.states import Destination, Source
-from docking.journal import Journal
-from docking.lookout import Lookout
-from docking.refusal import Refusal
-from docking.store import Failpoint, never
+from docking.handoff.table import HandoffTable, Key
+from docking.store.changes import Change, PutCheckpoint, StoredCapsule
+from docking.store.group_commit import GroupCommit
+from docking.store.store import Failpoint, never
 
 T = TypeVar("T")
-Key: TypeAlias = "tuple[bytes, Side]"
-ToCheckpoint: TypeAlias = "Callable[[], Checkpoint]"
+ToCheckpoint: TypeAlias = "Callable[[], PutCheckpoint]"
+RunAside: TypeAlias = "Callable[..., Awaitable[Any]]"
 _log = logging.getLogger(__name__)
 
-# Judging hashes and verifies all of it: from this size on (bytes) not on the event loop.
-JUDGE_ASIDE = 256 * 1024
-# Seconds until the checkpoint of a leaving agent is written. Most have left by then, and nothing was
-# written for nothing.
-CHECKPOINT_AFTER = 0.2
+# Bytes: messages of this size and more are verified outside the event loop, since all of it is hashed.
+JUDGE_ASIDE_BYTES = 256 * 1024
+# Seconds until the checkpoint of a leaving agent is written. Most have left by then, and need none
+# (docs/adr/checkpoints-that-wait).
+CHECKPOINT_DELAY_S = 0.2
 
 
 class Carrier(Protocol):
-    """Brings messages to stations and their answers back.
+    """Delivers messages to stations and returns their answers.
 
     Authenticates both ends, and bounds sizes and times.
     """
 
     async def exchange(self, peer: bytes, message: Message) -> Message | None:
-        """Deliver `message` to the station with the key `peer`; its answer, or None if it has none.
+        """Deliver `message` to the station with the key `peer`; returns the answer, or None if there is none.
 
-        Raises `PeerUnreachable` if it was certainly not delivered, and `NoAnswer` if that is not known.
+        Raises `PeerUnreachable` if it was certainly not delivered, and `NoAnswer` if that is unknown.
         """
         ...
 
 
+class Decision(str, enum.Enum):
+    """An operator's decision about a handoff whose other station is gone for good. The values are what one types."""
+
+    ADOPT = "adopt"
+    """Keep an agent that is held here in doubt: it lives here from now on."""
+    DISCARD = "discard"
+    """Delete an agent that is held here in doubt."""
+    RECLAIM = "reclaim"
+    """Take back an agent that was committed to a station that will never run it."""
+
+
 @frozen
 class Recovered:
-    """What a restart found.
+    """The agents that a restart found.
 
-    `residents` live here and can be resumed; `held` and `leaving` are not decided yet.
+    `residents` live here and can be resumed; `held` and `leaving` are undecided.
     """
 
-    residents: tuple[Capsule, ...]
-    held: tuple[Record, ...]
-    leaving: tuple[Record, ...]
+    residents: tuple[StoredCapsule, ...] = field(repr=brief)
+    held: tuple[Record, ...] = field(repr=brief)
+    leaving: tuple[Record, ...] = field(repr=brief)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class _Done:
-    """A write that was done at once."""
+    """A write that completed at once."""
 
     record: Record
     future: asyncio.Future[None]
@@ -90,7 +107,7 @@ class _Done:
 
 @frozen
 class _Told:
-    """All was said that follows from a write."""
+    """Everything that follows from a write has been sent."""
 
     key: Key
 
@@ -98,38 +115,43 @@ class _Told:
 _Step: TypeAlias = "Action[T] | _Done | _Told"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Courier(Generic[T]):
     """The handoffs of one station, in one event loop.
 
-    `notify` is called with what the station must know, in order, and must not block or raise.
-    `answer_within`: seconds that a request of a peer waits for the disk before it is answered with nothing.
-    `lookout`: is told what is expected soon.
+    `notify` is called with each notice for the station, in order; it must not block or raise.
+    `failpoint` is called with the name of each step; it may raise, for tests of faults.
+    `answer_within_s`: seconds that a peer's request waits for the disk before it gets an empty answer.
     """
 
-    desk: Desk[T]
-    journal: Journal
+    table: HandoffTable[T]
+    journal: GroupCommit
     _carrier: Carrier
     _notify: Callable[[Notice[T]], None]
-    _failpoint: Failpoint = never
-    _answer_within: float = 10.0
-    _lookout: Lookout | None = None
+    failpoint: Failpoint = never
+    _answer_within_s: float = 10.0
+    compiling: Callable[[bytes, Buffer | None], RunAside | None] = lambda digest, image: None
+    """Returns what verifies an arrival with this image outside the event loop, if that has to compile the image.
+
+    Why: docs/adr/compiling-in-a-process.
+    """
     _waiters: dict[Key, list[asyncio.Future[Message | None]]] = field(factory=dict)
     _departures: dict[bytes, asyncio.Future[Refusal | None]] = field(factory=dict)
     _on_their_way: set[tuple[bytes, type[Message]]] = field(factory=set)
     _tasks: set[asyncio.Future[None]] = field(factory=set)
     _checkpoints: dict[bytes, ToCheckpoint | None] = field(factory=dict)
-    _postponed: dict[bytes, tuple[Persist, ToCheckpoint | None, asyncio.TimerHandle]] = field(factory=dict)
+    _postponed: dict[bytes, tuple[Persist, ToCheckpoint | None, asyncio.Handle]] = field(factory=dict)
     _todo: deque[_Step[T]] = field(factory=deque)
     _performing: bool = False
-    _timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.Handle | None = None
+    _timer_due: float = 0.0
     _stopped: bool = False
     _failed: bool = False
 
-    # What the station asks for
+    # Requests of the station
 
     def recover(self) -> Recovered:
-        """Take up what the store says is not over. To be called once, before anything else."""
+        """Continue the unfinished handoffs in the store. Call it once, before anything else."""
         store = self.journal.store
         records = store.unfinished()
         leaving = tuple(record for record in records if record.side is Side.SOURCE)
@@ -137,107 +159,116 @@ class Courier(Generic[T]):
         residents = tuple(c for c in store.capsules("live") if (c.agent, c.hop) not in undecided)
         held = tuple(record for record in records if record.side is Side.DESTINATION)
         for record in records:
-            self._perform(self.desk.restart(record, self._now()))
+            self._perform(self.table.restart(record, self._now()))
         return Recovered(residents, held, leaving)
 
     async def depart(self, departure: Departure, checkpoint: ToCheckpoint | None = None) -> Refusal | None:
-        """Hand an agent over. None when it is the destination's, durably; or why it stays.
+        """Hand an agent over. Returns None once it durably belongs to the destination, or why it stays.
 
-        `checkpoint`: makes its state, from which it goes on here if the station crashes before it has left: when it is
-        written, and most have left before that.
+        `checkpoint`: makes the agent's state, from which it goes on here if the station crashes before it has left.
+        Called only when the state is written; most agents have left before that.
         """
         self._check()
         hid = departure.offer.hid
         result = self._departures[hid] = asyncio.get_running_loop().create_future()
         try:
             self._checkpoints[hid] = checkpoint
-            self._perform(self.desk.depart(departure, self._now()))
+            self._perform(self.table.depart(departure, self._now()))
             return await asyncio.shield(result)
         finally:
             self._departures.pop(hid, None)
             self._checkpoints.pop(hid, None)
 
-    async def checkpoint(self, checkpoint: Checkpoint, durable: bool) -> None:
-        """Store the state of an agent that lives here; with `durable`, return when it is on the disk."""
+    async def checkpoint(self, checkpoint: PutCheckpoint, durable: bool) -> None:
+        """Store the state of an agent that lives here; with `durable`, return once it is on disk."""
         self._check()
         future = self._write([checkpoint], durable)
         if durable:
             await future
 
     def give_up(self, hid: bytes, why: Refusal) -> None:
-        """Keep an agent that was to leave, unless the destination's receipt has come."""
-        self._perform(self.desk.give_up(hid, why, self._now()))
+        """Keep an agent that was to leave, unless the destination's receipt has already come."""
+        self._perform(self.table.give_up(hid, why, self._now()))
 
-    def reclaim(self, hid: bytes) -> None:
-        """A person takes an agent back from a destination that will never run it."""
-        self._perform(self.desk.reclaim(hid, self._now()))
-
-    def adopt(self, hid: bytes) -> None:
-        """A person decides that an agent held in doubt shall live here."""
-        self._perform(self.desk.adopt(hid, self._now()))
-
-    def discard(self, hid: bytes) -> None:
-        """A person decides that an agent held in doubt shall not live here."""
-        self._perform(self.desk.discard(hid, self._now()))
+    def decide(self, hid: bytes, decision: Decision) -> None:
+        """Carry out an operator's decision about a handoff that cannot be completed."""
+        now = self._now()
+        match decision:
+            case Decision.RECLAIM:
+                self._perform(self.table.reclaim(hid, now))
+            case Decision.ADOPT:
+                self._perform(self.table.adopt(hid, now))
+            case Decision.DISCARD:
+                self._perform(self.table.discard(hid, now))
 
     async def close(self) -> None:
-        """Stop sending, write what is queued, and answer who waits for that.
+        """Stop sending, write what is queued, and answer the requests that wait for that.
 
-        Handoffs go on after the next start.
+        Handoffs continue after the next start.
         """
         for hid in list(self._postponed):
             self._write_postponed(hid)
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._timer = None
+        await ended(self._tasks)
         await self.journal.close()
-        await asyncio.sleep(0)  # what was written last is told now
+        await asyncio.sleep(0)  # let callbacks of the last writes run
         self._answer_nobody()
 
-    # What peers send
+    # Requests of peers
 
     async def handle(self, sender: bytes, message: Message) -> Message | None:
-        """A request of the station with this key, which the carrier has authenticated; the answer, if any."""
+        """Handle a request from the station with this key, which the carrier has authenticated; returns any answer."""
         self._check()
-        name = type(message).__name__.upper()
-        self._failpoint(f"{name}.received")
-        if self._lookout is not None and isinstance(message, Commit):
-            self._lookout.came(message.hid)
+        name = MESSAGE_NAMES[type(message)]
+        self.failpoint(f"{name}.received")
         key = (message.hid, hears(message))
         waiter: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(key, []).append(waiter)
         try:
             self._perform(await self._receive(sender, message))
-            if not waiter.done() and self.desk.writing(key):
-                await asyncio.wait([waiter], timeout=self._answer_within)
+            if not waiter.done() and self.table.writing(key):
+                await asyncio.wait([waiter], timeout=self._answer_within_s)
         finally:
             self._waiters[key].remove(waiter)
             if not self._waiters[key]:
                 del self._waiters[key]
-        self._failpoint(f"{name}.answered")
-        answer = waiter.result() if waiter.done() else None
-        if self._lookout is not None and isinstance(answer, Receipt):
-            self._lookout.expect(message.hid, sender)  # the commit
-        return answer
+        self.failpoint(f"{name}.answered")
+        return waiter.result() if waiter.done() else None
 
-    async def _receive(self, sender: bytes, message: Message) -> list[Action[T]]:
+    async def _receive(self, sender: bytes, message: Message) -> Sequence[Action[T]]:
         bodies = message.bodies if isinstance(message, Offer | Transfer) else ()
-        # A transfer mostly brings an image, which is compiled when it is judged.
-        size = sum(len(body.data) for body in bodies)
-        if isinstance(message, Transfer) or (isinstance(message, Offer) and size >= JUDGE_ASIDE):
-            loop = asyncio.get_running_loop()
-            judged = await loop.run_in_executor(None, self.desk.judge, sender, message)
-            return self.desk.apply(sender, message, judged, self._now())
-        return self.desk.receive(sender, message, self._now())
+        if not bodies:
+            return self.table.receive(sender, message, self._now())
+        assert isinstance(message, Offer | Transfer)
+        run = self._aside(message)
+        if run is None:
+            return self.table.receive(sender, message, self._now())
+        try:
+            judged = await run(self.table.judge, sender, message)
+        except NoThread:
+            judged = Refusal("busy", "this station compiles as many images as it can; come again later", 1)
+        return self.table.apply(sender, message, judged, self._now())
 
-    # How actions are carried out
+    def _aside(self, message: Offer | Transfer) -> RunAside | None:
+        """What verifies a message outside the event loop, if that would block it for too long."""
+        for part, body in self.table.parts(message):
+            if part.kind == "image":
+                run = self.compiling(part.digest, None if body is None else body.data)
+                if run is not None:
+                    return run
+        large = sum([len(body.data) for body in message.bodies]) >= JUDGE_ASIDE_BYTES
+        return in_thread if large or isinstance(message, Transfer) else None
+
+    # Carrying out actions
 
     def _perform(self, actions: Sequence[_Step[T]]) -> None:
-        """Carry actions out, and what follows from them at once, in order: what an action leads to, a write that waits
-        for no disk or a message that is answered on the spot, comes after those that were there before it.
+        """Carry out actions, and whatever follows from them at once, in order.
+
+        The consequences of an action (a write that needs no disk, a message that is answered at once) follow the
+        actions that were queued before it.
         """
         self._todo.extend(actions)
         if self._performing:
@@ -272,15 +303,15 @@ class Courier(Generic[T]):
                 self._tell(action)
 
     def _postpone(self, frozen: Persist) -> None:
-        """The checkpoint of an agent that is leaving is of use only if it does not get away soon.
+        """Delay the checkpoint of a leaving agent: it is of use only if the agent does not get away soon.
 
-        Without it, a crash before the commit is one before the departure: the agent goes on from its
-        checkpoint before.
+        Without it, a crash before the commit loses only the departure: the agent goes on from its previous checkpoint
+        (docs/adr/checkpoints-that-wait).
         """
         hid = frozen.record.hid
-        timer = asyncio.get_running_loop().call_later(CHECKPOINT_AFTER, self._write_postponed, hid)
+        timer = asyncio.get_running_loop().call_later(CHECKPOINT_DELAY_S, self._write_postponed, hid)
         self._postponed[hid] = frozen, self._checkpoints.pop(hid, None), timer
-        self._perform(self.desk.written(frozen.record, self._now()))
+        self._perform(self.table.written(frozen.record, self._now()))
 
     def _write_postponed(self, hid: bytes) -> None:
         frozen, checkpoint, timer = self._postponed.pop(hid)
@@ -289,19 +320,16 @@ class Courier(Generic[T]):
             self._write([frozen] if checkpoint is None else [checkpoint(), frozen], durable=False)
 
     def _settle_postponed(self, record: Record) -> None:
-        """A record supersedes what was postponed:
-
-        an agent that has left needs no checkpoint, one that stays does.
-        """
+        """Drop or write a delayed checkpoint: an agent that has left needs none, one that stays does."""
         if record.side is Side.SOURCE and record.hid in self._postponed:
             if record.state is Source.ABORTED:
                 self._write_postponed(record.hid)
             else:
                 self._postponed.pop(record.hid)[2].cancel()
 
-    def _write(self, changes: list[Any], durable: bool) -> asyncio.Future[None]:
+    def _write(self, changes: list[Change], durable: bool) -> asyncio.Future[None]:
         future = self.journal.write(changes, durable)
-        future.add_done_callback(self._log_failure)
+        eager.when_done(future, self._log_failure)
         return future
 
     def _log_failure(self, future: asyncio.Future[None]) -> None:
@@ -316,27 +344,27 @@ class Courier(Generic[T]):
             return
         error = future.exception()
         if error is None:
-            self._perform([*self.desk.written(record, self._now()), _Told((record.hid, record.side))])
+            self._perform([*self.table.written(record, self._now()), _Told((record.hid, record.side))])
         elif record.state is Destination.HELD and not isinstance(error, WriteFailed):
-            self._perform(self.desk.unwritten(record, self._now()))
+            self._perform(self.table.unwritten(record, self._now()))
         else:
             self.fail()
 
     def _answer_nobody(self) -> None:
-        """Whoever waits for an answer has none, and asks again."""
+        """End all waiting requests without an answer: the peers ask again."""
         for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
             if not waiter.done():
                 waiter.set_result(None)
 
     def _nothing_follows(self, key: Key) -> None:
-        """What was written is written, and nothing was said: whoever waits for an answer has it now."""
-        if not self.desk.writing(key):
+        """The write is done and no message followed: end the requests that wait for one."""
+        if not self.table.writing(key):
             for waiter in self._waiters.get(key, ()):
                 if not waiter.done():
                     waiter.set_result(None)
 
     def fail(self) -> None:
-        """The store does not write any more: no handoff goes on in this life of the station."""
+        """The store has failed: no handoff continues until the station restarts."""
         if not self._failed:
             self._failed = self._stopped = True
             _log.critical("no handoff goes on until this station is restarted: its store does not write")
@@ -351,7 +379,7 @@ class Courier(Generic[T]):
                 result = self._departures.get(record.hid)
                 if result is not None and not result.done():
                     result.set_result(notice.refused if isinstance(notice, Resume) else None)
-            case Alarm(hid, code, reason):
+            case RaiseAlarm(hid, code, reason):
                 _log.warning("%s: %s", code, reason, extra={"handoff": hid.hex()})
             case _:
                 pass
@@ -362,28 +390,27 @@ class Courier(Generic[T]):
         waiters = [w for w in self._waiters.get((message.hid, speaker), ()) if not w.done()]
         for waiter in waiters:
             waiter.set_result(message)
-        # A repetition while the first is still on its way would only add to the load that delays it.
+        # Repeating a message while the first copy is still in flight would only add to the load that delays it.
         mark = (message.hid, type(message))
         if not waiters and not self._stopped and mark not in self._on_their_way:
             self._on_their_way.add(mark)
-            task = eager.begin(self._exchange(to, message), asyncio.get_running_loop())
+            task = eager.start_eagerly(self._exchange(to, message), asyncio.get_running_loop())
             if not task.done():
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+            eager.when_done(task, log_failure)
 
     async def _exchange(self, to: bytes, message: Message) -> None:
-        name = type(message).__name__.upper()
+        name = MESSAGE_NAMES[type(message)]
         mark = (message.hid, type(message))
         try:
-            self._failpoint(f"{name}.before-send")
-            if self._lookout is not None:
-                self._lookout.expect(mark, to)
+            self.failpoint(f"{name}.before-send")
             answer = await self._carrier.exchange(to, message)
-            if self._lookout is not None:
-                self._lookout.came(mark)
-            self._failpoint(f"{name}.after-send")
+            self.failpoint(f"{name}.after-send")
         except CarrierError as error:
             _log.info("%s was not answered: %s", name, error, extra={"handoff": message.hid.hex()})
+            if isinstance(message, Transfer):
+                self.table.undelivered(message)
             return
         finally:
             self._on_their_way.discard(mark)
@@ -392,27 +419,30 @@ class Courier(Generic[T]):
         if isinstance(answer, Offer | Transfer) or answer.hid != message.hid:
             _log.warning("%s was answered with something else", name, extra={"handoff": message.hid.hex()})
             return
-        self._perform(self.desk.receive(to, answer, self._now()))
+        self._perform(self.table.receive(to, answer, self._now()))
 
-    # Time
+    # Timers
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
     def _arm(self) -> None:
-        due = None if self._stopped else self.desk.next_due()
+        """Set the timer for what is due next.
+
+        A timer that is too early stays, and fires once for nothing: otherwise each step of each handoff would cancel
+        one and make another.
+        """
+        due = None if self._stopped else self.table.next_due()
+        if due is None or (self._timer is not None and self._timer_due <= due):
+            return
         if self._timer is not None:
-            if due is not None and self._timer.when() <= due and not self._timer.cancelled():
-                return
             self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            self._timer = asyncio.get_running_loop().call_at(due, self._tick)
+        self._timer, self._timer_due = call_at(asyncio.get_running_loop(), due, self._tick), due
 
     def _tick(self) -> None:
         self._timer = None
         if not self._stopped:
-            self._perform(self.desk.tick(self._now()))
+            self._perform(self.table.tick(self._now()))
 
     def _check(self) -> None:
         if self._stopped:

@@ -1,26 +1,28 @@
-"""The error tree of `docking`. Every error that this package declares is below `DockingError`.
+"""The exceptions of `docking`. Every error that this package declares is below `DockingError`.
 
     DockingError                       below `agents.errors.PortcallError`
-    ├── ProtocolError                  the handoff protocol was broken
+    ├── ProtocolError                  the handoff protocol was violated
     │   ├── LocalProtocolError         by this station's own code: a bug here
     │   └── RemoteProtocolError        by the peer: its message is refused, nothing else changes
-    │       └── MalformedMessage       its bytes are not a message, or are beyond a bound
-    ├── StoreError                     the station's durable memory
+    │       └── MalformedMessage       its bytes are not a message, or exceed a bound
+    ├── StoreError                     the station's durable storage failed
     │   ├── StoreUnusable              cannot be opened: another version, another program's, damaged, in use
-    │   └── WriteFailed                a write was not confirmed; only what is read back says what happened
-    ├── ConfigError                    a policy says something that cannot be meant
+    │   ├── StoreFull                  the disk has no space; nothing was written
+    │   └── WriteFailed                a write was not confirmed; only reading it back shows what happened
+    ├── ConfigError                    a policy is invalid
     ├── IdentityError                  keys of this station and its peers
     │   ├── KeyFileError               cannot be read, is open to others, or its passphrase is wrong
-    │   └── KeyChanged                 a known name shows another key: a person must decide
-    ├── CarrierError                   a message could not be carried to a peer, or its answer back
+    │   │   └── KeyExists              is there already, and is not overwritten
+    │   └── KeyChanged                 a known name shows another key: an operator must decide
+    ├── CarrierError                   a message could not be delivered to a peer, or its answer back
     │   ├── PeerUnreachable            nothing was delivered
     │   └── NoAnswer                   it may or may not have been delivered
-    └── StationError                   a station was asked for what it cannot do
+    └── StationError                   a station was asked for something it cannot do
         ├── UnknownAgent               no agent of that id or label is or was here
         ├── UnknownStation             no station of that name is known
-        ├── AgentEnded                 an agent that was waited for did not finish well
-        ├── ServiceFailed              raised by a service, to be told to the agent with its errno
-        └── ControlError               the local station cannot be asked, or says no
+        ├── AgentEnded                 an agent that was waited for did not finish normally
+        ├── ServiceFailed              raised by a service, to be returned to the agent with its errno
+        └── ControlError               the local station cannot be asked, or refuses
 
 A refusal is not an error: it is data (`docking.handoff.messages.Refuse`).
 """
@@ -31,19 +33,19 @@ from agents.errors import PortcallError
 
 
 class DockingError(PortcallError):
-    """The root of what stations declare."""
+    """The root of the errors that stations raise."""
 
 
 class ProtocolError(DockingError):
-    """The handoff protocol was broken; the two classes below say by whom."""
+    """The handoff protocol was violated; the subclasses say by whom."""
 
 
 class LocalProtocolError(ProtocolError):
-    """This station's code asked a machine for what its state does not allow."""
+    """This station's code asked a state machine for something that its state does not allow."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer broke the protocol. `code` is stable and for programs, `reason` for people."""
+    """The peer violated the protocol. `code` is stable and for programs, `reason` for people."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(f"{code}: {reason}")
@@ -51,14 +53,14 @@ class RemoteProtocolError(ProtocolError):
 
 
 class MalformedMessage(RemoteProtocolError):
-    """The bytes are not a message of this protocol, or go beyond one of its bounds."""
+    """The bytes are not a message of this protocol, or exceed one of its bounds."""
 
     def __init__(self, reason: str, code: str = "malformed-message") -> None:
         super().__init__(code, reason)
 
 
 class StoreError(DockingError):
-    """The station's durable memory."""
+    """The station's durable storage failed."""
 
 
 class StoreUnusable(StoreError):
@@ -66,31 +68,34 @@ class StoreUnusable(StoreError):
 
 
 class StoreFull(StoreError):
-    """The disk has no room for it: it is certainly not written, and may be tried again."""
+    """The disk has no space for it: it is certainly not written, and may be tried again."""
 
 
 class WriteFailed(StoreError):
-    """A write was not confirmed: it may be on the disk or not.
+    """A write was not confirmed: it may or may not be on disk.
 
     Nothing may be said about it until the store is reopened.
     """
 
 
 class ConfigError(DockingError):
-    """A policy, or another thing that people write, says something that cannot be meant; the message says
-    where."""
+    """A policy, or other input written by people, is invalid; the message says where."""
 
 
 class IdentityError(DockingError):
-    """Keys of this station and of its peers."""
+    """The keys of this station or of its peers are missing, unusable or not the expected ones."""
 
 
 class KeyFileError(IdentityError):
     """A key file cannot be read or written, is open to other users, or the passphrase is wrong."""
 
 
+class KeyExists(KeyFileError):
+    """There is a key file already, and it is not overwritten."""
+
+
 class KeyChanged(IdentityError):
-    """A known name shows another key. Nothing is sent to it until a person accepts the new key.
+    """A known name shows another key. Nothing is sent to it until an operator accepts the new key.
 
     `pinned`, `offered`: the two keys, in text form.
     """
@@ -105,7 +110,7 @@ class KeyChanged(IdentityError):
 
 
 class CarrierError(DockingError):
-    """A message could not be carried."""
+    """A message could not be delivered."""
 
 
 class PeerUnreachable(CarrierError):
@@ -117,7 +122,7 @@ class NoAnswer(CarrierError):
 
 
 class StationError(DockingError):
-    """A station was asked for what it cannot do; the message says why, and what to do."""
+    """A station was asked for something it cannot do; the message says why, and what to do."""
 
 
 class UnknownAgent(StationError):
@@ -133,12 +138,13 @@ class AgentEnded(StationError):
 
 
 class ServiceFailed(StationError):
-    """A service raises it: the agent's call then fails with `errno` (WASI, above 0) and `reason`."""
+    """Raised by a service: the agent's call then fails with `errno` (WASI, above 0) and `reason`."""
 
     def __init__(self, reason: str, errno: int = 29) -> None:
         super().__init__(reason)
-        self.reason, self.errno = reason, errno
+        # A service that gives something else fails all the same, and with nothing worse.
+        self.reason, self.errno = str(reason), errno if type(errno) is int and 0 < errno < 2**15 else 29
 
 
 class ControlError(StationError):
-    """The local station cannot be asked, or says no."""
+    """The local station cannot be asked, or refuses."""

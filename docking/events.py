@@ -1,7 +1,7 @@
-"""What happens at a station, told to whoever listens: programs, the commands, the console.
+"""What happens at a station, published to its listeners: programs, the commands, the console.
 
-Not logging (that is `logging`, with the same words), and not the ledger. Invariant: an event is told after it is true;
-a listener that does not keep up loses the oldest events, and the station waits for nobody.
+Not logging (that is `logging`, with the same words), and not the ledger. Invariants: an event is published after it has
+become true; a listener that does not keep up loses the oldest events, and the station waits for nobody.
 """
 
 from __future__ import annotations
@@ -9,48 +9,55 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Literal
+from typing import Literal
 
 from attrs import define, field, frozen
 
-Kind = Literal[
-    "launched",  # the agent begins here
-    "arrived",  # ... came from `place`
-    "resumed",  # ... goes on after the station was restarted
+from docking.aio.failures import log_error
+
+EventKind = Literal[
+    "launched",  # the agent starts here
+    "arrived",  # it came from `place`
+    "resumed",  # it goes on after a restart of the station
     "leaving",  # it wants to go to `place`
-    "left",  # it is `place`'s
+    "left",  # it now belongs to `place`
     "refused",  # it stays: `text` says why
     "log",  # it printed or logged a line
     "report",  # it reported a result: `text` is the key
     "call",  # it called the service `place`: `text` says how that ended
     "cloned",  # `text` is the id of the clone
     "waiting",  # it sleeps or waits for a message
-    "finished",  # it ended well, with exit code `text`
-    "stopped",  # it trapped or used up its budget: `text` says why, and its state is kept
+    "finished",  # it ended normally, with exit code `text`
+    "stopped",  # it trapped or used up its budget: `text` says why; its state is kept
     "disposed",  # a person ended it
-    "told",  # home hears that it is at `place`
-    "home",  # home has the end of its journey
-    "alarm",  # something that a person should see
+    "told",  # home learned that it is at `place`
+    "home",  # home received the end of its journey
+    "alarm",  # something that an operator should see
     "peer",  # a station was met or lost
 ]
 
 
 @frozen
 class Event:
-    """`time`: ms since 1970. `agent`: id as text, empty for what concerns the station.
+    """Something that happened at a station, as `Station.subscribe` and `Agent.events` give it.
 
-    `place`: a station or service.
+    time: milliseconds since 1970
+    kind: one word, see `EventKind`: "launched", "arrived", "left", "finished", "log", "alarm", ...
+    agent: id as text; empty if the event concerns the station
+    label: the agent's label
+    place: the other station, or the service
+    text: more, depending on the kind
     """
 
     time: int
-    kind: Kind
+    kind: EventKind
     agent: str = ""
     label: str = ""
     place: str = ""
     text: str = ""
 
-    def value(self) -> dict[str, Any]:
-        """As plain values."""
+    def value(self) -> dict[str, object]:
+        """The event as plain values."""
         return {
             "time": self.time,
             "kind": self.kind,
@@ -61,27 +68,32 @@ class Event:
         }
 
 
-# Events that one listener may be behind.
-BACKLOG = 10_000
+# The most events that a listener may be behind.
+MAX_BACKLOG = 10_000
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Subscription:
-    """Events for one listener, as an asynchronous iterator."""
+    """The events for one listener, as an asynchronous iterator."""
 
     _wanted: Callable[[Event], bool]
-    _events: deque[Event] = field(factory=lambda: deque(maxlen=BACKLOG))
+    _events: deque[Event] = field(factory=lambda: deque(maxlen=MAX_BACKLOG))
     _waiter: asyncio.Future[None] | None = None
     _closed: bool = False
 
     def tell(self, event: Event) -> None:
-        """Something happened."""
-        if self._wanted(event):
+        """Publish an event to this listener."""
+        try:
+            wanted = self._wanted(event)
+        except Exception as error:  # the filter is the program's own: its error must not stop the station
+            log_error("a subscription cannot say what it wants, and is told everything", error)
+            wanted = True
+        if wanted:
             self._events.append(event)
             self._wake()
 
     def close(self) -> None:
-        """No more will come."""
+        """End the subscription."""
         self._closed = True
         self._wake()
 
@@ -101,29 +113,29 @@ class Subscription:
         return self._events.popleft()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Events:
     """All listeners of a station."""
 
     _listeners: set[Subscription] = field(factory=set)
 
     def tell(self, event: Event) -> None:
-        """Tell everybody."""
+        """Publish an event to all listeners."""
         for listener in tuple(self._listeners):
             listener.tell(event)
 
     def subscribe(self, wanted: Callable[[Event], bool] = lambda event: True) -> Subscription:
-        """Listen, from now on, to what is `wanted`."""
+        """Subscribe to future events for which `wanted` returns true."""
         subscription = Subscription(wanted)
         self._listeners.add(subscription)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Listen no more."""
+        """End a subscription."""
         self._listeners.discard(subscription)
         subscription.close()
 
     def close(self) -> None:
-        """No more events."""
+        """End all subscriptions."""
         for listener in tuple(self._listeners):
             self.unsubscribe(listener)

@@ -1,29 +1,32 @@
-"""The owner's side of a launch: passport, opening of the results, first state. Pure: times and randomness come in.
+"""The owner's side of a launch: passport, opening of the results, first state. Pure: times and random bytes are passed.
 
-Not the launch itself (the station does that), and not the packing. Invariant: what is prepared here is what the owner
-signed: image, state, itinerary and permit hang together.
+Not here: the launch itself (the station does that), and packing. Invariant: a prepared launch is consistent and signed
+by the owner: image, state, itinerary and permit belong together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from agents import canonical
+from agents.brief import brief
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import SecretKey
-from agents.credentials.passport import MAX_LABEL, NONCE_SIZE, Clones, Home, Passport, issue
+from agents.credentials.passport import MAX_LABEL_BYTES, PASSPORT_NONCE_SIZE, Clones, Home, Passport, issue
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import begin_results
 from agents.errors import BadSnapshot, CallFailed
+from agents.heap import sized
 from agents.image import AgentImage
-from agents.snapshot import Snapshot
+from agents.renamed import renamed
+from agents.snapshot import Snapshot, started_state
 from agents.wasi.state import WasiState
-from docking.config import DEFAULT_BUDGET, GIB
 from docking.errors import StationError
+from docking.trust.policy import DEFAULT_BUDGET, GIB
 
-HOUR = 3_600_000
+HOUR_MS = 3_600_000
 DEFAULT_PERMIT = Permit(
     Budget(cpu=60 * 10**6, memory=DEFAULT_BUDGET.memory, carried=4 * GIB, messages=100_000),
     ("dir:*", "host:*", "service:*"),
@@ -32,12 +35,21 @@ DEFAULT_HOPS = 10_000
 DEFAULT_CLONES = Clones(16, 2)
 
 
+@renamed(lifetime="lifetime_ms")
 @frozen
 class Terms:
-    """What an owner allows. `lifetime`: ms; `hops`: the most moves; `label`: what people call the agent."""
+    """What an owner allows an agent, to be signed into its passport.
+
+    permit: capabilities and budget, see `docking.Permit`; the default allows all that stations offer, and a minute of
+        CPU time, 64 MiB of memory, 4 GiB carried and 100,000 messages
+    lifetime_ms: milliseconds from the launch until the passport expires (a day); the old name `lifetime` works too
+    hops: the maximum number of moves (10,000)
+    clones: the maximum number of clones of one agent, and how deep they may nest (16, 2)
+    label: a name for people, up to 64 bytes; empty for the name of its image
+    """
 
     permit: Permit = DEFAULT_PERMIT
-    lifetime: int = 24 * HOUR
+    lifetime_ms: int = 24 * HOUR_MS
     hops: int = DEFAULT_HOPS
     clones: Clones = DEFAULT_CLONES
     label: str = ""
@@ -45,39 +57,61 @@ class Terms:
 
 @frozen
 class Launch:
-    """All that a station needs to begin an agent. `passport`, `opening`: envelopes; `image`, `state`: encoded."""
+    """What a station needs to start an agent. `passport`, `opening`: envelopes; `image`, `state`: encoded."""
 
-    passport: bytes
-    opening: bytes
-    image: bytes
-    state: bytes
+    passport: bytes = field(repr=brief)
+    opening: bytes = field(repr=brief)
+    image: bytes = field(repr=brief)
+    state: bytes = field(repr=brief)
 
 
-def first_state(image: AgentImage, args: Sequence[str] = (), entry: str | None = None) -> bytes:
-    """The state in which an agent begins. `args`: command line arguments, after the program's own name.
+def first_state(
+    image: AgentImage, args: Sequence[str] = (), entry: str | None = None, memory: int | None = None
+) -> bytes:
+    """An agent's first state. `args`: command line arguments, after the program's own name.
 
+    `memory`: the owner's memory limit in bytes, for interpreters that need to know it; None if not specified.
     Raises `StationError` if the luggage cannot be read.
     """
-    wasi = image.luggage
-    if args:
+    try:
+        started = started_state(image, entry=entry)
+    except BadSnapshot as error:
+        raise StationError(f"the interpreter in the image cannot be taken up: {error}") from error
+    wasi = image.luggage if started is None else started.wasi
+    if args or (wasi and memory is not None):
         try:
             state = WasiState.read(wasi) if wasi else WasiState.launch([image.manifest.name])
+            if memory is not None:
+                state.args = tuple(sized(state.args, memory))
             state.equip(args)
         except BadSnapshot as error:
             raise StationError(f"the luggage of the image cannot be read: {error}") from error
         except CallFailed as error:
             raise StationError(f"the agent cannot begin: {error.reason}") from error
         wasi = canonical.encode(state.encode())
+    if started is not None:
+        return evolve(started, wasi=wasi).encode()
     return Snapshot(image.digest, entry or image.manifest.entry, wasi=wasi).encode()
 
 
 def label_of(text: str) -> str:
-    """`text`, a file's name perhaps, as a passport takes it: printable, of 1 to `MAX_LABEL` bytes of UTF-8."""
+    """`text`, such as a file name, made a valid passport label: printable, 1 to `MAX_LABEL_BYTES` bytes of UTF-8."""
     shown = "".join(each if each.isprintable() else "?" for each in text)
-    return shown.encode()[:MAX_LABEL].decode(errors="ignore") or "agent"
+    return shown.encode()[:MAX_LABEL_BYTES].decode(errors="ignore") or "agent"
 
 
-def prepare(
+def image_of(image: AgentImage | bytes) -> AgentImage:
+    """An image, or the one in the contents of an image file. Raises `FormatError`, TypeError for anything else."""
+    if isinstance(image, AgentImage):
+        return image
+    if not isinstance(image, (bytes, bytearray, memoryview)):
+        raise TypeError(
+            f"image is what agents.pack(Path(...)) made, or the bytes of an image file, not {type(image).__name__}"
+        )
+    return AgentImage.unpack(image)
+
+
+def prepare_launch(
     image: AgentImage,
     owner: SecretKey,
     home: Home,
@@ -86,17 +120,28 @@ def prepare(
     now: int,
     random: Callable[[int], bytes],
     args: Sequence[str] = (),
+    encoded: bytes | None = None,
 ) -> Launch:
-    """Sign an agent. `now`: ms. Raises `CredentialError` for what cannot be signed, `StationError`."""
-    state = first_state(image, args)
+    """Sign an agent. `now`: ms; `encoded`: the image's encoding, where it is at hand.
+
+    Raises `CredentialError` for what cannot be signed, `StationError`, TypeError.
+    """
+    if not isinstance(owner, SecretKey):
+        raise TypeError(
+            f"owner is the docking.SecretKey that signs the agent, not {type(owner).__name__}: docking.keys.load(NAME)"
+        )
+    if isinstance(args, (str, bytes)):
+        raise TypeError(f"args is a list of arguments, not {type(args).__name__}: args=[{args!r}]")
+    memory = terms.permit.budget.memory
+    state = first_state(image, args, memory=None if memory == DEFAULT_PERMIT.budget.memory else memory)
     passport = Passport(
         owner=owner.public,
-        nonce=random(NONCE_SIZE),
+        nonce=random(PASSPORT_NONCE_SIZE),
         image=image.digest,
         state=canonical.digest(state),
         home=home,
         not_before=now,
-        expires=now + terms.lifetime,
+        expires=now + terms.lifetime_ms,
         itinerary=itinerary,
         hops=terms.hops,
         clones=terms.clones,
@@ -105,8 +150,8 @@ def prepare(
         label=label_of(terms.label or image.manifest.name),
     )
     signed = issue(passport, owner)
-    opening = begin_results(signed, random(NONCE_SIZE), owner)
-    return Launch(signed.envelope, opening.envelope, image.encode(), state)
+    opening = begin_results(signed, random(PASSPORT_NONCE_SIZE), owner)
+    return Launch(signed.envelope, opening.envelope, encoded or image.encode(), state)
 
 
-__all__ = ["DEFAULT_PERMIT", "HOUR", "Launch", "Terms", "first_state", "label_of", "prepare"]
+__all__ = ["DEFAULT_PERMIT", "HOUR_MS", "Launch", "Terms", "first_state", "image_of", "label_of", "prepare_launch"]

@@ -1,482 +1,753 @@
-"""The use-cases of a station: agents begin, come, run, wait, leave, end. No HTTP and no mDNS here.
+"""The composition root: the class that programs embed, and the one place where a station is put together.
 
-What each part does is its own module's; the office decides what follows what. Its inputs are what the courier tells
-(`_notify`), how turns of agents end (`_turned`), what peers say (`Correspondence`) and what people ask for. All of it
-runs in one event loop; agents run in workers.
+    async with Station("alpha", home="alpha/", policy=Policy(owners=[...])) as station:
+        agent = await station.launch(image, via=["beta", "gamma"], owner=key)
 
-Invariants: an agent runs only if the ledger says that it is this station's; what an agent waits for is known before it
-is put away; everything that a person should know is an event.
+All parts of a station are made here and nowhere else; there is no global state, so a process can run any number of
+stations. Invariants: a station that fails to start leaves nothing running; a station that stops has suspended its
+agents, and resumes them when it starts again on the same home.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import logging
-import shutil
-from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from attrs import define, evolve, field
+from attrs import evolve
 
-from agents import canonical
-from agents.credentials import envelope
-from agents.credentials.keys import PublicKey, SecretKey, text_of
-from agents.credentials.passport import verify_passport
-from agents.credentials.permit import Budget, Permit
-from agents.credentials.results import Opening
-from agents.engines import Engine
-from agents.errors import CredentialError
-from agents.snapshot import Snapshot
+from agents.credentials.itinerary import Itinerary
+from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.passport import Home
+from agents.credentials.ways import Way
+from agents.engines import load
+from agents.engines.native_stack import DEEP
+from agents.image import AgentImage
 from agents.wasi.hostdirs import HostGrant
-from docking import eager, papers, resting
-from docking.admission import Load, grant, shed
-from docking.arrivals import Arrivals
-from docking.berth import Berth, Ground, Standing
-from docking.certificates import Certificates
-from docking.changes import Change, Purge, PutFact, StoredPart
-from docking.config import Policy
-from docking.correspondence import Correspondence
-from docking.courier import Courier
-from docking.customs import Admitted, Customs, check_wasi
-from docking.deltas import Deltas
-from docking.departures import Departures
-from docking.endings import Endings
-from docking.errors import StationError
-from docking.events import Event as Told
-from docking.events import Events
-from docking.handoff.actions import Alarm, Drop, Expect, Left, Record, Release, Resume, Start, Timing
-from docking.handoff.desk import Desk, Ledger
-from docking.images import Images
-from docking.journal import Journal
-from docking.knowledge import Knowledge
-from docking.launching import Launch
-from docking.lookout import Lookout
-from docking.mailbox import Mailbox
-from docking.papers import part
-from docking.peers import Peers
-from docking.recovery import Recovery
-from docking.refusal import Refusal
-from docking.register import Register
-from docking.residence import Residence, seen
-from docking.steering import Steering
-from docking.store import Failpoint, Store, never
-from docking.workers import Workers
-from docking.yellowpages import YellowPages
+from docking import home as home_folder
+from docking.aio.clocks import Clocks
+from docking.aio.failures import describe_error, log_failure
+from docking.aio.timeouts import ended, within
+from docking.control.metrics import metrics
+from docking.core import CoreOptions, StationCore
+from docking.errors import CarrierError, KeyChanged, StationError
+from docking.events import Event, Subscription
+from docking.handle import Agent, AgentAccess
+from docking.handoff import codec
+from docking.http.app import App
+from docking.http.client import Client
+from docking.http.dispatch import Dispatcher, ServerLimits
+from docking.http.sealing import SharedKeys
+from docking.http.server import Server, listen
+from docking.launching import Launch, Terms, image_of, prepare_launch
+from docking.options import Identity, Network, Running, StationFields, StationOptions, Storage, Timing
+from docking.peer_api import Mounted, PeerApi
+from docking.peers.directory import Peer
+from docking.peers.introductions import Introductions
+from docking.peers.links import Link, links, own_addresses, towards
+from docking.peers.mdns import Mdns, Spot
+from docking.residents.services import F, ServiceFunction, check_service
+from docking.trust.identity import check_name
+from docking.trust.in_force import PolicyInForce
+from docking.trust.policy import Policy, check_policy, development
 
-_log = logging.getLogger(__name__)
-# Seconds until the first look for what can be forgotten, and between two; bytes of images and passports not in use.
-FIRST_TIDY, TIDY, IDLE_BYTES = 600.0, 3600.0, 512 << 20
-# Seconds for which work waits at most that nobody waits for.
-ASIDE = 0.02
-# Milliseconds that an agent may stay after its passport has expired.
-EXPIRED = 3_600_000
-# Several events a hop name one agent.
-_text = functools.lru_cache(maxsize=1024)(text_of)
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
+    from docking.control.server import Control, Controlled
+    from docking.threaded import Threaded
 
-@define(eq=False)
-class Clocks:
-    """Where time and chance come from. `wall`, `monotonic`: ns."""
-
-    wall: Callable[[], int]
-    monotonic: Callable[[], int]
-    random: Callable[[int], bytes]
-
-    def now(self) -> int:
-        """Milliseconds since 1970."""
-        return self.wall() // 1_000_000
+_log = logging.getLogger("portcall.station")
+# Seconds that a launch waits for the stations of its itinerary to appear.
+PEERS_TIMEOUT_S = 5.0
+# Seconds to resolve the host name in a URL.
+RESOLVED = 3.0
+# Seconds between two checks of this machine's links: when it moves to another network, its peers must learn of it.
+LINKS = 2.0
+# Peers whose addresses decide the order of our own.
+WAYS = 16
+# Seconds between two writes of the known stations' addresses.
+NOTE_INTERVAL_S = 1.0
 
 
-@define(eq=False)
-class Office:
-    """The use-cases of the station called `name` with `key`."""
+class Station:
+    """A station: a place with a key of its own, where agents run.
 
-    name: str
-    key: SecretKey
-    policy: Policy
-    store: Store
-    engine: Engine
-    network: Any
-    peers: Peers
-    clocks: Clocks
-    pages: YellowPages = field(factory=YellowPages)
-    events: Events = field(factory=Events)
-    threads: int = 2
-    timing: Timing = field(factory=Timing)
-    patience: float = 30.0
-    failpoint: Failpoint = never
-    certificates: Certificates = field(factory=Certificates)
-    directories: Mapping[str, HostGrant] = field(factory=dict)
-    """Of this machine, lent to agents: opened, and closed, by whoever makes the office."""
-    berths: dict[bytes, Berth] = field(factory=dict)
-    active: dict[bytes, Berth] = field(factory=dict)
-    """The agents that may have an instance now: few, where thousands sleep."""
-    counts: Counter[str] = field(factory=Counter)
-    in_doubt: dict[bytes, str] = field(factory=dict)
-    deltas: Deltas = field(factory=Deltas)
-    closing: bool = False
-    failure: str = ""
-    """Why the station cannot go on: its store does not write. It must be started again."""
-    failed: Callable[[], None] = lambda: None
-    """Told once when there is a failure."""
-    journal: Journal = field(init=False)
-    knowledge: Knowledge = field(init=False)
-    images: Images = field(init=False)
-    register: Register = field(init=False)
-    workers: Workers = field(init=False)
-    customs: Customs = field(init=False)
-    courier: Courier[Admitted] = field(init=False)
-    arrivals: Arrivals = field(init=False)
-    departures: Departures = field(init=False)
-    mailbox: Mailbox = field(init=False)
-    ground: Ground = field(init=False)
-    endings: Endings = field(init=False)
-    recovery: Recovery = field(init=False)
-    letters: Correspondence = field(init=False)
-    residence: Residence = field(init=False)
-    steering: Steering = field(init=False)
-    timers: dict[bytes, asyncio.TimerHandle] = field(factory=dict)
-    _tasks: set[asyncio.Future[Any]] = field(factory=set)
-    _left: dict[bytes, Callable[[], None]] = field(factory=dict)
-    past: dict[bytes, Berth] = field(factory=dict)
-    owners: Counter[PublicKey] = field(factory=Counter)
-    loop: asyncio.AbstractEventLoop | None = None
-    _tidying: asyncio.TimerHandle | None = None
-    _overdue: set[bytes] = field(factory=set)
-    _later: deque[Callable[[], None]] = field(factory=deque)
-    _catching_up: asyncio.TimerHandle | None = None
+        async with docking.Station("alpha", home="alpha/", policy=policy) as station:
+            agent = await station.launch(image, via=["beta"], owner=key)
+            report = await agent.wait(30)
 
-    def __attrs_post_init__(self) -> None:
-        clock, random = self.clocks.now, self.clocks.random
-        self.residence, self.steering, self.arrivals = Residence(self), Steering(self), Arrivals(self)
-        self.journal = Journal(self.store, self._store_failed)
-        self.knowledge = Knowledge(self.store)
-        self.images = Images(self.store, self.engine)
-        self.register = Register(self.key.public, self.store, self.knowledge, clock)
-        self.workers = Workers(self.threads)
-        self.customs = Customs(
-            self.key,
-            self.policy,
-            self.store,
-            self.images,
-            self.knowledge,
-            clock,
-            self.load,
-            lambda hid: self.departures.leaving(hid),
-            self.certificates,
-        )
-        desk: Desk[Admitted] = Desk(
-            self.key.public.raw,
-            self.store.epoch,
-            Ledger(self.store.record, self.store.copies),
-            self.customs.source(),
-            self.customs.destination(),
-            self.timing,
-        )
-        # Where a disk is waited for, its writer needs the processor more than who looks out for the answer.
-        lookout = Lookout(lambda: not self.workers.busy) if self.store.volatile else None
-        self.courier = Courier(desk, self.journal, self.network, self._notify, self.failpoint, lookout=lookout)
-        self.departures = Departures(
-            self.key,
-            self.courier,
-            self.peers,
-            self.knowledge,
-            self.images,
-            clock,
-            random,
-            self.store.epoch,
-            self.network.find,
-            self.deltas,
-            self.patience,
-        )
-        self.endings = Endings(self.key, self.knowledge, self.register, clock)
-        self.recovery = Recovery(
-            self.key.public,
-            self.policy,
-            self.store,
-            self.images,
-            self.knowledge,
-            lambda: self.ground,
-            self.certificates,
-        )
-        self.letters = Correspondence(self)
-        self.mailbox = Mailbox(self.journal, self.network.letter, clock, self.letters.not_taken)
-        self.ground = Ground(
-            name=self.name,
-            key=self.key,
-            engine=self.engine,
-            wall=self.clocks.wall,
-            monotonic=self.clocks.monotonic,
-            random=random,
-            lookup=self._lookup,
-            label=lambda stop: self.peers.label(stop.station),
-            told=self.residence.told,
-            wasi=self.policy.wasi,
-            directories=self.directories,
-        )
+    name: what it is called: 1 to 63 lower-case letters, digits, `-`, `_`, `.`
+    home: the folder with its key, store and known peers; None for a station that forgets everything when it stops
+    policy: whose agents it admits, and what they may use; by default nobody's
+    dev: admit every owner; the log says so, and it is not for a network that others can reach
 
-    # Its life
+    Everything else comes in groups, a group whole (`network=Network(port=7707)`) or its fields by name (`port=7707`):
 
-    def start(self) -> None:
-        """Take up what the store says, and begin."""
-        self.loop = asyncio.get_running_loop()
-        self.peers.restore(self.store.fact("peers") or b"")
-        recovered = self.courier.recover()
-        for capsule in recovered.residents:
-            self.arrivals.resume(capsule)
-        for record in recovered.held:
-            self.tell("alarm", record.agent, text="held: the station was stopped before the source had said commit")
-        self.mailbox.start()
-        # Not at once: the clock of a machine that has just started may still be set.
-        self._tidying = asyncio.get_running_loop().call_later(FIRST_TIDY, self._tidy)
+    network: `docking.Network`: host, port, url, peers, mdns, show_metrics
+    identity: `docking.Identity`: key, certificates, passphrase
+    storage: `docking.Storage`: volatile, control, failpoint
+    running: `docking.Running`: engine, threads, clocks
+    timing: `docking.Timing`: when handoffs are repeated and given up, such as patience_s
+    fields: any field of these groups, but not one of a group that is given whole
 
-    def note_peers(self) -> None:
-        """Remember where stations are."""
-        self.write([PutFact("peers", self.peers.encode())])
+    A new station does nothing yet: `async with`, `await start()` or `in_thread()` starts it. Raises `IdentityError` for
+    an invalid name, TypeError for an unknown option and for a policy that is none.
+    """
 
-    def _tidy(self) -> None:
-        """Forget what is over and expired, now and then; end agents that may not travel any more."""
-        self.write([Purge(IDLE_BYTES)])
-        now = self.clocks.now()
-        before, self._overdue = self._overdue, set()
-        for berth in tuple(self.berths.values()):
-            if now > berth.papers.passport.body.expires + EXPIRED and berth.standing is not Standing.LEAVING:
-                self._overdue.add(berth.agent)
-                # At two looks in a row: a clock that was wrong for a while must not end everybody.
-                if berth.agent in before:
-                    self.steering.obey(berth, "dispose")
-        self._tidying = asyncio.get_running_loop().call_later(TIDY, self._tidy)
+    def __init__(
+        self,
+        name: str,
+        home: str | Path | None = None,
+        *,
+        policy: Policy | None = None,
+        dev: bool = False,
+        network: Network | None = None,
+        identity: Identity | None = None,
+        storage: Storage | None = None,
+        running: Running | None = None,
+        timing: Timing | None = None,
+        **fields: Unpack[StationFields],
+    ) -> None:
+        self.name = check_name(name)
+        self.home = None if home is None else Path(home)
+        self._dev = dev
+        policy = check_policy(Policy() if policy is None else policy)
+        self._policy = PolicyInForce(development(policy) if dev else policy)
+        groups = {"network": network, "identity": identity, "storage": storage, "running": running, "timing": timing}
+        self._options = options = StationOptions.of(groups, fields)
+        self._network = options.network
+        self._volatile = options.storage.volatile or home is None
+        self._key = options.identity.key
+        self._threads = options.running.threads or max(2, min(16, os.cpu_count() or 2))
+        self._clocks = options.running.clocks or Clocks(time.time_ns, time.monotonic_ns, secrets.token_bytes)
+        self._core: StationCore | None = None
+        self._waiting_services: list[tuple[str, ServiceFunction, float]] = []
+        self.unmet: dict[str, str] = {}
+        """URLs of `peers` that have not answered yet, and why."""
+        self._introductions: Introductions | None = None
+        self._client: Client | None = None
+        self._app: App | None = None
+        self._server: Server | None = None
+        self._announcer: Mdns | None = None
+        self._links: tuple[Link, ...] = ()
+        self._mounted_at = ""
+        self._control: Control | None = None
+        self._again: asyncio.Handle | None = None
+        self._noting: asyncio.Handle | None = None
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._closers = contextlib.AsyncExitStack()
+        self._outward: list[Callable[[], Coroutine[object, object, None]]] = []
+        self._starting: asyncio.Task[None] | None = None
+        self._failed = asyncio.Event()
+        self._failure = ""
 
-    def _store_failed(self, reason: str) -> None:
-        """Nothing that happens from now on would last: no agent runs on, calls, sends or leaves. What was written is
-        what is true, and a restart goes on from it.
+    def __repr__(self) -> str:
+        if self._core is None:
+            return f"<Station {self.name}, not running>"
+        return f"<Station {self.name} at {self._network.url if self._server is None else self.url}>"
+
+    # Start
+
+    async def start(self) -> None:
+        """Start: open the store, resume the agents that are in it, listen, announce.
+
+        Raises `DockingError`, which says what to do; then nothing is left running.
         """
-        self.failure = f"{reason}. Nothing is lost that was written: see to the disk, and start the station again"
-        self.tell("alarm", text=f"this station cannot go on: {self.failure}")
-        self.closing = True
-        self.workers.interrupt_all()
-        self.courier.fail()
-        if self.loop is not None:  # else it has not begun
-            self.run(self.mailbox.close())
-        self.events.close()
-        self.failed()
+        if self._core is not None:
+            raise StationError("the station is running already")
+        # Of the loop in which it runs.
+        self._failed, self._failure = asyncio.Event(), ""
+        for sentence in (*self.policy.loosened(), *self._lost_without_home()):
+            _log.warning("station %s: %s", self.name, sentence, extra={"station": self.name})
+        try:
+            await self._start()
+        except BaseException:
+            await self._closers.aclose()
+            self._stopped()
+            raise
+
+    async def _start(self) -> None:
+        own, options = self._own_key(), self._options
+        failpoint = options.storage.failpoint
+        if self._volatile and self.home is not None:
+            self._closers.callback(os.close, home_folder.hold(self.home))
+        store = home_folder.open_store(None if self._volatile else self.home, own.public, self._clocks, failpoint)
+        self._closers.callback(store.close)
+        peers = home_folder.known_peers(self.home, own, self.name, self._clocks.now)
+        introductions = Introductions(peers)
+        keys = SharedKeys(own)
+        client = Client(keys, self._clocks.random, peers.addresses, introductions.works)
+        self._closers.callback(client.close)
+        introductions.wire = client
+        core = StationCore.wire(
+            self.name,
+            own,
+            self._policy,
+            store,
+            load(options.running.engine, stack=DEEP),
+            introductions,
+            peers,
+            self._clocks,
+            CoreOptions(
+                threads=self._threads,
+                timing=options.timing,
+                certificates=home_folder.own_certificates(self.home, own, options.identity.certificates),
+                directories=self._lent(),
+                failed=self._store_failed,
+                failpoint=failpoint,
+            ),
+        )
+        introductions.services = lambda: core.services.names
+        introductions.addresses = self._addresses
+        introductions.unreachable = core.departures.unreachable
+        introductions.changed = self._peer_changed
+        introductions.met = core.witnesses.met
+        for name, function, timeout in self._waiting_services:
+            core.services.offer(name, function, timeout)
+        core.services.changed = self._services_changed
+        limits = ServerLimits(codec=codec.MessageLimits(body_bytes=self.policy.state + self.policy.image + (1 << 20)))
+        api = PeerApi(
+            core.here, core.courier, core.deltas, core.notices, core.inbound, introductions, lambda: self.metrics()
+        )
+        app = App(Dispatcher(api, limits), keys, self._clocks.random, self._network.show_metrics)
+        self._introductions, self._client, self._app = introductions, client, app
+        sock = None if self._network.port is None else listen(self._network.host, self._network.port)
+        if sock is not None:
+            self._closers.callback(sock.close)
+        self._core = core
+        core.start()
+        self._closers.push_async_callback(core.close)
+        self._closers.callback(introductions.close)
+        self._closers.push_async_callback(self._hang_up)
+        if sock is not None:
+            await self._serve(app, keys, sock)
+        if options.storage.control and self.home is not None:
+            await self._open_control(self.home)
+        self._links = links()
+        if self._network.mdns:
+            await self._discover()
+        self._run(self._follow_links())
+        self._run(introductions.watch())
+        for url in self._network.peers:
+            self._run(self._call_on(url))
+
+    def controlled(self, home: Path) -> Controlled:
+        """What the commands of the user who runs the station may touch. `home`: where they find the channel."""
+        from docking.control.server import Controlled
+
+        core = self.core
+        return Controlled(
+            home=home,
+            key=self.key,
+            here=core.here,
+            agents=self._access(core),
+            launches=core.launches,
+            services=core.services,
+            images=core.images,
+            courier=core.courier,
+            introductions=self.introductions,
+            loosened=lambda: self.policy.loosened(),
+            unmet=self.unmet,
+            url=lambda: self.url if self.port is not None else "",
+            metrics=self.metrics,
+        )
+
+    async def _open_control(self, home: Path) -> None:
+        from docking.control.server import Control
+
+        self._control = await Control.start(self.controlled(home))
+        self._outward.append(self._control.close)
+
+    @staticmethod
+    def _access(core: StationCore) -> AgentAccess:
+        here = core.here
+        return AgentAccess(
+            queries=core.queries,
+            commands=core.commands,
+            inbound=core.inbound,
+            events=here.events,
+            peers=here.peers,
+            written=lambda: here.journal.write([], True),
+            now=here.clocks.now,
+        )
+
+    def _lent(self) -> dict[str, HostGrant]:
+        lent = {}
+        for each in self.policy.directories:
+            lent[each.name] = home_folder.lend(each)
+            self._closers.callback(lent[each.name].close)
+        return lent
+
+    async def _serve(self, app: App, keys: SharedKeys, sock: socket.socket) -> None:
+        self._server = await Server.start(app, app.reception, keys, self._clocks.random, sock)
+        self._outward.append(self._server.close)
+
+    async def _discover(self) -> None:
+        assert self._introductions is not None
+        introductions = self._introductions
+        await self._look_where_mounted()
+        services = self.core.services
+        found = Mdns(self.name, self.key, self._spot, lambda: services.names, introductions.sighted, introductions.lost)
+        self._outward.append(found.close)
+        found.start(self._links)
+        self._announcer = found
+        self._say_unreachable()
+
+    def _spot(self) -> Spot | None:
+        """Where mDNS announces this station: where it listens, or where the application around it is mounted."""
+        if self._server is not None:
+            return Spot(self._server.port, "", self._server.host)
+        parts = urlsplit(self._network.url or "")
+        if parts.scheme != "http" or not self._mounted_at:
+            return None
+        return Spot(parts.port or 80, parts.path.rstrip("/"), self._mounted_at)
+
+    async def _look_where_mounted(self) -> None:
+        """Find the address of this machine that the `url` names; none if it names another machine, such as a proxy."""
+        host, own = (
+            urlsplit(self._network.url or "").hostname,
+            {each for link in self._links for each in link.addresses},
+        )
+        self._mounted_at = ""
+        if self._server is None and host:
+            with contextlib.suppress(OSError, UnicodeError, asyncio.TimeoutError):
+                found = await within(RESOLVED, asyncio.get_running_loop().getaddrinfo(host, None))
+                self._mounted_at = next((where[0] for *_, where in found if where[0] in own), "")
+
+    async def _follow_links(self) -> None:
+        """Follow changes of the addresses and interfaces of this machine."""
+        assert self._introductions is not None
+        assert self._client is not None
+        while True:
+            await asyncio.sleep(LINKS)
+            now = links()
+            if now == self._links:
+                if self._announcer is not None:
+                    self._announcer.follow(now)  # a link that could not be served may be ready now
+                continue
+            self._links = now
+            _log.info("station %s: the network has changed: %s", self.name, ", ".join(self._addresses()))
+            self._client.renew()
+            if self._announcer is not None:
+                await self._look_where_mounted()
+                self._announcer.follow(now)
+                self._say_unreachable()
+            self._run(self._introductions.call_again())
+
+    def _say_unreachable(self) -> None:
+        """Warn a station that listens on IPv4 only if all links have only IPv6 addresses."""
+        away = [link for link in self._links if not link.loopback and link.up]
+        alone = any(link.ipv6 for link in away) and not any(link.ipv4 for link in away)
+        if alone and self._server is not None and self._server.host == "0.0.0.0":
+            _log.warning(
+                "station %s: this machine has IPv6 addresses only, and mDNS does not announce who listens at IPv4:"
+                " --host :: listens at both",
+                self.name,
+            )
+
+    async def _call_on(self, url: str) -> None:
+        """Meet a peer that the operator named; retry until it answers."""
+        assert self._introductions is not None
+        wait, said = 0.2, ""
+        while True:
+            try:
+                await self._introductions.call_on(url)
+                self.unmet.pop(url, None)
+                return
+            except Exception as error:
+                if not isinstance(error, (CarrierError, KeyChanged)):
+                    _log.error("--peer %s: %s", url, describe_error(error))  # unexpected, but no reason to give up
+                self.unmet[url] = str(error)
+                # Warn once per reason, and not at first: stations that start together find each other a moment later.
+                level = logging.WARNING if str(error) != said and wait > 1 else logging.INFO
+                said = str(error) if level == logging.WARNING else said
+                _log.log(level, "--peer %s: %s; it is tried again", url, error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 30.0)
 
     async def close(self) -> None:
-        """Suspend every agent, write all down, and stop. The next start goes on from there."""
-        self.closing = True
-        for timer in (self._tidying, *self.timers.values()):
+        """Suspend the agents, store everything, and stop; within ten seconds, whatever peers do.
+
+        The next start at the same home continues from there.
+        """
+        await ended(self._tasks)
+        for timer in (self._again, self._noting):
             if timer is not None:
                 timer.cancel()
-        self.workers.interrupt_all()
-        await self.workers.close()
-        self.arrivals.close()
-        await asyncio.sleep(0)  # what the workers' last turns tell
-        self.catch_up()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for berth in tuple(self.berths.values()):
-            self.residence.put_away(berth)
-        self.note_peers()
-        await self.mailbox.close()
-        await self.courier.close()
-        self.events.close()
+        await self._closers.aclose()
+        self._stopped()
 
-    def aside(self, work: Callable[[], None]) -> None:
-        """Do this a moment later: nobody waits for it, and an agent that runs or leaves needs the processor now."""
-        self._later.append(work)
-        if self._catching_up is None:
-            self._catching_up = asyncio.get_running_loop().call_later(ASIDE, self.catch_up)
+    async def _hang_up(self) -> None:
+        """Close the parts that others can reach, concurrently: each waits a while for its current users."""
+        if self._introductions is not None:
+            self._introductions.close()  # a peer greeted after the goodbye would list us again
+        closing, self._outward = [close() for close in self._outward], []
+        for error in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(error, Exception):
+                _log.error("a part of the station did not close well: %s", describe_error(error))
 
-    def catch_up(self) -> None:
-        """Do now what was put aside."""
-        if self._catching_up is not None:
-            self._catching_up.cancel()
-            self._catching_up = None
-        while self._later:
-            self._later.popleft()()
+    def _stopped(self) -> None:
+        self._core = self._introductions = self._server = self._announcer = self._control = None
+        self._starting = self._noting = None
 
-    def load(self) -> Load:
-        """What the station holds now. From any thread."""
-        memory = sum(berth.memory for berth in tuple(self.active.values()))
-        path = self.store.path
-        free = None if path is None else shutil.disk_usage(path.parent).free
-        return Load(len(self.berths), self.workers.busy, memory, self.owners, free)
+    def _store_failed(self) -> None:
+        assert self._core is not None
+        self._failure = self._core.here.failure
+        self._failed.set()
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run this beside everything else; it is cancelled when the station stops."""
-        self._watch(asyncio.get_running_loop().create_task(work))
+    @property
+    def failure(self) -> str:
+        """Why this station, although running, cannot work: its store cannot write. Empty while all is well.
 
-    def begin(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run this too, and all that comes before its first wait now."""
-        self._watch(eager.begin(work, asyncio.get_running_loop()))
-
-    def _watch(self, task: asyncio.Future[Any]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Future[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("something failed", exc_info=task.exception())
-
-    def tell(self, kind: Any, agent: bytes = b"", place: str = "", text: str = "", label: str = "") -> None:
-        """Something happened: to whoever listens, and to the log."""
-        berth = self.berths.get(agent) or self.past.get(agent)
-        name = _text(agent) if agent else ""
-        shown = label or (berth.label if berth is not None else "")
-        self.counts[kind] += 1
-        self.events.tell(Told(self.clocks.now(), kind, name, shown, place, text))
-        level = logging.WARNING if kind in ("alarm", "stopped") else logging.DEBUG if kind == "log" else logging.INFO
-        if not _log.isEnabledFor(level):
-            return
-        extra = {"station": self.name, "agent": name, "label": shown, "place": place, "event": kind}
-        _log.log(level, "%s %s %s %s", kind, shown or name[:12], place, text, extra=extra)
-
-    # Agents begin
-
-    async def launch(self, launch: Launch) -> Berth:
-        """Begin an agent whose home is here; returns when it is durable. Raises `StationError`, `CredentialError`."""
-        passport = verify_passport(launch.passport)
-        opening = envelope.verify(Opening, launch.opening, passport.body.owner).body
-        now = self.clocks.now()
-        if (opening.agent, opening.passport) != (passport.body.agent, passport.digest):
-            raise CredentialError("results-chain", "the opening of the results belongs to another agent")
-        carried = canonical.digest(launch.image), canonical.digest(launch.state)
-        if carried != (passport.body.image, passport.body.state):
-            raise CredentialError("image-digest", "image or state are not those that the passport names")
-        if now > passport.body.expires:
-            raise CredentialError("expired", "the agent's passport has expired")
-        granted = grant(passport.body, Budget(), self.policy)
-        refusal = shed(self.policy, self.load())
-        for each in (granted, refusal):
-            if isinstance(each, Refusal):
-                raise CredentialError(each.code, each.reason)
-        assert isinstance(granted, Permit)
-        agent = passport.body.agent
-        if agent in self.berths or self.register.get(agent) is not None:
-            raise StationError("this agent was launched already")
-        found = self.images.get(passport.body.image)
-        if found is None:
-            image = await asyncio.get_running_loop().run_in_executor(None, self.images.validate, launch.image)
-        else:
-            image = found[0]
-        snapshot = Snapshot.decode(launch.state)
-        snapshot.check(image)
-        check_wasi(snapshot, self.policy)
-        own = papers.launched(passport, launch.opening, self.key.public, self.clocks.now())
-        berth = Berth(self.ground, own, granted, image, part("image", launch.image), snapshot)
-        first = resting.checkpoint(berth, launch.state)
-        parts = tuple(StoredPart(s.part, launch.image) if s.part.kind == "image" else s for s in first.parts)
-        await self.journal.write(
-            [
-                self.knowledge.learn(own.known, own.entries, passport.body.expires),
-                evolve(first, parts=parts),
-                self.register.opened(own.agent, passport, self.key.public),
-            ],
-            True,
-        )
-        self.residence.settle(berth)
-        self.tell("launched", berth.agent)
-        self.residence.go_on(berth, None)
-        return berth
-
-    # Agents come: what the courier tells
-
-    def _notify(self, notice: Any) -> None:
-        try:
-            self._hear_courier(notice)
-        except Exception:
-            # The ledger has decided, and the store has the agent: a restart takes it up.
-            _log.exception("a notice of the courier could not be followed")
-            self.tell("alarm", text=f"{type(notice).__name__.lower()}: not followed; see the station's log")
-
-    def _hear_courier(self, notice: Any) -> None:
-        match notice:
-            case Expect(record, cargo, admission):
-                # Not before the receipt is on its way.
-                loop = asyncio.get_running_loop()
-                loop.call_soon(loop.call_soon, self.arrivals.expect, record, cargo, admission)
-            case Start(record, cargo, admission):
-                self.arrivals.arrive(record, cargo, admission)
-            case Left(record):
-                # Not before the commit is on its way: the agent waits for it, and nobody for this.
-                self._left[record.agent] = functools.partial(self._gone, record, self.departures.left(record))
-                loop = asyncio.get_running_loop()
-                loop.call_soon(loop.call_soon, self.see_off, record.agent)
-            case Resume(record):
-                self.in_doubt.pop(record.hid, None)
-                if self.departures.leaving(record.hid) is None:
-                    self.arrivals.stays(record)
-            case Alarm(hid, code, reason):
-                if code in ("in-doubt", "destination-lost-agent"):
-                    self.in_doubt[hid] = reason
-                self.tell("alarm", text=f"{code}: {reason}")
-            case Drop(record):
-                self.in_doubt.pop(record.hid, None)
-                self.arrivals.expect_no_more(record.hid)
-            case Release(record):
-                self.in_doubt.pop(record.hid, None)
-
-    # Agents leave
-
-    def see_off(self, agent: bytes) -> None:
-        """Do what is still to be done about an agent that has left: at the latest when it comes back, which builds on
-        what was learnt when it left.
+        Then none of its agents run, and requests of peers are refused. What was written is not lost: close the station,
+        check the disk, and start it again. The reason stays readable after `close`.
         """
-        gone = self._left.pop(agent, None)
-        if gone is not None:
-            gone()
+        return self._failure
 
-    def _gone(self, record: Record, learnt: Callable[[], list[Change]]) -> None:
-        """The agent is another station's, durably."""
-        if changes := learnt():
-            self.write(changes)
-        berth = self.berths.get(record.agent)
-        if berth is not None and berth.visit == record.hop:
-            self.residence.unsettle(berth, Standing.ENDED)
-            self.tell("left", record.agent, place=self.peers.label(PublicKey(record.peer)))
-            berth.inbox.clear()
+    async def failed(self) -> str:
+        """Wait for a `failure`, and return it. For programs that then exit, or restart the station."""
+        await self._failed.wait()
+        return self._failure
 
-    # Agents end
+    async def __aenter__(self) -> Station:
+        await self.start()
+        return self
 
-    def tell_home(self, berth: Berth, standing: str, said: str = "") -> None:
-        """Let the agent's home know that it is here, and what it does."""
-        if changes := self.word_home(berth, standing, said):
-            self.write(changes)
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
-    def word_home(self, berth: Berth, standing: str, said: str) -> list[Change]:
-        """The same, but what is to be written here for it is given back."""
-        own = berth.papers
-        word = self.register.word(own.agent, own.passport.digest, own.visit, standing, said)
-        home = own.passport.body.home.station
-        if home != self.key.public:
-            self.peers.hint(home, own.passport.body.home.addresses)
-            self.mailbox.say(home, own.agent, word)
+    # Parts
+
+    def _lost_without_home(self) -> list[str]:
+        """What is lost when the application around this station is reloaded, or runs in several processes."""
+        if self.home is not None or self._network.port is not None:
             return []
-        change = self.register.told(self.key.public, word)
-        return [] if change is None else [change]
+        lost = "its agents end with the process"
+        if self._options.identity.key is None:
+            lost = (
+                "each start makes another key, and who met it before refuses it from then on; two worker processes are"
+                f" two stations; {lost}"
+            )
+        return [f"it has no home: {lost}. Give it a folder with home=..."]
 
-    # What agents say while they run
+    def _own_key(self) -> SecretKey:
+        if self._key is None:
+            self._key = home_folder.own_key(
+                self.home, self.name, self._clocks.random, self._options.identity.passphrase
+            )
+        return self._key
 
-    def _lookup(self, service: str) -> tuple[str, ...]:
-        """In a worker: stations that offer a service."""
-        here = [self.name] if service in self.pages.names else []
-        return tuple(here + [peer.name for peer in self.peers.offering(service)])[:64]
+    def _addresses(self, hosts: Sequence[str] = ()) -> list[str]:
+        """URLs where it can be reached, first those that work from `hosts`, or from its peers' addresses."""
+        if self._network.url is not None:
+            return [self._network.url]
+        if self.port is None:
+            return []
+        own = own_addresses(self._network.host, self._links or None)
+        if len(own) > 1:
+            if not hosts and self._introductions is not None:
+                met = [peer.addresses[0] for peer in self._introductions.peers.all() if peer.proven and peer.addresses]
+                hosts = [host for url in met[:WAYS] if (host := urlsplit(url).hostname)]
+            own = towards(own, hosts)
+        return [f"http://[{text}]:{self.port}" if ":" in text else f"http://{text}:{self.port}" for text in own]
 
-    # What is written
+    def _peer_changed(self, peer: Peer, here: bool) -> None:
+        text = ", ".join(peer.services)[:500] if here else "is not seen any more"
+        self.core.here.tell("peer", place=peer.name, text=text)
+        if here and self._noting is None:
+            self.core.note_peers()
+            self._noting = asyncio.get_running_loop().call_later(NOTE_INTERVAL_S, self._note_peers_again)
 
-    def write(self, changes: list[Change]) -> None:
-        """Write, some time soon."""
-        self.journal.write(changes, False).add_done_callback(seen)
+    def _note_peers_again(self) -> None:
+        """Store what has changed since the last write: many greetings at once cause two writes, not one each."""
+        self._noting = None
+        if self._core is not None:
+            self._core.note_peers()
 
-    def post(self, letter: Change) -> None:
-        """Put a letter into the outbox, and send it when it is there: a nudge before would find nothing."""
+    def _services_changed(self) -> None:
+        """Tell peers once the current burst of changes is over."""
+        if self._again is not None:
+            self._again.cancel()
+        with contextlib.suppress(RuntimeError):
+            self._again = asyncio.get_running_loop().call_later(0.1, self._tell_services)
 
-        def written(future: asyncio.Future[None]) -> None:
-            if seen(future):
-                self.mailbox.nudge()
+    def _tell_services(self) -> None:
+        assert self._introductions is not None
+        if self._announcer is not None:
+            self._announcer.update()
+        self._run(self._introductions.call_again())
 
-        self.journal.write([letter], False).add_done_callback(written)
+    def _run(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(log_failure)
+
+    # For programs
+
+    @property
+    def core(self) -> StationCore:
+        """Its parts, for tests. Raises `StationError` while the station is not running."""
+        if self._core is None:
+            raise StationError("the station is not running: use `async with`, or start()")
+        return self._core
+
+    @property
+    def introductions(self) -> Introductions:
+        """The contacts with other stations. Raises `StationError` while the station is not running."""
+        if self._introductions is None:
+            raise StationError("the station is not running: use `async with`, or start()")
+        return self._introductions
+
+    @property
+    def announcer(self) -> Mdns:
+        """Its announcements by mDNS, for tests. Raises `StationError` while it makes none."""
+        if self._announcer is None:
+            raise StationError("the station is not announced: give it mdns=True, and start it")
+        return self._announcer
+
+    @property
+    def client(self) -> Client:
+        """Its requests to other stations, for tests. Raises `StationError` before the first start."""
+        if self._client is None:
+            raise StationError("the station is not running: use `async with`, or start()")
+        return self._client
+
+    @property
+    def reception(self) -> Dispatcher:
+        """The requests of its peers, for tests. Raises `StationError` before the first start."""
+        if self._app is None:
+            raise StationError("the station is not running: use `async with`, or start()")
+        return self._app.reception
+
+    @property
+    def server(self) -> Server:
+        """Where it listens, for tests. Raises `StationError` while it does not."""
+        if self._server is None:
+            raise StationError("the station does not listen: give it a port, and start it")
+        return self._server
+
+    @property
+    def policy(self) -> Policy:
+        """The current policy: whose agents it admits, and what they may use."""
+        return self._policy.now
+
+    async def replace_policy(self, policy: Policy) -> None:
+        """Apply another policy from now on, also to the agents that are here.
+
+        policy: Agents that it does not admit are suspended and kept: they resume when a later policy, or that of the
+            next start, admits them. Its `directories` and `wasi` take effect at the next start, since agents have these
+            open. Offers larger than those that the station started with stay too large.
+
+        Raises `StoreError`.
+        """
+        check_policy(policy)
+        old, new = self.policy, development(policy) if self._dev else policy
+        if (old.wasi, old.directories) != (new.wasi, new.directories):
+            _log.warning("station %s: [wasi] and [directories] are those of the start until it starts again", self.name)
+            new = evolve(new, wasi=old.wasi, directories=old.directories)
+        for sentence in new.loosened():
+            _log.warning("station %s: %s", self.name, sentence, extra={"station": self.name})
+        self._policy.replace(new)
+        if self._core is not None:
+            await self._core.review.apply()
+
+    @property
+    def key(self) -> PublicKey:
+        """The station's public key: its identity, whatever its name and address."""
+        return self._own_key().public
+
+    @property
+    def port(self) -> int | None:
+        """The port that it listens on; None if it does not listen."""
+        return None if self._server is None else self._server.port
+
+    @property
+    def url(self) -> str:
+        """Where peers reach it, as `http://HOST:PORT`: the first address. Raises `StationError` if there is none."""
+        addresses = self._addresses()
+        if not addresses:
+            raise StationError("the station listens nowhere: give it a port, or the url where it is mounted")
+        return addresses[0]
+
+    @url.setter
+    def url(self, url: str) -> None:
+        """Set where peers reach it: an application may learn late where it is mounted."""
+        self._network = evolve(self._network, url=url)
+        if self._announcer is not None:
+            self._run(self._say_where_mounted())
+
+    async def _say_where_mounted(self) -> None:
+        await self._look_where_mounted()
+        if self._announcer is not None:
+            self._announcer.follow(self._links)
+            self._announcer.update()
+
+    def service(self, name: str, *, timeout: float = 30.0) -> Callable[[F], F]:
+        """A decorator that offers a function to visiting agents.
+
+            @station.service("thermometer.read")
+            def read(request: bytes, visitor: docking.Visitor) -> bytes: ...
+
+        name: up to 120 lower case letters, digits, - _ and dots; agents need the capability `service:NAME`
+        timeout: seconds until a call is given up, and fails at the agent (30)
+
+        The function gets the request, and the `Visitor` if it takes two arguments; it returns bytes or text, b""
+        for an empty reply. It may be async; otherwise it runs in a thread. Raises `StationError` for an invalid name,
+        or one that is taken, TypeError for a function that says it returns None, or takes no request.
+        """
+
+        def offer(function: F) -> F:
+            self.offer(name, function, timeout=timeout)
+            return function
+
+        return offer
+
+    def offer(self, name: str, function: ServiceFunction, *, timeout: float = 30.0) -> None:
+        """Offer a function to visiting agents, without a decorator.
+
+        name, timeout: see `service`
+        function: gets the request, and the `Visitor` if it takes two arguments
+
+        Raises as `service`.
+        """
+        if self._core is None:
+            check_service(name, function)
+            if any(each[0] == name for each in self._waiting_services):
+                raise StationError(f"the service {name!r} is offered already")
+            self._waiting_services.append((name, function, timeout))
+        else:
+            self._core.services.offer(name, function, timeout)
+
+    def withdraw(self, name: str) -> None:
+        """Stop offering a service; calls in progress are still answered.
+
+        name: as it was offered; nothing happens if it was not
+        """
+        self._waiting_services = [each for each in self._waiting_services if each[0] != name]
+        if self._core is not None:
+            self._core.services.withdraw(name)
+
+    async def launch(
+        self,
+        image: AgentImage | bytes,
+        via: str | Way | Sequence[str | PublicKey] = (),
+        *,
+        owner: SecretKey,
+        itinerary: Itinerary | None = None,
+        terms: Terms | None = None,
+        args: Sequence[str] = (),
+    ) -> Agent:
+        """Sign and start an agent whose home is this station.
+
+            agent = await station.launch(agents.pack(Path("hello.wasm")), via=["beta"], owner=key)
+
+        image: the agent's image, or the contents of an image file
+        via: where it may go, see the method `itinerary`; without any, it stays at home
+        owner: the key that signs its passport and opens its results
+        itinerary: instead of `via`, if it is made already, see `docking.itinerary`
+        terms: its permit, how long and how far it may travel; see `docking.Terms`
+        args: command line arguments, after the program's own name
+
+        Returns a handle. Raises `StationError`, `UnknownStation`, `WayError`, `CredentialError`, `FormatError`.
+        """
+        image = image_of(image)
+        if itinerary is None:
+            itinerary = await self.itinerary(via)
+        home = Home(self.key, tuple(self._addresses()[:8]))
+        known = self.core.images.get(image.digest)
+        encoded = None if known is None else known[1]
+        now, random = self._clocks.now(), self._clocks.random
+        launch = prepare_launch(image, owner, home, itinerary, terms or Terms(), now, random, args, encoded)
+        berth = await self.core.launches.begin(launch)
+        return self._access(self.core).agent(berth.agent, owner)
+
+    async def itinerary(self, via: str | Way | Sequence[str | PublicKey]) -> Itinerary:
+        """An itinerary for an owner to sign.
+
+        via: a way, such as `"beta,(gamma|delta)*3,any@ed25519:..."`, see `docking.itinerary.Way`; or stations to visit,
+            in this order. They are names, key ids, keys or `host:port`. Without any, the agent stays at home
+
+        Raises `UnknownStation`, `WayError`.
+        """
+        if not via:
+            return Itinerary.via([self.key])
+        if isinstance(via, (str, Way)):
+            way = Way.read(via) if isinstance(via, str) else via
+            return way.itinerary({name: await self._find(name) for name in way.names})
+        return Itinerary.via([each if isinstance(each, PublicKey) else await self._find(each) for each in via])
+
+    async def _find(self, name: str) -> PublicKey:
+        return await self.introductions.find(name, (), PEERS_TIMEOUT_S)
+
+    async def begin(self, launch: Launch) -> Agent:
+        """Start an agent that its owner has signed elsewhere.
+
+        launch: what `docking.launching.prepare_launch` made
+
+        Raises as the method `launch` does.
+        """
+        berth = await self.core.launches.begin(launch)
+        return self._access(self.core).agent(berth.agent)
+
+    def agent(self, text: str, owner: SecretKey | None = None) -> Agent:
+        """A handle on an agent that is here, or was launched here.
+
+        text: its id, the beginning of one (4 letters or more), or its label
+        owner: the key that opens its results; without it they cannot be read
+
+        Raises `UnknownAgent`.
+        """
+        return self._access(self.core).find(text, owner)
+
+    def subscribe(self, wanted: Callable[[Event], bool] = lambda event: True) -> Subscription:
+        """The events of this station from now on, as an asynchronous iterator of `docking.Event`.
+
+        wanted: called with each event; only those for which it is true are delivered
+
+        A listener that falls more than 10,000 events behind loses the oldest.
+        """
+        return self.core.here.events.subscribe(wanted)
+
+    def metrics(self) -> str:
+        """The station's metrics, in the Prometheus text format (version 0.0.4)."""
+        core, app = self.core, self._app
+        dispatcher = None if app is None else app.reception
+        return metrics(core.here, core.services, core.departures, len(core.arrivals.kept), dispatcher, self._client)
+
+    def asgi(self) -> Mounted:
+        """The station as an ASGI application, to mount or to serve.
+
+        It starts with its server's lifespan, or with the first request if there is none.
+        """
+        return Mounted(self.start, self.close, self.application)
+
+    async def application(self) -> App:
+        """The application that answers peers; starts the station if nobody has yet."""
+        if self._core is None:
+            if self._starting is None:
+                self._starting = asyncio.get_running_loop().create_task(self.start())
+            await asyncio.shield(self._starting)
+        assert self._app is not None
+        return self._app
+
+    @contextlib.contextmanager
+    def in_thread(self) -> Iterator[Threaded]:
+        """Run the station in a thread of its own, for programs without an event loop."""
+        from docking.threaded import Threaded
+
+        threaded = Threaded(self)
+        threaded.begin()
+        try:
+            yield threaded
+        finally:
+            threaded.end()

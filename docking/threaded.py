@@ -8,23 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agents.credentials.keys import PublicKey, SecretKey
-from docking.agent import Agent
+from docking.aio.loops import new_loop
 from docking.errors import StationError
-from docking.loops import new_loop
-from docking.yellowpages import Service
+from docking.handle import Agent
+from docking.residents.services import ServiceFunction
 
 if TYPE_CHECKING:
-    from docking.serve import Station
+    from docking.handle import Report
+    from docking.station import Station
 
-F = TypeVar("F", bound=Service)
+T = TypeVar("T")
+F = TypeVar("F", bound=ServiceFunction)
 
 
 class Threaded:
-    """A station that runs in a thread; its methods may be called from any other, and wait."""
+    """A station that runs in a thread; its methods may be called from any other, and wait. `Station.in_thread` makes
+    one.
+
+        with docking.Station("alpha").in_thread() as station:
+            report = station.launch(image, owner=key).wait(30)
+
+    station: the station, not started yet
+    """
 
     def __init__(self, station: Station) -> None:
         self.station = station
@@ -58,8 +67,14 @@ class Threaded:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
-    def do(self, work: Any, timeout: float | None = None) -> Any:
-        """The result of a coroutine that runs in the station's thread. Raises `StationError` where it cannot be had."""
+    def do(self, work: Coroutine[object, object, T], timeout: float | None = None) -> T:
+        """The result of a coroutine that runs in the station's thread.
+
+        work: the coroutine
+        timeout: seconds to wait; None waits for ever
+
+        Raises what it raises; `StationError` where it cannot run: the station has ended, or this is its own thread.
+        """
         if self._loop.is_closed() or threading.current_thread() is self._thread:
             work.close()
             if self._loop.is_closed():
@@ -69,32 +84,41 @@ class Threaded:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 
     def launch(self, *args: Any, **options: Any) -> ThreadedAgent:
-        """See `Station.launch`."""
+        """Launch an agent; `args` and `options` are those of `Station.launch`."""
         return ThreadedAgent(self, self.do(self.station.launch(*args, **options)))
 
     def agent(self, text: str, owner: SecretKey | None = None) -> ThreadedAgent:
-        """See `Station.agent`."""
+        """A handle on the agent that `text` means, with the key of its `owner`; see `Station.agent`."""
         return ThreadedAgent(self, self.call(lambda: self.station.agent(text, owner)))
 
-    def call(self, what: Callable[[], Any]) -> Any:
-        """The result of a function that runs in the station's thread."""
+    def call(self, what: Callable[[], T]) -> T:
+        """The result of `what`, a function without arguments, called in the station's thread."""
 
-        async def run() -> Any:
+        async def run() -> T:
             return what()
 
         return self.do(run())
 
     def service(self, name: str, *, timeout: float = 30.0) -> Callable[[F], F]:
-        """See `Station.service`."""
+        """A decorator that offers a function as `name`, for `timeout` seconds a call (30); see `Station.service`."""
 
         def offer(function: F) -> F:
-            self.call(lambda: self.station.offer(name, function, timeout=timeout))
+            self.offer(name, function, timeout=timeout)
             return function
 
         return offer
 
+    @property
+    def name(self) -> str:
+        """What the station is called."""
+        return self.station.name
+
+    def offer(self, name: str, function: ServiceFunction, *, timeout: float = 30.0) -> None:
+        """Offer `function` as `name`, for `timeout` seconds a call (30); see `Station.offer`."""
+        self.call(lambda: self.station.offer(name, function, timeout=timeout))
+
     def withdraw(self, name: str) -> None:
-        """See `Station.withdraw`."""
+        """Offer the service `name` no more; see `Station.withdraw`."""
         self.call(lambda: self.station.withdraw(name))
 
     @property
@@ -120,7 +144,7 @@ class ThreadedAgent:
         self._threaded, self._agent = threaded, agent
         self.id = agent.id
 
-    def wait(self, timeout: float | None = None) -> Any:
+    def wait(self, timeout: float | None = None) -> Report:
         """See `Agent.wait`."""
         return self._threaded.do(self._agent.wait(timeout))
 

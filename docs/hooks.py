@@ -26,7 +26,7 @@ DOCS = ROOT / "docs"
 SECTIONS: dict[str, tuple[str, list[str]]] = {
     "tutorial": ("Tutorial", ["first-agent", "first-station", "first-lesson"]),
     "how-to": ("How to", []),
-    "reference": ("Reference", ["commands", "abi", "policy"]),
+    "reference": ("Reference", ["commands", "ways", "abi", "policy"]),
     "topics": ("Topics", ["architecture", "continuations", "trust", "handoff", "attacks", "performance"]),
     "adr": ("Decisions", ["index"]),
 }
@@ -122,9 +122,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Puts the diagram of the grammar where a page asks for it (an mkdocs event)."""
+    from docs import railway
+
+    return markdown.replace("<!-- railway -->", railway.draw())
+
+
 def commands_page() -> str:
     """`reference/commands.md`: the help of each command, from click."""
-    from docking.cli.main import portcall
+    from docking.cli.group import portcall
 
     root = portcall.context_class(portcall, info_name="portcall", terminal_width=100, max_content_width=100)
     return "\n".join([COMMANDS_HEAD, *_help_of_all(root)])
@@ -194,9 +201,9 @@ def handoff_page() -> str:
 
 def policy_page() -> str:
     """`reference/policy.md`: the file that is shown where it is read."""
-    import docking.config
+    import docking.trust.policy
 
-    lines = (inspect.getdoc(docking.config) or "").splitlines()
+    lines = (inspect.getdoc(docking.trust.policy) or "").splitlines()
     shown = [line[4:] for line in lines if line.startswith("    ") or not line]
     return POLICY_HEAD + "\n".join(shown).strip("\n") + "\n" + POLICY_END
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 import os
 import signal
 
+import hypothesis
+
 from tests.programs import build_directory
+from tests.thorough import examples
 
 
 def pytest_configure() -> None:
+    # No example has to be fast, and none is too slow: the machine may be busy.
+    hypothesis.settings.register_profile(
+        "portcall",
+        deadline=None,
+        max_examples=examples(50),
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("portcall")
     # Compiled and packed code is kept from run to run, beside the built programs, and not in the user's cache.
     os.environ["XDG_CACHE_HOME"] = str(build_directory() / "cache")
     # A script's background job (`make test &`) ignores Ctrl-C and so would all that tests start, who send it to them.

@@ -7,6 +7,7 @@ the checkout's packages came along, and the commands of the README's first lines
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import pkgutil
 import subprocess
@@ -15,16 +16,17 @@ from pathlib import Path
 
 import agents
 import docking
+import portcall as stub
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # Modules of an optional package: they import only where it is installed.
-OPTIONAL = {"agents.engines.wasmer": "wasmer"}
+OPTIONAL = {"agents.engines.wasmer": "wasmer", "docking.pytest_plugin": "pytest"}
 
 
 def main() -> None:
     data = 0
     modules = []
-    for package in (agents, docking):
+    for package in (agents, docking, stub):
         (installed,) = (Path(path) for path in package.__path__)
         assert CHECKOUT not in installed.parents, f"{package.__name__} comes from the checkout"
         source = CHECKOUT / package.__name__
@@ -37,6 +39,8 @@ def main() -> None:
         absent = name in OPTIONAL and importlib.util.find_spec(OPTIONAL[name]) is None
         if not name.endswith("__main__") and not absent:
             importlib.import_module(name)
+    (plugin,) = (each for each in importlib.metadata.entry_points(group="pytest11") if "docking" in each.value)
+    assert importlib.util.find_spec(plugin.value) is not None
     print(f"{len(modules)} modules import, {data} data files are there")
     portcall = Path(sys.executable).with_name("portcall")
     commands = subprocess.run([portcall, "--help"], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Who an agent belongs to, where it may go, what it may do, and where it has been: signed statements.
+"""Signed statements: who owns an agent, where it may go, what it may do, and where it has been.
 
-Not here: files, clocks, randomness and policy. Everything is a function of its arguments.
+No files, clocks, randomness or policy here: everything is a function of its arguments.
 """

@@ -1,7 +1,7 @@
-"""Reads the integer-keyed maps of statements: every field checked for type, size and range before use.
+"""Reads the integer-keyed maps of statements: every field is checked for type, size and range before use.
 
 Not CBOR: `agents.canonical` has already decoded and bounded the bytes. Invariant: a `Fields` that was read to
-`done()` held exactly the fields asked for; what is missing, extra or of another type is
+`done()` held exactly the fields asked for; missing, extra or mistyped fields raise
 `MalformedCredential`, never a KeyError."""
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import Any
 
 from attrs import define, field
 
-from agents.credentials.keys import KEY_SIZE, PublicKey
+from agents.canonical import DIGEST_SIZE
+from agents.credentials.keys import KEY_SIZE, PublicKey, public_key
 from agents.errors import MalformedCredential
 
-# Milliseconds since 1970 up to the year 9999: a later time cannot be shown, and would overflow date
+# Milliseconds since 1970 up to the year 9999: later times cannot be displayed, and would overflow date
 # libraries.
-LATEST = 253_402_300_799_000
+LATEST_MS = 253_402_300_799_000
 COUNT = 2**32 - 1
-# Sums of a few thousand amounts stay below 2^64, so totals of a long journey remain encodable.
+# Sums of a few thousand amounts stay below 2^64, so the totals of a long journey can be encoded.
 AMOUNT = 2**53
-DIGEST_SIZE = 32
 
 
 @define
@@ -32,7 +32,7 @@ class Fields:
 
     @classmethod
     def of(cls, value: object, what: str) -> Fields:
-        """Begin to read `value`; `MalformedCredential` if it is no map."""
+        """Begin to read `value`. Raises `MalformedCredential` if it is not a map."""
         if not isinstance(value, dict):
             raise MalformedCredential(f"{what}: not a map")
         return cls(value, what)
@@ -46,7 +46,7 @@ class Fields:
             raise MalformedCredential(f"{self._what}: no {name} (field {key})") from None
 
     def has(self, key: int) -> bool:
-        """Whether the optional field `key` is there."""
+        """Whether the optional field `key` is present."""
         return key in self._value
 
     def uint(self, key: int, name: str, most: int = COUNT) -> int:
@@ -55,7 +55,7 @@ class Fields:
 
     def time(self, key: int, name: str) -> int:
         """Milliseconds since 1970-01-01 UTC."""
-        return self.uint(key, name, LATEST)
+        return self.uint(key, name, LATEST_MS)
 
     def octets(self, key: int, name: str, least: int, most: int | None = None) -> bytes:
         """A byte string of `least` bytes exactly, or of `least` to `most`."""
@@ -67,10 +67,10 @@ class Fields:
 
     def key(self, key: int, name: str) -> PublicKey:
         """A public key of 32 bytes."""
-        return PublicKey(self.octets(key, name, KEY_SIZE))
+        return public_key(self.octets(key, name, KEY_SIZE))
 
     def text(self, key: int, name: str, most: int) -> str:
-        """A text of 1 to `most` bytes in UTF-8, printable throughout."""
+        """A text of 1 to `most` bytes in UTF-8, all of it printable."""
         return text(self.take(key, name), f"{self._what}: {name}", most)
 
     def array(self, key: int, name: str, most: int) -> list[Any]:
@@ -108,7 +108,7 @@ def byte_string(value: object, what: str, least: int, most: int | None = None) -
 
 
 def text(value: object, what: str, most: int) -> str:
-    """`value` as a text of 1 to `most` bytes. Control and formatting characters are refused: such a text
+    """`value` as a text of 1 to `most` bytes. Control and formatting characters are refused: they
     could rewrite the terminal or the log line of whoever reads the refusal."""
     if type(value) is not str or not value.isprintable() or not 1 <= len(value.encode()) <= most:
         raise MalformedCredential(f"{what}: not a printable text of 1 to {most} bytes")

@@ -1,44 +1,47 @@
 """Where an agent may go: a tree of stops, and positions in it that are checked one step at a time.
 
-    Stop(station)     this station              Any(certifier)   any station that `certifier` certified
+    Stop(station)     this station              CertifiedStop(key)   any station that `certifier` certified
     Seq(a, b, c)      each, in this order       Alt(a, b, c)     one of them; the order is the preference
     Set(a, b, c)      each once, in any order   Loop(n, a)       `a` once, and again up to n times in all
+    Opt(a)            `a`, or nothing           FreeStop()       any station at all
 
-Not here: who was where (`trail`), nor how an agent gets there.
+Not here: who was where (`trail`), how an agent gets there, and how people write it (`ways`).
 
-How a position works. A position is the path from the root to the stop where the agent is, with what each part
+How a position works. A position is the path from the root to the agent's stop, with what each part
 must remember: for Seq and Alt which part, for Set which part and which are done (as bits), for Loop which
-turn. A visit states its position, signed. So a verifier never searches: from one position the next ones are
-read off the tree, by walking up from the stop, in time linear in its size, and the claimed one must be among
-them. Simulating the tree as an automaton without claims would need 2^n states for a Set of n ambiguous parts:
+turn. A visit states its position, signed, so a verifier never searches: it reads the possible next positions
+off the tree, by walking up from the stop, in time linear in the tree's size, and the claimed one must be among
+them. Simulating the tree as an automaton without claims would need 2^n states for a Set of n ambiguous parts, and
 an owner could stall every station. The price: where two positions fit one station (`Alt(Seq(a, b), Seq(a,
 c))`), the station must choose on departure; it chooses one from which the agent's next stop can be reached.
+Why: docs/adr/itinerary-by-positions.
 
 Coming home is always a legal next stop: an owner can recall the agent from anywhere. It ends the journey,
-unless home is the stop that the itinerary asks for.
+unless home is the next stop of the itinerary.
 
-Invariants: every part has at least one stop, so each step consumes exactly one; sizes and depth are bounded
-when a tree is made, decoded or not."""
+Invariants: every part has at least one stop, and each step leads to one: what may be left out leaves no trace in a
+position. Sizes and depth are bounded when a tree is made, decoded or not."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from enum import Enum
-from typing import Any as AnyValue
+from typing import Any
 
 from attrs import field, frozen
 
-from agents.credentials.fields import COUNT, LATEST, array, byte_string, uint
-from agents.credentials.keys import KEY_SIZE, PublicKey
+from agents.brief import brief
+from agents.credentials.fields import COUNT, LATEST_MS, array, byte_string, uint
+from agents.credentials.keys import KEY_SIZE, PublicKey, public_key
 from agents.errors import CredentialError, MalformedCredential
 
-# Each step looks at every stop at most once per level: these bound the work that a hostile owner causes per
+# Each step looks at every stop at most once per level, so these bound the work that a hostile owner causes per
 # hop.
 MAX_NODES = 1024
 MAX_DEPTH = 12
-# The done parts of a Set are bits of one CBOR integer.
+# The parts of a Set that are done are bits of one CBOR integer.
 MAX_SET = 64
-MAX_PATH = 2 * MAX_DEPTH
+MAX_POSITION_PATH = 2 * MAX_DEPTH
 
 
 def _nodes(value: tuple[Node, ...] | list[Node]) -> tuple[Node, ...]:
@@ -47,53 +50,96 @@ def _nodes(value: tuple[Node, ...] | list[Node]) -> tuple[Node, ...]:
 
 @frozen
 class Stop:
-    """One station. `until`: the latest arrival, in milliseconds since 1970, or None."""
+    """One station.
+
+    station: its key
+    until: the latest arrival, milliseconds since 1970; None for any time
+    """
 
     station: PublicKey
     until: int | None = None
 
 
 @frozen
-class Any:
-    """One station of the agent's choice that `certifier` certified (see `trail.Certificate`)."""
+class CertifiedStop:
+    """One station of the agent's choice that a certifier vouches for (see `visits.Certificate`).
+
+    certifier: the key that signed the station's certificate
+    until: the latest arrival, milliseconds since 1970; None for any time
+    """
 
     certifier: PublicKey
     until: int | None = None
 
 
 @frozen
-class Seq:
-    """Each part, in this order."""
+class FreeStop:
+    """One station of the agent's choice, whichever it is.
 
-    parts: tuple[Node, ...] = field(converter=_nodes)
+    until: the latest arrival, milliseconds since 1970; None for any time
+    """
+
+    until: int | None = None
+
+
+@frozen
+class Seq:
+    """Each part, in this order.
+
+    parts: stops, or further parts
+    """
+
+    parts: tuple[Node, ...] = field(converter=_nodes, repr=brief)
 
 
 @frozen
 class Alt:
-    """Exactly one part; the first is preferred."""
+    """Exactly one part.
 
-    parts: tuple[Node, ...] = field(converter=_nodes)
+    parts: stops, or further parts; the first is preferred
+    """
+
+    parts: tuple[Node, ...] = field(converter=_nodes, repr=brief)
 
 
 @frozen
 class Set:
-    """Each part exactly once, in any order. At most 64 parts."""
+    """Each part exactly once, in any order.
 
-    parts: tuple[Node, ...] = field(converter=_nodes)
+    parts: stops, or further parts; at most 64
+    """
+
+    parts: tuple[Node, ...] = field(converter=_nodes, repr=brief)
 
 
 @frozen
 class Loop:
-    """`part`, at least once and at most `turns` times."""
+    """One part, again and again.
+
+    turns: the most times; it is visited at least once
+    part: a stop, or a further part
+    """
 
     turns: int
     part: Node
 
 
-Node = Stop | Any | Seq | Alt | Set | Loop
+@frozen
+class Opt:
+    """One part, or nothing.
+
+    part: a stop, or a further part
+    """
+
+    part: Node
 
 
-class Place(Enum):
+Leaf = Stop | CertifiedStop | FreeStop
+Node = Leaf | Seq | Alt | Set | Loop | Opt
+_LEAVES = (Stop, CertifiedStop, FreeStop)
+
+
+class PositionKind(Enum):
     """The kind of a position: before the first stop, at a stop, or recalled home."""
 
     START = 0
@@ -105,8 +151,8 @@ class Place(Enum):
 class Position:
     """Where in the itinerary an agent is. `path`: one or two integers per part from the root to the stop."""
 
-    place: Place
-    path: tuple[int, ...] = ()
+    place: PositionKind
+    path: tuple[int, ...] = field(default=(), repr=brief)
 
     def value(self) -> list[int]:
         """As an array for CBOR: the place, then the path."""
@@ -114,23 +160,23 @@ class Position:
 
     @classmethod
     def from_value(cls, value: object) -> Position:
-        """The inverse of `value`; `MalformedCredential`."""
-        numbers = [uint(n, "position", 2**64 - 1) for n in array(value, "position", MAX_PATH + 1)]
+        """The inverse of `value`. Raises `MalformedCredential`."""
+        numbers = [uint(n, "position", 2**64 - 1) for n in array(value, "position", MAX_POSITION_PATH + 1)]
         if not numbers or numbers[0] > 2 or (numbers[0] != 1 and len(numbers) > 1):
             raise MalformedCredential("position: not a place in an itinerary")
-        return cls(Place(numbers[0]), tuple(numbers[1:]))
+        return cls(PositionKind(numbers[0]), tuple(numbers[1:]))
 
 
-START = Position(Place.START)
-HOME = Position(Place.HOME)
+START = Position(PositionKind.START)
+HOME = Position(PositionKind.HOME)
 
 
 @frozen
 class Step:
-    """One way on: the position it leads to, and the stop that stands there."""
+    """One possible step: the position it leads to, and the stop there."""
 
     position: Position
-    stop: Stop | Any
+    stop: Leaf
 
     def admits(self, station: PublicKey, at: int, certifiers: Collection[PublicKey] = ()) -> bool:
         """Whether `station`, certified by `certifiers`, may be this stop at time `at` (ms)."""
@@ -138,41 +184,67 @@ class Step:
             return False
         if isinstance(self.stop, Stop):
             return self.stop.station == station
-        return self.stop.certifier in certifiers
+        return isinstance(self.stop, FreeStop) or self.stop.certifier in certifiers
+
+
+# Positions that one visit may stand for: anybody can write an itinerary with a million turns at one station. No more
+# than `MAX_NODES` steps are looked at for them.
+MOST_STAYS = 64
+# Stops for which an itinerary remembers the ways on, and ways on from one of them.
+MOST_STOPS, MOST_WAYS = 8, 16
 
 
 @frozen
 class Itinerary:
-    """A bounded tree. `MalformedCredential` if it is too large or too deep, or has an empty part."""
+    """Where an agent may go: a tree of stops.
+
+        Itinerary(Seq((Stop(alpha), Loop(10, Alt((Stop(beta), Stop(gamma)))))))
+
+    root: the whole way, of up to 1024 parts, 12 deep
+
+    Raises `MalformedCredential` if it is too large or too deep, or has an empty part.
+    """
 
     root: Node
+    # A hop asks four times for the steps from the same one or two stops.
+    _ways: dict[tuple[int, ...], tuple[Step, ...]] = field(factory=dict, init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if _measure(self.root, 1) > MAX_NODES:
             raise MalformedCredential(f"the itinerary has more than {MAX_NODES} parts")
 
     def steps(self, position: Position) -> Iterator[Step]:
-        """The ways on from `position`, the preferred first; none at the end and from `HOME`.
+        """The possible steps from `position`, preferred first; none at the end and from `HOME`.
 
         Raises `CredentialError` `itinerary` if `position` is not in this itinerary.
         """
-        if position.place is Place.HOME:
-            return
-        if position.place is Place.START:
-            yield from _first(self.root, ())
-            return
-        for part, at in reversed(_resolve(self.root, position.path)):
-            before, here = position.path[:at], position.path[at:]
-            if isinstance(part, Seq) and here[0] + 1 < len(part.parts):
-                yield from _first(part.parts[here[0] + 1], (*before, here[0] + 1))
-                return
-            if isinstance(part, Set) and here[1] != (1 << len(part.parts)) - 1:
+        if position.place is PositionKind.HOME:
+            return iter(())
+        if position.place is PositionKind.START:
+            return _first(self.root, ())
+        ways = self._ways.get(position.path)
+        if ways is None:
+            ways = tuple(self._after(position.path))
+            # The cache is bounded: anybody can write an itinerary with a thousand steps from each stop.
+            if len(ways) <= MOST_WAYS:
+                if len(self._ways) >= MOST_STOPS:
+                    self._ways.clear()
+                self._ways[position.path] = ways
+        return iter(ways)
+
+    def _after(self, path: tuple[int, ...]) -> Iterator[Step]:
+        for part, at in reversed(_resolve(self.root, path)):
+            before, here = path[:at], path[at:]
+            if isinstance(part, Seq):
+                yield from _first_of(part.parts, here[0] + 1, before)
+            elif isinstance(part, Set):
                 for index, child in enumerate(part.parts):
                     if not here[1] >> index & 1:
                         yield from _first(child, (*before, index, here[1] | 1 << index))
-                return
-            if isinstance(part, Loop) and here[0] + 1 < part.turns:
+            elif isinstance(part, Loop) and here[0] + 1 < part.turns:
                 yield from _first(part.part, (*before, here[0] + 1))
+            if not _may_end(part, here):
+                return
 
     def reach(
         self,
@@ -182,80 +254,177 @@ class Itinerary:
         home: PublicKey,
         certifiers: Collection[PublicKey] = (),
     ) -> tuple[Position, ...]:
-        """The positions that arriving at `station` at time `at` (ms) may lead to; empty if it may not be
-        next."""
+        """The positions that an arrival may lead to; empty if the station may not be next.
+
+        position: where the agent is
+        station: where it arrives
+        at: when, milliseconds since 1970
+        home: the agent's home, where a recall leads from any stop
+        certifiers: who is known to have certified the station
+
+        Those of one step come first, then those of stops behind it that are this station too.
+        """
         found = tuple(s.position for s in self.steps(position) if s.admits(station, at, certifiers))
-        if not found and station == home and position.place is Place.STOP:
+        if found:
+            return self._staying(found, station, at)
+        if station == home and position.place is PositionKind.STOP:
             return (HOME,)
         return found
 
-    def complete(self, position: Position) -> bool:
-        """Whether nothing that must still be visited is left at `position`."""
-        if position.place is not Place.STOP:
-            return False
-        frames = _resolve(self.root, position.path)
-        return not any(
-            (isinstance(part, Seq) and position.path[at] + 1 < len(part.parts))
-            or (isinstance(part, Set) and position.path[at + 1] != (1 << len(part.parts)) - 1)
-            for part, at in frames
-        )
+    def begin(self, home: PublicKey, at: int) -> tuple[Position, ...]:
+        """The positions of an agent that is launched: at its first stop if that names its home, else before it.
 
-    def stop(self, position: Position) -> Stop | Any | None:
-        """The stop at `position`; None at the start and after a recall. `CredentialError` `itinerary` if none
-        is."""
-        if position.place is not Place.STOP:
+        home: the agent's home
+        at: when, milliseconds since 1970
+        """
+        found = self.reach(START, home, at, home)
+        return tuple(position for position in found if isinstance(self.stop(position), Stop)) or (START,)
+
+    def ahead(self, positions: Sequence[Position], here: PublicKey) -> list[Leaf]:
+        """The stops that may be next, the preferred first.
+
+        positions: where the agent may be
+        here: the station at which it is
+
+        Not `here`: who stays has been there (`reach`). What is preferred less than staying comes last.
+        """
+        first: list[Leaf] = []
+        last: list[Leaf] = []
+        for position in positions:
+            found = first
+            for step in self.steps(position):
+                if isinstance(step.stop, Stop) and step.stop.station == here:
+                    found = last
+                else:
+                    found.append(step.stop)
+        return list(dict.fromkeys([*first, *last]))
+
+    def toward(
+        self,
+        positions: Sequence[Position],
+        to: PublicKey,
+        at: int,
+        home: PublicKey,
+        certifiers: Collection[PublicKey] = (),
+    ) -> Position | None:
+        """The first of `positions`, where the agent may be, from which it may go to `to`; None if it may not.
+
+        at, home, certifiers: as of `reach`; `certifiers` are those of `to`
+        """
+        recalled = None
+        for position in positions:
+            found = self.reach(position, to, at, home, certifiers)
+            if found and found != (HOME,):
+                return position
+            recalled = position if found and recalled is None else recalled
+        return recalled
+
+    def _staying(self, found: tuple[Position, ...], station: PublicKey, at: int) -> tuple[Position, ...]:
+        """`found`, and where an agent there comes by staying: stops that name one station, one after the other, are
+        one visit, since nobody can go where they are."""
+        stays, looks = list(found), MAX_NODES
+        for position in stays:  # which grows
+            for step in self.steps(position):
+                looks -= 1
+                if len(stays) >= MOST_STAYS or looks < 0:
+                    return tuple(stays)
+                named = isinstance(step.stop, Stop) and step.admits(station, at)
+                if named and step.position not in stays:
+                    stays.append(step.position)
+        return tuple(stays)
+
+    def complete(self, position: Position) -> bool:
+        """Whether nothing is left at `position` that must still be visited."""
+        if position.place is not PositionKind.STOP:
+            return position.place is PositionKind.START and _skippable(self.root)
+        return all(_may_end(part, position.path[at:]) for part, at in _resolve(self.root, position.path))
+
+    def stop(self, position: Position) -> Leaf | None:
+        """The stop at `position`; None at the start and after a recall.
+
+        Raises `CredentialError` `itinerary` if there is no such position.
+        """
+        if position.place is not PositionKind.STOP:
             return None
         return _leaf(self.root, position.path)
 
-    def value(self) -> list[AnyValue]:
+    def value(self) -> list[Any]:
         """As nested arrays for CBOR; see docs/reference/credentials.md."""
         return _value(self.root)
 
     @classmethod
     def from_value(cls, value: object) -> Itinerary:
-        """The inverse of `value`; `MalformedCredential`."""
+        """The inverse of `value`. Raises `MalformedCredential`."""
         return cls(_node(value, 1, [0]))
 
     @classmethod
     def via(cls, stations: Collection[PublicKey]) -> Itinerary:
-        """One station after the other."""
-        return cls(Seq([Stop(s) for s in stations]))
+        """One station after another.
 
-    def __str__(self) -> str:
-        return _text(self.root)
+        stations: their keys, in this order
+        """
+        return cls(Seq([Stop(s) for s in stations]))
 
 
 def _measure(node: Node, depth: int) -> int:
     if depth > MAX_DEPTH:
         raise MalformedCredential(f"the itinerary is nested deeper than {MAX_DEPTH} levels")
-    if isinstance(node, (Stop, Any)):
+    if isinstance(node, _LEAVES):
         if node.until is not None:
-            uint(node.until, "itinerary: latest arrival", LATEST)
+            uint(node.until, "itinerary: latest arrival", LATEST_MS)
         return 1
     if isinstance(node, Loop):
         if uint(node.turns, "itinerary: turns of a loop") == 0:
             raise MalformedCredential("itinerary: a loop of no turns")
         return 1 + _measure(node.part, depth + 1)
+    if isinstance(node, Opt):
+        return 1 + _measure(node.part, depth + 1)
     most = MAX_SET if isinstance(node, Set) else MAX_NODES
     if not 1 <= len(node.parts) <= most:
-        raise MalformedCredential(
-            f"itinerary: a part with {len(node.parts)} parts; from 1 to {most} are allowed"
-        )
+        raise MalformedCredential(f"itinerary: a part with {len(node.parts)} parts; from 1 to {most} are allowed")
     return 1 + sum(_measure(part, depth + 1) for part in node.parts)
+
+
+def _skippable(node: Node) -> bool:
+    """Whether `node` may be left out."""
+    if isinstance(node, (Seq, Set)):
+        return all(_skippable(part) for part in node.parts)
+    if isinstance(node, Alt):
+        return any(_skippable(part) for part in node.parts)
+    return isinstance(node, Opt) or (isinstance(node, Loop) and _skippable(node.part))
+
+
+def _may_end(part: Node, here: Sequence[int]) -> bool:
+    """Whether what `part` still has may be left out. `here`: the rest of the path, from this part on."""
+    if isinstance(part, Seq):
+        return all(_skippable(part.parts[index]) for index in range(here[0] + 1, len(part.parts)))
+    if isinstance(part, Set):
+        return all(here[1] >> index & 1 or _skippable(child) for index, child in enumerate(part.parts))
+    return True
+
+
+def _first_of(parts: Sequence[Node], begin: int, path: tuple[int, ...]) -> Iterator[Step]:
+    """The stops where the rest of a sequence may begin, from part `begin` on."""
+    for index in range(begin, len(parts)):
+        yield from _first(parts[index], (*path, index))
+        if not _skippable(parts[index]):
+            return
 
 
 def _first(node: Node, path: tuple[int, ...]) -> Iterator[Step]:
     """The stops where `node` may begin, below `path`."""
-    if isinstance(node, (Stop, Any)):
-        yield Step(Position(Place.STOP, path), node)
+    if isinstance(node, _LEAVES):
+        yield Step(Position(PositionKind.STOP, path), node)
     elif isinstance(node, Seq):
-        yield from _first(node.parts[0], (*path, 0))
+        yield from _first_of(node.parts, 0, path)
     elif isinstance(node, Alt):
         for index, part in enumerate(node.parts):
             yield from _first(part, (*path, index))
     elif isinstance(node, Set):
         for index, part in enumerate(node.parts):
             yield from _first(part, (*path, index, 1 << index))
+    elif isinstance(node, Opt):
+        yield from _first(node.part, path)
     else:
         yield from _first(node.part, (*path, 0))
 
@@ -265,15 +434,18 @@ def _resolve(root: Node, path: tuple[int, ...]) -> list[tuple[Node, int]]:
     return _descend(root, path)[0]
 
 
-def _leaf(root: Node, path: tuple[int, ...]) -> Stop | Any:
+def _leaf(root: Node, path: tuple[int, ...]) -> Leaf:
     return _descend(root, path)[1]
 
 
-def _descend(root: Node, path: tuple[int, ...]) -> tuple[list[tuple[Node, int]], Stop | Any]:
+def _descend(root: Node, path: tuple[int, ...]) -> tuple[list[tuple[Node, int]], Leaf]:
     frames: list[tuple[Node, int]] = []
     node, at = root, 0
     try:
-        while not isinstance(node, (Stop, Any)):
+        while not isinstance(node, _LEAVES):
+            if isinstance(node, Opt):
+                node = node.part
+                continue
             frames.append((node, at))
             index = path[at]
             if isinstance(node, Loop):
@@ -282,7 +454,7 @@ def _descend(root: Node, path: tuple[int, ...]) -> tuple[list[tuple[Node, int]],
                 node, at = node.part, at + 1
             elif isinstance(node, Set):
                 done = path[at + 1]
-                # A set of bits without the part itself, or beyond the parts, would let a stop be visited
+                # Bits without the part itself, or beyond the parts, would let a stop be visited
                 # twice.
                 if not done >> index & 1 or done >> len(node.parts):
                     raise IndexError
@@ -296,47 +468,43 @@ def _descend(root: Node, path: tuple[int, ...]) -> tuple[list[tuple[Node, int]],
     return frames, node
 
 
-_STOP, _SEQ, _ALT, _SET, _LOOP, _ANY = range(6)
+_STOP, _SEQ, _ALT, _SET, _LOOP, _ANY, _OPT, _FREE = range(8)
 
 
-def _value(node: Node) -> list[AnyValue]:
+def _value(node: Node) -> list[Any]:
     if isinstance(node, Stop):
         return [_STOP, node.station.raw] if node.until is None else [_STOP, node.station.raw, node.until]
-    if isinstance(node, Any):
+    if isinstance(node, CertifiedStop):
         return [_ANY, node.certifier.raw] if node.until is None else [_ANY, node.certifier.raw, node.until]
+    if isinstance(node, FreeStop):
+        return [_FREE] if node.until is None else [_FREE, node.until]
     if isinstance(node, Loop):
         return [_LOOP, node.turns, _value(node.part)]
+    if isinstance(node, Opt):
+        return [_OPT, _value(node.part)]
     tag = _SEQ if isinstance(node, Seq) else _ALT if isinstance(node, Alt) else _SET
     return [tag, [_value(part) for part in node.parts]]
 
 
 def _node(value: object, depth: int, count: list[int]) -> Node:
-    # Bounded while reading: depth against the stack, count against a wide tree that is refused only when
-    # built.
+    # Check while reading: the depth, for the stack; the count, since the constructor would refuse a wide tree only
+    # once it is built.
     count[0] += 1
     if depth > MAX_DEPTH or count[0] > MAX_NODES:
         raise MalformedCredential(f"the itinerary has more than {MAX_NODES} parts or {MAX_DEPTH} levels")
     parts = array(value, "itinerary", 3)
-    tag = uint(parts[0], "itinerary: kind of part", 5) if parts else -1
+    tag = uint(parts[0], "itinerary: kind of part", _FREE) if parts else -1
     if tag in (_STOP, _ANY) and len(parts) >= 2:
-        key = PublicKey(byte_string(parts[1], "itinerary: key", KEY_SIZE))
-        until = uint(parts[2], "itinerary: latest arrival", LATEST) if len(parts) == 3 else None
-        return Stop(key, until) if tag == _STOP else Any(key, until)
+        key = public_key(byte_string(parts[1], "itinerary: key", KEY_SIZE))
+        until = uint(parts[2], "itinerary: latest arrival", LATEST_MS) if len(parts) == 3 else None
+        return Stop(key, until) if tag == _STOP else CertifiedStop(key, until)
     if tag == _LOOP and len(parts) == 3:
         return Loop(uint(parts[1], "itinerary: turns of a loop", COUNT), _node(parts[2], depth + 1, count))
+    if tag == _FREE and len(parts) <= 2:
+        return FreeStop(uint(parts[1], "itinerary: latest arrival", LATEST_MS) if len(parts) == 2 else None)
+    if tag == _OPT and len(parts) == 2:
+        return Opt(_node(parts[1], depth + 1, count))
     if tag in (_SEQ, _ALT, _SET) and len(parts) == 2:
         children = [_node(p, depth + 1, count) for p in array(parts[1], "itinerary: parts", MAX_NODES)]
         return Seq(children) if tag == _SEQ else Alt(children) if tag == _ALT else Set(children)
     raise MalformedCredential("itinerary: not a part")
-
-
-def _text(node: Node) -> str:
-    if isinstance(node, Stop):
-        return str(node.station)
-    if isinstance(node, Any):
-        return f"any station certified by {node.certifier}"
-    if isinstance(node, Loop):
-        return f"up to {node.turns} times ({_text(node.part)})"
-    word = " then " if isinstance(node, Seq) else " or " if isinstance(node, Alt) else " and "
-    inner = word.join(_text(p) if isinstance(p, (Stop, Any, Loop)) else f"({_text(p)})" for p in node.parts)
-    return f"all of {inner}, in any order" if isinstance(node, Set) else inner

@@ -1,6 +1,6 @@
-"""Ed25519 keys (RFC 8032): signatures, key ids, and the X25519 keys that are derived from them.
+"""Ed25519 keys (RFC 8032): signatures, key ids, and the X25519 keys derived from them.
 
-Not key files, passphrases or pinned peers: those are `docking.identity`.
+Not here: key files, passphrases and pinned peers (`docking.trust.identity`).
 
 Invariants:
 - One key pair is one identity. The X25519 pair for sealing is the same pair, mapped to the Montgomery curve,
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 
 import nacl.bindings as sodium
 import nacl.exceptions
@@ -23,19 +24,19 @@ from agents.errors import CredentialError, MalformedCredential
 
 KEY_SIZE = 32
 SIGNATURE_SIZE = 64
-# 120 bits: finding another key with the same id takes 2^120 tries, and it fits 24 letters without padding.
+# 120 bits: finding another key with the same id takes 2^120 tries, and an id fits 24 letters without padding.
 KEY_ID_SIZE = 15
 _PREFIX = "ed25519:"
 _CANNOT_USE = "the key is not a usable Ed25519 key"
 
 
 def text_of(data: bytes) -> str:
-    """Bytes in the letters of RFC 4648 base32, lower case, without padding."""
+    """Bytes in RFC 4648 base32, lower case, without padding."""
     return base64.b32encode(data).decode().rstrip("=").lower()
 
 
 def bytes_of(text: str) -> bytes:
-    """The inverse of `text_of`; `MalformedCredential` unless `text` is exactly what `text_of` gives."""
+    """The inverse of `text_of`. Raises `MalformedCredential` unless `text` is exactly what `text_of` gives."""
     try:
         data = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
     except (binascii.Error, ValueError) as error:
@@ -45,9 +46,12 @@ def bytes_of(text: str) -> bytes:
     return data
 
 
-@frozen(cache_hash=True)
+@frozen(eq=False)
 class PublicKey:
-    """A station's or owner's public key: 32 bytes, compared and hashed by value."""
+    """A station's or owner's public key, compared and hashed by value. Raises `MalformedCredential`.
+
+    raw: the 32 bytes of an Ed25519 key
+    """
 
     raw: bytes = field()
 
@@ -56,9 +60,16 @@ class PublicKey:
         if not isinstance(value, bytes) or len(value) != KEY_SIZE:
             raise MalformedCredential(f"a public key has {KEY_SIZE} bytes")
 
+    # Written by hand: a hop compares and looks up some hundred keys, and these take one call less than attrs' own.
+    def __eq__(self, other: object) -> bool:
+        return self.raw == other.raw if isinstance(other, PublicKey) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
+
     @classmethod
     def from_text(cls, text: str) -> PublicKey:
-        """Decode `ed25519:` and 52 letters; `MalformedCredential` otherwise."""
+        """The key that `text` writes as `ed25519:` and 52 letters. Raises `MalformedCredential` for anything else."""
         if not text.startswith(_PREFIX) or len(text) > len(_PREFIX) + 52:
             raise MalformedCredential(f"a public key is written {_PREFIX} and 52 letters")
         return cls(bytes_of(text[len(_PREFIX) :]))
@@ -84,7 +95,7 @@ class PublicKey:
         return True
 
     def box(self) -> bytes:
-        """The X25519 public key (32 bytes) to seal to. `CredentialError` `key` if the key is not a curve
+        """The X25519 public key (32 bytes) to seal to. Raises `CredentialError` `key` if the key is not a curve
         point."""
         try:
             return sodium.crypto_sign_ed25519_pk_to_curve25519(self.raw)
@@ -95,9 +106,13 @@ class PublicKey:
         return self.id
 
 
+public_key = functools.lru_cache(maxsize=4096)(PublicKey)
+"""The `PublicKey` with these 32 bytes. Cached: the few keys that a station deals with are always the same objects."""
+
+
 @frozen(repr=False)
 class SecretKey:
-    """A key pair. `seed`: 32 bytes, the secret of RFC 8032, from a source of randomness outside this
+    """A key pair. `seed`: 32 bytes, the secret of RFC 8032, from a random source outside this
     package."""
 
     seed: bytes = field()
@@ -111,7 +126,7 @@ class SecretKey:
 
     def __attrs_post_init__(self) -> None:
         public, expanded = sodium.crypto_sign_seed_keypair(self.seed)
-        object.__setattr__(self, "public", PublicKey(public))
+        object.__setattr__(self, "public", public_key(public))
         object.__setattr__(self, "_expanded", expanded)
 
     def sign(self, message: bytes) -> bytes:

@@ -1,28 +1,30 @@
 """The owner's signed statement: who this agent is, what it is made of, where it may go, what it may do.
 
-Not where it has been (`trail`). Invariants: a verified passport is signed by the owner it names, and the
+Not here: where it has been (`trail`). Invariants: a verified passport is signed by the owner it names, and the
 agent's id is the digest of owner, nonce and image, so nobody can issue another passport for the same id with
 another image."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any, ClassVar
 
 from attrs import field, frozen
 
+from agents.brief import brief
 from agents.credentials import envelope
 from agents.credentials.envelope import Signed, identify
 from agents.credentials.fields import COUNT, Fields, array, byte_string, text, uint
 from agents.credentials.itinerary import Itinerary
-from agents.credentials.keys import KEY_SIZE, PublicKey, SecretKey, text_of
+from agents.credentials.keys import KEY_SIZE, PublicKey, SecretKey, public_key, text_of
 from agents.credentials.permit import Permit
 from agents.errors import CredentialError, MalformedCredential
 
-VERSION = 1
-NONCE_SIZE = 16
+PASSPORT_VERSION = 1
+PASSPORT_NONCE_SIZE = 16
 MAX_ADDRESSES = 8
-MAX_ADDRESS = 256
-MAX_LABEL = 64
+MAX_ADDRESS_BYTES = 256
+MAX_LABEL_BYTES = 64
 # Clones of clones multiply: a passport cannot allow more than (1 + 16) ** 4 agents.
 MAX_CLONES = 16
 MAX_GENERATIONS = 4
@@ -33,7 +35,7 @@ class Home:
     """The station that launches the agent and takes it back. `addresses`: hints, URLs or `host:port`."""
 
     station: PublicKey
-    addresses: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = field(default=(), repr=brief)
 
 
 @frozen
@@ -49,8 +51,8 @@ class Passport:
     """The statement. Times are milliseconds since 1970; digests have 32 bytes.
 
     `nonce`: 16 bytes, fresh for each agent. `image`, `state`: digests of the image and of the initial state.
-    `results`: the X25519 key that results are sealed to. `hops`: the most moves. `label`: what people call
-    the agent; it need not be unique."""
+    `results`: the X25519 key that results are sealed to. `hops`: the maximum number of moves. `label`: a name for
+    people; it need not be unique."""
 
     KIND: ClassVar[str] = "passport"
 
@@ -76,7 +78,7 @@ class Passport:
     def payload(self) -> dict[int, Any]:
         """As a map for CBOR."""
         return {
-            1: VERSION,
+            1: PASSPORT_VERSION,
             2: self.agent,
             3: self.owner.raw,
             4: self.nonce,
@@ -97,24 +99,24 @@ class Passport:
     def from_payload(cls, value: object) -> Passport:
         """The inverse of `payload`.
 
-        Raises `MalformedCredential`; `CredentialError` `agent-id` if the id does not recompute.
+        Raises `MalformedCredential`, and `CredentialError` `agent-id` if the id does not match its parts.
         """
         read = Fields.of(value, "passport")
         version = read.uint(1, "version")
-        if version != VERSION:
-            raise MalformedCredential(f"passport: version {version}; this station reads version {VERSION}")
+        if version != PASSPORT_VERSION:
+            raise MalformedCredential(f"passport: version {version}; this station reads version {PASSPORT_VERSION}")
         station, addresses = read.pair(7, "home")
         each, generations = read.pair(12, "clones")
         agent = read.digest(2, "agent id")
         passport = cls(
             owner=read.key(3, "owner"),
-            nonce=read.octets(4, "nonce", NONCE_SIZE),
+            nonce=read.octets(4, "nonce", PASSPORT_NONCE_SIZE),
             image=read.digest(5, "image"),
             state=read.digest(6, "state"),
             home=Home(
-                PublicKey(byte_string(station, "passport: home", KEY_SIZE)),
+                public_key(byte_string(station, "passport: home", KEY_SIZE)),
                 tuple(
-                    text(address, "passport: address", MAX_ADDRESS)
+                    text(address, "passport: address", MAX_ADDRESS_BYTES)
                     for address in array(addresses, "passport: addresses", MAX_ADDRESSES)
                 ),
             ),
@@ -128,7 +130,7 @@ class Passport:
             ),
             permit=Permit.from_payload(read.take(13, "permit")),
             results=read.octets(14, "result key", KEY_SIZE),
-            label=read.text(15, "label", MAX_LABEL),
+            label=read.text(15, "label", MAX_LABEL_BYTES),
         )
         read.done()
         if passport.agent != agent:
@@ -136,6 +138,8 @@ class Passport:
         return passport
 
 
+# Computed for each arrival, and for an agent's own passport.
+@functools.lru_cache(maxsize=512)
 def agent_id(owner: PublicKey, nonce: bytes, image: bytes) -> bytes:
     """The id of the agent (32 bytes) that `owner` makes of `image` with `nonce`."""
     return identify("agent", owner.raw, nonce, image)
@@ -145,7 +149,7 @@ def issue(passport: Passport, owner: SecretKey) -> Signed[Passport]:
     """Sign `passport`.
 
     Raises `CredentialError` `owner` if `owner` is not the key it names, and `MalformedCredential` if a field
-    is out of its bounds, so that nothing is issued that stations would not read."""
+    is out of bounds, so that nothing is issued that stations would not read."""
     if owner.public != passport.owner:
         raise CredentialError("owner", "a passport is signed by the owner that it names")
     Passport.from_payload(passport.payload())
@@ -153,7 +157,7 @@ def issue(passport: Passport, owner: SecretKey) -> Signed[Passport]:
 
 
 def verify_passport(data: bytes) -> Signed[Passport]:
-    """Check signature, owner and agent id; not trust, not time.
+    """Check signature, owner and agent id; not trust, and not times.
 
     Raises `MalformedCredential`; `CredentialError` `passport-signature` or `agent-id`.
     """

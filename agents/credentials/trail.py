@@ -1,13 +1,13 @@
 """The signed chain of visits, verified one link at a time and never twice.
 
-A trail is a row of links: visit, receipt, commit, visit, receipt, commit, ..., visit. While the agent is on
-its way the last visit is open: it stands alone at the end. A clone statement may stand before a visit. The
+A trail is a sequence of links: visit, receipt, commit, visit, receipt, commit, ..., visit. While the agent is in
+transit the last visit is open: it stands alone at the end. A clone statement may stand before a visit. The
 head of a trail is a running digest, `h' = H("portcall trail" | h | H(link))`, that starts at the passport's
-digest: it names all links so far.
+digest: it identifies all links so far.
 
-What was verified is a `TrailPoint`: a few hundred bytes that hold all that the next links are checked
-against. A station keeps the point under its head. When the agent comes back, only the links after that head
-travel and are verified: a hop costs the same at hop 10 and at hop 2,000. For a station that knows nothing
+The result of verification is a `TrailPoint`: a few hundred bytes with everything that the next links are checked
+against. A station stores the point under its head. When the agent comes back, only the links after that head
+travel and are verified: hop 2,000 costs as much as hop 10. For a station that knows nothing
 yet, a `Checkpoint` (a point signed by the agent's home) stands for the beginning; home answers for it, as it
 does for the launch.
 
@@ -21,20 +21,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from agents import canonical
+from agents.brief import brief
+from agents.canonical import DIGEST_SIZE
 from agents.credentials import envelope
 from agents.credentials.envelope import Readable, Signed, Unverified
-from agents.credentials.fields import COUNT, DIGEST_SIZE, array, byte_string, uint
-from agents.credentials.itinerary import START, Place, Position
+from agents.credentials.fields import COUNT, array, byte_string, uint
+from agents.credentials.itinerary import START, Position, PositionKind
 from agents.credentials.keys import PublicKey
 from agents.credentials.passport import Passport
-from agents.credentials.trailpoint import Phase, TrailPoint, begin, verify_checkpoint
-from agents.credentials.visits import Clone, Commit, Receipt, Visit, certifier
+from agents.credentials.trailpoint import Phase, TrailPoint, launch_point, verify_checkpoint
+from agents.credentials.visits import CloneStatement, Commit, Receipt, Visit, certifier
 from agents.errors import CredentialError, MalformedCredential
+from agents.evolve import evolve
 
-# Links in one piece of trail: three for each of 10,000 hops, seconds of checking at the very most.
+# Links in one part of a trail: three for each of 10,000 hops, at most seconds of checking.
 MAX_LINKS = 30_000
 
 
@@ -53,17 +56,17 @@ class Trail:
 
     @classmethod
     def from_value(cls, value: object) -> Trail:
-        """The inverse of `value`; `MalformedCredential`."""
+        """The inverse of `value`. Raises `MalformedCredential`."""
         parts = array(value, "trail", 3)
         if len(parts) != 3:
             raise MalformedCredential("trail: not a start, a head and links")
         start = uint(parts[0], "trail: start", COUNT)
         head = byte_string(parts[1], "trail: head", DIGEST_SIZE if start else 0)
         links = array(parts[2], "trail: links", MAX_LINKS)
-        return cls(tuple(byte_string(k, "trail: link", 1, envelope.MAX_STATEMENT) for k in links), start, head)
+        return cls(tuple(byte_string(k, "trail: link", 1, envelope.MAX_STATEMENT_BYTES) for k in links), start, head)
 
     def since(self, point: TrailPoint) -> Trail:
-        """The part after `point`, for a peer that knows it; `MalformedCredential` if `point` is not in this
+        """The part after `point`, for a peer that knows it. Raises `MalformedCredential` if `point` is not in this
         part."""
         skip = point.links - self.start
         if not 0 <= skip <= len(self.links):
@@ -75,7 +78,7 @@ class Trail:
 class Arrival:
     """The station where an agent asks for admission.
 
-    `here`: its key. `sender`: the peer that offers. `at`: now (ms). `state`: digest of the state that came.
+    `here`: its key. `sender`: the offering peer. `at`: now (ms). `state`: digest of the received state.
     `certifiers`: who certified this station, verified by itself.
     """
 
@@ -83,18 +86,18 @@ class Arrival:
     sender: PublicKey
     at: int
     state: bytes
-    certifiers: frozenset[PublicKey] = frozenset()
+    certifiers: frozenset[PublicKey] = field(default=frozenset(), repr=brief)
 
 
 @frozen
 class Followed:
-    """The outcome: the points before and after what was new, the new statements, each with the point before
+    """The result: the points before and after the new links, the new statements, each with the point before
     it, and the positions that the agent may have here (none in an audit)."""
 
     start: TrailPoint
     point: TrailPoint
-    steps: tuple[tuple[TrailPoint, Signed[Any]], ...]
-    here: tuple[Position, ...] = ()
+    steps: tuple[tuple[TrailPoint, Signed[Any]], ...] = field(repr=brief)
+    here: tuple[Position, ...] = field(default=(), repr=brief)
 
     @property
     def visits(self) -> tuple[Signed[Visit], ...]:
@@ -103,14 +106,14 @@ class Followed:
 
 
 def follow(point: TrailPoint, link: bytes) -> tuple[TrailPoint, Signed[Any]]:
-    """Check one link against `point` (check 3 only) and move on. `CredentialError`, its code beginning
-    `trail-`."""
-    opened = envelope.peek(link)
+    """Check one link against `point` (check 3 only) and advance. Raises `CredentialError` with a code that begins
+    with `trail-`."""
+    opened = envelope.look(link)
     kind = opened.kind
     if point.phase is Phase.ENDED:
         raise CredentialError("trail-ended", f"a {kind} follows the end of the trail")
-    if point.phase is Phase.VISIT and kind == Clone.KIND:
-        return _clone(point, _verified(Clone, opened, point.holder, "trail-next"))
+    if point.phase is Phase.VISIT and kind == CloneStatement.KIND:
+        return _clone(point, _verified(CloneStatement, opened, point.holder, "trail-next"))
     if point.phase is Phase.VISIT and kind == Visit.KIND:
         return _visit(point, _verified(Visit, opened, point.holder, "trail-next"))
     if point.phase is Phase.RECEIPT and kind == Receipt.KIND:
@@ -135,12 +138,12 @@ def verify_trail(
     checkpoint: bytes | None = None,
     arrival: Arrival | None = None,
 ) -> Followed:
-    """Verify the links of `trail`: checks 3 to 5 of the admission, in this order, over what is new.
+    """Verify the links of `trail`: checks 3 to 5 of the admission, in this order, over the new links.
 
     `known_prefix`: what this station verified before: a point, or its points by head. `checkpoint`: the
-    envelope of one by home, used if the beginning is not known. `arrival`: the station that asks; None for an
+    envelope of one by home, used if the beginning is not known. `arrival`: the admitting station; None for an
     audit, which accepts any trail that is legal so far. Raises `CredentialError`; the codes are in
-    docs/reference/credentials.md. Of these `trail-unknown` is no fault of the agent: the sender should send
+    docs/reference/credentials.md. One of them, `trail-unknown`, is not the agent's fault: the sender should send
     the links from the beginning."""
     start = point = _start(trail, passport, known_prefix, checkpoint)
     steps: list[tuple[TrailPoint, Signed[Any]]] = []
@@ -157,7 +160,7 @@ def verify_trail(
     for before, signed in steps:
         if isinstance(signed.body, Visit):
             _check_stop(passport.body, before, signed.body)
-        elif isinstance(signed.body, Clone):
+        elif isinstance(signed.body, CloneStatement):
             _check_clone(passport.body, before, signed.body)
     _check_amounts(passport.body, point)
     here = () if arrival is None else _places(passport.body, point, arrival)
@@ -166,15 +169,15 @@ def verify_trail(
     return Followed(start, point, tuple(steps), here)
 
 
-def whole(passport: Passport, point: TrailPoint) -> bool:
-    """Whether a journey that ended at `point` went through the whole itinerary, or home on a recall."""
-    return point.position.place is Place.HOME or passport.itinerary.complete(point.position)
+def is_complete(passport: Passport, point: TrailPoint) -> bool:
+    """Whether a journey that ended at `point` completed the itinerary, or went home on a recall."""
+    return point.position.place is PositionKind.HOME or passport.itinerary.complete(point.position)
 
 
 def conflicting(commits: Iterable[Signed[Commit]]) -> tuple[Signed[Commit], Signed[Commit]] | None:
-    """Two commits by one station that hand the same visit of the same agent to two handoffs, or None.
+    """Two commits of one station that hand the same visit of the same agent to two handoffs, or None.
 
-    The pair is proof of fraud: both signatures are the station's. Found where commits come together, at home.
+    The pair proves fraud: both signatures are the station's. It is found where commits come together, at home.
     """
     seen: dict[tuple[PublicKey, bytes, int], Signed[Commit]] = {}
     for commit in commits:
@@ -191,7 +194,7 @@ def _start(
     checkpoint: bytes | None,
 ) -> TrailPoint:
     if trail.start == 0:
-        return begin(passport)
+        return launch_point(passport)
     point = known if isinstance(known, TrailPoint) or known is None else known.get(trail.head)
     if checkpoint is not None and (point is None or point.head != trail.head):
         point = verify_checkpoint(checkpoint, passport)
@@ -202,7 +205,7 @@ def _start(
     return point
 
 
-def _verified(cls: type[Readable], link: Unverified, signer: PublicKey, other: str) -> Signed[Any]:
+def _verified(cls: type[Readable], link: Unverified | Signed[Any], signer: PublicKey, other: str) -> Signed[Any]:
     try:
         return envelope.verify(cls, link, signer)
     except MalformedCredential:
@@ -216,7 +219,7 @@ def _head(point: TrailPoint, signed: Signed[Any]) -> bytes:
     return canonical.digest(b"portcall trail", point.head, signed.digest)
 
 
-def _check_chain(point: TrailPoint, body: Visit | Clone, agent: bytes) -> None:
+def _check_chain(point: TrailPoint, body: Visit | CloneStatement, agent: bytes) -> None:
     what = f"{body.KIND} {body.index}"
     if agent != point.agent or body.passport != point.passport:
         raise CredentialError("trail-agent", f"{what} belongs to another agent")
@@ -250,7 +253,7 @@ def _visit(point: TrailPoint, signed: Signed[Visit]) -> tuple[TrailPoint, Signed
     ), signed
 
 
-def _clone(point: TrailPoint, signed: Signed[Clone]) -> tuple[TrailPoint, Signed[Any]]:
+def _clone(point: TrailPoint, signed: Signed[CloneStatement]) -> tuple[TrailPoint, Signed[Any]]:
     body = signed.body
     _check_chain(point, body, body.parent)
     return evolve(
@@ -306,9 +309,9 @@ def _check_state(before: TrailPoint, body: object) -> None:
 
 
 def _check_results(before: TrailPoint, body: object) -> None:
-    if isinstance(body, (Visit, Clone)) and before.results is not None:
+    if isinstance(body, (Visit, CloneStatement)) and before.results is not None:
         count, last = before.results.count, before.results.digest
-        # Fewer entries than before: a station removed some. As many, but another head: it replaced them.
+        # Fewer entries than before: a station removed some. As many, but with another head: it replaced some.
         if body.results.count < count or (body.results.count == count and body.results.digest != last):
             raise CredentialError("results-chain", f"results were removed or replaced in visit {body.index}")
 
@@ -316,7 +319,7 @@ def _check_results(before: TrailPoint, body: object) -> None:
 def _check_stop(passport: Passport, before: TrailPoint, visit: Visit) -> None:
     certifiers = [certifier(visit.certificate, visit.station, visit.arrived)] if visit.certificate else []
     legal = passport.itinerary.reach(before.position, visit.station, visit.arrived, passport.home.station, certifiers)
-    # The launch may stand before the first stop; each later visit is a stop.
+    # The launch may happen before the first stop; each later visit is at a stop.
     launched = visit.index == 0 and visit.position == START
     if visit.position not in legal and not launched:
         raise CredentialError("itinerary", f"visit {visit.index} is not where the itinerary leads")
@@ -326,7 +329,7 @@ def _check_stop(passport: Passport, before: TrailPoint, visit: Visit) -> None:
         raise CredentialError("clones", f"visit {visit.index} states {visit.cloned} clones of the agent")
 
 
-def _check_clone(passport: Passport, before: TrailPoint, clone: Clone) -> None:
+def _check_clone(passport: Passport, before: TrailPoint, clone: CloneStatement) -> None:
     if before.generation >= passport.clones.generations:
         raise CredentialError("clones", f"a clone of generation {before.generation + 1}, which is not allowed")
     if not before.cloned <= clone.serial < passport.clones.each:

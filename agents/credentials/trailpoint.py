@@ -1,6 +1,6 @@
 """Where a trail stands: what a station remembers of a verified trail, and what home may sign for others.
 
-Not the verification of links: that is `trail`, which moves a point on.
+Not here: the verification of links (`trail`), which advances a point.
 
 Invariant: a `TrailPoint` is made by `begin`, or by `trail.follow` from another one, or read from this
 station's own store or from a checkpoint whose signature by home was verified. It never comes from a stranger.
@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
+from agents.canonical import DIGEST_SIZE
 from agents.credentials import envelope
 from agents.credentials.envelope import Signed
-from agents.credentials.fields import DIGEST_SIZE, Fields
+from agents.credentials.fields import Fields
 from agents.credentials.itinerary import START, Position
 from agents.credentials.keys import PublicKey
 from agents.credentials.passport import MAX_CLONES, MAX_GENERATIONS, Passport
@@ -25,7 +26,7 @@ from agents.errors import CredentialError
 
 
 class Phase(IntEnum):
-    """Which link comes next. While a receipt is due, the agent is on its way."""
+    """Which link comes next. While a receipt is due, the agent is in transit."""
 
     VISIT = 0
     RECEIPT = 1
@@ -35,12 +36,12 @@ class Phase(IntEnum):
 
 @frozen
 class TrailPoint:
-    """All that is known after `links` links.
+    """Everything known after `links` links.
 
-    `agent`: the id now (a clone's, after a clone statement). `index`: of the next visit. `previous`: what
+    `agent`: the current id (a clone's, after a clone statement). `index`: of the next visit. `previous`: what
     that visit links to. `holder`: who signs it. `source`: who signed the last visit. `position`, `state`,
-    `results`, `cloned`: as the last visit left them (`results` None before the launch). `used`: summed over
-    the visits."""
+    `results`, `cloned`: as the last visit left them (`results` None before the launch). `used`: total over
+    all visits."""
 
     passport: bytes
     agent: bytes
@@ -84,7 +85,7 @@ class TrailPoint:
 
     @classmethod
     def from_payload(cls, value: object) -> TrailPoint:
-        """The inverse of `payload`; `MalformedCredential`. Says nothing of who made it."""
+        """The inverse of `payload`. Raises `MalformedCredential`. Says nothing about who made it."""
         read = Fields.of(value, "trail point")
         point = cls(
             passport=read.digest(1, "passport"),
@@ -124,15 +125,15 @@ class Checkpoint:
 
     @classmethod
     def from_payload(cls, value: object) -> Checkpoint:
-        """The inverse of `payload`; `MalformedCredential`."""
+        """The inverse of `payload`. Raises `MalformedCredential`."""
         read = Fields.of(value, "checkpoint")
         checkpoint = cls(TrailPoint.from_payload(read.take(1, "point")), read.time(2, "time"))
         read.done()
         return checkpoint
 
 
-def begin(passport: Signed[Passport]) -> TrailPoint:
-    """The point before the launch. Home launches: a stolen passport is of no use anywhere else."""
+def launch_point(passport: Signed[Passport]) -> TrailPoint:
+    """The point before the launch. Only home launches: a stolen passport is useless anywhere else."""
     body = passport.body
     return TrailPoint(
         passport=passport.digest,
@@ -154,7 +155,7 @@ def begin(passport: Signed[Passport]) -> TrailPoint:
 
 
 def verify_checkpoint(data: bytes, passport: Signed[Passport]) -> TrailPoint:
-    """The point of a checkpoint by the agent's home. `CredentialError` `checkpoint`."""
+    """The point of a checkpoint by the agent's home. Raises `CredentialError` `checkpoint`."""
     try:
         signed = envelope.verify(Checkpoint, data, passport.body.home.station)
     except CredentialError as error:

@@ -1,7 +1,7 @@
 """The statements that stations sign along an agent's way: visit, receipt, commit, clone, certificate.
 
-Not how they chain: that is `trail`. Times are milliseconds since 1970 by the signing station's clock; digests
-and ids have 32 bytes. The shapes are written out in docs/reference/credentials.md."""
+Not here: how they are chained (`trail`). Times are milliseconds since 1970 by the signing station's clock; digests
+and ids have 32 bytes. docs/reference/credentials.md defines the encodings."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
+from agents.canonical import DIGEST_SIZE
 from agents.credentials import envelope
 from agents.credentials.envelope import identify
-from agents.credentials.fields import DIGEST_SIZE, Fields, byte_string, uint
+from agents.credentials.fields import Fields, byte_string, uint
 from agents.credentials.itinerary import Position
 from agents.credentials.keys import PublicKey
-from agents.credentials.passport import MAX_CLONES, MAX_LABEL
+from agents.credentials.passport import MAX_CLONES, MAX_LABEL_BYTES
 from agents.credentials.permit import Budget
 from agents.errors import CredentialError, MalformedCredential
 
-MAX_CERTIFICATE = 1024
-# Entries of one agent's results: a longer chain could only be made to exhaust whoever verifies it.
+MAX_CERTIFICATE_STATEMENT_BYTES = 1024
+# Entries of one agent's results: a longer chain can only serve to exhaust its verifiers.
 MAX_RESULTS = 1_000_000
 
 
 @frozen
 class Head:
-    """The head of a chain of results: how many entries stations added, and the digest of the last one (of the
-    owner's opening when there is none)."""
+    """The head of a chain of results: the number of entries that stations added, and the digest of the last one (of
+    the owner's opening if there is none)."""
 
     count: int
     digest: bytes
@@ -37,7 +38,7 @@ class Head:
 
     @classmethod
     def of(cls, pair: tuple[Any, Any]) -> Head:
-        """The inverse of `value`; `MalformedCredential`."""
+        """The inverse of `value`. Raises `MalformedCredential`."""
         return cls(uint(pair[0], "results", MAX_RESULTS), byte_string(pair[1], "results", DIGEST_SIZE))
 
 
@@ -46,10 +47,10 @@ class Visit:
     """A station's account of one stay, signed when the agent leaves.
 
     `agent`, `passport`: the agent's id and the digest of its passport. `index`: 0 for the launch. `previous`:
-    digest of the visit before; of the passport at the launch; of the clone statement in a clone's first
-    visit. `used`: in this visit. `next`: the station it goes to, None at the end. `handoff`: its id, None at
-    the end. `cloned`: clones made of this agent so far. `certificate`: of this station, where the stop asks
-    for one."""
+    digest of the visit before; at the launch, of the passport; in a clone's first visit, of the clone
+    statement. `used`: in this visit. `next`: the station it goes to, None at the end. `handoff`: its id, None at
+    the end. `cloned`: clones made of this agent so far. `certificate`: of this station, where the stop requires
+    one."""
 
     KIND: ClassVar[str] = "visit"
 
@@ -85,17 +86,17 @@ class Visit:
             10: self.state_out,
             11: self.results.value(),
             12: self.used.payload(),
-            15: self.cloned,
         }
         if self.next is not None:
             fields |= {13: self.next.raw, 14: self.handoff}
+        fields[15] = self.cloned
         if self.certificate is not None:
             fields[16] = self.certificate
         return fields
 
     @classmethod
     def from_payload(cls, value: object) -> Visit:
-        """The inverse of `payload`; `MalformedCredential`."""
+        """The inverse of `payload`. Raises `MalformedCredential`."""
         read = Fields.of(value, "visit")
         moves = read.has(13)
         visit = cls(
@@ -114,7 +115,7 @@ class Visit:
             next=read.key(13, "next station") if moves else None,
             handoff=read.digest(14, "handoff id") if moves else None,
             cloned=read.uint(15, "clones", MAX_CLONES),
-            certificate=read.octets(16, "certificate", 1, MAX_CERTIFICATE) if read.has(16) else None,
+            certificate=read.octets(16, "certificate", 1, MAX_CERTIFICATE_STATEMENT_BYTES) if read.has(16) else None,
         )
         read.done()
         if visit.arrived > visit.departed:
@@ -124,7 +125,7 @@ class Visit:
 
 @frozen
 class Receipt:
-    """The destination holds the agent. `visit`: digest of the visit that it came with. `state`: digest of
+    """The destination holds the agent. `visit`: digest of the visit that came with it. `state`: digest of
     what was received."""
 
     KIND: ClassVar[str] = "receipt"
@@ -141,7 +142,7 @@ class Receipt:
 
     @classmethod
     def from_payload(cls, value: object) -> Receipt:
-        """The inverse of `payload`; `MalformedCredential`."""
+        """The inverse of `payload`. Raises `MalformedCredential`."""
         read = Fields.of(value, "receipt")
         receipt = cls(
             visit=read.digest(1, "visit"),
@@ -156,7 +157,7 @@ class Receipt:
 
 @frozen
 class Commit:
-    """The source will never run the agent again. `visit`, `receipt`: digests of the two that it rests on."""
+    """The source will never run the agent again. `visit`, `receipt`: digests of the two statements behind it."""
 
     KIND: ClassVar[str] = "commit"
 
@@ -172,7 +173,7 @@ class Commit:
 
     @classmethod
     def from_payload(cls, value: object) -> Commit:
-        """The inverse of `payload`; `MalformedCredential`."""
+        """The inverse of `payload`. Raises `MalformedCredential`."""
         read = Fields.of(value, "commit")
         commit = cls(
             agent=read.digest(1, "agent id"),
@@ -186,12 +187,12 @@ class Commit:
 
 
 @frozen
-class Clone:
-    """The station that holds an agent made a second one of it.
+class CloneStatement:
+    """The station that holds an agent has cloned it.
 
-    `parent`: the agent's id. `index`, `previous`: as in the visit during which it happened. `serial`: which
-    clone of this parent, from 0. `state`: digest of the clone's state. A clone's trail is its parent's up to
-    here, this statement, then its own visits."""
+    `parent`: the agent's id. `index`, `previous`: as in the visit during which it happened. `serial`: the number of
+    this clone of the parent, from 0. `state`: digest of the clone's state. A clone's trail is its parent's up to
+    here, then this statement, then its own visits."""
 
     KIND: ClassVar[str] = "clone"
 
@@ -225,8 +226,8 @@ class Clone:
         }
 
     @classmethod
-    def from_payload(cls, value: object) -> Clone:
-        """The inverse of `payload`; `MalformedCredential`."""
+    def from_payload(cls, value: object) -> CloneStatement:
+        """The inverse of `payload`. Raises `MalformedCredential`."""
         read = Fields.of(value, "clone")
         clone = cls(
             parent=read.digest(1, "parent"),
@@ -245,7 +246,7 @@ class Clone:
 
 @frozen
 class Certificate:
-    """The signer certifies a station: it may stand where an itinerary says `Any(signer)`."""
+    """The signer certifies a station: it qualifies for the stop `CertifiedStop(signer)` of an itinerary."""
 
     KIND: ClassVar[str] = "certificate"
 
@@ -260,20 +261,20 @@ class Certificate:
 
     @classmethod
     def from_payload(cls, value: object) -> Certificate:
-        """The inverse of `payload`; `MalformedCredential`."""
+        """The inverse of `payload`. Raises `MalformedCredential`."""
         read = Fields.of(value, "certificate")
         certificate = cls(
             station=read.key(1, "station"),
             not_before=read.time(2, "not before"),
             expires=read.time(3, "expiry"),
-            label=read.text(4, "label", MAX_LABEL),
+            label=read.text(4, "label", MAX_LABEL_BYTES),
         )
         read.done()
         return certificate
 
 
 def certifier(data: bytes, station: PublicKey, at: int) -> PublicKey:
-    """Who certified `station` with the certificate `data`, valid at `at` (ms). `CredentialError`
+    """Who certified `station` with the certificate `data`, valid at `at` (ms). Raises `CredentialError`
     `certificate`."""
     try:
         signed = envelope.verify(Certificate, data)
@@ -284,8 +285,3 @@ def certifier(data: bytes, station: PublicKey, at: int) -> PublicKey:
     if not signed.body.not_before <= at <= signed.body.expires:
         raise CredentialError("certificate", f"the certificate of {station} was not valid when it was used")
     return signed.signer
-
-
-def handoff_id(agent: bytes, index: int, source: PublicKey, destination: PublicKey, nonce: bytes) -> bytes:
-    """The id (32 bytes) of one attempt to move `agent` after its visit `index`; `nonce`: 16 fresh bytes."""
-    return identify("handoff", agent, index, source.raw, destination.raw, nonce)

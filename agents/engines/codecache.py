@@ -1,12 +1,12 @@
 """Compiled code on disk, so that an image is compiled once and not at each start.
 
-Machine code is trusted absolutely by the engine that loads it, so this cache trusts nobody but its own
+The engine that loads machine code trusts it completely, so this cache trusts nobody but its own
 user: the directory must belong to the user and be closed to all others, each file likewise, and each
 carries a digest, since a torn write after a power failure would otherwise run. Code never comes from a
 peer.
 
-Not a cache of programs in memory; that is each engine's. Invariants: `load` gives exactly the bytes that
-`store` got under that key, or None; neither ever raises for the state of a file.
+Not a cache of programs in memory; each engine has its own. Invariants: `load` returns exactly the bytes that
+`store` got under that key, or None; neither ever raises because of the state of a file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from agents.canonical import DIGEST_SIZE, digest
 from agents.errors import EngineError
 
 _MAGIC = b"portcall compiled code 1\n"
-MAX_FILE = 1 << 30  # bytes of one file; a hole in the file system is no reason to fill the memory
-MAX_TOTAL = 2 << 30  # bytes of all files; the oldest go first
+MAX_CODE_FILE_BYTES = 1 << 30  # bytes of one file: a sparse file must not fill memory
+MAX_CACHE_BYTES = 2 << 30  # bytes of all files; the oldest are deleted first
 
 
 def default_directory() -> Path:
@@ -38,12 +38,12 @@ def default_directory() -> Path:
 
 
 class NoCache(EngineError):
-    """The directory cannot be made."""
+    """The directory cannot be created."""
 
 
 def open_cache(cache: Path | str | None) -> CodeCache | None:
-    """The cache in a directory; "": in the user's own, and None where that cannot be made, as in a home that nobody may
-    write. None: none. Raises `EngineError`, also when others could have written into it."""
+    """The cache in a directory; "" means the user's own, and None is returned if that cannot be created, as in a home
+    that is not writable. None: no cache. Raises `EngineError`, also if others could have written into it."""
     if cache is None:
         return None
     if cache != "":
@@ -51,14 +51,14 @@ def open_cache(cache: Path | str | None) -> CodeCache | None:
     try:
         return CodeCache(default_directory())
     except NoCache:
-        return None  # all works without it, only slower
+        return None  # everything works without it, only slower
 
 
 class CodeCache:
     """A directory of compiled code that only this user can write."""
 
     def __init__(self, directory: Path) -> None:
-        """Open or make `directory`. Raises `EngineError` when others could have written into it."""
+        """Open or create `directory`. Raises `EngineError` if others could have written into it."""
         self.directory = directory
         try:
             directory.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class CodeCache:
             return None
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or not _private(status, 0o022) or status.st_size > MAX_FILE:
+            if not stat.S_ISREG(status.st_mode) or not _private(status, 0o022) or status.st_size > MAX_CODE_FILE_BYTES:
                 return None
             try:
                 content = memoryview(file.read())
@@ -93,8 +93,8 @@ class CodeCache:
         return body if hmac.compare_digest(content[:start], expected) else None
 
     def store(self, key: str, body: bytes | bytearray | memoryview) -> None:
-        """Keep `body` under `key`. A full disk only means that it is not kept."""
-        if len(body) > MAX_FILE - 4096:
+        """Keep `body` under `key`. On a full disk it is not kept, and nothing is raised."""
+        if len(body) > MAX_CODE_FILE_BYTES - 4096:
             return
         temporary = self.directory / f".{key}.{os.getpid()}"
         try:
@@ -113,14 +113,14 @@ class CodeCache:
         entries = [(entry.stat(), entry.path) for entry in os.scandir(self.directory)]
         total = sum(status.st_size for status, _ in entries)
         for status, path in sorted(entries, key=lambda item: item[0].st_mtime):
-            if total <= MAX_TOTAL:
+            if total <= MAX_CACHE_BYTES:
                 break
             os.unlink(path)
             total -= status.st_size
 
 
 def _private(status: os.stat_result, forbidden: int) -> bool:
-    """Ours, and none of the permission bits `forbidden`. On Windows the rules of the profile hold."""
+    """Ours, and none of the permission bits `forbidden`. On Windows the profile's access rules apply."""
     if not hasattr(os, "geteuid"):
         return True
     return status.st_uid == os.geteuid() and not status.st_mode & forbidden

@@ -1,11 +1,11 @@
-"""Gives an engine without means of its own the limits that a station must have: time, memory, tables.
+"""Adds the limits that a station needs (time, memory, tables) for an engine that has no means of its own.
 
-A copy of the module is changed just before it is compiled: every loop turn and every function entry takes
-one from a counter, and when that is used up a host function is called, which may stop the agent;
-`memory.grow` and `table.grow` first ask a ceiling. Floats in exported globals also get accessors that
-keep their bits. Engines with epochs and limiters do not need this.
+A copy of the module is changed just before it is compiled. Every loop turn and every function entry takes
+one from a counter, and when that reaches zero a host function is called, which may stop the agent;
+`memory.grow` and `table.grow` first check a ceiling. Floats in exported globals also get accessors that
+keep their bits. Engines with epochs and limiters do not need this. Why: docs/adr/metering-for-wasmer.
 
-The image keeps its own code and digest; what is compiled here is nobody else's business. Invariant: an
+The image keeps its own code and digest; what is compiled here concerns nobody else. Invariant: an
 agent that stays within its limits computes the same as without the change.
 """
 
@@ -37,17 +37,17 @@ from agents.wasm.syntax import (
     ValType,
 )
 
-VERSION = 1  # of what is added; part of the key of the compiled code
-TURNS = 50_000  # loop turns and calls between two looks at the clock: some ten microseconds at least
-TICK = ("portcall.meter", "tick")  # the imported function
-CEILING = "portcall.meter.ceiling"  # exported global: pages that a memory may have
-ELEMENTS = "portcall.meter.elements"  # exported global: elements that a table may have
+METER_VERSION = 1  # of the added code; part of the key of the compiled code
+TURNS_PER_TICK = 50_000  # loop turns and calls between two checks of the clock: some ten microseconds at least
+TICK_IMPORT = ("portcall.meter", "tick")  # the imported function
+CEILING_EXPORT = "portcall.meter.ceiling"  # exported global: the most pages of a memory
+ELEMENTS_EXPORT = "portcall.meter.elements"  # exported global: the most elements of a table
 _END = Instr(op.END)
 _NAMES_FUNCTION = frozenset((op.CALL, op.RETURN_CALL, op.REF_FUNC))
 
 
 def bits_get(name: str) -> str:
-    """The export that gives the bits of the float global exported as `name`."""
+    """The export that returns the bits of the float global exported as `name`."""
     return f"portcall.meter.get.{name}"
 
 
@@ -57,12 +57,12 @@ def bits_set(name: str) -> str:
 
 
 def meter(module: Module, *, turns: bool) -> Module:
-    """The changed copy; without `turns` time is not limited, which costs nothing while it runs."""
+    """The changed copy. Without `turns`, time is not limited, at no cost while it runs."""
     return _Metering(module).module(turns)
 
 
 class _Metering:
-    """One module being changed. The new import comes last, so functions after it move up by one."""
+    """One module being changed. The new import comes last, so the indices of later functions move up by one."""
 
     def __init__(self, module: Module) -> None:
         self.old = module
@@ -76,10 +76,10 @@ class _Metering:
     def module(self, turns: bool) -> Module:
         old = self.old
         nothing = self._type((), ())
-        tick = Import(*TICK, ImportFunc(nothing))
-        ceiling = self._global(I32, 0, CEILING)
-        elements = self._global(I32, 0, ELEMENTS)
-        fuel = self._global(I64, TURNS, None)
+        tick = Import(*TICK_IMPORT, ImportFunc(nothing))
+        ceiling = self._global(I32, 0, CEILING_EXPORT)
+        elements = self._global(I32, 0, ELEMENTS_EXPORT)
+        fuel = self._global(I64, TURNS_PER_TICK, None)
         self.first_added = self.tick + 1 + len(old.funcs)
         spend = self._spend(fuel, nothing)
         for index, memory in enumerate(old.mem_types):
@@ -129,9 +129,9 @@ class _Metering:
         return self.first_added + len(self.added) - 1
 
     def _spend(self, fuel: int, nothing: int) -> tuple[Instr, ...]:
-        """What stands at each loop head and function entry."""
+        """The code at each loop head and function entry."""
         refill = self._add(
-            (), (), [Instr(op.CALL, self.tick), Instr(op.I64_CONST, TURNS), Instr(op.GLOBAL_SET, fuel)]
+            (), (), [Instr(op.CALL, self.tick), Instr(op.I64_CONST, TURNS_PER_TICK), Instr(op.GLOBAL_SET, fuel)]
         )
         return (
             *(Instr(op.GLOBAL_GET, fuel), Instr(op.I64_EQZ), Instr(op.IF, None), Instr(op.CALL, refill), _END),
@@ -141,17 +141,17 @@ class _Metering:
     def _grow(
         self, code: int, size: int, index: int, params: tuple[ValType, ...], address: NumType, ceiling: int
     ) -> None:
-        """A function that does what `code` does, if the ceiling allows."""
+        """A function that does what `code` does, if the ceiling allows it."""
         last = len(params) - 1
         wide = [] if address is I64 else [Instr(op.I64_EXTEND_I32_U)]
-        # present size + more > ceiling, in 64 bits; more is below 2**63 or it is refused by the engine itself
+        # current size + more > ceiling, in 64 bits; more is below 2**63, or the engine itself refuses it
         body = [Instr(size, index), *wide, Instr(op.LOCAL_GET, last), *wide, Instr(op.I64_ADD)]
         body += [Instr(op.GLOBAL_GET, ceiling), Instr(op.I64_EXTEND_I32_U), Instr(op.I64_GT_U)]
         minus = Instr(op.I64_CONST if address is I64 else op.I32_CONST, -1)
         body += [Instr(op.IF, None), minus, Instr(op.RETURN), _END]
         body += [Instr(op.LOCAL_GET, each) for each in range(len(params))]
         body += [Instr(code, index)]
-        # `self._func` replaces the instruction itself in the agent's code by a call of this.
+        # `self._func` replaces the instruction itself in the agent's code by a call of this function.
         self.instrs[Instr(code, index)] = Instr(op.CALL, self._add(params, (address,), body))
 
     def _float_accessors(self) -> None:
@@ -198,6 +198,5 @@ class _Metering:
 
 
 def _harmless(custom: Custom) -> bool:
-    """Not one that names functions by index."""
-    return custom.name not in ("name", "portcall") and not custom.name.startswith("metadata.code.")
-
+    """Whether the section names no functions by index."""
+    return custom.name not in ("name", "portcall", "portcall.resume") and not custom.name.startswith("metadata.code.")

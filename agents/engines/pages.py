@@ -1,12 +1,12 @@
-"""Which pages of a memory differ from what it held at first: the part of capturing that must not take long.
+"""Which pages of a memory differ from its initial contents: the part of capturing that has to be fast.
 
 On Linux the kernel knows which pages of a mapping were never touched (`/proc/self/pagemap`), so a large
-memory of which little was touched costs little. What was touched is then compared, in bulk,
-with `memcmp`. Elsewhere everything is compared. The answer is the same, since it depends on contents
-only; a test holds that.
+memory of which little was touched costs little. Touched pages are then compared, in bulk,
+with `memcmp`. Elsewhere, and for small memories, everything is compared. The answer is the same, since it
+depends on contents only; a test checks that.
 
-The kernel's word is not taken on trust: `_pagemap_works` tries it once on mappings of both kinds that
-engines use, since sandboxes exist that show an empty page map, and believing one would lose an agent's
+The kernel's answer is not trusted blindly: `pagemap_works` tries it once on mappings of both kinds that
+engines use. Some sandboxes show an empty page map, and believing one would lose an agent's
 memory.
 """
 
@@ -21,10 +21,11 @@ import sys
 import tempfile
 from functools import cache
 
-PAGE = 4096
-_CHUNK = 16  # pages compared at once before looking at each
+HOST_PAGE_BYTES = 4096
+_CHUNK = 16  # pages compared at once, before comparing each
+_SMALL = 64  # pages; up to this size, comparing everything is faster than asking the kernel
 _TOUCHED = re.compile(rb"\x01+")
-# The top byte of a page map entry: bit 7 present, bit 6 swapped. A page that is neither was never touched.
+# The top byte of a page map entry: bit 7 present, bit 6 swapped. A page with neither was never touched.
 _FLAGS = bytes(1 if flags & 0xC0 else 0 for flags in range(256))
 
 if sys.platform == "win32":
@@ -35,68 +36,78 @@ _memcmp = _libc.memcmp
 _memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 _memcmp.restype = ctypes.c_int
 
-_HUGE = 2 << 20  # bytes of a large page on the processors that have them at this size
+_HUGE = 2 << 20  # bytes of a large page, on processors that have them in this size
 _MADV_HUGEPAGE = 14
 _madvise = getattr(_libc, "madvise", None) if sys.platform.startswith("linux") else None
 if _madvise is not None:
     _madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     _madvise.restype = ctypes.c_int
 
-Runs = list[tuple[int, int]]  # (first page, number of pages), ascending and apart
+
+def _zeros(size: int) -> mmap.mmap:
+    """A mapping whose pages take space when they are written. One that is shared, as by default, also when they are
+    read."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+Runs = list[tuple[int, int]]  # (first page, number of pages), ascending, not adjacent
 
 
 class Initial:
-    """What a memory held when the instance was fresh. Zero pages, and those beyond its end, take no room."""
+    """The contents of a memory in a fresh instance. Zero pages, and those beyond its end, take no space."""
 
     def __init__(self, memory: memoryview, address: int) -> None:
-        """Remember the contents of `memory`, which lies at `address`."""
+        """Copy the contents of `memory`, which is at `address`."""
         self.size = len(memory)
-        self._copy = mmap.mmap(-1, max(self.size, PAGE))
+        self._copy = _zeros(max(self.size, HOST_PAGE_BYTES))
         self._owner = ctypes.c_char.from_buffer(self._copy)
         self.address = ctypes.addressof(self._owner)
-        self.zero = 0  # nothing is held yet: everything is compared with zeros
-        for first, count in _compare([(0, self.size // PAGE)], address, self.address, self.size // PAGE):
-            self._copy[first * PAGE : (first + count) * PAGE] = memory[first * PAGE : (first + count) * PAGE]
+        for first, count in _compare([(0, self.size // HOST_PAGE_BYTES)], address, 0, 0):  # with zeros
+            self._copy[first * HOST_PAGE_BYTES : (first + count) * HOST_PAGE_BYTES] = memory[
+                first * HOST_PAGE_BYTES : (first + count) * HOST_PAGE_BYTES
+            ]
 
     def changed(self, address: int, size: int) -> Runs:
-        """Runs of 4 KiB pages in which the memory at `address`, of `size` bytes, now differs."""
-        pages = size // PAGE
-        candidates = _touched(address, pages) if _pagemap_works() else None
+        """Runs of 4 KiB pages in which the memory at `address`, of `size` bytes, differs now."""
+        pages = size // HOST_PAGE_BYTES
+        candidates = _touched(address, pages) if pages > _SMALL and pagemap_works() else None
         if candidates is None:
             candidates = [(0, pages)]
-        return _compare(candidates, address, self.address, self.size // PAGE)
+        return _compare(candidates, address, self.address, self.size // HOST_PAGE_BYTES)
 
 
 def expect(address: int, size: int) -> None:
-    """Tell the kernel that all of this will be written at once: few large pages instead of many small faults."""
+    """Tell the kernel that this range is about to be written whole: a few large pages instead of many small faults."""
     if _madvise is None or size < _HUGE:
         return
     start = -(-address // _HUGE) * _HUGE
     end = (address + size) // _HUGE * _HUGE
     if end > start:
-        _madvise(start, end - start, _MADV_HUGEPAGE)  # a refusal costs speed only
+        _madvise(start, end - start, _MADV_HUGEPAGE)  # a failure only costs speed
 
 
-_ZEROS = (ctypes.c_char * (PAGE * _CHUNK))()
+_ZEROS = (ctypes.c_char * (HOST_PAGE_BYTES * _CHUNK))()
 _ZEROS_AT = ctypes.addressof(_ZEROS)
 
 
 def _compare(candidates: Runs, address: int, initial: int, held: int) -> Runs:
-    """Pages of `candidates` that differ from the first `held` pages at `initial`, beyond those from zero."""
+    """Pages of `candidates` that differ from the `held` initial pages at `initial`; beyond those, from zero."""
     runs: Runs = []
-    first = end = -1  # the run that is being found
+    first = end = -1  # the run being collected
     compare = _memcmp
     for start, count in candidates:
         page = start
         while page < start + count:
             step = min(_CHUNK, start + count - page, held - page if page < held else _CHUNK)
-            base = initial + page * PAGE if page < held else _ZEROS_AT
-            at = address + page * PAGE
-            if step > 1 and not compare(at, base, step * PAGE):
+            base = initial + page * HOST_PAGE_BYTES if page < held else _ZEROS_AT
+            at = address + page * HOST_PAGE_BYTES
+            if step > 1 and not compare(at, base, step * HOST_PAGE_BYTES):
                 page += step
                 continue
-            for offset in range(0, step * PAGE, PAGE):
-                if compare(at + offset, base + offset, PAGE):
+            for offset in range(0, step * HOST_PAGE_BYTES, HOST_PAGE_BYTES):
+                if compare(at + offset, base + offset, HOST_PAGE_BYTES):
                     if end == page:
                         end += 1
                     else:
@@ -110,14 +121,14 @@ def _compare(candidates: Runs, address: int, initial: int, held: int) -> Runs:
 
 
 def _touched(address: int, pages: int) -> Runs | None:
-    """Runs of pages that were touched; None when the kernel does not tell."""
-    # Opened each time: after a fork, an open page map would still be the parent's.
+    """Runs of touched pages; None if the kernel does not tell."""
+    # Opened each time: after a fork, an already open page map would still be the parent's.
     try:
         descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        entries = os.pread(descriptor, pages * 8, address // PAGE * 8)
+        entries = os.pread(descriptor, pages * 8, address // HOST_PAGE_BYTES * 8)
     except OSError:
         return None
     finally:
@@ -129,21 +140,22 @@ def _touched(address: int, pages: int) -> Runs | None:
 
 
 @cache
-def _pagemap_works() -> bool:
-    if not sys.platform.startswith("linux") or mmap.PAGESIZE != PAGE:
+def pagemap_works() -> bool:
+    """Whether the kernel tells which pages of a private mapping are its own; tried with both kinds that engines use."""
+    if not sys.platform.startswith("linux") or mmap.PAGESIZE != HOST_PAGE_BYTES:
         return False
     with contextlib.suppress(OSError), tempfile.TemporaryFile() as file:
-        file.write(b"x" * 4 * PAGE)
+        file.write(b"x" * 4 * HOST_PAGE_BYTES)
         file.flush()
-        anonymous = mmap.mmap(-1, 4 * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        private = mmap.mmap(file.fileno(), 4 * PAGE, flags=mmap.MAP_PRIVATE)
+        anonymous = mmap.mmap(-1, 4 * HOST_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        private = mmap.mmap(file.fileno(), 4 * HOST_PAGE_BYTES, flags=mmap.MAP_PRIVATE)
         found = []
         for mapping in (anonymous, private):
-            mapping[PAGE] = mapping[PAGE * 3 + 1] = 1  # write pages 1 and 3
+            mapping[HOST_PAGE_BYTES] = mapping[HOST_PAGE_BYTES * 3 + 1] = 1  # write pages 1 and 3
             owner = ctypes.c_char.from_buffer(mapping)
             found.append(_touched(ctypes.addressof(owner), 4) or [])
             del owner
             mapping.close()
-        # The kernel may bring in neighbours of a file's page; it must not lose one that was written.
+        # The kernel may also report neighbours of a file's page, but it must report every page that was written.
         return found[0] == [(1, 1), (3, 1)] and {1, 3} <= {p for a, n in found[1] for p in range(a, a + n)}
     return False

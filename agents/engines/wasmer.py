@@ -1,10 +1,9 @@
-"""The engine wasmer, whose Python package ended with CPython 3.10: the portable profile's proof. Its sole
-importer.
+"""The engine wasmer: proof that the portable profile is portable. The only module that imports it.
 
-It has one memory, no exceptions, no epochs and no limiter, so modules pass through `metering` before they
-are compiled. Its objects belong to the thread that made them; so each thread gets the module anew from
-the compiled bytes. Elements of tables cannot be read from Python: an image that changes its tables is
-refused.
+Its Python package ended with CPython 3.10. It has one memory, no exceptions, no epochs and no limiter, so modules pass
+through `metering` before they are compiled. Its objects belong to the thread that made them, so each thread loads the
+module again from the compiled bytes. Elements of tables cannot be read from Python, so an image that changes its tables
+is refused.
 
 Invariants: as for every engine; a float's bits survive in globals, but a signalling NaN that an export
 takes or returns directly becomes quiet on its way through a Python float.
@@ -21,26 +20,35 @@ from pathlib import Path
 from typing import Any
 
 from agents.errors import EngineError, LimitReached, ModuleError, WasmTrap
+from agents.wasm.bounds import WASM_PAGE_BYTES
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
 
-from . import DEFAULT_STACK, Exported, HostCall, ImportedFunction, Limits
 from .codecache import open_cache
-from .interface import Interface, check_limits, interface
-from .metering import CEILING, ELEMENTS, TICK, VERSION, bits_get, bits_set, meter
+from .interface import EXTENDED, ExtensionInterface, Interface, check_limits, extension_interface, interface
+from .metering import CEILING_EXPORT, ELEMENTS_EXPORT, METER_VERSION, TICK_IMPORT, bits_get, bits_set, meter
 from .pages import Initial, Runs, expect
+from .protocols import (
+    DEFAULT_STACK_BYTES,
+    CompileLimits,
+    Exported,
+    Extension,
+    HostCall,
+    ImportedFunction,
+    Limits,
+    Program,
+)
 from .watch import Watch
 
 try:
     import wasmer  # type: ignore[import-not-found, import-untyped, unused-ignore]
     import wasmer_compiler_cranelift  # type: ignore[import-not-found, import-untyped, unused-ignore]
-except ImportError as error:  # on newer Pythons a package without contents is installed
+except ImportError as error:  # on newer Pythons, an empty package is installed
     _there = "" if sys.version_info < (3, 11) else "in an environment of CPython 3.10, the last that it works with: "
     raise EngineError(
         f"the engine wasmer is not installed here ({error}); {_there}pip install 'portcall[wasmer]'"
     ) from None
 
-WASM_PAGE = 65536
 _KEEP = 8
 _REASON_MAX = 2000
 _UNLIMITED = 1 << 32
@@ -58,7 +66,7 @@ _TRAPS = (
 
 
 def _to_bits(letter: str, value: Any) -> int:
-    """A value as wasmer gives it, as bits."""
+    """A value from wasmer, as bits."""
     if letter == "f":
         return int.from_bytes(struct.pack("<f", value), "little")
     if letter == "F":
@@ -67,7 +75,7 @@ def _to_bits(letter: str, value: Any) -> int:
 
 
 def _from_bits(letter: str, bits: int) -> Any:
-    """Bits as wasmer takes them: integers signed, floats as floats."""
+    """Bits as a value for wasmer: integers signed, floats as floats."""
     if letter == "f":
         return struct.unpack("<f", (bits & 0xFFFFFFFF).to_bytes(4, "little"))[0]
     if letter == "F":
@@ -89,16 +97,23 @@ class WasmerEngine:
     name = "wasmer"
     profiles = frozenset({"portable"})
 
-    def __init__(self, *, cache: Path | str | None = "", stack: int = DEFAULT_STACK) -> None:
-        """`cache` as for wasmtime; `stack` cannot be chosen here: it is the thread's."""
+    def __init__(self, *, cache: Path | str | None = "", stack: int = DEFAULT_STACK_BYTES) -> None:
+        """`cache`: as for wasmtime. `stack` has no effect here: it is the thread's."""
         self.version = str(wasmer.__version__)
         self._cache = open_cache(cache)
         self._lock = threading.Lock()
         self._programs: dict[tuple[bytes, bool], WasmerProgram] = {}
+        self._extensions: dict[tuple[bytes, bytes, bool], WasmerExtension] = {}
         self.watch = Watch()
 
-    def program(self, code: bytes, digest: bytes, *, interruptible: bool = True) -> WasmerProgram:
-        """Compile, or take from the cache."""
+    def quick(self, code: bytes) -> bool:
+        """Never: it is not known how long that takes."""
+        return False
+
+    def program(
+        self, code: bytes, digest: bytes, *, interruptible: bool = True, limits: CompileLimits | None = None
+    ) -> WasmerProgram:
+        """Compile, or take from the cache. It compiles in this process, and keeps to no `limits`."""
         with self._lock:
             found = self._programs.pop((digest, interruptible), None)
             if found is not None:
@@ -116,8 +131,31 @@ class WasmerEngine:
                 del self._programs[next(iter(self._programs))]
         return program
 
+    def extension(
+        self, program: Program, code: bytes, digest: bytes, *, limits: CompileLimits | None = None
+    ) -> WasmerExtension:
+        """Compile, or take from the cache; without `limits`, as `program`."""
+        assert isinstance(program, WasmerProgram)
+        key = program.digest, digest, program.interruptible
+        with self._lock:
+            found = self._extensions.pop(key, None)
+            if found is not None:
+                self._extensions[key] = found
+                return found
+        try:
+            shape = extension_interface(code, program.interface)
+            compiled = self._compile(code, digest, program.interruptible)
+        except ModuleError as error:
+            raise EngineError(f"the module cannot be read: {error}") from None
+        made = WasmerExtension(program, compiled, digest, shape)
+        with self._lock:
+            self._extensions[key] = made
+            while len(self._extensions) > _KEEP:
+                del self._extensions[next(iter(self._extensions))]
+        return made
+
     def _compile(self, code: bytes, digest: bytes, interruptible: bool) -> bytes:
-        flavour = f"{'metered' if interruptible else 'plain'}{VERSION}"
+        flavour = f"{'metered' if interruptible else 'plain'}{METER_VERSION}"
         key = f"wasmer-{self.version}-{flavour}-{digest.hex()}"
         stored = None if self._cache is None else self._cache.load(key)
         if stored is not None:
@@ -138,26 +176,17 @@ def _store() -> Any:
     return wasmer.Store(wasmer.engine.JIT(wasmer_compiler_cranelift.Compiler))
 
 
-class WasmerProgram:
-    """Compiled bytes, and in each thread the module that they are."""
+class _Compiled:
+    """Compiled bytes, and the module loaded from them in each thread."""
 
-    def __init__(
-        self, engine: WasmerEngine, compiled: bytes, digest: bytes, shape: Interface, interruptible: bool
-    ) -> None:
-        self.engine, self.digest, self.interface, self.interruptible = engine, digest, shape, interruptible
-        self.imports: Sequence[ImportedFunction] = shape.imports
-        self.exports: Mapping[str, Exported] = shape.exports
-        self.starts = shape.start
-        self.interruptions = 0  # asked for until now
+    def __init__(self, compiled: bytes) -> None:
         self._compiled = compiled
         self._mine = threading.local()
-        self._initial: dict[str, Initial] = {}
-        self._lock = threading.Lock()
 
-    def module(self) -> tuple[Any, Any]:
-        """This thread's store and module."""
+    def load(self, make: Callable[[], Any]) -> tuple[Any, Any]:
+        """This thread's store, from `make` at first, and the module in it."""
         if not hasattr(self._mine, "module"):
-            store = _store()
+            store = make()
             try:
                 self._mine.module = (store, wasmer.Module.deserialize(store, self._compiled))
             except RuntimeError as error:
@@ -165,16 +194,49 @@ class WasmerProgram:
         found: tuple[Any, Any] = self._mine.module
         return found
 
+
+class WasmerExtension(_Compiled):
+    """What instances of one program are extended by."""
+
+    def __init__(self, program: WasmerProgram, compiled: bytes, digest: bytes, shape: ExtensionInterface) -> None:
+        super().__init__(compiled)
+        self._program, self.digest, self.imports = program, digest, shape.imports
+        self.exports: Mapping[str, Exported] = shape.exports
+
+    def module(self) -> tuple[Any, Any]:
+        """This thread's store and module: the store is the program's, since an instance uses the other."""
+        return self.load(lambda: self._program.module()[0])
+
+
+class WasmerProgram(_Compiled):
+    """What instances are made of."""
+
+    def __init__(
+        self, engine: WasmerEngine, compiled: bytes, digest: bytes, shape: Interface, interruptible: bool
+    ) -> None:
+        super().__init__(compiled)
+        self.engine, self.digest, self.interface, self.interruptible = engine, digest, shape, interruptible
+        self.imports: Sequence[ImportedFunction] = shape.imports
+        self.exports: Mapping[str, Exported] = shape.exports
+        self.starts = shape.start
+        self.interruptions = 0  # number of interruptions requested so far
+        self._initial: dict[str, Initial] = {}
+        self._lock = threading.Lock()
+
+    def module(self) -> tuple[Any, Any]:
+        """This thread's store and module."""
+        return self.load(_store)
+
     def interrupt(self) -> None:
-        """Have `tick` called."""
+        """Have `tick` called soon."""
         self.interruptions += 1
 
     def initial(self, name: str) -> Initial:
-        """What the memory `name` holds in a fresh instance."""
+        """The contents of the memory `name` in a fresh instance."""
         with self._lock:
             found = self._initial.get(name)
             if found is None:
-                limits = Limits(memory=_UNLIMITED * WASM_PAGE, table_elements=_UNLIMITED)
+                limits = Limits(memory=_UNLIMITED * WASM_PAGE_BYTES, table_elements=_UNLIMITED)
                 instance = self.instantiate(_no_host, _no_tick, limits)
                 found = Initial(instance.memory(name), instance.memory_address(name))
                 self._initial[name] = found
@@ -187,13 +249,13 @@ class WasmerProgram:
 
 
 class WasmerInstance:
-    """One instance, of the thread that made it."""
+    """One instance, owned by the thread that made it."""
 
     def __init__(self, program: WasmerProgram, host: HostCall, tick: Callable[[], None], limits: Limits) -> None:
         self.program, self._host, self._agent_tick = program, host, tick
         self._raised: BaseException | None = None
         self._seen = program.interruptions
-        self._ceiling = limits.memory // max(1, len(program.interface.memories)) // WASM_PAGE
+        self._ceiling = limits.memory // max(1, len(program.interface.memories)) // WASM_PAGE_BYTES
         for memory in program.interface.memories:
             if memory.limits.min > self._ceiling:
                 raise LimitReached("memory", f"{memory.limits.min} pages of memory; {self._ceiling} are allowed")
@@ -201,8 +263,11 @@ class WasmerInstance:
             if table.limits.min > limits.table_elements:
                 raise LimitReached("table", f"{table.limits.min} elements in a table")
         store, module = program.module()
+        self._added: dict[str, Exported] = {}  # the exports of the extension
+        self._second: Any = None
+        self._limits = min(self._ceiling, 65536), min(limits.table_elements, 0xFFFFFFFF)
         imports = wasmer.ImportObject()
-        spaces: dict[str, dict[str, Any]] = {TICK[0]: {TICK[1]: _function(store, self._tick, "", "")}}
+        spaces: dict[str, dict[str, Any]] = {TICK_IMPORT[0]: {TICK_IMPORT[1]: _function(store, self._tick, "", "")}}
         for index, entry in enumerate(program.imports):
             answer = _answer(self, index, entry)
             spaces.setdefault(entry.module, {})[entry.name] = _function(store, answer, entry.params, entry.results)
@@ -210,11 +275,28 @@ class WasmerInstance:
             imports.register(space, functions)
         self._instance: Any = self._guard(lambda: wasmer.Instance(module, imports), "cannot start the module")
         self._exports = self._instance.exports
-        getattr(self._exports, CEILING).value = _from_bits("i", min(self._ceiling, 65536))
-        getattr(self._exports, ELEMENTS).value = _from_bits("i", min(limits.table_elements, 0xFFFFFFFF))
+        self._limit(self._exports)
+
+    def _limit(self, exports: Any) -> None:
+        """Tell the code that was added to a module what it may grow to."""
+        for name, most in zip((CEILING_EXPORT, ELEMENTS_EXPORT), self._limits, strict=True):
+            getattr(exports, name).value = _from_bits("i", most)
+
+    def extend(self, extension: Extension) -> None:
+        """Add the functions of an extension."""
+        assert isinstance(extension, WasmerExtension)
+        if self._instance is None or self._second is not None:
+            raise EngineError("the instance is closed, or extended already")
+        store, module = extension.module()
+        imports = wasmer.ImportObject()
+        imports.register(TICK_IMPORT[0], {TICK_IMPORT[1]: _function(store, self._tick, "", "")})
+        imports.register(EXTENDED, {name: getattr(self._exports, name) for name in extension.imports})
+        self._second = self._guard(lambda: wasmer.Instance(module, imports), "cannot link the extension")
+        self._limit(self._second.exports)
+        self._added = dict(extension.exports)
 
     def host(self, index: int, arguments: tuple[Any, ...]) -> Any:
-        """Answer an import."""
+        """Handle a call of an import."""
         entry = self.program.imports[index]
         try:
             bits = tuple(map(_to_bits, entry.params, arguments))
@@ -240,13 +322,16 @@ class WasmerInstance:
                 raise
 
     def _guard(self, code: Callable[[], Any], what: str) -> Any:
-        """Run something of wasmer's; raise what its errors mean."""
+        """Run a call of wasmer's; translates its errors."""
         try:
             return code()
         except BaseException as error:
             raised, self._raised = self._raised, None
             if raised is not None:
-                raise raised from None
+                try:
+                    raise raised from None
+                finally:
+                    del raised  # else it and this frame keep each other, and the instance with them
             if not _its_own(error):
                 raise
             text = str(error).removeprefix("RuntimeError: ")
@@ -265,7 +350,7 @@ class WasmerInstance:
         if not set(exported.params + exported.results) <= set("iIfFv"):
             raise EngineError(f"{name!r} takes or returns a reference, which cannot cross")
         values = list(map(_from_bits, exported.params, args))
-        function = getattr(self._exports, name)
+        function = getattr(self._second.exports if name in self._added else self._exports, name)
         result = self._guard(lambda: function(*values), f"cannot call {name!r}")
         if not exported.results:
             return ()
@@ -273,11 +358,11 @@ class WasmerInstance:
         return tuple(map(_to_bits, exported.results, results))
 
     def has(self, name: str) -> bool:
-        """Whether there is an export of this name."""
-        return name in self.program.exports
+        """Whether there is an export with this name."""
+        return name in self.program.exports or name in self._added
 
     def _of_kind(self, name: str, kind: str) -> Exported:
-        exported = self.program.exports.get(name)
+        exported = self.program.exports.get(name) or self._added.get(name)
         if exported is None or exported.kind != kind:
             raise EngineError(f"the module exports no {kind} {name!r}")
         if self._instance is None:
@@ -311,7 +396,7 @@ class WasmerInstance:
         return int(getattr(self._exports, name).size)
 
     def memory_grow(self, name: str, pages: int) -> None:
-        """Grow to `pages` in all."""
+        """Grow to `pages` in total."""
         more = pages - self.memory_pages(name)
         if more <= 0:
             return
@@ -333,17 +418,17 @@ class WasmerInstance:
         return ctypes.addressof(ctypes.c_char.from_buffer(view)) if view else 0
 
     def changed(self, name: str) -> Runs:
-        """Pages that are not as they were when an instance is fresh."""
+        """Pages that differ from a fresh instance."""
         initial = self.program.initial(name)
-        return initial.changed(self.memory_address(name), self.memory_pages(name) * WASM_PAGE)
+        return initial.changed(self.memory_address(name), self.memory_pages(name) * WASM_PAGE_BYTES)
 
     def expect(self, name: str, offset: int, size: int) -> None:
-        """These bytes of a memory are about to be written."""
-        if offset + size <= self.memory_pages(name) * WASM_PAGE:
+        """Announce that these bytes of a memory are about to be written."""
+        if offset + size <= self.memory_pages(name) * WASM_PAGE_BYTES:
             expect(self.memory_address(name) + offset, size)
 
     def functions(self, table: str) -> dict[int, int]:
-        """Not possible: see the module's description."""
+        """Not possible: see the module's docstring."""
         self._of_kind(table, "table")
         raise EngineError("wasmer cannot read the elements of a table: use wasmtime for this image")
 
@@ -367,7 +452,7 @@ class WasmerInstance:
 
     def close(self) -> None:
         """Free everything."""
-        self._instance = self._exports = None
+        self._instance = self._exports = self._second = None
 
 
 def _function(store: Any, answer: Callable[..., Any], params: str, results: str) -> Any:
@@ -390,7 +475,7 @@ def _no_tick() -> None:
 
 
 def _its_own(error: BaseException) -> bool:
-    """What wasmer raises: an error, or the panic of its compiler, which is no `Exception`."""
+    """Whether wasmer raised it: an error, or a panic of its compiler, which is not an `Exception`."""
     return isinstance(error, RuntimeError) or type(error).__name__ == "PanicException"
 
 

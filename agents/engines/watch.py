@@ -1,7 +1,7 @@
-"""A thread that calls things at given times: what stops an agent that does not come back by itself.
+"""A thread that calls actions at given times: it stops agents that do not return by themselves.
 
-One per engine, started when first needed; it sleeps in between. Actions are short and must not raise.
-Invariant: an action that was cancelled before its time is not called.
+One per engine, started on first use; it sleeps in between. Actions are short and must not raise.
+Invariant: an action that is cancelled before its time is not called.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import threading
 import time
 from collections.abc import Callable
 
-Action = Callable[[], None]
+WatchAction = Callable[[], None]
 
 
 class Alarm:
-    """An action at a time (monotonic nanoseconds), and again every `again` nanoseconds, if that is not 0."""
+    """An action at a time (monotonic nanoseconds), and again every `again` nanoseconds, unless that is 0."""
 
     __slots__ = ("action", "again", "number", "when")
 
-    def __init__(self, when: int, number: int, action: Action, again: int) -> None:
+    def __init__(self, when: int, number: int, action: WatchAction, again: int) -> None:
         self.when, self.number, self.action, self.again = when, number, action, again
 
     def __lt__(self, other: Alarm) -> bool:
@@ -36,7 +36,7 @@ def _nothing() -> None:
 
 
 class Watch:
-    """The thread and what it has yet to do."""
+    """The thread and its pending actions."""
 
     def __init__(self) -> None:
         self._alarms: list[Alarm] = []
@@ -44,12 +44,12 @@ class Watch:
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def after(self, nanoseconds: int, action: Action, again: int = 0) -> Alarm:
-        """Have `action` called this long from now, in the watch's thread; then `again` and again."""
+    def after(self, nanoseconds: int, action: WatchAction, again: int = 0) -> Alarm:
+        """Call `action` this long from now, in the watch's thread; then again every `again` nanoseconds, unless 0."""
         alarm = Alarm(time.monotonic_ns() + nanoseconds, next(self._numbers), action, again)
         with self._wake:
             heapq.heappush(self._alarms, alarm)
-            if self._thread is None or not self._thread.is_alive():  # none lives on in a forked child
+            if self._thread is None or not self._thread.is_alive():  # a forked child has no thread
                 self._thread = threading.Thread(target=self._run, name="portcall-watch", daemon=True)
                 self._thread.start()
             if self._alarms[0] is alarm:

@@ -1,8 +1,8 @@
 """What the rewriter adds to a module: types, globals, helper functions, all *after* the module's own.
 
-No index of the original module moves, so the agent's instructions are copied as they stand. Types are shared where
-equal. Helpers come right after the original functions, in the order in which they are first asked for; resume copies
-come after the helpers, since only the resume table names them.
+No index of the original module changes, so the agent's instructions are copied unchanged. Equal types are shared.
+Helpers come right after the original functions, in the order of their first use. What only a resumption needs is kept
+apart, for the resume module (:mod:`agents.rewrite.resume_module`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from agents.wasm.syntax import (
 
 #: The letters that stand for the types of values that a frame can hold, in metadata and helper names. An exception
 #: ("x") becomes its tag and payload, where every tag is the module's own.
-LETTERS: dict[ValType, str] = {
+FRAME_LETTERS: dict[ValType, str] = {
     I32: "i",
     I64: "I",
     F32: "f",
@@ -40,8 +40,11 @@ LETTERS: dict[ValType, str] = {
     RefType(False, "exn"): "x",
 }
 NUMERIC: frozenset[ValType] = frozenset((I32, I64, F32, F64, V128))
-TYPES: dict[str, ValType] = {"i": I32, "I": I64, "f": F32, "F": F64, "v": V128, "x": EXNREF}
-END = Instr(op.END, None)
+LETTER_TYPES: dict[str, ValType] = {"i": I32, "I": I64, "f": F32, "F": F64, "v": V128, "x": EXNREF}
+END_INSTR = Instr(op.END, None)
+#: Until the resume module is made, its functions are known by these numbers and more: no module has as many functions.
+RESUMED = 1 << 24  # helpers
+COPIES = 1 << 25  # resume copies, in the order of their resume indices
 
 _ZEROS: dict[ValType, Instr] = {
     I32: Instr(op.I32_CONST, 0),
@@ -53,7 +56,7 @@ _ZEROS: dict[ValType, Instr] = {
 
 
 class Additions:
-    """Collects additions to ``module`` and gives out their indices."""
+    """Collects additions to ``module`` and assigns their indices."""
 
     def __init__(self, module: Module) -> None:
         self.module = module
@@ -64,6 +67,8 @@ class Additions:
         self.first_function = module.imported("func") + len(module.funcs)
         self.functions: list[Func] = []
         self.names: list[str] = []
+        self.resumed: list[Func] = []  # for the resume module
+        self.resumed_names: list[str] = []
         self._named: dict[str, int] = {}
         self.first_global = module.imported("global") + len(module.globals)
         self.globals: list[Global] = []
@@ -110,7 +115,7 @@ class Additions:
         elif initial:
             zero = Instr(op.I32_CONST, initial)
         assert zero is not None
-        self.globals.append(Global(GlobalType(valtype, mutable), (zero, END)))
+        self.globals.append(Global(GlobalType(valtype, mutable), (zero, END_INSTR)))
         return self.first_global + len(self.globals) - 1
 
     def helper(
@@ -119,17 +124,23 @@ class Additions:
         params: Sequence[ValType],
         results: Sequence[ValType],
         build: Callable[[], tuple[Sequence[ValType], Sequence[Instr]]],
+        *,
+        resumed: bool = False,
     ) -> int:
-        """Index of the helper ``name``; ``build`` gives its further locals and body when it is new."""
+        """Index of the helper ``name``; ``build`` returns the locals and body of a new one.
+
+        ``resumed``: it goes into the resume module.
+        """
         index = self._named.get(name)
         if index is None:
-            index = self._named[name] = self.first_function + len(self.functions)
-            position = len(self.functions)
+            functions, names = (self.resumed, self.resumed_names) if resumed else (self.functions, self.names)
+            position = len(functions)
+            index = self._named[name] = (RESUMED if resumed else self.first_function) + position
             placeholder = Func(self.functype(params, results), (), ())
-            self.functions.append(placeholder)
-            self.names.append(name)
+            functions.append(placeholder)
+            names.append(name)
             extra, body = build()
-            self.functions[position] = Func(placeholder.type, tuple(extra), (*body, END))
+            functions[position] = Func(placeholder.type, tuple(extra), (*body, END_INSTR))
         return index
 
     def zeros(self, valtypes: Sequence[ValType]) -> list[Instr]:
@@ -151,6 +162,6 @@ class Additions:
 _EMPTY = FuncType((), ())
 
 
-def letters(valtypes: Sequence[ValType]) -> str:
+def frame_letters(valtypes: Sequence[ValType]) -> str:
     """``valtypes`` as letters; only what a frame can hold has one."""
-    return "".join(LETTERS[valtype] for valtype in valtypes)
+    return "".join(FRAME_LETTERS[valtype] for valtype in valtypes)

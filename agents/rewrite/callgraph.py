@@ -3,10 +3,10 @@
 A function *unwinds* when a call to it may return with the state "unwinding": it is a suspending import, it polls,
 it calls a function that unwinds, or it tail-calls one. The set is the least fixpoint over the call graph. An indirect
 call reaches the *escaped* functions of its type: those named by an element segment or a ``ref.func``, and, where a
-table is exported or imported and a host may fill it, those that are exported. No option lists of functions are kept
-by hand, and nothing is assumed about the program beyond what the validator proves.
+table is exported or imported and a host may fill it, those that are exported. There are no hand-written lists of
+functions, and no assumptions about the program beyond what the validator proves.
 
-Source of the idea: the call graph analysis of Binaryen's Asyncify; here with types for indirect calls.
+Source: the call graph analysis of Binaryen's Asyncify, here with types for indirect calls.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class CallGraph:
 
 
 @attrs.define
-class _Edges:
+class Edges:
+    """What a function may call, directly and through a type; whether it loops."""
+
     calls: frozenset[int]
     types: frozenset[int]
     loops: bool
@@ -54,17 +56,7 @@ def analyse(module: Module, options: Options) -> CallGraph:
     """Least fixpoint of "may return unwinding" over the call graph of ``module``."""
     imported = module.imported("func")
     total = imported + len(module.funcs)
-    classes = type_classes(module.types)
-    edges: dict[int, _Edges] = {}
-    escaped = set(_segment_functions(module))
-    for index, func in enumerate(module.funcs, imported):
-        edges[index] = _scan(classes, func.body, escaped)
-    if _host_may_fill_tables(module):
-        escaped.update(export.index for export in module.exports if export.kind == "func")
-    by_type: dict[int, list[int]] = {}
-    for index in sorted(escaped):
-        by_type.setdefault(classes[module.func_type_indices[index]], []).append(index)
-
+    edges, by_type, classes = edges_of(module)
     entry_polls: frozenset[int] = frozenset()
     if options.polls == "calls":
         entry_polls = frozenset(range(imported, total))
@@ -74,8 +66,24 @@ def analyse(module: Module, options: Options) -> CallGraph:
     seeds = set(_suspending_imports(module, options)) | entry_polls
     if options.polls != "none":
         seeds.update(index for index, edge in edges.items() if edge.loops)
-    unwinds, types = _fixpoint(edges, by_type, seeds)
-    return CallGraph(frozenset(unwinds), classes, frozenset(types), entry_polls, tuple(sorted(escaped)))
+    unwinds, types = reaching(edges, by_type, seeds)
+    escaped = sorted(index for members in by_type.values() for index in members)
+    return CallGraph(frozenset(unwinds), classes, frozenset(types), entry_polls, tuple(escaped))
+
+
+def edges_of(module: Module) -> tuple[dict[int, Edges], dict[int, list[int]], tuple[int, ...]]:
+    """Edges of each defined function; for each class of types the escaped functions, ascending; and the classes."""
+    classes = type_classes(module.types)
+    edges: dict[int, Edges] = {}
+    escaped = set(_segment_functions(module))
+    for index, func in enumerate(module.funcs, module.imported("func")):
+        edges[index] = _scan(classes, func.body, escaped)
+    if _host_may_fill_tables(module):
+        escaped.update(export.index for export in module.exports if export.kind == "func")
+    by_type: dict[int, list[int]] = {}
+    for index in sorted(escaped):
+        by_type.setdefault(classes[module.func_type_indices[index]], []).append(index)
+    return edges, by_type, classes
 
 
 def _suspending_imports(module: Module, options: Options) -> Iterator[int]:
@@ -108,7 +116,7 @@ def type_classes(types: tuple[FuncType, ...]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _scan(classes: tuple[int, ...], body: Iterable[Instr], escaped: set[int]) -> _Edges:
+def _scan(classes: tuple[int, ...], body: Iterable[Instr], escaped: set[int]) -> Edges:
     calls: set[int] = set()
     types: set[int] = set()
     loops = False
@@ -124,7 +132,7 @@ def _scan(classes: tuple[int, ...], body: Iterable[Instr], escaped: set[int]) ->
             escaped.add(instr.imm)
         else:
             loops = True
-    return _Edges(frozenset(calls), frozenset(types), loops)
+    return Edges(frozenset(calls), frozenset(types), loops)
 
 
 def _segment_functions(module: Module) -> Iterator[int]:
@@ -142,7 +150,8 @@ def _host_may_fill_tables(module: Module) -> bool:
     return module.imported("table") > 0 or any(export.kind == "table" for export in module.exports)
 
 
-def _fixpoint(edges: dict[int, _Edges], by_type: dict[int, list[int]], seeds: set[int]) -> tuple[set[int], set[int]]:
+def reaching(edges: dict[int, Edges], by_type: dict[int, list[int]], seeds: set[int]) -> tuple[set[int], set[int]]:
+    """The functions from which a call may reach one of ``seeds``, these included, and the classes of types."""
     callers: dict[int, list[int]] = {}
     type_callers: dict[int, list[int]] = {}
     for index, edge in edges.items():
@@ -168,7 +177,7 @@ def _fixpoint(edges: dict[int, _Edges], by_type: dict[int, list[int]], seeds: se
     return unwinds, types
 
 
-def _cycle_closers(edges: dict[int, _Edges], by_type: dict[int, list[int]]) -> Iterator[int]:
+def _cycle_closers(edges: dict[int, Edges], by_type: dict[int, list[int]]) -> Iterator[int]:
     """One function on every cycle of the call graph: the targets of back edges of a depth-first walk.
 
     A type class is a node too (``-1 - class``), between those that call through it and those it may reach; where a

@@ -14,25 +14,29 @@ the host called has returned. A fresh instance continues from that data, and the
 
 and, around the whole body, one block per *group* of sites that save the same values, with its arm behind it::
 
-    block $save_1 (result ..)
-      block $save_0 (result BELOW.. RES.. i32)
-        block (result R..)     ;; the old function label, where a branch of the body uses it: so none changes
-          ..body..
+    block $leave
+      block $save_1 (result ..)
+        block $save_0 (result BELOW.. RES.. i32)
+          block (result R..)     ;; the old function label, where a branch of the body uses it: so none changes
+            ..body..
+          end
+          return
         end
-        return
+        local.get LIVE..         ;; the locals that the resumed code may still read
+        i32.const FUNCTION
+        call $save_helper        ;; pushes the frame
+        br $leave
       end
-      local.get LIVE..         ;; the locals that the resumed code may still read
-      i32.const FUNCTION
-      call $save_helper        ;; pushes the frame
-      ..zeros of R.. return
+      ..
     end
-    ..
+    ..zeros of R..
 
-A question costs a load, a compare and a branch that is not taken; the arms are out of line. A call whose results are
-only returned asks nothing and needs no frame: its function returns in any case, and later would only pass them on. A
-poll, at a loop head or at the function's entry, is the same with the poll flag in place of ``$state``: it never is a
-call that continues, it leaves the function. Operands below an enclosing construct, which the innermost block cannot
-reach, are spilled to locals before the construct (free in compilers that number values).
+A question costs a load, a compare and a branch that is not taken; the arms are out of line (docs/adr/arms-by-branch). A
+call whose results are only returned has no question and no frame: its function returns in any case, and would later
+only pass them on (docs/adr/no-frame-for-a-last-call). A poll, at a loop head or at the function's entry, is the same
+with the poll flag in place of ``$state``: it never continues a call, it only leaves the function. Operands below an
+enclosing construct, which the innermost block cannot reach, are spilled to locals before the construct (free in
+compilers that number values).
 
 **The resume copy** ``f_r: () -> ()`` is cold. It restores a frame and continues *just after* the call of its site:
 the parameters are plain locals now, the call's result comes from the transfer area, and the function's own result
@@ -51,7 +55,7 @@ region's sites. They nest by where they end, later ends outside::
             end
             ..code up to the call of site 1, the call, its question..
             local.set $result
-          end                  ;; site 1: from the dispatch as from above, $result and $below are set
+          end                  ;; site 1: $result and $below are set, from the dispatch or from above
           local.get $below..  local.get $result..
           ..code to the call of site 2..
         end
@@ -67,6 +71,9 @@ a construct stay in their spill locals until its end, so every landing finds an 
 next. If one unwinds again, its new frames come before those that still wait. An exception that leaves an inner frame
 is caught by the driver and thrown again at the site of the next frame that a ``try_table`` covers.
 
+Resume copies and driver are in a module of their own (:mod:`agents.rewrite.resume_module`), but all this happens in
+one index space: that module is cut out at the end.
+
 Calls in a resume copy go to fast copies. A tail call leaves no frame: in a fast copy it stays as it is, in a resume
 copy it becomes a tail call of a helper that calls, passes an unwinding on, and leaves the results where the driver
 looks for them; so it is outside the copy's try_tables, which must not catch what the callee throws.
@@ -78,21 +85,21 @@ from collections.abc import Sequence
 
 import attrs
 
-from agents.rewrite.additions import END, LETTERS, Additions, letters
+from agents.rewrite.additions import END_INSTR, FRAME_LETTERS, Additions, frame_letters
 from agents.rewrite.callgraph import CallGraph
 from agents.rewrite.frames import FramePlan, Group, Site
-from agents.rewrite.machinery import HEADER, Machinery, width
+from agents.rewrite.machinery import HEADER_BYTES, Machinery, frame_width
 from agents.rewrite.skeleton import Construct
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import I32, FuncType, Instr, Module, RefType, ValType
 
 #: Values that one helper takes; engines bound the parameters and results of a function at 1,000.
-CHUNK = 200
+HELPER_VALUES = 200
 
 
 @attrs.define
 class Continuation:
-    """What both copies of a function share: the questions and the save arms.
+    """The parts that both copies of a function share: the questions and the save arms.
 
     ``resume`` in the methods is the function's resume index.
     """
@@ -105,21 +112,25 @@ class Continuation:
     def open_arms(self, plan: FramePlan) -> list[Instr]:
         """The blocks around the body, outermost first; group 0 is innermost, just outside the result block."""
         instr = self.additions.instr
-        return [instr(op.BLOCK, self.additions.blocktype(_arm_types(group))) for group in reversed(plan.groups)]
+        leave = [instr(op.BLOCK, None)] if len(plan.groups) > 1 else []
+        return leave + [instr(op.BLOCK, self.additions.blocktype(_arm_types(group))) for group in reversed(plan.groups)]
 
     def close_arms(self, plan: FramePlan, resume: int, results: Sequence[ValType]) -> list[Instr]:
-        """What follows the result block's ``return``: per group, save the frame and return zeros."""
+        """The code after the result block's ``return``: per group, save the frame; at last, return zeros."""
         instr = self.additions.instr
         out: list[Instr] = []
+        more = len(plan.groups)
         for group in plan.groups:
-            out.append(END)
+            out.append(END_INSTR)
             if len(group.sites) == 1:
                 out.append(instr(op.I32_CONST, group.sites[0].number))
             out += self._save(plan, group, resume)
-            out += self.additions.zeros(results)
-            if group is not plan.groups[-1]:
-                out.append(instr(op.RETURN))
-        return out
+            more -= 1
+            if more:
+                out.append(instr(op.BR, more))
+        if len(plan.groups) > 1:
+            out.append(END_INSTR)
+        return out + self.additions.zeros(results)
 
     def _save(self, plan: FramePlan, group: Group, resume: int) -> list[Instr]:
         instr = self.additions.instr
@@ -129,7 +140,7 @@ class Continuation:
         for number, (chunk, text, _, extra) in enumerate(pieces):
             out += [instr(op.LOCAL_GET, local) for local in chunk]
             if number == 0:
-                helper = self.machinery.save(letters(group.below), letters(group.carried), text, extra)
+                helper = self.machinery.save(frame_letters(group.below), frame_letters(group.carried), text, extra)
                 out += [function, instr(op.CALL, helper)]
             else:
                 out.append(instr(op.CALL, self.machinery.save_more(text, extra)))
@@ -155,12 +166,12 @@ def _arm_types(group: Group) -> tuple[ValType, ...]:
 def pieces_of(plan: FramePlan, group: Group) -> list[tuple[tuple[int, ...], str, int, int]]:
     """The live locals in chunks: (locals, their letters, offset in the frame, bytes that follow)."""
     pieces = []
-    offset = HEADER + sum(width(letter) for letter in letters(group.below))
-    total = offset + sum(width(LETTERS[plan.locals[local]]) for local in group.live)
-    for start in range(0, max(len(group.live), 1), CHUNK):
-        chunk = group.live[start : start + CHUNK]
-        text = letters([plan.locals[local] for local in chunk])
-        end = offset + sum(map(width, text))
+    offset = HEADER_BYTES + sum(frame_width(letter) for letter in frame_letters(group.below))
+    total = offset + sum(frame_width(FRAME_LETTERS[plan.locals[local]]) for local in group.live)
+    for start in range(0, max(len(group.live), 1), HELPER_VALUES):
+        chunk = group.live[start : start + HELPER_VALUES]
+        text = frame_letters([plan.locals[local] for local in chunk])
+        end = offset + sum(map(frame_width, text))
         pieces.append((chunk, text, offset, total - end))
         offset = end
     return pieces

@@ -1,20 +1,21 @@
 """Exceptions as data: a live ``exnref`` in a frame becomes its tag and payload, and is thrown anew to restore it.
 
-An exception that a C++ or Rust cleanup holds while it runs destructors is on the main road: without this, every such
-function would pin the agent. It works where every tag is the module's own, since then the tags are all there is.
-In a frame: the tag's index plus one in the first word, 0 for null; the payload from the second word on.
+C++ and Rust cleanups hold an exception while they run destructors, which is common: without this, every such function
+would pin the agent. It works if the module defines all its tags, since then no others can occur
+(docs/adr/exceptions-in-frames). In a frame: the tag's index plus one in the first word, 0 for null; the payload from
+the second word on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from agents.rewrite.additions import END, LETTERS, NUMERIC, Additions
+from agents.rewrite.additions import END_INSTR, FRAME_LETTERS, NUMERIC, Additions
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import EXNREF, I32, Catch, Instr, Module, ValType
 
 #: Bytes that an exception takes in a frame; a tag with a larger payload is refused.
-WIDTH = 64
+EXNREF_BYTES = 64
 
 Store = Callable[[str, int], Instr]
 
@@ -25,13 +26,13 @@ def can_be_saved(module: Module) -> bool:
         return False
     for tag in module.tags:
         params = module.types[tag.type].params
-        if not NUMERIC.issuperset(params) or 8 + sum(_width(valtype) for valtype in params) > WIDTH:
+        if not NUMERIC.issuperset(params) or 8 + sum(_width(valtype) for valtype in params) > EXNREF_BYTES:
             return False
     return True
 
 
 def _width(valtype: ValType) -> int:
-    return 16 if LETTERS[valtype] == "v" else 8
+    return 16 if FRAME_LETTERS[valtype] == "v" else 8
 
 
 def save_exception(additions: Additions, store: Store) -> int:
@@ -43,18 +44,18 @@ def save_exception(additions: Additions, store: Store) -> int:
         extra: list[ValType] = []
         tags = [module.types[tag.type].params for tag in module.tags]
         body = [i(op.LOCAL_GET, 0), i(op.I32_CONST, 0), store("i", 0)]
-        body += [i(op.LOCAL_GET, 1), i(op.REF_IS_NULL), i(op.IF, None), i(op.RETURN), END]
+        body += [i(op.LOCAL_GET, 1), i(op.REF_IS_NULL), i(op.IF, None), i(op.RETURN), END_INSTR]
         body += [i(op.BLOCK, additions.blocktype(params)) for params in reversed(tags)]
         catches = tuple(Catch("catch", index, index) for index in range(len(tags)))
-        body += [Instr(op.TRY_TABLE, (None, catches)), i(op.LOCAL_GET, 1), i(op.THROW_REF), END]
+        body += [Instr(op.TRY_TABLE, (None, catches)), i(op.LOCAL_GET, 1), i(op.THROW_REF), END_INSTR]
         body += [i(op.UNREACHABLE)]
         for index, params in enumerate(tags):
             places = list(range(2 + len(extra), 2 + len(extra) + len(params)))
             extra += params
-            body += [END, *(i(op.LOCAL_SET, place) for place in reversed(places))]
+            body += [END_INSTR, *(i(op.LOCAL_SET, place) for place in reversed(places))]
             offset = 8
             for place, valtype in zip(places, params, strict=True):
-                body += [i(op.LOCAL_GET, 0), i(op.LOCAL_GET, place), store(LETTERS[valtype], offset)]
+                body += [i(op.LOCAL_GET, 0), i(op.LOCAL_GET, place), store(FRAME_LETTERS[valtype], offset)]
                 offset += _width(valtype)
             body += [i(op.LOCAL_GET, 0), i(op.I32_CONST, index + 1), store("i", 0), i(op.RETURN)]
         body.append(i(op.UNREACHABLE))
@@ -71,17 +72,17 @@ def load_exception(additions: Additions, load: Store) -> int:
         i = additions.instr
         count = len(module.tags)
         body = [i(op.LOCAL_GET, 0), load("i", 0), i(op.I32_EQZ)]
-        body += [i(op.IF, None), i(op.REF_NULL, "exn"), i(op.RETURN), END]
+        body += [i(op.IF, None), i(op.REF_NULL, "exn"), i(op.RETURN), END_INSTR]
         body += [i(op.BLOCK, EXNREF), Instr(op.TRY_TABLE, (None, (Catch("catch_all_ref", None, 0),)))]
         body += [i(op.BLOCK, None)] * (count + 1)
-        body += [i(op.LOCAL_GET, 0), load("i", 0), Instr(op.BR_TABLE, ((count, *range(count)), count)), END]
+        body += [i(op.LOCAL_GET, 0), load("i", 0), Instr(op.BR_TABLE, ((count, *range(count)), count)), END_INSTR]
         for index, tag in enumerate(module.tags):
             offset = 8
             for valtype in module.types[tag.type].params:
-                body += [i(op.LOCAL_GET, 0), load(LETTERS[valtype], offset)]
+                body += [i(op.LOCAL_GET, 0), load(FRAME_LETTERS[valtype], offset)]
                 offset += _width(valtype)
-            body += [i(op.THROW, index), END]
-        body += [i(op.UNREACHABLE), END, i(op.UNREACHABLE), END]
+            body += [i(op.THROW, index), END_INSTR]
+        body += [i(op.UNREACHABLE), END_INSTR, i(op.UNREACHABLE), END_INSTR]
         return (), body
 
-    return additions.helper("portcall.load_exception", (I32,), (EXNREF,), build)
+    return additions.helper("portcall.load_exception", (I32,), (EXNREF,), build, resumed=True)

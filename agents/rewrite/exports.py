@@ -1,9 +1,9 @@
 """Exposes a module's state under reserved names, so that the host can capture and restore it.
 
-Also: the start function becomes an export, since it runs once in a life and not once per instance; passive segments
-that the program drops leave a mark in a private global, so that they are dropped again after a restore.
+Also: the start function becomes an export, since it runs once per agent and not once per instance; a private global
+records each passive segment that the program drops, so that it is dropped again after a restore.
 
-Refused, by name: what a host would share with the agent and could not carry along (imported memories, tables and
+Refused, by name: state that a host would share with the agent and that could not travel (imported memories, tables and
 mutable globals), and mutable globals and changed tables that hold exceptions.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import attrs
 
 from agents.errors import UnsupportedFeature
-from agents.rewrite.additions import END, Additions
+from agents.rewrite.additions import END_INSTR, Additions
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import (
     I32,
@@ -30,7 +30,7 @@ from agents.wasm.syntax import (
     ValType,
 )
 
-PREFIX = "portcall."
+EXPORT_PREFIX = "portcall."
 
 _DROPS = frozenset((op.DATA_DROP, op.ELEM_DROP))
 _TABLE_WRITES = frozenset((op.TABLE_SET, op.TABLE_GROW, op.TABLE_FILL))
@@ -42,7 +42,7 @@ def refuse_shared_state(module: Module) -> None:
         if isinstance(item.desc, MemType | TableType) or (isinstance(item.desc, GlobalType) and item.desc.mutable):
             raise UnsupportedFeature(f"{_kind(item)} ({item.module}.{item.name})")
     for export in module.exports:
-        if export.name.startswith(PREFIX):
+        if export.name.startswith(EXPORT_PREFIX):
             raise UnsupportedFeature(f"an export with a reserved name ({export.name})")
     for index in mutable_globals(module):
         valtype = module.global_types[index].val
@@ -95,7 +95,7 @@ def mark_drops(module: Module) -> tuple[Module, list[tuple[int, Instr]]]:
         funcs.append(attrs.evolve(func, body=tuple(body), offset=None))
     if not marks:
         return module, []
-    unset = Global(GlobalType(I32, True), (Instr(op.I32_CONST, 0), END))
+    unset = Global(GlobalType(I32, True), (Instr(op.I32_CONST, 0), END_INSTR))
     marked = attrs.evolve(module, funcs=tuple(funcs), globals=module.globals + (unset,) * len(marks))
     return marked, [(index, instr) for instr, index in marks.items()]
 
@@ -107,7 +107,7 @@ def redrop(additions: Additions, marks: list[tuple[int, Instr]]) -> int:
         instr = additions.instr
         body: list[Instr] = []
         for index, drop in marks:
-            body += [instr(op.GLOBAL_GET, index), instr(op.IF, None), drop, END]
+            body += [instr(op.GLOBAL_GET, index), instr(op.IF, None), drop, END_INSTR]
         return [], body
 
     return additions.helper("portcall.drop", (), (), build)
@@ -115,14 +115,14 @@ def redrop(additions: Additions, marks: list[tuple[int, Instr]]) -> int:
 
 def function_elements(functions: tuple[int, ...], table: int, additions: Additions) -> Elem:
     """An active segment that fills ``table`` with ``functions`` from 0."""
-    items = tuple((additions.instr(op.REF_FUNC, index), END) for index in functions)
-    offset = (additions.instr(op.I32_CONST, 0), END)
+    items = tuple((additions.instr(op.REF_FUNC, index), END_INSTR) for index in functions)
+    offset = (additions.instr(op.I32_CONST, 0), END_INSTR)
     return Elem("active", table, offset, RefType(False, "func"), items)
 
 
 def state_exports(module: Module, global_indices: tuple[int, ...], tables: tuple[int, ...]) -> list[Export]:
     """Exports of all mutable globals, all memories and the changed tables."""
-    exports = [Export(f"{PREFIX}global.{index}", "global", index) for index in global_indices]
-    exports += [Export(f"{PREFIX}memory.{index}", "memory", index) for index in range(len(module.mem_types))]
-    exports += [Export(f"{PREFIX}table.{index}", "table", index) for index in tables]
+    exports = [Export(f"{EXPORT_PREFIX}global.{index}", "global", index) for index in global_indices]
+    exports += [Export(f"{EXPORT_PREFIX}memory.{index}", "memory", index) for index in range(len(module.mem_types))]
+    exports += [Export(f"{EXPORT_PREFIX}table.{index}", "table", index) for index in tables]
     return exports

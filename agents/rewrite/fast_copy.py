@@ -5,10 +5,10 @@ The theory is in :mod:`agents.rewrite.continuation`.
 
 from __future__ import annotations
 
-from agents.rewrite.additions import END
+from agents.rewrite.additions import END_INSTR
 from agents.rewrite.continuation import Continuation, Scratch, operands_taken
 from agents.rewrite.frames import FramePlan
-from agents.rewrite.liveness import ENTRY
+from agents.rewrite.liveness import ENTRY_SITE
 from agents.rewrite.skeleton import Construct
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import Func, Instr
@@ -31,10 +31,10 @@ class FastCopy:
             inner = 1
         spilled = {plan.shape.constructs[index].start: index for index in plan.spills}
         sites = {site.position: site for site in plan.sites}
-        if ENTRY in sites:
-            out += parent.question(sites[ENTRY], inner)
+        if ENTRY_SITE in sites:
+            out += parent.question(sites[ENTRY_SITE], inner)
         cursor = 0
-        for position in sorted({*spilled, *sites} - {ENTRY}):
+        for position in sorted({*spilled, *sites} - {ENTRY_SITE}):
             out += body[cursor:position]
             if position in spilled:
                 out += self._spill(plan.shape.constructs[spilled[position]])
@@ -46,7 +46,7 @@ class FastCopy:
         out += body[cursor:] if inner else body[cursor:-1]
         out.append(parent.additions.instr(op.RETURN))
         out += parent.close_arms(plan, self.resume, plan.functype.results)
-        out.append(END)
+        out.append(END_INSTR)
         return Func(plan.func.type, tuple(self.scratch.locals[len(plan.functype.params) :]), tuple(out))
 
     def _spill(self, construct: Construct) -> list[Instr]:

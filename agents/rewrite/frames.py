@@ -16,21 +16,24 @@ from collections.abc import Callable, Collection
 import attrs
 
 from agents.errors import UnsupportedFeature
-from agents.rewrite.additions import LETTERS, NUMERIC, Additions
+from agents.rewrite.additions import FRAME_LETTERS, NUMERIC, Additions
 from agents.rewrite.callgraph import CallGraph
 from agents.rewrite.exceptions import can_be_saved
-from agents.rewrite.liveness import ENTRY, live_at
+from agents.rewrite.liveness import ENTRY_SITE, live_at
 from agents.rewrite.options import Options
 from agents.rewrite.skeleton import CALLS, Construct, Skeleton, skeleton
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import EXNREF, Func, FuncType, Module, RefType, ValType
 
-_RANK = {valtype: "iIfFvx".index(letter) for valtype, letter in LETTERS.items()}
+#: Sites of one function. A resume copy nests a block for each of them, and a decoder reads blocks that nest 10,000 deep
+#: (`ModuleBounds.nesting`), the function's own among them. Cranelift compiles no `br_table` with more than 65,520.
+MAX_SITES = 9_000
+_RANK = {valtype: "iIfFvx".index(letter) for valtype, letter in FRAME_LETTERS.items()}
 
 OperandTypes = Callable[[Collection[int]], "dict[int, tuple[ValType, ...]]"]
 
 
-@attrs.define(slots=True, eq=False)
+@attrs.define(slots=True, eq=False, repr=False)
 class Group:
     """Sites that save the same values."""
 
@@ -42,7 +45,7 @@ class Group:
     sites: list[Site] = attrs.field(factory=list)
 
 
-@attrs.define(slots=True, eq=False)
+@attrs.define(slots=True, eq=False, repr=False)
 class Site:
     """One place where the function may be left and continued."""
 
@@ -88,7 +91,7 @@ def plan_frames(
         return None
     marked = _enclosing(shape, found)
     starts = {shape.constructs[index].start for index in marked if index}
-    operands = operand_types(starts.union(found) - {ENTRY})
+    operands = operand_types(starts.union(found) - {ENTRY_SITE})
     found = [position for position in found if _reachable(position, shape, operands)]
     if not found:
         return None
@@ -106,6 +109,12 @@ def plan_frames(
             spills[index] = tuple(range(len(frame_locals), len(frame_locals) + len(below)))
             frame_locals.extend(below)
     plan = FramePlan(function, func, functype, shape, frozenset(marked), spills, frame_locals, [], [])
+    if len(found) > MAX_SITES:
+        raise UnsupportedFeature(
+            f"{len(found)} places where the agent may be suspended, more than {MAX_SITES},",
+            function,
+            instead="split the function; if it is loops that count, pack with --polls none",
+        )
     _place_sites(plan, found, live_at(func.body, shape, found), operands, module, additions)
     return plan
 
@@ -120,7 +129,7 @@ def _candidates(
     shape: Skeleton,
     additions: Additions,
 ) -> list[int]:
-    found = [ENTRY] if function in graph.entry_polls else []
+    found = [ENTRY_SITE] if function in graph.entry_polls else []
     polls = options.polls != "none"
     body = func.body
     for position in shape.events:
@@ -138,7 +147,8 @@ def _candidates(
 def _returns_next(position: int, func: Func, arity: int, shape: Skeleton, additions: Additions) -> bool:
     """Whether the function only returns what the call at ``position`` returned.
 
-    Then it needs no frame: while unwinding it returns anyway, and what the call returns later, it would have.
+    Then it needs no frame: while unwinding it returns anyway, and later it would return what the call returns
+    (docs/adr/no-frame-for-a-last-call).
     """
     body = func.body
     construct = shape.constructs[shape.enclosing[position]]
@@ -203,7 +213,7 @@ def _enclosing(shape: Skeleton, positions: Collection[int]) -> set[int]:
 
 def _reachable(position: int, shape: Skeleton, operands: dict[int, tuple[ValType, ...]]) -> bool:
     """Neither the site nor any construct around it stands in dead code."""
-    if position != ENTRY and position not in operands:
+    if position != ENTRY_SITE and position not in operands:
         return False
     index = _construct_of(position, shape)
     while index:
@@ -234,7 +244,7 @@ def _place_sites(
             taken = len(callee.params) + (instr.code != op.CALL)
             below = operands[position][: len(operands[position]) - taken]
             results = callee.results
-        elif position != ENTRY:
+        elif position != ENTRY_SITE:
             below = additions.block_signature(_blocktype(plan.func, construct)).params
         covered, spilled, loops = _around(plan, construct)
         needed = live[position]
@@ -281,7 +291,7 @@ def _require_savable(
     savable = NUMERIC
     if can_be_saved(additions.module):
         savable |= {EXNREF}
-        below = [EXNREF if valtype in LETTERS and valtype not in NUMERIC else valtype for valtype in below]
+        below = [EXNREF if valtype in FRAME_LETTERS and valtype not in NUMERIC else valtype for valtype in below]
     for valtypes, known, what in (
         (below, savable, "operand"),
         (live, savable, "local"),
@@ -310,9 +320,9 @@ class _Draft:
     loops: int
 
 
-#: A site may save dead locals for the sake of sharing an arm: one for so many live ones, by the number of loops
-#: around it, at most MOST_DEAD. A dead local that is saved must be kept, which costs registers where they are scarce;
-#: an arm of its own costs some 36 bytes and 7 a local. Measured on the kernels of the benchmark.
+#: To share an arm, a site may save dead locals: one per this many live ones, by the number of loops around it, at most
+#: MOST_DEAD. A saved dead local must be kept, which costs registers where they are scarce; an arm of its own costs some
+#: 36 bytes and 7 per local. Measured on the kernels of the benchmark (docs/adr/sites-share-arms).
 LIVE_PER_DEAD = (1, 1, 2)
 MOST_DEAD = 8
 
@@ -382,6 +392,6 @@ def _reftype_name(valtype: ValType) -> str:
 
 
 def _site_name(plan: FramePlan, position: int) -> str:
-    if position == ENTRY:
+    if position == ENTRY_SITE:
         return "the function's entry"
     return f"instruction {position} ({op.TABLE[plan.func.body[position].code].mnemonic})"

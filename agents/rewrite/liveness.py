@@ -1,9 +1,9 @@
 """Which locals a resumed function may still read: backward liveness over structured code.
 
 A set of locals is an ``int`` used as a bit set. The sweep runs backward over the events of the skeleton and repeats
-until the sets at loop heads stand still; they only grow, so it ends. Within a ``try_table`` every call may end in a
-handler, so what the handlers need is live there too, and at the sites inside it, since an exception may arrive at a
-site after a hop. Locals that are dead at a site are not saved: measured, that is what keeps the fast copy fast.
+until the sets at loop heads are stable; they only grow, so it terminates. Within a ``try_table`` every call may end in
+a handler, so what the handlers need is live there too, and at the sites inside it, since an exception may arrive at a
+site after a hop. Locals that are dead at a site are not saved: measurements show that this keeps the fast copy fast.
 
 Source: the textbook backward may-analysis (Aho et al., "Compilers", section 9.2.5), on structured control.
 """
@@ -17,13 +17,13 @@ from agents.wasm import opcodes as op
 from agents.wasm.syntax import Instr
 
 #: Position of a site at the function's entry.
-ENTRY = -1
+ENTRY_SITE = -1
 
 
 def live_at(body: tuple[Instr, ...], shape: Skeleton, sites: Collection[int]) -> dict[int, int]:
     """Bit sets of the locals live just after each position in ``sites``.
 
-    A position is that of a call, of a ``loop`` (live at its head), or :data:`ENTRY`.
+    A position is that of a call, of a ``loop`` (live at its head), or :data:`ENTRY_SITE`.
     """
     heads: dict[int, int] = {}
     wanted = frozenset(sites)
@@ -96,6 +96,6 @@ def _sweep(
             live = handlers
         else:  # br_if, br_on_null, br_on_non_null
             live |= labels[-1 - instr.imm]
-    if ENTRY in sites:
-        found[ENTRY] = live
+    if ENTRY_SITE in sites:
+        found[ENTRY_SITE] = live
     return found, changed

@@ -4,12 +4,12 @@ Everything here is cold: it runs when an agent suspends or resumes. One helper s
 which keeps the arms in the agent's functions small. This module is the *standard* profile, with frames in a memory of
 their own; :mod:`agents.rewrite.portable` has the same interface for engines with one memory.
 
-Layout of the frames memory: the poll flag at 0; the transfer area from 16, 16 bytes a slot, where the results lie of
-the call that the innermost site waits for; then the frames, from ``base``. A frame: resume index, site, size in bytes,
+Layout of the frames memory: the poll flag at 0; the transfer area from 16, 16 bytes per slot, with the results of the
+call that the innermost site waits for; then the frames, from ``base``. A frame: resume index, site, size in bytes,
 flags (four u32), then its values, 8 bytes each, 16 for v128. The continuation is ``[bottom, top)``, innermost first.
 
-Room is checked before a store (a deep recursion is no reason to trap), and an unwinding appends behind ``top``; the
-driver then moves the new frames before those that still wait, so that the list is canonical whenever the host looks.
+Space is checked before a store (deep recursion must not trap), and an unwinding appends behind ``top``; the driver then
+moves the new frames before those that still wait, so that the host always sees a canonical list.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.rewrite import exceptions
-from agents.rewrite.additions import TYPES, Additions
+from agents.rewrite.additions import COPIES, LETTER_TYPES, Additions
 from agents.wasm import opcodes as op
+from agents.wasm.bounds import WASM_PAGE_BYTES
 from agents.wasm.syntax import EXNREF, F32, F64, I32, I64, V128, Catch, Instr, ValType
 
-TRANSFER = 16
-SLOT = 16
-HEADER = 16
-PAGE = 65536
-_WIDTHS = {"i": 8, "I": 8, "f": 8, "F": 8, "v": 16, "x": exceptions.WIDTH}
+TRANSFER_BYTES = 16
+SLOT_BYTES = 16
+HEADER_BYTES = 16
+#: How many ways one `br_table` of the driver has: blocks nest so deep.
+FAN = 256
+_WIDTHS = {"i": 8, "I": 8, "f": 8, "F": 8, "v": 16, "x": exceptions.EXNREF_BYTES}
 
 _STORE: dict[ValType, int] = {
     I32: op.I32_STORE,
@@ -37,13 +39,13 @@ _STORE: dict[ValType, int] = {
 _LOAD: dict[ValType, int] = {I32: op.I32_LOAD, I64: op.I64_LOAD, F32: op.F32_LOAD, F64: op.F64_LOAD, V128: op.V128_LOAD}
 
 
-def width(letter: str) -> int:
+def frame_width(letter: str) -> int:
     """Bytes that a value of the type ``letter`` takes in a frame."""
     return _WIDTHS[letter]
 
 
 class Machinery:
-    """Gives the index of each helper, adding it when it is first asked for."""
+    """Returns the index of each helper, which it adds on first use."""
 
     def __init__(self, additions: Additions, memory: int, throws: bool, base: int) -> None:
         self.add = additions
@@ -54,10 +56,10 @@ class Machinery:
         self.top = additions.add_global(I32, initial=base)
         self.exception = additions.add_global(EXNREF) if throws else None
 
-    # --- what the fast and resume copies call ---------------------------------------------------------------
+    # --- called by the fast and resume copies ---------------------------------------------------------------
 
     def poll(self) -> list[Instr]:
-        """Leaves nonzero when the station wants the agent to leave."""
+        """Push a nonzero value if the station wants the agent to leave."""
         i = self.add.instr
         return [i(op.I32_CONST, 0), i(op.I32_LOAD, self.add.memarg(0, self.memory, 2))]
 
@@ -69,7 +71,7 @@ class Machinery:
             site = len(below) + len(carried)
             function = site + 1 + len(live)
             frame = function + 1
-            size = HEADER + sum(map(width, below + live)) + extra
+            size = HEADER_BYTES + sum(map(frame_width, below + live)) + extra
             body = [
                 i(op.LOCAL_GET, function),
                 i(op.LOCAL_GET, site),
@@ -77,13 +79,13 @@ class Machinery:
                 i(op.CALL, self._begin()),
                 i(op.LOCAL_SET, frame),
             ]
-            offset = HEADER
+            offset = HEADER_BYTES
             for position, letter in [*enumerate(below), *enumerate(live, site + 1)]:
                 body += self._store_from(frame, position, letter, offset)
-                offset += width(letter)
+                offset += frame_width(letter)
             return (I32,), body
 
-        params = [TYPES[letter] for letter in below + carried + "i" + live + "i"]
+        params = [LETTER_TYPES[letter] for letter in below + carried + "i" + live + "i"]
         name = f"portcall.save.{below}.{carried}.{live}.{extra}"
         return self.add.helper(name, params, (), build)
 
@@ -95,17 +97,17 @@ class Machinery:
             place = len(live)
             body = [
                 i(op.GLOBAL_GET, self.top),
-                i(op.I32_CONST, sum(map(width, live)) + extra),
+                i(op.I32_CONST, sum(map(frame_width, live)) + extra),
                 i(op.I32_SUB),
                 i(op.LOCAL_SET, place),
             ]
             offset = 0
             for position, letter in enumerate(live):
                 body += self._store_from(place, position, letter, offset)
-                offset += width(letter)
+                offset += frame_width(letter)
             return (I32,), body
 
-        return self.add.helper(f"portcall.save_more.{live}.{extra}", [TYPES[x] for x in live], (), build)
+        return self.add.helper(f"portcall.save_more.{live}.{extra}", [LETTER_TYPES[x] for x in live], (), build)
 
     def site(self) -> int:
         """``() -> i32``: the site of the innermost frame."""
@@ -114,14 +116,14 @@ class Machinery:
             i = self.add.instr
             return (), [i(op.GLOBAL_GET, self.bottom), self._load("i", 4)]
 
-        return self.add.helper("portcall.site", (), (I32,), build)
+        return self.add.helper("portcall.site", (), (I32,), build, resumed=True)
 
     def load(self, values: str, extra: int) -> int:
         """``() -> (values..)``: pop the innermost frame; ``extra`` more bytes of it can still be read."""
 
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
             i = self.add.instr
-            size = HEADER + sum(map(width, values)) + extra
+            size = HEADER_BYTES + sum(map(frame_width, values)) + extra
             body = [
                 i(op.GLOBAL_GET, self.bottom),
                 i(op.LOCAL_TEE, 0),
@@ -129,31 +131,35 @@ class Machinery:
                 i(op.I32_ADD),
                 i(op.GLOBAL_SET, self.bottom),
             ]
-            return (I32,), body + self._loads(values, HEADER)
+            return (I32,), body + self._loads(values, HEADER_BYTES)
 
-        return self.add.helper(f"portcall.load.{values}.{extra}", (), [TYPES[x] for x in values], build)
+        return self.add.helper(
+            f"portcall.load.{values}.{extra}", (), [LETTER_TYPES[x] for x in values], build, resumed=True
+        )
 
     def load_more(self, values: str, extra: int, offset: int) -> int:
         """``() -> (values..)``: further values of the frame just popped; ``extra`` bytes follow them."""
 
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
             i = self.add.instr
-            size = sum(map(width, values)) + extra
+            size = sum(map(frame_width, values)) + extra
             body = [i(op.GLOBAL_GET, self.bottom), i(op.I32_CONST, size), i(op.I32_SUB), i(op.LOCAL_SET, 0)]
             return (I32,), body + self._loads(values, 0)
 
-        return self.add.helper(f"portcall.load_more.{values}.{extra}", (), [TYPES[x] for x in values], build)
+        return self.add.helper(
+            f"portcall.load_more.{values}.{extra}", (), [LETTER_TYPES[x] for x in values], build, resumed=True
+        )
 
     def take(self, letter: str, slot: int) -> int:
         """``() -> value``: the ``slot``-th result of the call that a site waited for."""
 
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
-            return (), [self.add.instr(op.I32_CONST, 0), self._load(letter, TRANSFER + SLOT * slot)]
+            return (), [self.add.instr(op.I32_CONST, 0), self._load(letter, TRANSFER_BYTES + SLOT_BYTES * slot)]
 
-        return self.add.helper(f"portcall.take.{letter}.{slot}", (), (TYPES[letter],), build)
+        return self.add.helper(f"portcall.take.{letter}.{slot}", (), (LETTER_TYPES[letter],), build, resumed=True)
 
     def put(self, results: str) -> int:
-        """``(results..) -> ()``: leave a function's results for the frame that waits for them."""
+        """``(results..) -> ()``: store a function's results for the frame that waits for them."""
 
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
             i = self.add.instr
@@ -162,14 +168,14 @@ class Machinery:
                 body += [
                     i(op.I32_CONST, 0),
                     i(op.LOCAL_GET, slot),
-                    self._store(letter, TRANSFER + SLOT * slot),
+                    self._store(letter, TRANSFER_BYTES + SLOT_BYTES * slot),
                 ]
             return (), body
 
-        return self.add.helper(f"portcall.put.{results}", [TYPES[x] for x in results], (), build)
+        return self.add.helper(f"portcall.put.{results}", [LETTER_TYPES[x] for x in results], (), build, resumed=True)
 
     def rethrow(self) -> int:
-        """``() -> ()``: throw the exception that an inner frame left, if there is one."""
+        """``() -> ()``: throw the pending exception of an inner frame, if there is one."""
 
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
             assert self.exception is not None
@@ -187,18 +193,18 @@ class Machinery:
                 i(op.THROW_REF),
             ]
 
-        return self.add.helper("portcall.rethrow", (), (), build)
+        return self.add.helper("portcall.rethrow", (), (), build, resumed=True)
 
     # --- the driver -----------------------------------------------------------------------------------------
 
-    def driver(self, table: int) -> int:
+    def driver(self, copies: int) -> int:
         """``portcall.resume``: run the waiting frames, innermost first, until none is left or one unwinds."""
         i = self.add.instr
         old, count = 0, 1
         frame_call = [
             i(op.GLOBAL_GET, self.bottom),
             self._load("i", 0),
-            i(op.CALL_INDIRECT, (self.add.functype((), ()), table)),
+            i(op.CALL, self.dispatch(0, copies)),
         ]
 
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
@@ -226,7 +232,7 @@ class Machinery:
             body += [i(op.GLOBAL_GET, self.state), i(op.I32_EQZ), i(op.BR_IF, 0), i(op.END)]
             return (I32, I32), body + self._canonicalise(old, count)
 
-        return self.add.helper("portcall.resume", (), (), build)
+        return self.add.helper("portcall.resume", (), (), build, resumed=True)
 
     def _canonicalise(self, old: int, count: int) -> list[Instr]:
         """[bottom, old) still waits and [old, top) is new: make it one list, the new frames first."""
@@ -244,6 +250,34 @@ class Machinery:
         body += [i(op.GLOBAL_GET, self.bottom), i(op.LOCAL_GET, count), copy]
         body += [i(op.LOCAL_GET, old), i(op.GLOBAL_SET, self.bottom), i(op.END)]
         return body
+
+    def dispatch(self, first: int, count: int) -> int:
+        """``(n) -> ()``: call the resume copy ``first + n``, which is less than ``first + count``; else trap.
+
+        By ``br_table`` and not through a table: an instance of the resume module then has nothing to be filled, and
+        wasmer 1.1 calls into nowhere in a module that has an imported table and one of its own.
+        """
+
+        def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
+            i = self.add.instr
+            step = 1
+            while step * FAN < count:
+                step *= FAN
+            starts = range(0, count, step)
+            body = [i(op.BLOCK, None)] * (len(starts) + 1)
+            body += [i(op.LOCAL_GET, 0), i(op.I32_CONST, step), i(op.I32_DIV_U)]
+            body.append(i(op.BR_TABLE, (tuple(range(len(starts))), len(starts))))
+            for start in starts:
+                body.append(i(op.END))
+                if step == 1:
+                    body.append(i(op.CALL, COPIES + first + start))
+                else:
+                    body += [i(op.LOCAL_GET, 0), i(op.I32_CONST, start), i(op.I32_SUB)]
+                    body.append(i(op.CALL, self.dispatch(first + start, min(step, count - start))))
+                body.append(i(op.RETURN))
+            return (), [*body, i(op.END), i(op.UNREACHABLE)]
+
+        return self.add.helper(f"portcall.dispatch.{first}.{count}", (I32,), (), build, resumed=True)
 
     # --- inside the machinery -------------------------------------------------------------------------------
 
@@ -267,7 +301,7 @@ class Machinery:
         return self.add.helper("portcall.begin", (I32, I32, I32), (I32,), build)
 
     def _reserve(self) -> int:
-        """``(size) -> old top``: move ``top``, growing the frames memory; no more room is a trap."""
+        """``(size) -> old top``: move ``top``, growing the frames memory; traps if it cannot grow."""
 
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
             i = self.add.instr
@@ -277,7 +311,7 @@ class Machinery:
                 # pages needed, rounded up: (top + size + 65535) >> 16
                 *[i(op.GLOBAL_GET, self.top), i(op.LOCAL_GET, 0), i(op.I32_ADD)],
                 *[
-                    i(op.I32_CONST, PAGE - 1),
+                    i(op.I32_CONST, WASM_PAGE_BYTES - 1),
                     i(op.I32_ADD),
                     *shift,
                     i(op.LOCAL_TEE, 1),
@@ -300,10 +334,10 @@ class Machinery:
         return self.add.helper("portcall.reserve", (I32,), (I32,), build)
 
     def _store(self, letter: str, offset: int) -> Instr:
-        return self.add.instr(_STORE[TYPES[letter]], self.add.memarg(offset, self.memory))
+        return self.add.instr(_STORE[LETTER_TYPES[letter]], self.add.memarg(offset, self.memory))
 
     def _load(self, letter: str, offset: int) -> Instr:
-        return self.add.instr(_LOAD[TYPES[letter]], self.add.memarg(offset, self.memory))
+        return self.add.instr(_LOAD[LETTER_TYPES[letter]], self.add.memarg(offset, self.memory))
 
     def _store_from(self, address: int, local: int, letter: str, offset: int) -> list[Instr]:
         """Store a local at the address that another local holds."""
@@ -315,7 +349,7 @@ class Machinery:
         return [i(op.LOCAL_GET, address), i(op.LOCAL_GET, local), self._store(letter, offset)]
 
     def _loads(self, values: str, offset: int) -> list[Instr]:
-        """Load values that lie one after the other at the address in local 0."""
+        """Load consecutive values at the address in local 0."""
         i = self.add.instr
         body: list[Instr] = []
         for letter in values:
@@ -325,5 +359,5 @@ class Machinery:
                 body += [i(op.I32_CONST, offset), i(op.I32_ADD), i(op.CALL, helper)]
             else:
                 body.append(self._load(letter, offset))
-            offset += width(letter)
+            offset += frame_width(letter)
         return body

@@ -1,9 +1,10 @@
-"""What a rewritten module says about itself, in its custom section ``portcall``.
+"""The metadata of a rewritten module, in its custom section ``portcall``.
 
-It names, for each function that may be suspended, its sites and what a frame at each holds, so that frames from
-elsewhere can be checked before anything runs, and a frozen agent can be read. It costs nothing at run time. Frames are
-attacker's input: only a resume index, a site and a length that this metadata lists are accepted, and the machine code
-that then runs is the image's own, inside its sandbox; a frame can make an agent compute nonsense, never more.
+It lists, for each function that may be suspended, its sites and the layout of the frame at each, so that frames from
+elsewhere can be checked before anything runs, and suspended agents can be inspected. It costs nothing at run time.
+Frames are untrusted input: only a resume index, a site and a length that this metadata lists are accepted, and the
+machine code that then runs is the image's own, inside its sandbox. A bad frame can make an agent compute nonsense, and
+no more.
 
 Encoding: deterministic CBOR; sites as LEB128 numbers in one byte string per function, since there are many.
 """
@@ -17,16 +18,18 @@ from typing import Any
 import attrs
 
 from agents import canonical
+from agents.brief import brief
 from agents.errors import BadImage, BadSnapshot, FormatError
-from agents.rewrite.machinery import HEADER, width
+from agents.rewrite.machinery import HEADER_BYTES, frame_width
 
-SECTION = "portcall"
-VERSION = 1
+METADATA_SECTION = "portcall"
+RESUME_SECTION = "portcall.resume"  # the resume module: agents.rewrite.resume_module
+METADATA_VERSION = 2  # 1: the resume copies are in the module itself
 
 #: A continuation longer than this is refused: it bounds what a peer can make a station allocate.
-MAX_CONTINUATION = 1 << 30
-#: A section of more is refused before it is parsed: CPython's has about 5 MB.
-BOUNDS = canonical.Bounds(max_bytes=1 << 24, max_items=2_000_000)
+MAX_CONTINUATION_BYTES = 1 << 30
+#: A larger section is refused before it is parsed: CPython's has about 5 MB.
+METADATA_BOUNDS = canonical.DecodeBounds(max_bytes=1 << 24, max_items=2_000_000)
 #: What engines allow in one function; bounds what a short count can make the decoder build.
 MAX_LOCALS = 50_000
 _LETTERS = "iIfFvx"
@@ -44,17 +47,17 @@ class ValueInfo:
 
 @attrs.frozen
 class Layout:
-    """What the frames of a group of sites hold: operands, then locals. ``size`` in bytes, header included."""
+    """The frame layout of a group of sites: operands, then locals. ``size`` in bytes, header included."""
 
     below: str
-    live: tuple[int, ...]
+    live: tuple[int, ...] = attrs.field(repr=brief)
     types: str
     covered: bool
     size: int = attrs.field(init=False)
 
     @size.default
     def _size(self) -> int:
-        return HEADER + sum(width(letter) for letter in self.below + self.types)
+        return HEADER_BYTES + sum(frame_width(letter) for letter in self.below + self.types)
 
     @property
     def values(self) -> tuple[ValueInfo, ...]:
@@ -83,7 +86,7 @@ class ResumeInfo:
 
     function: int
     results: str
-    sites: tuple[SiteInfo, ...]
+    sites: tuple[SiteInfo, ...] = attrs.field(repr=brief)
 
 
 @attrs.frozen
@@ -97,12 +100,12 @@ class Metadata:
     profile: str
     polls: str
     base: int
-    resumes: tuple[ResumeInfo, ...]
+    resumes: tuple[ResumeInfo, ...] = attrs.field(repr=brief)
     memories: int
-    globals: tuple[int, ...]
-    tables: tuple[int, ...]
-    functions: tuple[int, ...]
-    suspending: tuple[int, ...]
+    globals: tuple[int, ...] = attrs.field(repr=brief)
+    tables: tuple[int, ...] = attrs.field(repr=brief)
+    functions: tuple[int, ...] = attrs.field(repr=brief)
+    suspending: tuple[int, ...] = attrs.field(repr=brief)
     start: bool
     drops: bool
 
@@ -122,7 +125,7 @@ class Frame:
 
     resume: int
     site: int
-    values: bytes
+    values: bytes = attrs.field(repr=brief)
 
 
 # --- frames --------------------------------------------------------------------------------------------------
@@ -134,25 +137,25 @@ def split_frames(metadata: Metadata, data: bytes | memoryview) -> tuple[Frame, .
     Raises BadSnapshot when they are not a list of frames of this image.
     """
     view = memoryview(data)
-    if len(view) > MAX_CONTINUATION:
-        raise BadSnapshot(f"a continuation of {len(view)} bytes; at most {MAX_CONTINUATION} are taken")
+    if len(view) > MAX_CONTINUATION_BYTES:
+        raise BadSnapshot(f"a continuation of {len(view)} bytes; at most {MAX_CONTINUATION_BYTES} are taken")
     frames = []
     offset = 0
     while offset < len(view):
-        if offset + HEADER > len(view):
+        if offset + HEADER_BYTES > len(view):
             raise BadSnapshot("a continuation ends inside a frame")
         resume, site, size, flags = _FRAME.unpack_from(view, offset)
         layout = metadata.site(resume, site).layout
         if size != layout.size or flags != layout.covered or offset + size > len(view):
             raise BadSnapshot(f"a frame of {size} bytes where site {site} of function {resume} needs {layout.size}")
-        frames.append(Frame(resume, site, bytes(view[offset + HEADER : offset + size])))
+        frames.append(Frame(resume, site, bytes(view[offset + HEADER_BYTES : offset + size])))
         offset += size
     check_frames(metadata, frames)
     return tuple(frames)
 
 
 def check_frames(metadata: Metadata, frames: Iterable[Frame]) -> None:
-    """Every frame names a site and has its length, and each waits for what the one inside it returns.
+    """Check that each frame names a site, has its length, and waits for the result types of the frame inside it.
 
     Raises BadSnapshot.
     """
@@ -160,18 +163,18 @@ def check_frames(metadata: Metadata, frames: Iterable[Frame]) -> None:
     total = 0
     for frame in frames:
         site = metadata.site(frame.resume, frame.site)
-        if len(frame.values) != site.layout.size - HEADER:
-            raise BadSnapshot(f"a frame holds {len(frame.values)} bytes, not {site.layout.size - HEADER}")
+        if len(frame.values) != site.layout.size - HEADER_BYTES:
+            raise BadSnapshot(f"a frame holds {len(frame.values)} bytes, not {site.layout.size - HEADER_BYTES}")
         if inner is not None:
             if site.kind == "poll":
                 raise BadSnapshot("a frame that waits for nothing has another inside it")
-            # A tail call replaces the callee's frame, so the functions may differ; what is returned may not.
+            # A tail call replaces the callee's frame, so the functions may differ, but the result types must not.
             if site.results != inner.results:
                 raise BadSnapshot(f"a frame returns {inner.results!r} to one that waits for {site.results!r}")
         inner = metadata.resumes[frame.resume]
         total += site.layout.size
-        if total > MAX_CONTINUATION:
-            raise BadSnapshot(f"a continuation of more than {MAX_CONTINUATION} bytes")
+        if total > MAX_CONTINUATION_BYTES:
+            raise BadSnapshot(f"a continuation of more than {MAX_CONTINUATION_BYTES} bytes")
 
 
 def join_frames(metadata: Metadata, frames: Iterable[Frame]) -> bytes:
@@ -186,12 +189,12 @@ def join_frames(metadata: Metadata, frames: Iterable[Frame]) -> bytes:
 
 
 def frame_values(site: SiteInfo, frame: Frame) -> Iterator[tuple[ValueInfo, int | float | bytes]]:
-    """The values of a frame, for people: integers signed, v128 as bytes, an exception as its tag's index plus one."""
+    """The values of a frame, for display: integers signed, v128 as bytes, an exception as its tag's index plus one."""
     formats = {"i": "<i4x", "I": "<q", "f": "<f4x", "F": "<d", "v": "16s", "x": "<I60x"}
     offset = 0
     for info in site.layout.values:
         yield info, struct.unpack_from(formats[info.type], frame.values, offset)[0]
-        offset += width(info.type)
+        offset += frame_width(info.type)
 
 
 # --- encoding ------------------------------------------------------------------------------------------------
@@ -202,7 +205,7 @@ def encode_metadata(metadata: Metadata) -> bytes:
     texts = sorted({site.results for resume in metadata.resumes for site in resume.sites})
     return canonical.encode(
         {
-            "version": VERSION,
+            "version": METADATA_VERSION,
             "profile": metadata.profile,
             "polls": metadata.polls,
             "base": metadata.base,
@@ -254,9 +257,9 @@ def _encode_layout(layout: Layout) -> Iterator[int]:
 def decode_metadata(data: bytes) -> Metadata:
     """Read the section. Raises BadImage."""
     try:
-        value = canonical.decode(data, BOUNDS)
-        if _number(value["version"]) != VERSION:
-            raise BadImage(f"rewriting of version {value['version']}; this station knows {VERSION}")
+        value = canonical.decode(data, METADATA_BOUNDS)
+        if not 1 <= _number(value["version"]) <= METADATA_VERSION:
+            raise BadImage(f"rewriting of version {value['version']}; this station knows 1 to {METADATA_VERSION}")
         texts = [_letters(text) for text in value["results"]]
         return Metadata(
             profile=_one_of(value["profile"], ("standard", "portable")),
@@ -284,7 +287,7 @@ def decode_metadata(data: bytes) -> Metadata:
         StopIteration,
         RuntimeError,
     ) as error:
-        raise BadImage(f"the section {SECTION!r} is not what the rewriter writes: {error}") from error
+        raise BadImage(f"the section {METADATA_SECTION!r} is not what the rewriter writes: {error}") from error
 
 
 def _decode_resume(entry: Sequence[Any], texts: list[str]) -> ResumeInfo:
@@ -360,5 +363,5 @@ def _unleb(data: bytes) -> Iterator[int]:
 
 
 def function_name(names: Mapping[int, str], index: int) -> str:
-    """The name of a function for people; its index where it has none."""
+    """The name of a function for display; its index if it has none."""
     return names.get(index) or f"function {index}"

@@ -1,15 +1,18 @@
-"""What the author chooses when a module is rewritten, and which imports suspend by default."""
+"""The options of rewriting, and the imports that suspend by default."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import attrs
 
 Polls = Literal["none", "loops", "calls"]
 Profile = Literal["standard", "portable"]
+Progress = Callable[[int, int], None]
+"""Called with the number of finished functions, and of all."""
 
-#: Host imports after which the agent may find itself elsewhere, or much later.
+#: Host imports that may return at another station, or much later.
 DEFAULT_SUSPENDING: frozenset[tuple[str, str]] = frozenset(
     [("portcall", name) for name in ("go", "call", "recv", "sleep", "clone")]
     + [("wasi_snapshot_preview1", name) for name in ("fd_read", "fd_write", "poll_oneoff", "sched_yield")]
@@ -21,7 +24,7 @@ DEFAULT_SUSPENDING: frozenset[tuple[str, str]] = frozenset(
 class Options:
     """How to rewrite.
 
-    polls: where the agent looks whether its station wants it to leave. ``none``: only at suspending imports;
+    polls: where the agent checks whether its station wants it to leave. ``none``: only at suspending imports;
         ``loops``: at every loop turn, and at the entry of functions that close a cycle of the call graph, so that
         no execution runs forever without a poll; ``calls``: at every function entry too (the test oracle's setting).
     profile: ``standard`` keeps frames in a memory of their own; ``portable`` is for engines that allow one memory

@@ -1,10 +1,10 @@
-"""The machinery for engines with one memory and no exceptions: same interface as the standard one.
+"""The machinery for engines with one memory and no exceptions, with the interface of the standard one.
 
-Frames are *saved* into the agent's own memory, over what lies there: the host has copied it before it let the agent
-unwind, reads the frames out of ``[0, top)`` afterwards, and puts the bytes back. Nothing of the agent runs in between.
-Frames are *loaded* from private globals, because then the agent runs again and needs its memory: before each call of
-``portcall.step`` the host fills ``portcall.slot.K``, the frame's values as 8-byte words, and ``portcall.result.K``, the
-results that the frame's site waits for, where the frame leaves its own. The driver is the host's.
+Frames are *saved* into the agent's own memory, over its contents: the host copies the memory before it lets the agent
+unwind, then reads the frames out of ``[0, top)`` and restores the bytes. No agent code runs in between. Frames are
+*loaded* from private globals, since by then the agent runs again and needs its memory: before each call of
+``portcall.step`` the host fills ``portcall.slot.K`` with the frame's values as 8-byte words, and ``portcall.result.K``
+with the results that the frame's site waits for; the frame leaves its own results there. The host is the driver.
 
 There is no poll flag that another thread could write, so this profile has no polls.
 """
@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agents.rewrite.additions import TYPES, Additions
-from agents.rewrite.machinery import HEADER, Machinery, width
+from agents.rewrite.additions import LETTER_TYPES, Additions
+from agents.rewrite.machinery import HEADER_BYTES, Machinery, frame_width
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import F32, F64, I32, I64, V128, Instr, ValType
 
@@ -32,13 +32,13 @@ class PortableMachinery(Machinery):
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
             return (), [self.add.instr(op.GLOBAL_GET, self.site_global)]
 
-        return self.add.helper("portcall.site", (), (I32,), build)
+        return self.add.helper("portcall.site", (), (I32,), build, resumed=True)
 
     def load(self, values: str, extra: int) -> int:
         return self._load_words("portcall.load", values, 0)
 
     def load_more(self, values: str, extra: int, offset: int) -> int:
-        return self._load_words("portcall.load_more", values, (offset - HEADER) // 8)
+        return self._load_words("portcall.load_more", values, (offset - HEADER_BYTES) // 8)
 
     def _load_words(self, name: str, values: str, first: int) -> int:
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
@@ -46,16 +46,16 @@ class PortableMachinery(Machinery):
             word = first
             for letter in values:
                 body += self._from_words(letter, self.slots, word)
-                word += width(letter) // 8
+                word += frame_width(letter) // 8
             return (), body
 
-        return self.add.helper(f"{name}.{values}.{first}", (), [TYPES[x] for x in values], build)
+        return self.add.helper(f"{name}.{values}.{first}", (), [LETTER_TYPES[x] for x in values], build, resumed=True)
 
     def take(self, letter: str, slot: int) -> int:
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
             return (), self._from_words(letter, self.results, 2 * slot)
 
-        return self.add.helper(f"portcall.take.{letter}.{slot}", (), (TYPES[letter],), build)
+        return self.add.helper(f"portcall.take.{letter}.{slot}", (), (LETTER_TYPES[letter],), build, resumed=True)
 
     def put(self, results: str) -> int:
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
@@ -81,22 +81,22 @@ class PortableMachinery(Machinery):
                 body.append(i(op.GLOBAL_SET, self._word(self.results, 2 * slot)))
             return (), body
 
-        return self.add.helper(f"portcall.put.{results}", [TYPES[x] for x in results], (), build)
+        return self.add.helper(f"portcall.put.{results}", [LETTER_TYPES[x] for x in results], (), build, resumed=True)
 
-    def driver(self, table: int) -> int:
+    def driver(self, copies: int) -> int:
         """``portcall.step``: continue one function; the host has filled the globals."""
 
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
             i = self.add.instr
             return (), [
                 *[i(op.I32_CONST, 0), i(op.GLOBAL_SET, self.state)],
-                *[i(op.LOCAL_GET, 0), i(op.CALL_INDIRECT, (self.add.functype((), ()), table))],
+                *[i(op.LOCAL_GET, 0), i(op.CALL, self.dispatch(0, copies))],
             ]
 
-        return self.add.helper("portcall.step", (I32,), (), build)
+        return self.add.helper("portcall.step", (I32,), (), build, resumed=True)
 
     def _reserve(self) -> int:
-        """``(size) -> old top``: the agent's memory cannot grow unnoticed, so too deep a stack is a trap."""
+        """``(size) -> old top``: growing the agent's memory would be visible to it, so too deep a stack traps."""
 
         def build() -> tuple[Sequence[ValType], Sequence[Instr]]:
             i = self.add.instr
@@ -123,7 +123,7 @@ class PortableMachinery(Machinery):
             F64: [i(op.F64_REINTERPRET_I64)],
             V128: [],
         }
-        return [low, *conversion[TYPES[letter]]]
+        return [low, *conversion[LETTER_TYPES[letter]]]
 
     def _word(self, words: list[int], position: int) -> int:
         while len(words) <= position:

@@ -1,6 +1,6 @@
 """The resume copy: a function () -> () that continues at the site that its frame names.
 
-The theory is in :mod:`agents.rewrite.continuation`: regions, landings, and why only reachable code is emitted.
+Theory: :mod:`agents.rewrite.continuation` explains regions, landings, and why only reachable code is emitted.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import attrs
 
 from agents.errors import UnsupportedFeature
-from agents.rewrite.additions import END, LETTERS, letters
+from agents.rewrite.additions import END_INSTR, FRAME_LETTERS, frame_letters
 from agents.rewrite.continuation import Continuation, Scratch, pieces_of, signature_of
 from agents.rewrite.frames import FramePlan, Group, Site, call_unwinds
-from agents.rewrite.liveness import ENTRY
+from agents.rewrite.liveness import ENTRY_SITE
 from agents.rewrite.skeleton import BRANCHES, LOCALS, TAIL_CALLS, TERMINATORS, Construct
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import I32, I64, Catch, Func, FuncType, Instr, RefType, ValType
@@ -87,8 +87,8 @@ class ResumeCopy:
         self._push(0)
         self.opens.append(0)
         self._open_region(0)
-        if ENTRY in self.sites:
-            self._land(self.sites[ENTRY])
+        if ENTRY_SITE in self.sites:
+            self._land(self.sites[ENTRY_SITE])
         self._walk()
         self._finish()
         locals_ = tuple(self.scratch.locals)
@@ -104,12 +104,12 @@ class ResumeCopy:
         results = self.plan.functype.results
         if self.live or 0 in self.targeted:
             if results:
-                self.out.append(self.instr(op.CALL, self.parent.machinery.put(letters(results))))
+                self.out.append(self.instr(op.CALL, self.parent.machinery.put(frame_letters(results))))
             self.out.append(self.instr(op.RETURN))
         else:
             self.out.append(self.instr(op.UNREACHABLE))
         self.out += self.parent.close_arms(self.plan, self.resume, ())
-        self.out.append(END)
+        self.out.append(END_INSTR)
 
     def _restore(self) -> None:
         """Restore the locals, the operands below and the results that the sites may need."""
@@ -122,17 +122,17 @@ class ResumeCopy:
             self.out += self._choose([arms[site.number] for site in self.plan.sites], 1)
         for group in groups:
             if len(groups) > 1:
-                self.out.append(END)
+                self.out.append(END_INSTR)
             self.out += self._restore_group(group)
             if len(groups) > 1 and group is not groups[-1]:
                 self.out.append(self.instr(op.BR, len(groups) - 1 - group.number))
         if len(groups) > 1:
-            self.out.append(END)
+            self.out.append(END_INSTR)
         for slot, valtype in sorted(
             {(slot, valtype) for site in self.plan.sites for slot, valtype in enumerate(site.results)},
-            key=lambda item: (item[0], LETTERS[item[1]]),
+            key=lambda item: (item[0], FRAME_LETTERS[item[1]]),
         ):
-            take = self.parent.machinery.take(LETTERS[valtype], slot)
+            take = self.parent.machinery.take(FRAME_LETTERS[valtype], slot)
             self.out += [self.instr(op.CALL, take)]
             self.out += [self.instr(op.LOCAL_SET, self.scratch.local(valtype, ("result", slot)))]
 
@@ -145,7 +145,7 @@ class ResumeCopy:
                     self.scratch.local(valtype, ("below", position)) for position, valtype in enumerate(group.below)
                 ]
                 places = below + places
-                helper = self.parent.machinery.load(letters(group.below) + text, extra)
+                helper = self.parent.machinery.load(frame_letters(group.below) + text, extra)
             else:
                 helper = self.parent.machinery.load_more(text, extra, offset)
             out.append(self.instr(op.CALL, helper))
@@ -292,7 +292,7 @@ class ResumeCopy:
             self.live = False
 
     def _tail_call(self, instr: Instr) -> None:
-        """A tail call of a helper that calls: it has to leave this copy's try_tables, which must not catch for it."""
+        """Tail-call a helper that makes the call: this copy's try_tables must not catch what the callee throws."""
         plain = {
             op.RETURN_CALL: op.CALL,
             op.RETURN_CALL_INDIRECT: op.CALL_INDIRECT,
@@ -306,17 +306,19 @@ class ResumeCopy:
             if call_unwinds(plain, instr.imm, self.parent.graph):
                 # this function's frame is gone: pass the unwinding on
                 body += [self.instr(op.GLOBAL_GET, self.parent.machinery.state), self.instr(op.IF, None)]
-                body += [self.instr(op.RETURN), END]
+                body += [self.instr(op.RETURN), END_INSTR]
             if signature.results:
-                body.append(self.instr(op.CALL, self.parent.machinery.put(letters(signature.results))))
+                body.append(self.instr(op.CALL, self.parent.machinery.put(frame_letters(signature.results))))
             return (), body
 
         where = ".".join(map(str, instr.imm if isinstance(instr.imm, tuple) else (instr.imm,)))
-        helper = self.add.helper(f"portcall.tail.{plain}.{where}", (*signature.params, *callee), (), build)
+        helper = self.add.helper(
+            f"portcall.tail.{plain}.{where}", (*signature.params, *callee), (), build, resumed=True
+        )
         self.out.append(self.instr(op.RETURN_CALL, helper))
 
     def _callee(self, code: int, imm: object) -> tuple[FuncType, tuple[ValType, ...]]:
-        """The signature of what a call instruction calls, and what it takes besides to find it."""
+        """The signature of a call's callee, and the further operands that select the callee."""
         module = self.parent.module
         if code == op.CALL:
             assert isinstance(imm, int)
@@ -415,7 +417,7 @@ class ResumeCopy:
         self._land(site)
 
     def _settle(self, site: Site) -> None:
-        """Put results and the operands below into the locals where a landing finds them."""
+        """Store results and the operands below in the locals that a landing reads."""
         for slot, valtype in reversed(list(enumerate(site.results))):
             self.out.append(self.instr(op.LOCAL_SET, self.scratch.local(valtype, ("result", slot))))
         for position, valtype in reversed(list(enumerate(site.below))):
@@ -427,7 +429,7 @@ class ResumeCopy:
         arrived = [self.instr(op.I32_CONST, 0), self.instr(op.LOCAL_SET, self.rp)]
         if site.covered:  # an exception may have come instead of a result
             self.out += [self.instr(op.LOCAL_GET, self.rp), self.instr(op.IF, None)]
-            self.out += [*arrived, self.instr(op.CALL, self.parent.machinery.rethrow()), END]
+            self.out += [*arrived, self.instr(op.CALL, self.parent.machinery.rethrow()), END_INSTR]
         elif region not in self.consuming and self._in_loop(region):
             self.out += arrived
         for position, valtype in enumerate(site.below):
@@ -446,7 +448,7 @@ class ResumeCopy:
         self.labels.pop()
 
     def _end(self) -> None:
-        self.out.append(END)
+        self.out.append(END_INSTR)
         self._pop()
 
     def _depth(self, token: object) -> int:
@@ -466,7 +468,7 @@ class ResumeCopy:
         return self._depth(index)
 
     def _remap(self, instr: Instr) -> Instr:
-        """The same instruction with its labels as they are here."""
+        """The instruction with its labels adjusted to this copy."""
         code = instr.code
         if code == op.BR_TABLE:
             targets, default = instr.imm

@@ -8,19 +8,29 @@ import attrs
 
 from agents.errors import UnsupportedFeature
 from agents.rewrite import exports as expose
-from agents.rewrite.additions import LETTERS, Additions, letters
+from agents.rewrite.additions import FRAME_LETTERS, Additions, frame_letters
 from agents.rewrite.callgraph import CallGraph, analyse
 from agents.rewrite.continuation import Continuation
 from agents.rewrite.fast_copy import FastCopy
 from agents.rewrite.frames import FramePlan, Group, plan_frames
-from agents.rewrite.machinery import SLOT, TRANSFER, Machinery
-from agents.rewrite.metadata import SECTION, Layout, Metadata, ResumeInfo, SiteInfo, encode_metadata
-from agents.rewrite.options import Options
+from agents.rewrite.machinery import SLOT_BYTES, TRANSFER_BYTES, Machinery
+from agents.rewrite.metadata import (
+    METADATA_SECTION,
+    RESUME_SECTION,
+    Layout,
+    Metadata,
+    ResumeInfo,
+    SiteInfo,
+    encode_metadata,
+)
+from agents.rewrite.options import Options, Progress
 from agents.rewrite.portable import PortableMachinery
 from agents.rewrite.resume_copy import ResumeCopy
+from agents.rewrite.resume_module import LINK_EXPORT, First, link
 from agents.wasm import names as name_section
 from agents.wasm import opcodes as op
 from agents.wasm.context import Context
+from agents.wasm.encode import encode_module
 from agents.wasm.syntax import (
     FUNCREF,
     I32,
@@ -28,29 +38,29 @@ from agents.wasm.syntax import (
     Elem,
     Export,
     Func,
+    Import,
     ImportFunc,
     Instr,
-    Limits,
     MemType,
     Module,
     Table,
     TableType,
+    TypeLimits,
     ValType,
 )
 from agents.wasm.validate import operand_types, validate_context, validate_module
 
-Progress = Callable[[int, int], None]
-DEFAULT = Options()
+DEFAULT_OPTIONS = Options()
 
-#: Custom sections that speak of places in the code, which moves: branch hints and DWARF would lie afterwards.
+#: Custom sections with code offsets, which change: branch hints and DWARF would be wrong afterwards.
 _POSITIONAL = ("metadata.code.", ".debug_", "reloc.", "linking")
 
 
-def rewrite(module: Module, options: Options = DEFAULT, progress: Progress | None = None) -> Module:
+def rewrite(module: Module, options: Options = DEFAULT_OPTIONS, progress: Progress | None = None) -> Module:
     """Give ``module`` strong mobility.
 
-    ``progress(done, total)`` is called now and then, in functions.
-    Raises InvalidModule when it does not validate, UnsupportedFeature for what cannot be carried, naming it.
+    ``progress(done, total)`` is called now and then with numbers of functions.
+    Raises InvalidModule if it does not validate, UnsupportedFeature with the name of what is not supported.
     """
     validate_module(module)
     expose.refuse_shared_state(module)
@@ -103,7 +113,7 @@ def _machinery(module: Module, options: Options, graph: CallGraph, additions: Ad
         return PortableMachinery(additions, 0)
     slots = [len(module.types[func.type].results) for func in module.funcs]
     slots += [len(module.types[item.desc.type].results) for item in module.imports if isinstance(item.desc, ImportFunc)]
-    base = TRANSFER + SLOT * max([*slots, 1])
+    base = TRANSFER_BYTES + SLOT_BYTES * max([*slots, 1])
     exceptions = any(
         instr.code in (op.TRY_TABLE, op.THROW, op.THROW_REF) for func in module.funcs for instr in func.body
     )
@@ -123,16 +133,16 @@ def _describe(plan: FramePlan, module: Module) -> ResumeInfo:
                 site.position,
                 callee,
                 layouts[site.group.number],
-                letters(site.results),
+                frame_letters(site.results),
             )
         )
-    results = "".join(LETTERS.get(valtype, "") for valtype in plan.functype.results)
+    results = "".join(FRAME_LETTERS.get(valtype, "") for valtype in plan.functype.results)
     return ResumeInfo(plan.function, results, tuple(sites))
 
 
 def _layout(plan: FramePlan, group: Group) -> Layout:
-    types = letters([plan.locals[local] for local in group.live])
-    return Layout(letters(group.below), group.live, types, group.covered)
+    types = frame_letters([plan.locals[local] for local in group.live])
+    return Layout(frame_letters(group.below), group.live, types, group.covered)
 
 
 def _assemble(
@@ -146,8 +156,8 @@ def _assemble(
     copies: list[Func],
     infos: list[ResumeInfo],
 ) -> Module:
-    """Put the parts together: originals, helpers, resume copies, tables, exports and the metadata."""
-    prefix = expose.PREFIX
+    """Put the parts together: originals, helpers, tables, exports, the metadata and the resume module."""
+    prefix = expose.EXPORT_PREFIX
     exports = list(module.exports)
     state = expose.mutable_globals(module)
     tables = expose.changed_tables(module)
@@ -156,34 +166,18 @@ def _assemble(
         exports.append(Export(prefix + "start", "func", module.start))
     if drops:
         exports.append(Export(prefix + "drop", "func", expose.redrop(additions, drops)))
-    new_tables: list[tuple[tuple[int, ...], str | None]] = []
-    table_count = len(module.table_types)
     portable = isinstance(machinery, PortableMachinery)
-    if copies:
-        driver = machinery.driver(table_count)
-        exports.append(Export(prefix + ("step" if portable else "resume"), "func", driver))
-        first_copy = additions.first_function + len(additions.functions)
-        new_tables.append((tuple(range(first_copy, first_copy + len(copies))), None))
-    if tables or any(_holds_functions(module, index) for index in expose.mutable_globals(module)):
-        new_tables.append((graph.escaped, prefix + "functions"))
-    elems: list[Elem] = list(module.elems)
-    made: list[Table] = []
-    for functions, name in new_tables:
-        index = table_count + len(made)
-        made.append(Table(TableType(FUNCREF, Limits(len(functions), len(functions)))))
-        elems.append(expose.function_elements(functions, index, additions))
-        if name is not None:
-            exports.append(Export(name, "table", index))
+    driver = machinery.driver(len(copies)) if copies else 0
     mems = module.mems
     base = 0
     if not portable:
-        mems += (MemType(Limits(1)),)
+        mems += (MemType(TypeLimits(1)),)
         base = machinery.base
         exports.append(Export(prefix + "frames", "memory", machinery.memory))
         exports.append(Export(prefix + "base", "global", additions.add_global(I32, mutable=False, initial=base)))
         exports.append(Export(prefix + "bottom", "global", machinery.bottom))
     elif not mems:
-        mems = (MemType(Limits(1)),)
+        mems = (MemType(TypeLimits(1)),)
         exports.append(Export(prefix + "memory.0", "memory", 0))
     exports.append(Export(prefix + "state", "global", machinery.state))
     exports.append(Export(prefix + "top", "global", machinery.top))
@@ -191,6 +185,29 @@ def _assemble(
         exports.append(Export(prefix + "site", "global", machinery.site_global))
         exports += [Export(f"{prefix}slot.{k}", "global", index) for k, index in enumerate(machinery.slots)]
         exports += [Export(f"{prefix}result.{k}", "global", index) for k, index in enumerate(machinery.results)]
+    new_tables: list[tuple[str, tuple[int, ...]]] = []
+    if tables or any(_holds_functions(module, index) for index in state):
+        new_tables.append((prefix + "functions", graph.escaped))
+    resume = None
+    if copies:
+        first = First(
+            (*module.mem_types[: module.imported("memory")], *mems),
+            module.table_types,
+            (*module.global_types, *(added.type for added in additions.globals)),
+            module.all_tags,
+            exports,
+        )
+        linked = link(module, additions, first, copies, driver, prefix + ("step" if portable else "resume"))
+        new_tables.append((LINK_EXPORT, linked.functions))
+        exports += linked.exports
+        resume = linked.module
+    elems: list[Elem] = list(module.elems)
+    made: list[Table] = []
+    for name, functions in new_tables:
+        index = len(module.table_types) + len(made)
+        made.append(Table(TableType(FUNCREF, TypeLimits(len(functions), len(functions)))))
+        elems.append(expose.function_elements(functions, index, additions))
+        exports.append(Export(name, "table", index))
     metadata = Metadata(
         profile=options.profile,
         polls=options.polls,
@@ -205,11 +222,14 @@ def _assemble(
         drops=bool(drops),
     )
     customs = tuple(custom for custom in module.customs if not custom.name.startswith(_POSITIONAL))
-    customs += (Custom(SECTION, encode_metadata(metadata), 11),)
+    customs += (Custom(METADATA_SECTION, encode_metadata(metadata), 11),)
+    names = name_section.module_names(module)
+    if resume is not None:
+        customs += (Custom(RESUME_SECTION, encode_module(_with_resumed_names(resume, names, additions, infos)), 11),)
     made_module = attrs.evolve(
         module,
         types=tuple(additions.types),
-        funcs=(*fast, *additions.functions, *copies),
+        funcs=(*fast, *additions.functions),
         tables=module.tables + tuple(made),
         mems=mems,
         globals=module.globals + tuple(additions.globals),
@@ -220,21 +240,34 @@ def _assemble(
         source=None,
         offsets={},
     )
-    return _with_names(made_module, additions, infos)
+    return _with_names(made_module, names, additions)
 
 
-def _with_names(module: Module, additions: Additions, infos: list[ResumeInfo]) -> Module:
-    """Name what was added, where the module names its functions at all."""
-    names = name_section.module_names(module)
+def _with_names(module: Module, names: name_section.Names, additions: Additions) -> Module:
+    """Name the added functions, if the module names its functions at all."""
     if not names.functions:
         return module
-    functions = dict(names.functions)
-    for position, name in enumerate(additions.names):
-        functions[additions.first_function + position] = name
-    first_copy = additions.first_function + len(additions.names)
-    for position, info in enumerate(infos):
-        functions[first_copy + position] = f"{functions.get(info.function, info.function)} (resumed)"
-    return name_section.with_names(module, attrs.evolve(names, functions=functions))
+    added = {additions.first_function + position: name for position, name in enumerate(additions.names)}
+    return name_section.with_names(module, attrs.evolve(names, functions={**names.functions, **added}))
+
+
+def _with_resumed_names(
+    module: Module, names: name_section.Names, additions: Additions, infos: list[ResumeInfo]
+) -> Module:
+    """Name the functions of the resume module: ``f (resumed)``, then the helpers."""
+    if not names.functions:
+        return module
+    functions = [f"{names.functions.get(info.function, info.function)} (resumed)" for info in infos]
+    functions += additions.resumed_names
+    imported = [_linked_name(entry, names, additions) for entry in module.imports if entry.kind == "func"]
+    return name_section.with_names(module, name_section.Names(functions=dict(enumerate(imported + functions))))
+
+
+def _linked_name(entry: Import, names: name_section.Names, additions: Additions) -> str:
+    """The name of a function of the first module that the resume module imports."""
+    index = int(entry.name.rpartition(".")[2])
+    added = index - additions.first_function
+    return additions.names[added] if added >= 0 else names.functions.get(index, entry.name)
 
 
 def _holds_functions(module: Module, index: int) -> bool:

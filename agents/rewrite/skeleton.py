@@ -1,7 +1,7 @@
-"""The control structure of one function: its constructs, and the events the rewriter looks at.
+"""The control structure of one function: its constructs, and the events that matter to the rewriter.
 
-Bodies are flat (the binary format's order); this is the one scan that finds where each ``block``, ``loop``, ``if`` and
-``try_table`` ends and what encloses it. It types nothing: the validator has done that.
+Bodies are flat (the binary format's order); one scan finds where each ``block``, ``loop``, ``if`` and ``try_table``
+ends and what encloses it. It does no type checking: the validator has done that.
 """
 
 from __future__ import annotations

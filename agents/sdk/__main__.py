@@ -1,4 +1,4 @@
-"""`python -m agents.sdk`: which languages this machine can pack agents from, and where their shims lie.
+"""`python -m agents.sdk`: which languages this machine can pack agents from, and where their shims are.
 
     python -m agents.sdk             a line for each language
     python -m agents.sdk LANGUAGE    the path of its shim, to copy or to name; exit code 1 if it cannot be packed
@@ -13,21 +13,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agents.errors import ToolchainMissing
-from agents.sdk import micropython, quickjs, toolchains
+from agents.sdk import SDK_FOLDER, micropython, quickjs, toolchains
 
-HERE = Path(__file__).resolve().parent
 LANGUAGES: dict[str, tuple[Path, Callable[[], object]]] = {
-    "python": (HERE / "python" / "portcall.py", micropython.interpreter),
-    "javascript": (HERE / "javascript" / "portcall.js", quickjs.interpreter),
-    "c": (HERE / "c" / "portcall.h", lambda: toolchains.find_ziglang("C")),
-    "zig": (HERE / "zig" / "portcall.zig", lambda: toolchains.find_ziglang("Zig")),
-    "rust": (HERE / "rust", lambda: toolchains.find_rustc("Rust")),
-    "assemblyscript": (HERE / "assemblyscript", lambda: toolchains.find_asc(Path("AssemblyScript"))),
+    "python": (SDK_FOLDER / "python" / "portcall.py", micropython.interpreter),
+    "javascript": (SDK_FOLDER / "javascript" / "portcall.js", quickjs.interpreter),
+    "c": (SDK_FOLDER / "c" / "portcall.h", lambda: toolchains.find_ziglang("C")),
+    "zig": (SDK_FOLDER / "zig" / "portcall.zig", lambda: toolchains.find_ziglang("Zig")),
+    "rust": (SDK_FOLDER / "rust", lambda: toolchains.find_rustc("Rust")),
+    "go": (SDK_FOLDER / "go", lambda: toolchains.find_go("Go")),
+    "assemblyscript": (SDK_FOLDER / "assemblyscript", lambda: toolchains.find_asc(Path("AssemblyScript"))),
 }
 
 
 def main(arguments: list[str]) -> int:
-    """Prints, and gives the exit code."""
+    """Print the report; returns the exit code."""
     if len(arguments) > 1 or not set(arguments) <= set(LANGUAGES):
         print(f"one of: {', '.join(LANGUAGES)}", file=sys.stderr)
         return 2

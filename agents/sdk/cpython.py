@@ -1,10 +1,10 @@
 """Agents in CPython: an author's own WASI build of it, and a script as its luggage.
 
-A build is one .wasm file (wasm32-wasi, preview 1) that a user names. One that carries its standard library
-inside needs nothing else; one without finds it in the folder `lib/pythonX.Y` beside the file, which then
+A build is one .wasm file (wasm32-wasi, preview 1) that a user names. If its standard library is inside it, it needs
+nothing else; otherwise it finds the library in the folder `lib/pythonX.Y` beside the file, which then
 becomes luggage and travels at each hop.
 
-As with MicroPython all agents on one build are one image. Not the rewriting, and nothing is run here.
+As with MicroPython, all agents on one build are one image. Not the rewriting, and nothing is run here.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agents.errors import ToolchainError
-from agents.sdk.micropython import FOLDER, carried, pack_luggage
+from agents.sdk import SDK_FOLDER
+from agents.sdk.micropython import GUEST_FOLDER, luggage_files, pack_luggage
 
-HOME = "/python"  # where a library from beside the build lies; not where one inside it could hide it
+START_PATH = "/lib/start.py"
+CPYTHON_HOME = "/python"  # for a library from beside the build; not where it could hide one inside the build
 # No bytecode beside the modules: it would travel. The shim's folder comes after the script's own.
-ENVIRONMENT = {"PYTHONPATH": "/lib", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
+CPYTHON_ENVIRONMENT = {"PYTHONPATH": "/lib", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
 LEFT_AT_HOME = {
     *("__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip"),
     *("lib-dynload", "site-packages"),
 }
-LIBRARY_MAX = 48 << 20  # bytes
+MAX_LIBRARY_BYTES = 48 << 20  # bytes
 
 
 def luggage(
@@ -33,15 +35,16 @@ def luggage(
     Raises `ToolchainError`; `OSError` when the library beside the build cannot be read.
     """
     beside = library(build)
-    environment = {**ENVIRONMENT, "PYTHONHOME": HOME} if beside else ENVIRONMENT
-    all_files = {**beside, **carried(name, script, files or {})}
-    return pack_luggage(["python", f"{FOLDER}/{name}", *args], environment, all_files)
+    environment = {**CPYTHON_ENVIRONMENT, "PYTHONHOME": CPYTHON_HOME} if beside else CPYTHON_ENVIRONMENT
+    start = (SDK_FOLDER / "python" / "start.py").read_bytes()
+    all_files = {**beside, **luggage_files(name, script, files or {}), START_PATH: start}
+    return pack_luggage(["python", START_PATH, f"{GUEST_FOLDER}/{name}", *args], environment, all_files)
 
 
 def library(build: Path) -> dict[str, bytes]:
     """The standard library beside a build that has none inside: guest path -> contents; empty if there is none.
 
-    Raises `ToolchainError` beyond `LIBRARY_MAX`, `OSError`.
+    Raises `ToolchainError` above `MAX_LIBRARY_BYTES`, `OSError`.
     """
     found: dict[str, bytes] = {}
     size = 0
@@ -49,8 +52,8 @@ def library(build: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*.py")):
             inside = path.relative_to(build.parent)
             if LEFT_AT_HOME.isdisjoint(inside.parts):
-                found[f"{HOME}/{inside.as_posix()}"] = data = path.read_bytes()
+                found[f"{CPYTHON_HOME}/{inside.as_posix()}"] = data = path.read_bytes()
                 size += len(data)
-                if size > LIBRARY_MAX:
-                    raise ToolchainError(f"the library in {folder} is larger than {LIBRARY_MAX >> 20} MiB")
+                if size > MAX_LIBRARY_BYTES:
+                    raise ToolchainError(f"the library in {folder} is larger than {MAX_LIBRARY_BYTES >> 20} MiB")
     return found

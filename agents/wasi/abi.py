@@ -11,7 +11,7 @@ from typing import Final
 U32: Final = 0xFFFFFFFF
 U64: Final = 0xFFFFFFFFFFFFFFFF
 
-# `errno`, the ones that are answered here.
+# `errno`, only those returned here.
 SUCCESS: Final = 0
 E2BIG: Final = 1
 EACCES: Final = 2

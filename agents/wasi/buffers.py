@@ -1,7 +1,7 @@
 """Guest memory as the WASI functions use it: buffer lists, names, results.
 
-Invariants: every pointer is checked before the call has any effect, so that EFAULT means that nothing
-happened; what one call can make the host copy is bounded by `Limits.io_bytes`, however the buffers overlap.
+Invariants: every pointer is checked before the call has any effect, so EFAULT means that nothing
+happened; `Limits.io_bytes` bounds what one call can make the host copy, however the buffers overlap.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from agents.errors import CallFailed, GuestFault
 
 from .abi import EINVAL, ENAMETOOLONG, IOVEC
 from .paths import Route, parse
-from .trees import Bytes
+from .vfs import Bytes
 
 if TYPE_CHECKING:
-    from agents.hostcalls import Context, GuestMemory
+    from agents.hostcalls import CallContext, GuestMemory
 
 
-def check(memory: GuestMemory, pointer: int, size: int) -> None:
-    """Raises `GuestFault` when the range lies outside."""
+def check_range(memory: GuestMemory, pointer: int, size: int) -> None:
+    """Raises `GuestFault` if the range is outside the memory."""
     if pointer + size > len(memory.view):
         raise GuestFault(f"{size} bytes at {pointer} lie outside the memory of {len(memory.view)}")
 
 
-def buffers(ctx: Context, vector: int, count: int) -> list[tuple[int, int]]:
-    """The (pointer, size) pairs of an iovec array, all inside the memory, cut at `Limits.io_bytes` in sum."""
+def buffers(ctx: CallContext, vector: int, count: int) -> list[tuple[int, int]]:
+    """The (pointer, size) pairs of an iovec array, all inside the memory, cut to `Limits.io_bytes` in total."""
     view, limits = ctx.memory.view, ctx.wasi.limits
     if count > limits.buffers:
         raise CallFailed(EINVAL, f"{count} buffers in one call")
@@ -41,7 +41,7 @@ def buffers(ctx: Context, vector: int, count: int) -> list[tuple[int, int]]:
     return found
 
 
-def gather(ctx: Context, vector: int, count: int) -> bytes:
+def gather(ctx: CallContext, vector: int, count: int) -> bytes:
     """The bytes that a ciovec array points to, at most `Limits.io_bytes`."""
     view = ctx.memory.view
     if count == 1:  # nearly every write
@@ -57,7 +57,7 @@ def gather(ctx: Context, vector: int, count: int) -> bytes:
 
 
 def scatter(memory: GuestMemory, targets: list[tuple[int, int]], data: Bytes) -> None:
-    """Put `data` into the buffers, in order. It must not be longer than they are together."""
+    """Put `data` into the buffers, in order. It must not be longer than the buffers together."""
     view, start = memory.view, 0
     for pointer, size in targets:
         part = data[start : start + size] if start or size < len(data) else data
@@ -67,18 +67,18 @@ def scatter(memory: GuestMemory, targets: list[tuple[int, int]], data: Bytes) ->
             return
 
 
-def route(ctx: Context, pointer: int, size: int) -> Route:
+def read_route(ctx: CallContext, pointer: int, size: int) -> Route:
     """The path at `pointer`. Raises what `paths.parse` raises."""
     if size > ctx.wasi.limits.path_bytes:
         raise CallFailed(ENAMETOOLONG, f"a path of {size} bytes")
     return parse(ctx.memory.read(pointer, size), ctx.wasi.limits)
 
 
-def strings(ctx: Context, texts: tuple[bytes, ...], vector: int, pointer: int) -> None:
-    """Put NUL-terminated `texts` at `pointer`, and where each begins at `vector`."""
+def strings(ctx: CallContext, texts: tuple[bytes, ...], vector: int, pointer: int) -> None:
+    """Put NUL-terminated `texts` at `pointer`, and the address of each into the array at `vector`."""
     memory = ctx.memory
-    check(memory, vector, 4 * len(texts))
-    check(memory, pointer, sum(len(text) + 1 for text in texts))
+    check_range(memory, vector, 4 * len(texts))
+    check_range(memory, pointer, sum(len(text) + 1 for text in texts))
     for index, text in enumerate(texts):
         memory.put_u32(vector + 4 * index, pointer)
         memory.write(pointer, text + b"\0")

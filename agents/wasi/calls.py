@@ -1,10 +1,10 @@
 """WASI preview 1 for an agent: every function of `wasi_snapshot_preview1`, by name.
 
-The tables at the end are what a runtime links. A function takes a `hostcalls.Context` and the guest's numbers
-and returns an errno or `Suspend`; it is called again with `ctx.event` when the wait is over. It raises
+The tables at the end are what a runtime links. A function takes a `hostcalls.CallContext` and the guest's numbers
+and returns an errno or `Suspend`; when the wait is over, it is called again with `ctx.event`. It raises
 `CallFailed` and `GuestFault`, which the runtime turns into an errno, and `EndOfRun`.
 
-Nothing here is the station's: time, randomness and output go through `ctx.ambient`; state is in `ctx.wasi`.
+Nothing here belongs to the station: time, randomness and output go through `ctx.ambient`; state is in `ctx.wasi`.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from agents.waits import Suspend, Yield
 from . import fd_calls as fd
 from . import path_calls as path
 from .abi import EBADF, EINVAL, ENOTSUP, MONOTONIC, REALTIME
-from .buffers import check, strings
+from .buffers import check_range, strings
 from .poll import poll_oneoff
 
 if TYPE_CHECKING:
-    from agents.hostcalls import Context
+    from agents.hostcalls import CallContext
 
-MODULE = "wasi_snapshot_preview1"
+WASI_MODULE = "wasi_snapshot_preview1"
 _CLOCKS = 4
-_RANDOM_CHUNK = 1 << 16  # a guest that asks for its whole memory in random bytes costs no more memory here
+_RANDOM_CHUNK = 1 << 16  # even if a guest asks for its whole memory in random bytes, only this much is buffered here
 
 
-def args_get(ctx: Context, vector: int, buffer: int) -> int:
+def args_get(ctx: CallContext, vector: int, buffer: int) -> int:
     """The arguments."""
     strings(ctx, ctx.wasi.args, vector, buffer)
     return 0
 
 
-def environ_get(ctx: Context, vector: int, buffer: int) -> int:
+def environ_get(ctx: CallContext, vector: int, buffer: int) -> int:
     """The environment, NAME=value."""
     strings(ctx, ctx.wasi.environ, vector, buffer)
     return 0
 
 
-def _sizes(ctx: Context, texts: tuple[bytes, ...], count: int, size: int) -> int:
-    check(ctx.memory, size, 4)
+def _sizes(ctx: CallContext, texts: tuple[bytes, ...], count: int, size: int) -> int:
+    check_range(ctx.memory, size, 4)
     ctx.memory.put_u32(count, len(texts))
     ctx.memory.put_u32(size, sum(len(text) + 1 for text in texts))
     return 0
 
 
-def args_sizes_get(ctx: Context, count: int, size: int) -> int:
+def args_sizes_get(ctx: CallContext, count: int, size: int) -> int:
     """How many arguments there are, and their bytes with NULs."""
     return _sizes(ctx, ctx.wasi.args, count, size)
 
 
-def environ_sizes_get(ctx: Context, count: int, size: int) -> int:
+def environ_sizes_get(ctx: CallContext, count: int, size: int) -> int:
     """How many variables there are, and their bytes with NULs."""
     return _sizes(ctx, ctx.wasi.environ, count, size)
 
@@ -65,14 +65,14 @@ def _check_clock(clock: int) -> None:
         raise CallFailed(EBADF, "an agent's processor time is not shown to it")
 
 
-def clock_res_get(ctx: Context, clock: int, result: int) -> int:
-    """The resolution of a clock: a nanosecond, as far as anybody promises."""
+def clock_res_get(ctx: CallContext, clock: int, result: int) -> int:
+    """The resolution of a clock: a nanosecond, nominally."""
     _check_clock(clock)
     ctx.memory.put_u64(result, 1)
     return 0
 
 
-def clock_time_get(ctx: Context, clock: int, precision: int, result: int) -> int:
+def clock_time_get(ctx: CallContext, clock: int, precision: int, result: int) -> int:
     """The station's wall clock, or the agent's own monotonic one."""
     _check_clock(clock)
     now = ctx.ambient.wall_ns() if clock == REALTIME else ctx.wasi.monotonic(ctx.ambient)
@@ -80,26 +80,26 @@ def clock_time_get(ctx: Context, clock: int, precision: int, result: int) -> int
     return 0
 
 
-def random_get(ctx: Context, buffer: int, size: int) -> int:
-    """Random bytes of the station's; never part of a snapshot."""
-    check(ctx.memory, buffer, size)
+def random_get(ctx: CallContext, buffer: int, size: int) -> int:
+    """Random bytes from the station; never part of a snapshot."""
+    check_range(ctx.memory, buffer, size)
     for start in range(0, size, _RANDOM_CHUNK):
         ctx.memory.write(buffer + start, ctx.ambient.random(min(_RANDOM_CHUNK, size - start)))
     return 0
 
 
-def sched_yield(ctx: Context) -> int | Suspend:
+def sched_yield(ctx: CallContext) -> int | Suspend:
     """Let others run."""
     return Suspend(Yield()) if ctx.event is None else 0
 
 
-def proc_exit(ctx: Context, code: int) -> NoReturn:
+def proc_exit(ctx: CallContext, code: int) -> NoReturn:
     """End the agent."""
     raise EndOfRun(code)
 
 
-def proc_raise(ctx: Context, signal: int) -> int:
-    """An agent has no signals."""
+def proc_raise(ctx: CallContext, signal: int) -> int:
+    """Fails: an agent has no signals."""
     return ENOTSUP
 
 
@@ -153,7 +153,7 @@ SIGNATURES: Mapping[str, tuple[str, str]] = {
     "sock_shutdown": ("ii", "i"),
 }
 
-FUNCTIONS: Mapping[str, Callable[..., int | Suspend | None]] = {
+WASI_FUNCTIONS: Mapping[str, Callable[..., int | Suspend | None]] = {
     "args_get": args_get,
     "args_sizes_get": args_sizes_get,
     "clock_res_get": clock_res_get,

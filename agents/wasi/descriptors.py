@@ -1,10 +1,11 @@
 """The table of open descriptors: numbers, rights, offsets.
 
-A descriptor holds exactly one of a file, a directory or a channel, or nothing when it is *lost*: it led to a
-host directory that the station where the agent now is does not grant. A lost descriptor answers EBADF, but
-keeps its number until it is closed, so that the agent cannot mistake another file for it.
+A descriptor holds exactly one of a file, a directory or a channel, or nothing if it is *lost*: it led to a
+host directory that the agent's current station does not grant. A lost descriptor gives EBADF, but
+keeps its number until it is closed, so that the agent cannot mistake another file for it
+(docs/adr/granted-directories-stay).
 
-Invariants: at most `Limits.descriptors` are open; a new one gets the lowest free number (POSIX open); rights
+Invariants: at most `WasiLimits.descriptors` are open; a new one gets the lowest free number (POSIX open); rights
 are only ever narrowed.
 """
 
@@ -18,16 +19,16 @@ import attrs
 from agents.errors import CallFailed
 
 from .abi import EBADF, EMFILE, ENOTCAPABLE, FD_READ, FD_READDIR, FD_WRITE
-from .limits import Limits
-from .trees import Channel, Directory, File
+from .limits import WasiLimits
+from .vfs import Channel, Directory, File
 
-# Without these rights the answer is EBADF, as POSIX has it for the access mode; without others ENOTCAPABLE.
+# Missing one of these rights gives EBADF, as in POSIX for the access mode; missing any other, ENOTCAPABLE.
 _ACCESS = FD_READ | FD_WRITE | FD_READDIR
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Descriptor:
-    """What a number stands for. `preopen` is the guest's name of a directory that it starts with."""
+    """What a number stands for. `preopen`: the guest's name of a directory that it starts with."""
 
     rights: int
     inheriting: int
@@ -40,11 +41,11 @@ class Descriptor:
 
     @property
     def thing(self) -> File | Directory | Channel | None:
-        """The one that is not None; None when the descriptor is lost."""
+        """The one that is not None; None if the descriptor is lost."""
         return self.file or self.directory or self.channel
 
     def close(self) -> None:
-        """Give up what it stands for."""
+        """Close what it stands for."""
         if self.thing is not None:
             self.thing.close()
 
@@ -54,16 +55,16 @@ class Descriptor:
         return [what, self.rights, self.inheriting, self.flags, self.offset, self.preopen]
 
 
-@attrs.define(eq=False)
-class Table:
+@attrs.define(eq=False, repr=False)
+class DescriptorTable:
     """Descriptors by number."""
 
-    limits: Limits
+    limits: WasiLimits
     open: dict[int, Descriptor] = attrs.field(factory=dict)
     _lowest: int = 0  # every number below it is taken
 
     def get(self, fd: int, rights: int = 0) -> Descriptor:
-        """The descriptor, when it has all of `rights`. Raises `CallFailed`: EBADF, ENOTCAPABLE."""
+        """The descriptor, if it has all of `rights`. Raises `CallFailed`: EBADF, ENOTCAPABLE."""
         found = self.open.get(fd)
         if found is None or found.thing is None:
             raise CallFailed(EBADF, f"descriptor {fd} is not open")
@@ -73,7 +74,7 @@ class Table:
         return found
 
     def check_room(self) -> None:
-        """Raises EMFILE when no further descriptor can be opened."""
+        """Raises EMFILE if no further descriptor can be opened."""
         if len(self.open) >= self.limits.descriptors:
             raise CallFailed(EMFILE, f"{len(self.open)} descriptors are open")
 
@@ -104,5 +105,5 @@ class Table:
             self._lowest = min(self._lowest, fd)
 
     def __iter__(self) -> Iterator[tuple[int, Descriptor]]:
-        """Numbers and descriptors, by rising number."""
+        """Numbers and descriptors, in ascending order."""
         return iter(sorted(self.open.items()))

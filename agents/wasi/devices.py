@@ -1,7 +1,7 @@
 """The devices that programs expect under `/dev`: `null`, `zero`, `random` and `urandom`, and no others.
 
-Interpreters look there for randomness (MicroPython's `import random` does) and programs for a place to throw
-output away. Randomness is the station's and is never captured. Invariant: an open device has no state but its
+Interpreters look there for randomness (MicroPython's `import random` does), and programs for a place to discard
+output. Random bytes come from the station and are never captured. Invariant: an open device has no state but its
 name.
 """
 
@@ -15,103 +15,103 @@ import attrs
 from agents.errors import BadSnapshot, CallFailed
 
 from .abi import CHARACTER_DEVICE, DIRECTORY, ENOENT, FD_READ, FD_WRITE, STREAM_RIGHTS
-from .fixed import FixedSpot, descend
+from .fixed import ResolvedFixedPath, descend
 from .luggage_codec import fields
 from .paths import Route
-from .trees import Bytes, Entry, Stat
+from .vfs import Bytes, DirectoryEntry, Stat
 
 if TYPE_CHECKING:
-    from agents.hostcalls import Context
+    from agents.hostcalls import CallContext
 
-MOUNT = "dev"
-DEVICE = 3
-NAMES = ("null", "zero", "random", "urandom")
-CHUNK = 1 << 16  # bytes of one read: a guest that reads a gigabyte makes many calls, not one large buffer
+DEVICES_MOUNT = "dev"
+DEVICES_DEVICE = 3
+DEVICE_NAMES = ("null", "zero", "random", "urandom")
+FILL_CHUNK_BYTES = 1 << 16  # bytes of one read: a guest that reads a gigabyte makes many calls, not one large buffer
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class DeviceFile:
     """One open device."""
 
     name: str
 
-    def read(self, ctx: Context, size: int, wait: bool) -> Bytes:
-        """See `trees.Channel`."""
-        size = min(size, CHUNK)
+    def read(self, ctx: CallContext, size: int, wait: bool) -> Bytes:
+        """See `vfs.Channel`."""
+        size = min(size, FILL_CHUNK_BYTES)
         if self.name == "null" or not size:
             return b""
         return bytes(size) if self.name == "zero" else ctx.ambient.random(size)
 
-    def write(self, ctx: Context, data: bytes) -> int:
-        """See `trees.Channel`. Thrown away."""
+    def write(self, ctx: CallContext, data: bytes) -> int:
+        """See `vfs.Channel`. Discards the data."""
         return len(data)
 
-    def pending(self, ctx: Context) -> int | None:
-        """See `trees.Channel`."""
-        return 0 if self.name == "null" else CHUNK
+    def pending(self, ctx: CallContext) -> int | None:
+        """See `vfs.Channel`."""
+        return 0 if self.name == "null" else FILL_CHUNK_BYTES
 
     def seek(self, old: int, new: int) -> bool:
-        """See `trees.Channel`."""
+        """See `vfs.Channel`."""
         return False
 
     def rights(self) -> int:
-        """See `trees.Channel`."""
+        """See `vfs.Channel`."""
         return STREAM_RIGHTS | FD_READ | FD_WRITE
 
     def stat(self) -> Stat:
-        """See `trees.Channel`."""
-        return Stat(DEVICE, 2 + NAMES.index(self.name), CHARACTER_DEVICE, 1, 0, 0, 0, 0)
+        """See `vfs.Channel`."""
+        return Stat(DEVICES_DEVICE, 2 + DEVICE_NAMES.index(self.name), CHARACTER_DEVICE, 1, 0, 0, 0, 0)
 
     def close(self) -> None:
-        """See `trees.Channel`."""
+        """See `vfs.Channel`."""
 
     def encode(self) -> list[Any]:
-        """See `trees.Channel`."""
+        """See `vfs.Channel`."""
         return ["device", self.name]
 
 
 def decode_device(value: list[Any]) -> DeviceFile:
     """The device that `DeviceFile.encode` wrote. Raises `BadSnapshot`."""
     _, name = fields(value, 2)
-    if name not in NAMES:
+    if name not in DEVICE_NAMES:
         raise BadSnapshot("no such device")
     return DeviceFile(name)
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class DeviceFolder:
     """`/dev` itself."""
 
-    def walk(self, route: Route, follow: bool) -> FixedSpot:
-        """See `trees.Directory`."""
+    def walk(self, route: Route, follow: bool) -> ResolvedFixedPath:
+        """See `vfs.Directory`."""
         names = descend(route, (), ())
-        return FixedSpot(MOUNT, lambda: self._find(names), route.directory)
+        return ResolvedFixedPath(DEVICES_MOUNT, lambda: self._find(names), route.directory)
 
     def _find(self, names: tuple[str, ...]) -> DeviceFile | DeviceFolder:
         if not names:
             return self
-        if names[0] not in NAMES:
-            raise CallFailed(ENOENT, f"/{MOUNT}/{names[0]}")
+        if names[0] not in DEVICE_NAMES:
+            raise CallFailed(ENOENT, f"/{DEVICES_MOUNT}/{names[0]}")
         return DeviceFile(names[0])
 
-    def entries(self, cookie: int) -> Iterator[Entry]:
-        """See `trees.Directory`."""
+    def entries(self, cookie: int) -> Iterator[DirectoryEntry]:
+        """See `vfs.Directory`."""
         lines = [(1, DIRECTORY, "."), (1, DIRECTORY, "..")]
-        lines += [(index, CHARACTER_DEVICE, name) for index, name in enumerate(NAMES, 2)]
+        lines += [(index, CHARACTER_DEVICE, name) for index, name in enumerate(DEVICE_NAMES, 2)]
         for index, (inode, kind, name) in enumerate(lines):
             if index >= cookie:
-                yield Entry(index + 1, inode, kind, name.encode())
+                yield DirectoryEntry(index + 1, inode, kind, name.encode())
 
     def stat(self) -> Stat:
-        """See `trees.Directory`."""
-        return Stat(DEVICE, 1, DIRECTORY, 1, 0, 0, 0, 0)
+        """See `vfs.Directory`."""
+        return Stat(DEVICES_DEVICE, 1, DIRECTORY, 1, 0, 0, 0, 0)
 
     def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
-        """See `trees.Directory`."""
+        """See `vfs.Directory`."""
 
     def close(self) -> None:
-        """See `trees.Directory`."""
+        """See `vfs.Directory`."""
 
     def encode(self) -> list[Any]:
-        """See `trees.Directory`."""
+        """See `vfs.Directory`."""
         return ["devices"]

@@ -1,4 +1,4 @@
-"""The functions of WASI preview 1 whose names begin with `fd_`, and the sockets that are none.
+"""The functions of WASI preview 1 whose names begin with `fd_`, and the socket functions, which all fail.
 
 Each takes the context and the guest's numbers (never negative) and returns an errno or `Suspend`; it raises
 `CallFailed` and `GuestFault`, which the runtime turns into an errno. This is the hot path of every agent that
@@ -51,19 +51,19 @@ from .abi import (
     WHENCE_END,
     WHENCE_SET,
 )
-from .buffers import buffers, check, gather, scatter
+from .buffers import buffers, check_range, gather, scatter
 from .descriptors import Descriptor
-from .trees import File, Stat
+from .vfs import File, Stat
 
 if TYPE_CHECKING:
-    from agents.hostcalls import Context
+    from agents.hostcalls import CallContext
 
 _OFFSET_MAX = (1 << 63) - 1
 _ADVICES = 6
 
 
-def new_times(ctx: Context, atim: int, mtim: int, flags: int) -> tuple[int | None, int | None, int]:
-    """The times to set, and the time now. Raises EINVAL for flags that contradict each other."""
+def new_times(ctx: CallContext, atim: int, mtim: int, flags: int) -> tuple[int | None, int | None, int]:
+    """The times to set, and the current time. Raises EINVAL for contradictory flags."""
     if flags > 15 or (flags & ATIM and flags & ATIM_NOW) or (flags & MTIM and flags & MTIM_NOW):
         raise CallFailed(EINVAL, "a time given and now as well")
     now = ctx.ambient.wall_ns()
@@ -74,13 +74,13 @@ def new_times(ctx: Context, atim: int, mtim: int, flags: int) -> tuple[int | Non
     )
 
 
-def put_stat(ctx: Context, pointer: int, stat: Stat) -> int:
-    """Put a `filestat` at `pointer`; the result is success."""
+def put_stat(ctx: CallContext, pointer: int, stat: Stat) -> int:
+    """Put a `filestat` at `pointer`; returns success."""
     ctx.memory.write(pointer, FILESTAT.pack(*stat))
     return 0
 
 
-def _file(ctx: Context, fd: int, rights: int) -> tuple[Descriptor, File]:
+def _file(ctx: CallContext, fd: int, rights: int) -> tuple[Descriptor, File]:
     """A descriptor with these rights, and its file. Raises ESPIPE for a stream, EBADF for a directory."""
     found = ctx.wasi.table.get(fd)
     if found.channel is not None:
@@ -94,8 +94,8 @@ def _file(ctx: Context, fd: int, rights: int) -> tuple[Descriptor, File]:
 # --- reading and writing ---
 
 
-def fd_write(ctx: Context, fd: int, vector: int, count: int, result: int) -> int | Suspend:
-    """Write the buffers at the offset, or at the end when the descriptor appends."""
+def fd_write(ctx: CallContext, fd: int, vector: int, count: int, result: int) -> int | Suspend:
+    """Write the buffers at the offset, or at the end if the descriptor appends."""
     found: Descriptor | None = ctx.wasi.table.open.get(fd)
     if found is None or not found.rights & FD_WRITE:
         found = ctx.wasi.table.get(fd, FD_WRITE)
@@ -120,7 +120,7 @@ def fd_write(ctx: Context, fd: int, vector: int, count: int, result: int) -> int
     return 0
 
 
-def fd_read(ctx: Context, fd: int, vector: int, count: int, result: int) -> int | Suspend:
+def fd_read(ctx: CallContext, fd: int, vector: int, count: int, result: int) -> int | Suspend:
     """Read from the offset into the buffers."""
     found: Descriptor | None = ctx.wasi.table.open.get(fd)
     if found is None or not found.rights & FD_READ:
@@ -147,22 +147,22 @@ def fd_read(ctx: Context, fd: int, vector: int, count: int, result: int) -> int 
     return 0
 
 
-def fd_pwrite(ctx: Context, fd: int, vector: int, count: int, offset: int, result: int) -> int:
-    """Write at `offset`; the descriptor's own stays."""
+def fd_pwrite(ctx: CallContext, fd: int, vector: int, count: int, offset: int, result: int) -> int:
+    """Write at `offset`; does not move the descriptor's own."""
     _, file = _file(ctx, fd, FD_WRITE | FD_SEEK)
     data = gather(ctx, vector, count)
-    check(ctx.memory, result, 4)
+    check_range(ctx.memory, result, 4)
     if offset > _OFFSET_MAX:
         raise CallFailed(EINVAL, "a negative offset")
     ctx.memory.put_u32(result, file.pwrite(offset, data, ctx.ambient.wall_ns()))
     return 0
 
 
-def fd_pread(ctx: Context, fd: int, vector: int, count: int, offset: int, result: int) -> int:
-    """Read from `offset`; the descriptor's own stays."""
+def fd_pread(ctx: CallContext, fd: int, vector: int, count: int, offset: int, result: int) -> int:
+    """Read from `offset`; does not move the descriptor's own."""
     _, file = _file(ctx, fd, FD_READ | FD_SEEK)
     targets = buffers(ctx, vector, count)
-    check(ctx.memory, result, 4)
+    check_range(ctx.memory, result, 4)
     if offset > _OFFSET_MAX:
         raise CallFailed(EINVAL, "a negative offset")
     data = file.pread(offset, sum(size for _, size in targets))
@@ -171,7 +171,7 @@ def fd_pread(ctx: Context, fd: int, vector: int, count: int, offset: int, result
     return 0
 
 
-def fd_seek(ctx: Context, fd: int, offset: int, whence: int, result: int) -> int:
+def fd_seek(ctx: CallContext, fd: int, offset: int, whence: int, result: int) -> int:
     """Move the offset; `offset` is signed."""
     found: Descriptor = ctx.wasi.table.get(fd)
     if found.directory is not None:
@@ -190,7 +190,7 @@ def fd_seek(ctx: Context, fd: int, offset: int, whence: int, result: int) -> int
     target = start + delta
     if not 0 <= target <= _OFFSET_MAX:
         raise CallFailed(EINVAL, "an offset before the start, or beyond all files")
-    check(ctx.memory, result, 8)
+    check_range(ctx.memory, result, 8)
     if found.channel is not None and not found.channel.seek(found.offset, target):
         raise CallFailed(ESPIPE, f"descriptor {fd} has no offsets")
     found.offset = target
@@ -198,7 +198,7 @@ def fd_seek(ctx: Context, fd: int, offset: int, whence: int, result: int) -> int
     return 0
 
 
-def fd_tell(ctx: Context, fd: int, result: int) -> int:
+def fd_tell(ctx: CallContext, fd: int, result: int) -> int:
     """The offset."""
     found: Descriptor = ctx.wasi.table.get(fd)
     if found.directory is not None:
@@ -210,14 +210,14 @@ def fd_tell(ctx: Context, fd: int, result: int) -> int:
     return 0
 
 
-def fd_readdir(ctx: Context, fd: int, buffer: int, size: int, cookie: int, result: int) -> int:
-    """Fill the buffer with directory lines from `cookie` on; the last may be cut. Less than full: the end."""
+def fd_readdir(ctx: CallContext, fd: int, buffer: int, size: int, cookie: int, result: int) -> int:
+    """Fill the buffer with directory entries from `cookie` on; the last may be cut. A buffer not filled is the end."""
     found: Descriptor = ctx.wasi.table.get(fd)
     if found.directory is None:
         raise CallFailed(ENOTDIR, f"descriptor {fd} is not a directory")
     ctx.wasi.table.get(fd, FD_READDIR)
-    check(ctx.memory, buffer, size)
-    check(ctx.memory, result, 4)
+    check_range(ctx.memory, buffer, size)
+    check_range(ctx.memory, result, 4)
     lines, most = bytearray(), min(size, ctx.wasi.limits.io_bytes)
     for following, inode, kind, name in found.directory.entries(cookie):
         lines += DIRENT.pack(following, inode, len(name), kind)
@@ -232,7 +232,7 @@ def fd_readdir(ctx: Context, fd: int, buffer: int, size: int, cookie: int, resul
 # --- attributes ---
 
 
-def fd_fdstat_get(ctx: Context, fd: int, result: int) -> int:
+def fd_fdstat_get(ctx: CallContext, fd: int, result: int) -> int:
     """Filetype, flags and rights of a descriptor."""
     found: Descriptor = ctx.wasi.table.get(fd)
     kind = REGULAR_FILE if found.file is not None else DIRECTORY
@@ -242,8 +242,8 @@ def fd_fdstat_get(ctx: Context, fd: int, result: int) -> int:
     return 0
 
 
-def fd_fdstat_set_flags(ctx: Context, fd: int, flags: int) -> int:
-    """Set APPEND and NONBLOCK. The synchronous flags are given at open, or never."""
+def fd_fdstat_set_flags(ctx: CallContext, fd: int, flags: int) -> int:
+    """Set APPEND and NONBLOCK. The synchronous flags can only be set at open."""
     found: Descriptor = ctx.wasi.table.get(fd, FD_FDSTAT_SET_FLAGS)
     if flags > 31 or (flags ^ found.flags) & ~(APPEND | NONBLOCK):
         raise CallFailed(EINVAL, f"flags {flags:#x}")
@@ -251,8 +251,8 @@ def fd_fdstat_set_flags(ctx: Context, fd: int, flags: int) -> int:
     return 0
 
 
-def fd_fdstat_set_rights(ctx: Context, fd: int, base: int, inheriting: int) -> int:
-    """Give rights up. Asking for more than there are is ENOTCAPABLE."""
+def fd_fdstat_set_rights(ctx: CallContext, fd: int, base: int, inheriting: int) -> int:
+    """Drop rights. Asking for more than there are gives ENOTCAPABLE."""
     found: Descriptor = ctx.wasi.table.get(fd)
     if base & ~found.rights or inheriting & ~found.inheriting:
         raise CallFailed(ENOTCAPABLE, "rights only become fewer")
@@ -260,14 +260,14 @@ def fd_fdstat_set_rights(ctx: Context, fd: int, base: int, inheriting: int) -> i
     return 0
 
 
-def fd_filestat_get(ctx: Context, fd: int, result: int) -> int:
+def fd_filestat_get(ctx: CallContext, fd: int, result: int) -> int:
     """Attributes of what is open."""
     thing = ctx.wasi.table.get(fd, FD_FILESTAT_GET).thing
     return put_stat(ctx, result, thing.stat())
 
 
-def fd_filestat_set_size(ctx: Context, fd: int, size: int) -> int:
-    """Cut a file, or make it longer with zeros."""
+def fd_filestat_set_size(ctx: CallContext, fd: int, size: int) -> int:
+    """Truncate a file, or extend it with zeros."""
     _, file = _file(ctx, fd, FD_FILESTAT_SET_SIZE)
     if size > _OFFSET_MAX:
         raise CallFailed(EFBIG, f"a file of {size} bytes")
@@ -275,7 +275,7 @@ def fd_filestat_set_size(ctx: Context, fd: int, size: int) -> int:
     return 0
 
 
-def fd_filestat_set_times(ctx: Context, fd: int, atim: int, mtim: int, flags: int) -> int:
+def fd_filestat_set_times(ctx: CallContext, fd: int, atim: int, mtim: int, flags: int) -> int:
     """Set the times of a file or directory."""
     times = new_times(ctx, atim, mtim, flags)
     found: Descriptor = ctx.wasi.table.get(fd, FD_FILESTAT_SET_TIMES)
@@ -286,7 +286,7 @@ def fd_filestat_set_times(ctx: Context, fd: int, atim: int, mtim: int, flags: in
     return 0
 
 
-def fd_allocate(ctx: Context, fd: int, offset: int, size: int) -> int:
+def fd_allocate(ctx: CallContext, fd: int, offset: int, size: int) -> int:
     """Make the file at least `offset + size` bytes long (posix_fallocate)."""
     _, file = _file(ctx, fd, FD_ALLOCATE)
     if not size or offset > _OFFSET_MAX:
@@ -298,15 +298,15 @@ def fd_allocate(ctx: Context, fd: int, offset: int, size: int) -> int:
     return 0
 
 
-def fd_advise(ctx: Context, fd: int, offset: int, size: int, advice: int) -> int:
-    """Advice is taken and forgotten."""
+def fd_advise(ctx: CallContext, fd: int, offset: int, size: int, advice: int) -> int:
+    """Advice is accepted and ignored."""
     _file(ctx, fd, FD_ADVISE)
     if advice >= _ADVICES or offset > _OFFSET_MAX:
         raise CallFailed(EINVAL, f"advice {advice}")
     return 0
 
 
-def _sync(ctx: Context, fd: int, right: int) -> int:
+def _sync(ctx: CallContext, fd: int, right: int) -> int:
     found: Descriptor = ctx.wasi.table.get(fd)
     if found.channel is None:
         ctx.wasi.table.get(fd, right)
@@ -315,12 +315,12 @@ def _sync(ctx: Context, fd: int, right: int) -> int:
     return 0
 
 
-def fd_sync(ctx: Context, fd: int) -> int:
+def fd_sync(ctx: CallContext, fd: int) -> int:
     """Make a file durable. Streams and directories always are."""
     return _sync(ctx, fd, FD_SYNC)
 
 
-def fd_datasync(ctx: Context, fd: int) -> int:
+def fd_datasync(ctx: CallContext, fd: int) -> int:
     """Make a file's bytes durable."""
     return _sync(ctx, fd, FD_DATASYNC)
 
@@ -328,20 +328,20 @@ def fd_datasync(ctx: Context, fd: int) -> int:
 # --- the table ---
 
 
-def fd_close(ctx: Context, fd: int) -> int:
+def fd_close(ctx: CallContext, fd: int) -> int:
     """Close a descriptor."""
     ctx.wasi.table.close(fd)
     return 0
 
 
-def fd_renumber(ctx: Context, fd: int, to: int) -> int:
+def fd_renumber(ctx: CallContext, fd: int, to: int) -> int:
     """Close `to` and give its number to `fd`."""
     ctx.wasi.table.renumber(fd, to)
     return 0
 
 
-def fd_prestat_get(ctx: Context, fd: int, result: int) -> int:
-    """The length of the name of a directory that the agent starts with; EBADF for any other descriptor."""
+def fd_prestat_get(ctx: CallContext, fd: int, result: int) -> int:
+    """The length of the name of a preopened directory; EBADF for any other descriptor."""
     found: Descriptor = ctx.wasi.table.get(fd)
     if found.preopen is None:
         raise CallFailed(EBADF, f"descriptor {fd} was not there at the start")
@@ -349,7 +349,7 @@ def fd_prestat_get(ctx: Context, fd: int, result: int) -> int:
     return 0
 
 
-def fd_prestat_dir_name(ctx: Context, fd: int, pointer: int, size: int) -> int:
+def fd_prestat_dir_name(ctx: CallContext, fd: int, pointer: int, size: int) -> int:
     """That name."""
     found: Descriptor = ctx.wasi.table.get(fd)
     if found.preopen is None:
@@ -361,7 +361,7 @@ def fd_prestat_dir_name(ctx: Context, fd: int, pointer: int, size: int) -> int:
     return 0
 
 
-def sock_call(ctx: Context, fd: int, *_: int) -> int:
-    """`sock_accept`, `sock_recv`, `sock_send`, `sock_shutdown`: an agent has no sockets, it moves instead."""
+def sock_call(ctx: CallContext, fd: int, *_: int) -> int:
+    """`sock_accept`, `sock_recv`, `sock_send`, `sock_shutdown`: an agent has no sockets; it moves instead."""
     ctx.wasi.table.get(fd)
     return ENOTSOCK

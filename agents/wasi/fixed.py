@@ -1,7 +1,7 @@
-"""Folders that are made of calls, not of stored files: `/portcall` and `/dev`. What both have in common.
+"""Folders that consist of calls, not of stored files: `/portcall` and `/dev`. What both have in common.
 
-Nothing in them is made, removed, renamed or linked; creating and truncating what is there are what
-`open(..., "w")` asks for, and do nothing. Invariant: no path leads out of such a folder.
+Nothing in them can be made, removed, renamed or linked. Creating and truncating existing files is what
+`open(..., "w")` asks for, and does nothing. Invariant: no path leads out of such a folder.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from agents.errors import CallFailed
 
 from .abi import CREAT, EACCES, EEXIST, EINVAL, EISDIR, ENOTDIR, EPERM, EROFS, EXCL, FD_READ, FD_WRITE, O_DIRECTORY
 from .paths import Route
-from .trees import Channel, Directory, Spot, Stat
+from .vfs import Channel, Directory, ResolvedPath, Stat
 
 
 def descend(route: Route, above: tuple[str, ...], folders: Collection[str]) -> tuple[str, ...]:
-    """The names that `route` leads to from the folder named `above`; only what is in `folders` holds others.
+    """The names that `route` leads to from the folder named `above`; only names in `folders` contain others.
 
-    Raises ENOTDIR for a way through a file and EPERM for one that leads out.
+    Raises ENOTDIR for a path through a file and EPERM for one that leads out.
     """
     trail = list(above)
     for name in route.names:
@@ -38,18 +38,18 @@ def descend(route: Route, above: tuple[str, ...], folders: Collection[str]) -> t
     return tuple(trail)
 
 
-@attrs.frozen(eq=False)
-class FixedSpot:
-    """Where a path in such a folder leads. `find` gives what is there, a directory or a channel, or raises.
+@attrs.frozen(eq=False, repr=False)
+class ResolvedFixedPath:
+    """Where a path in such a folder leads. `find` returns what is there, a directory or a channel, or raises.
 
-    mount: the folder's name, for reasons; directory: the path ended in a slash.
+    mount: the folder's name, for error messages; directory: the path ended in a slash.
     """
 
     mount: str
     find: Callable[[], Any]
     directory: bool
 
-    def __enter__(self) -> FixedSpot:
+    def __enter__(self) -> ResolvedFixedPath:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,16 +64,16 @@ class FixedSpot:
         return found, folder
 
     def stat(self) -> Stat:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         stat: Stat = self._found()[0].stat()
         return stat
 
     def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
-        """See `trees.Spot`. A file here has no times; programs that set them mean no harm."""
+        """See `vfs.ResolvedPath`. A file here has no times, and setting them is harmless."""
         self._found()
 
     def open(self, oflags: int, read: bool, write: bool, now: int) -> Channel | Directory:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         found, folder = self._found()
         if oflags & CREAT and oflags & EXCL:
             raise CallFailed(EEXIST, f"/{self.mount} does not change")
@@ -95,30 +95,30 @@ class FixedSpot:
         return CallFailed(EROFS, f"/{self.mount} does not change")
 
     def mkdir(self, now: int) -> None:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         raise self._refuse()
 
     def rmdir(self, now: int) -> None:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         raise self._refuse()
 
     def unlink(self, now: int) -> None:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         raise self._refuse()
 
     def readlink(self) -> bytes:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         self._found()
         raise CallFailed(EINVAL, f"no links in /{self.mount}")
 
     def symlink(self, text: str, now: int) -> None:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         raise self._refuse()
 
-    def rename_to(self, target: Spot, now: int) -> None:
-        """See `trees.Spot`."""
+    def rename_to(self, target: ResolvedPath, now: int) -> None:
+        """See `vfs.ResolvedPath`."""
         raise self._refuse()
 
-    def link_to(self, target: Spot, now: int) -> None:
-        """See `trees.Spot`."""
+    def link_to(self, target: ResolvedPath, now: int) -> None:
+        """See `vfs.ResolvedPath`."""
         raise self._refuse()

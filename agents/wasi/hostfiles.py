@@ -1,7 +1,7 @@
-"""Files of a granted host directory, and what `hostdirs` needs of the host to open them.
+"""Files of a granted host directory, and the host functions with which `hostdirs` opens them.
 
-With `hostdirs`, `hostspots` and `hostquota` the only modules of `agents.wasi` that touch the disk. Invariant: a
-descriptor of the host's is closed with its holder at the latest.
+With `hostdirs`, `host_paths` and `hostquota` the only modules of `agents.wasi` that touch the disk. Invariant: a
+host descriptor is closed at the latest with its owner.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from agents.errors import CallFailed
 
 from . import abi
 from .hostquota import Quota
-from .trees import Bytes, Stat
+from .vfs import Bytes, Stat
 
-DEVICE = 4
+HOST_DEVICE = 4
 _OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-KINDS = {
+FILE_KINDS = {
     stats.S_IFREG: abi.REGULAR_FILE,
     stats.S_IFDIR: abi.DIRECTORY,
     stats.S_IFLNK: abi.SYMBOLIC_LINK,
     stats.S_IFCHR: abi.CHARACTER_DEVICE,
 }
-ERRNOS: Mapping[int, int] = {
+WASI_ERRNOS: Mapping[int, int] = {
     errno.EACCES: abi.EACCES, errno.EBUSY: abi.EBUSY, errno.EEXIST: abi.EEXIST, errno.EFBIG: abi.EFBIG,
     errno.EINVAL: abi.EINVAL, errno.EISDIR: abi.EISDIR, errno.ELOOP: abi.ELOOP, errno.EMFILE: abi.EMFILE,
     errno.EMLINK: abi.EMLINK, errno.ENAMETOOLONG: abi.ENAMETOOLONG, errno.ENFILE: abi.EMFILE,
@@ -41,12 +41,12 @@ ERRNOS: Mapping[int, int] = {
 
 
 def fail(error: OSError) -> NoReturn:
-    """The host's error as the guest's. Its message names host paths, so it is not passed on."""
-    raise CallFailed(ERRNOS.get(error.errno or 0, abi.EIO), "the host directory refuses") from None
+    """Raise the host's error as the guest's. Its message names host paths, so it is not passed on."""
+    raise CallFailed(WASI_ERRNOS.get(error.errno or 0, abi.EIO), "the host directory refuses") from None
 
 
 class Handle:
-    """One descriptor of the host's, closed at the latest when nobody holds it any more.
+    """One host descriptor, closed at the latest when nothing refers to it any more.
 
     `closing`: called with its number just before that.
     """
@@ -58,7 +58,7 @@ class Handle:
         self.closing: Callable[[int], None] | None = None
 
     def close(self) -> None:
-        """Give the number back, once."""
+        """Close the descriptor, once."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             try:
@@ -72,7 +72,7 @@ class Handle:
 
 
 class Borrowed:
-    """A handle that is closed by somebody else: its number from then on is -1, and not that of another file."""
+    """A handle that somebody else closes: from then on its number is -1, and not that of another file."""
 
     __slots__ = ("_owner",)
 
@@ -85,19 +85,19 @@ class Borrowed:
         return self._owner.fd
 
     def close(self) -> None:
-        """Not here."""
+        """Does nothing: the owner closes it."""
 
 
 def open_at(name: str, flags: int, at: int, mode: int = 0o666) -> Handle:
-    """Open a name in the directory `at`, never through a link and without waiting. Raises `OSError`."""
+    """Open a name in the directory `at`, without following a link or blocking. Raises `OSError`."""
     return Handle(os.open(name, flags | _OPEN, mode, dir_fd=at))
 
 
 def stat_of(found: os.stat_result) -> Stat:
     """The host's attributes as the guest's."""
-    kind = KINDS.get(stats.S_IFMT(found.st_mode), abi.UNKNOWN)
+    kind = FILE_KINDS.get(stats.S_IFMT(found.st_mode), abi.UNKNOWN)
     times = (found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns)
-    return Stat(DEVICE, found.st_ino, kind, found.st_nlink, found.st_size, *(max(each, 0) for each in times))
+    return Stat(HOST_DEVICE, found.st_ino, kind, found.st_nlink, found.st_size, *(max(each, 0) for each in times))
 
 
 def set_host_times(target: int | str, found: os.stat_result, atim: int | None, mtim: int | None, **where: Any) -> None:
@@ -110,10 +110,10 @@ def set_host_times(target: int | str, found: os.stat_result, atim: int | None, m
 
 
 class Leases:
-    """How many descriptors of the host's are open for agents through one grant: at most `most`.
+    """How many host descriptors are open for agents through one grant: at most `most`.
 
-    An agent may have some hundred descriptors, and a station many agents: together they would use up those of the
-    station's own, with which it listens and writes.
+    An agent may have some hundred descriptors, and a station many agents: together they would use up the
+    descriptors that the station itself needs to listen and to write.
     """
 
     def __init__(self, most: int) -> None:
@@ -121,7 +121,7 @@ class Leases:
         self._lock = threading.RLock()
 
     def lend(self, handle: Handle, quota: Quota | None = None) -> Handle:
-        """Count `handle` until it is closed, as a file of `quota` if given. Raises EMFILE, and closes it."""
+        """Count `handle` until it is closed, and as a file of `quota` if given. Raises EMFILE, after closing it."""
         with self._lock:
             if self.count >= self.most:
                 handle.close()
@@ -141,9 +141,9 @@ class Leases:
 
 
 @attrs.frozen
-class Terms:
-    """The guest's name of a granted directory, whether it is for reading only, how much it may hold (None: as much as
-    the disk does), and who has how many files of it open."""
+class GrantTerms:
+    """The terms of a grant: the guest's name, whether it is read-only, how much it may hold (None: as much as
+    the disk does), and the open files."""
 
     guest: str
     read_only: bool
@@ -153,7 +153,7 @@ class Terms:
 
     @property
     def lock(self) -> threading.RLock:
-        """Around what must not be mixed with what other agents do."""
+        """Hold it over what must not interleave with other agents' changes."""
         return self._own if self.quota is None else self.quota.lock
 
     def check_writable(self) -> None:
@@ -162,7 +162,7 @@ class Terms:
             raise CallFailed(abi.EROFS, f"{self.guest} is granted for reading only")
 
 
-def cut(fd: int, size: int, quota: Quota | None) -> None:
+def truncate(fd: int, size: int, quota: Quota | None) -> None:
     """Make the file `size` bytes long. Raises `OSError`, and ENOSPC."""
     if quota is None:
         os.ftruncate(fd, size)
@@ -177,23 +177,23 @@ def cut(fd: int, size: int, quota: Quota | None) -> None:
             raise
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class HostFile:
-    """An open regular file of the host's."""
+    """An open regular file of the host."""
 
-    terms: Terms
+    terms: GrantTerms
     handle: Handle
     names: tuple[str, ...]  # where it was when it was opened, from the grant's root
 
     def pread(self, offset: int, size: int) -> Bytes:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         try:
             return os.pread(self.handle.fd, size, offset)
         except OSError as error:
             fail(error)
 
     def pwrite(self, offset: int, data: bytes, now: int) -> int:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         self.terms.check_writable()
         fd, quota = self.handle.fd, self.terms.quota
         try:
@@ -201,7 +201,7 @@ class HostFile:
                 return os.pwrite(fd, data, offset)
             with quota.lock:
                 size = os.fstat(fd).st_size
-                if offset + len(data) - size > quota.room:  # what still fits is written
+                if offset + len(data) - size > quota.room:  # write as much as fits
                     data = data[: max(size + quota.room - offset, 0)]
                     if not data:
                         raise CallFailed(abi.ENOSPC, f"{self.terms.guest} may hold no more bytes")
@@ -213,32 +213,32 @@ class HostFile:
             fail(error)
 
     def append(self, data: bytes, now: int) -> tuple[int, int]:
-        """See `trees.File`. Two agents that append at once write one after the other."""
+        """See `vfs.File`. Concurrent appends of two agents do not mix."""
         with self.terms.lock:
             end = self.size()
             return end, self.pwrite(end, data, now)
 
     def size(self) -> int:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         return self.stat().size
 
     def resize(self, size: int, now: int) -> None:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         self.terms.check_writable()
         try:
-            cut(self.handle.fd, size, self.terms.quota)
+            truncate(self.handle.fd, size, self.terms.quota)
         except OSError as error:
             fail(error)
 
     def stat(self) -> Stat:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         try:
             return stat_of(os.fstat(self.handle.fd))
         except OSError as error:
             fail(error)
 
     def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         self.terms.check_writable()
         try:
             set_host_times(self.handle.fd, os.fstat(self.handle.fd), atim, mtim)
@@ -246,7 +246,7 @@ class HostFile:
             fail(error)
 
     def sync(self) -> None:
-        """See `trees.File`. Whoever may not write makes the host's disk write nothing."""
+        """See `vfs.File`. An agent that may not write cannot make the host's disk write."""
         if self.terms.read_only:
             return
         try:
@@ -255,9 +255,9 @@ class HostFile:
             fail(error)
 
     def close(self) -> None:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         self.handle.close()
 
     def encode(self) -> list[Any]:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         return ["host-file", self.terms.guest, list(self.names)]

@@ -1,12 +1,12 @@
-"""How much a granted directory may hold: what keeps agents from filling the host's disk.
+"""How much a granted directory may hold: keeps agents from filling the host's disk.
 
-A quota is the directory's, not one agent's: what was in it when it was granted counts, and what agents add and take
-away since. Bytes are those of files' sizes, so a sparse file counts in full; names are files, directories and links.
-A file without a name counts until the last agent has closed it, or making, unlinking and keeping open would fill the
-disk all the same.
+A quota belongs to the directory, not to one agent: it counts what was in the directory when it was granted, and what
+agents have added and removed since. Bytes are file sizes, so a sparse file counts in full; names are files, directories
+and links. A file without a name counts until the last agent has closed it; otherwise creating, unlinking and keeping
+files open would still fill the disk.
 
-Not accounting for others: what other programs do in the directory after it was granted is not seen.
-Invariant: between `lock` being taken and given back, what is counted is what there is, as far as agents did it.
+Other programs are not accounted for: what they do in the directory after it was granted is not seen.
+Invariant: while `lock` is held, the count equals what agents have stored.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ DEFAULT_NAMES = 10_000
 
 
 class Quota:
-    """At most `size` bytes and `names` names. Any thread; hold `lock` over a change and its count."""
+    """At most `size` bytes and `names` names. Thread-safe; hold `lock` over a change and its count."""
 
     def __init__(self, size: int = DEFAULT_BYTES, names: int = DEFAULT_NAMES) -> None:
         self.size, self.names = size, names
         self.used = 0
         self.named = 0
-        self.lock = threading.RLock()  # again by the same thread: a handle that nobody holds is closed at any time
+        self.lock = threading.RLock()  # reentrant: an unreferenced handle may be closed at any time
         self._open: Counter[tuple[int, int]] = Counter()  # (device, inode) -> how often agents have it open
 
     def measure(self, directory: int) -> None:
-        """Count what is in the open directory `directory`; no further than shows that it is full."""
+        """Count what is in the open directory `directory`, but stop once it is full."""
         with self.lock:
             self.used = self.named = 0
             for _, folders, files, at in os.fwalk(".", dir_fd=directory, follow_symlinks=False):
@@ -57,14 +57,14 @@ class Quota:
         return max(self.size - self.used, 0)
 
     def grow(self, size: int) -> None:
-        """Count `size` more bytes, or fewer. Raises ENOSPC when there is no room for so many."""
+        """Count `size` more bytes, or fewer if negative. Raises ENOSPC if there is no room for them."""
         if size > self.room:
             raise CallFailed(abi.ENOSPC, "the granted directory may hold no more bytes")
         self.used = max(self.used + size, 0)
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """Around what adds a name. Raises ENOSPC when there may be no further one."""
+        """Wraps the creation of a name. Raises ENOSPC if the limit is reached."""
         with self.lock:
             if self.named >= self.names:
                 raise CallFailed(abi.ENOSPC, f"the granted directory holds {self.named} names")
@@ -72,20 +72,20 @@ class Quota:
             self.named += 1
 
     def unnamed(self, was: os.stat_result) -> None:
-        """A name is gone; `was`: what it stood for, just before."""
+        """A name was removed; `was`: what it stood for, just before."""
         self.named = max(self.named - 1, 0)
         last = stats.S_ISREG(was.st_mode) and was.st_nlink == 1
         if last and not self._open[was.st_dev, was.st_ino]:
             self.grow(-was.st_size)
 
     def opened(self, fd: int) -> None:
-        """An agent has opened a file."""
+        """An agent has opened the file `fd`."""
         with self.lock:
             found = os.fstat(fd)
             self._open[found.st_dev, found.st_ino] += 1
 
     def closing(self, fd: int) -> None:
-        """It is about to close it."""
+        """An agent is about to close the file `fd`."""
         with self.lock:
             found = os.fstat(fd)
             key = found.st_dev, found.st_ino

@@ -1,7 +1,7 @@
 """The bounds of one agent's virtual WASI: what a hostile guest, or a hostile snapshot, can make a station
 hold.
 
-These are not the agent's permit (which the owner signs): a station makes `Limits` of its own policy.
+Not the agent's permit (which the owner signs): a station derives `WasiLimits` from its own policy.
 Invariant: every container in `agents.wasi` that the guest can make grow is bounded by a field here or by a
 constant beside it.
 """
@@ -14,7 +14,7 @@ _MIB = 1 << 20
 
 
 @attrs.frozen
-class Limits:
+class WasiLimits:
     """Each field names the attack that it bounds; exceeding it gives the guest the errno in the comment."""
 
     luggage_bytes: int = 64 * _MIB  # gigabyte writes, sparse files: bytes of all files and link texts; ENOSPC
@@ -28,20 +28,20 @@ class Limits:
     io_bytes: int = 16 * _MIB  # bytes of one read or write: overlapping buffers that multiply; a short count
     buffers: int = 1024  # buffers of one read or write; EINVAL
     subscriptions: int = 256  # of one poll_oneoff; EINVAL
-    environment_bytes: int = _MIB  # arguments and environment together; at the launch or decode only
-    stdin_bytes: int = 16 * _MIB  # input that waits to be read; at the launch, decode or resumption only
-    call_bytes: int = 8 * _MIB  # requests and answers in open files of /portcall, a megabyte in each; ENOSPC
+    environment_bytes: int = _MIB  # arguments and environment together; checked at the launch and by decode only
+    stdin_bytes: int = 16 * _MIB  # input that waits to be read; checked at the launch, by decode and on resumption only
+    call_bytes: int = 8 * _MIB  # requests and answers in open files of /portcall, up to a megabyte each; ENOSPC
 
     @property
     def items(self) -> int:
-        """Values that an encoded state within these limits consists of, at most: a decoder makes an object of each."""
+        """The most values in an encoded state within these limits: a decoder makes an object of each."""
         per_descriptor = self.depth + 16  # the names of a path in a host directory
         strings = self.environment_bytes // 16
         return 64 + 16 * (self.files + self.descriptors) + per_descriptor * self.descriptors + strings
 
     @property
     def encoded(self) -> int:
-        """Bytes of an encoded state within these limits, at most."""
+        """The most bytes of an encoded state within these limits."""
         names = (self.files + self.descriptors) * (self.name_bytes + 64)
         paths = self.descriptors * (self.path_bytes + 1024)
         return self.luggage_bytes + self.stdin_bytes + self.call_bytes + self.environment_bytes + names + paths + 1024

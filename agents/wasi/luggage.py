@@ -1,6 +1,6 @@
 """What can be opened in the agent's luggage: its files and directories, and where a path leads.
 
-Invariant: a walk never leaves the directory where it starts; '..' beyond it, an absolute path or link is EPERM.
+Invariant: a walk never leaves the directory where it starts; '..' beyond it, an absolute path or link gives EPERM.
 Reading does not change the access time (as under `noatime`).
 """
 
@@ -38,7 +38,7 @@ from .abi import (
 )
 from .nodes import Luggage, Node
 from .paths import Route, parse_text
-from .trees import Bytes, Entry, Spot, Stat
+from .vfs import Bytes, DirectoryEntry, ResolvedPath, Stat
 
 _ZEROS = bytes(1 << 20)
 
@@ -55,7 +55,15 @@ def open_root(luggage: Luggage) -> LuggageDirectory:
     return LuggageDirectory(luggage, luggage.root)
 
 
-def walk(luggage: Luggage, start: Node, route: Route, follow: bool) -> Spot:
+def top_directories(luggage: Luggage) -> list[tuple[str, LuggageDirectory]]:
+    """The directories in the root, opened, by name."""
+    folder = luggage.root.folder
+    assert folder is not None
+    found = [(name, open_node(luggage, node)) for name, (_, node) in folder.entries.items() if node.folder is not None]
+    return [(name, each) for name, each in found if isinstance(each, LuggageDirectory)]
+
+
+def walk_luggage(luggage: Luggage, start: Node, route: Route, follow: bool) -> ResolvedPath:
     """Where `route` leads from the directory `start` (see `Directory.walk`)."""
     if start.folder is None:
         raise CallFailed(ENOTDIR, "not a directory")
@@ -83,7 +91,7 @@ def walk(luggage: Luggage, start: Node, route: Route, follow: bool) -> Spot:
         if found is None:
             if todo:
                 raise CallFailed(ENOENT, name)
-            return LuggageSpot(luggage, here, name, None, directory)
+            return ResolvedLuggagePath(luggage, here, name, None, directory)
         node = found[1]
         if node.kind == SYMBOLIC_LINK and (todo or follow or directory):
             expanded += 1
@@ -96,12 +104,12 @@ def walk(luggage: Luggage, start: Node, route: Route, follow: bool) -> Spot:
         if not todo:
             if directory and node.folder is None:
                 raise CallFailed(ENOTDIR, name)
-            return LuggageSpot(luggage, here, name, node, directory)
+            return ResolvedLuggagePath(luggage, here, name, node, directory)
         trail.append(node)
-    return LuggageSpot(luggage, None, "", trail[-1], True)
+    return ResolvedLuggagePath(luggage, None, "", trail[-1], True)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class LuggageFile:
     """An open file of the luggage."""
 
@@ -109,11 +117,11 @@ class LuggageFile:
     node: Node
 
     def pread(self, offset: int, size: int) -> Bytes:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         return self.node.data[offset : offset + size]
 
     def pwrite(self, offset: int, data: bytes, now: int) -> int:
-        """See `trees.File`. What does not fit any more is not taken."""
+        """See `vfs.File`. Bytes that do not fit are not accepted."""
         node = self.node
         old = len(node.data)
         end = offset + len(data)
@@ -137,16 +145,16 @@ class LuggageFile:
         return len(data)
 
     def append(self, data: bytes, now: int) -> tuple[int, int]:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         end = len(self.node.data)
         return end, self.pwrite(end, data, now)
 
     def size(self) -> int:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         return len(self.node.data)
 
     def resize(self, size: int, now: int) -> None:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         node, old = self.node, len(self.node.data)
         if size > old:
             if size - old > self.luggage.limits.luggage_bytes - self.luggage.used:
@@ -162,81 +170,81 @@ class LuggageFile:
         node.mtim = node.ctim = now
 
     def stat(self) -> Stat:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         return self.node.stat()
 
     def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         self.node.set_times(atim, mtim, now)
 
     def sync(self) -> None:
         """Memory is as durable as the agent."""
 
     def close(self) -> None:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         self.node.opened -= 1
         self.luggage.drop(self.node)
 
     def encode(self) -> list[Any]:
-        """See `trees.File`."""
+        """See `vfs.File`."""
         return ["file", self.node.inode]
 
 
 def _lengthen(data: bytearray, size: int) -> None:
-    """By `size` zeros (none if negative), in pieces: at once they would be in memory twice."""
+    """Append `size` zeros (none if negative), in pieces: at once they would be in memory twice."""
     while size > 0:
         data += _ZEROS[:size]
         size -= len(_ZEROS)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class LuggageDirectory:
     """An open directory of the luggage."""
 
     luggage: Luggage
     node: Node
 
-    def walk(self, route: Route, follow: bool) -> Spot:
-        """See `trees.Directory`."""
-        return walk(self.luggage, self.node, route, follow)
+    def walk(self, route: Route, follow: bool) -> ResolvedPath:
+        """See `vfs.Directory`."""
+        return walk_luggage(self.luggage, self.node, route, follow)
 
-    def entries(self, cookie: int) -> Iterator[Entry]:
-        """See `trees.Directory`."""
+    def entries(self, cookie: int) -> Iterator[DirectoryEntry]:
+        """See `vfs.Directory`."""
         folder = self.node.folder
         assert folder is not None
         if cookie == 0:
-            yield Entry(1, self.node.inode, DIRECTORY, b".")
+            yield DirectoryEntry(1, self.node.inode, DIRECTORY, b".")
         if cookie <= 1:
-            yield Entry(2, (folder.parent or self.node).inode, DIRECTORY, b"..")
+            yield DirectoryEntry(2, (folder.parent or self.node).inode, DIRECTORY, b"..")
         order = folder.order
         for index in range(bisect_left(order, (cookie, "")), len(order)):
             serial, name = order[index]
             found = folder.entries.get(name)
             if found is not None and found[0] == serial:
-                yield Entry(serial + 1, found[1].inode, found[1].kind, name.encode())
+                yield DirectoryEntry(serial + 1, found[1].inode, found[1].kind, name.encode())
 
     def stat(self) -> Stat:
-        """See `trees.Directory`."""
+        """See `vfs.Directory`."""
         return self.node.stat()
 
     def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
-        """See `trees.Directory`."""
+        """See `vfs.Directory`."""
         self.node.set_times(atim, mtim, now)
 
     def close(self) -> None:
-        """See `trees.Directory`."""
+        """See `vfs.Directory`."""
         self.node.opened -= 1
         self.luggage.drop(self.node)
 
     def encode(self) -> list[Any]:
-        """See `trees.Directory`."""
+        """See `vfs.Directory`."""
         return ["directory", self.node.inode]
 
 
-@attrs.define(eq=False)
-class LuggageSpot:
-    """Where a path leads in the luggage. `parent` is None when the path ended in '.' or '..'; `node` is None
-    when the name is free."""
+@attrs.define(eq=False, repr=False)
+class ResolvedLuggagePath:
+    """Where a path leads in the luggage. `parent` is None if the path ended in '.' or '..'; `node` is None
+    if the name is free."""
 
     luggage: Luggage
     parent: Node | None
@@ -244,7 +252,7 @@ class LuggageSpot:
     node: Node | None
     directory: bool
 
-    def __enter__(self) -> LuggageSpot:
+    def __enter__(self) -> ResolvedLuggagePath:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -256,21 +264,21 @@ class LuggageSpot:
         return self.node
 
     def _free(self) -> Node:
-        """The directory in which this spot's name is free."""
+        """The directory in which this path's name is free."""
         if self.node is not None or self.parent is None:
             raise CallFailed(EEXIST, self.name)
         return self.parent
 
     def stat(self) -> Stat:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         return self._there().stat()
 
     def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         self._there().set_times(atim, mtim, now)
 
     def open(self, oflags: int, read: bool, write: bool, now: int) -> LuggageFile | LuggageDirectory:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         node = self.node
         if node is None:
             if not oflags & CREAT:
@@ -293,11 +301,11 @@ class LuggageSpot:
         return opened
 
     def mkdir(self, now: int) -> None:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         self.luggage.make(self._free(), self.name, DIRECTORY, now)
 
     def rmdir(self, now: int) -> None:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         node = self._there()
         if node.folder is None:
             raise CallFailed(ENOTDIR, self.name)
@@ -309,28 +317,28 @@ class LuggageSpot:
         self.luggage.leave(self.parent, self.name, now)
 
     def unlink(self, now: int) -> None:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         node = self._there()
         if node.folder is not None or self.parent is None:
             raise CallFailed(EISDIR, self.name)
         self.luggage.leave(self.parent, self.name, now)
 
     def readlink(self) -> bytes:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         node = self._there()
         if node.kind != SYMBOLIC_LINK:
             raise CallFailed(EINVAL, f"{self.name} is not a link")
         return bytes(node.data)
 
     def symlink(self, text: str, now: int) -> None:
-        """See `trees.Spot`."""
+        """See `vfs.ResolvedPath`."""
         if self.node is None and self.directory:
             raise CallFailed(ENOENT, self.name)
         self.luggage.make(self._free(), self.name, SYMBOLIC_LINK, now, text.encode())
 
-    def rename_to(self, target: Spot, now: int) -> None:
-        """See `trees.Spot`."""
-        if not isinstance(target, LuggageSpot):
+    def rename_to(self, target: ResolvedPath, now: int) -> None:
+        """See `vfs.ResolvedPath`."""
+        if not isinstance(target, ResolvedLuggagePath):
             raise CallFailed(EXDEV, "between file systems")
         node, old = self._there(), target.node
         if self.parent is None or target.parent is None:
@@ -351,7 +359,7 @@ class LuggageSpot:
             target.rmdir(now)
         elif old is not None:
             target.unlink(now)
-        node.links += 1  # so that leaving its old name does not end it
+        node.links += 1  # so that removing its old name does not delete it
         self.luggage.leave(self.parent, self.name, now)
         node.links -= 1
         self.luggage.enter(target.parent, target.name, node, now)
@@ -365,9 +373,9 @@ class LuggageSpot:
                 raise CallFailed(EINVAL, "a directory cannot move into itself")
             above = above.folder.parent
 
-    def link_to(self, target: Spot, now: int) -> None:
-        """See `trees.Spot`."""
-        if not isinstance(target, LuggageSpot):
+    def link_to(self, target: ResolvedPath, now: int) -> None:
+        """See `vfs.ResolvedPath`."""
+        if not isinstance(target, ResolvedLuggagePath):
             raise CallFailed(EXDEV, "between file systems")
         node = self._there()
         if node.folder is not None:

@@ -1,10 +1,10 @@
-"""Luggage to plain values and back, and luggage from a mapping of paths to contents.
+"""Encodes luggage as plain values and back, and makes luggage from a mapping of paths to contents.
 
-A snapshot's luggage is an attacker's: `decode_luggage` rebuilds the accounts instead of believing them,
+A snapshot's luggage may be an attacker's: `decode_luggage` recomputes the accounting instead of believing it,
 checks the tree's shape without recursion, and raises only `BadSnapshot`.
 
-Layout: `[next inode, nodes]`, nodes by rising inode, each `[inode, kind, atim, mtim, ctim, payload]`; the
-payload of a file or link is its bytes, of a directory `[next serial, [[serial, name, inode], ...]]` by rising
+Layout: `[next inode, nodes]`, nodes by ascending inode, each `[inode, kind, atim, mtim, ctim, payload]`; the
+payload of a file or link is its bytes, of a directory `[next serial, [[serial, name, inode], ...]]` by ascending
 serial.
 Invariant: `encode_luggage(decode_luggage(v)[0]) == v` for every `v` that is accepted.
 """
@@ -17,13 +17,13 @@ from typing import Any
 from agents.errors import BadSnapshot, CallFailed
 
 from .abi import CREAT, DIRECTORY, EINVAL, EXCL, REGULAR_FILE, SYMBOLIC_LINK, U64
-from .limits import Limits
-from .luggage import LuggageFile, LuggageSpot, walk
+from .limits import WasiLimits
+from .luggage import LuggageFile, ResolvedLuggagePath, walk_luggage
 from .nodes import FIRST_SERIAL, ROOT, Folder, Luggage, Node
 from .paths import Route, parse_text, valid_name
 
 _COUNTER_MAX = 1 << 62  # of inodes and cookies: room to count on, whatever a snapshot begins with
-_NODES_MAX_EXTRA = 1  # the root has no name; open nodes without a name are bounded by the descriptors
+_NODES_MAX_EXTRA = 1  # the root has no name; the number of descriptors bounds open nodes without a name
 
 
 def _reachable(luggage: Luggage, open_nodes: Iterable[Node]) -> dict[int, Node]:
@@ -55,24 +55,24 @@ def encode_luggage(luggage: Luggage, open_nodes: Iterable[Node]) -> list[Any]:
     return [luggage.next_inode, nodes]
 
 
-def whole(value: object, least: int = 0, most: int = U64) -> int:
-    """`value`, when it is a whole number in the range. Raises `BadSnapshot`."""
+def checked_int(value: object, least: int = 0, most: int = U64) -> int:
+    """`value`, if it is an integer in the range. Raises `BadSnapshot`."""
     if type(value) is not int or not least <= value <= most:
         raise BadSnapshot("a number in the WASI state is missing or out of range")
     return value
 
 
 def fields(value: object, count: int) -> list[Any]:
-    """`value`, when it is a list of `count` items. Raises `BadSnapshot`."""
+    """`value`, if it is a list of `count` items. Raises `BadSnapshot`."""
     if not isinstance(value, list) or len(value) != count:
         raise BadSnapshot(f"a record of {count} fields in the WASI state has another shape")
     return value
 
 
-def _decode_node(item: object, limits: Limits) -> tuple[Node, list[Any]]:
-    """A node, and a directory's lines, which name nodes that may not be decoded yet."""
+def _decode_node(item: object, limits: WasiLimits) -> tuple[Node, list[Any]]:
+    """A node, and for a directory its entries, which may refer to nodes not decoded yet."""
     inode, kind, atim, mtim, ctim, payload = fields(item, 6)
-    node = Node(whole(inode, ROOT), whole(kind), whole(atim), whole(mtim), whole(ctim))
+    node = Node(checked_int(inode, ROOT), checked_int(kind), checked_int(atim), checked_int(mtim), checked_int(ctim))
     if node.kind in (REGULAR_FILE, SYMBOLIC_LINK):
         if not isinstance(payload, bytes):
             raise BadSnapshot("a file without bytes in the luggage")
@@ -85,20 +85,20 @@ def _decode_node(item: object, limits: Limits) -> tuple[Node, list[Any]]:
     next_serial, lines = fields(payload, 2)
     if not isinstance(lines, list):
         raise BadSnapshot("a directory without lines in the luggage")
-    node.folder = Folder(None, next_serial=whole(next_serial, FIRST_SERIAL, _COUNTER_MAX))
+    node.folder = Folder(None, next_serial=checked_int(next_serial, FIRST_SERIAL, _COUNTER_MAX))
     return node, lines
 
 
-def check_link(text: bytes, limits: Limits) -> None:
-    """Raises `BadSnapshot` when a link's text is none that a guest could have stored."""
+def check_link(text: bytes, limits: WasiLimits) -> None:
+    """Raises `BadSnapshot` if a guest could not have stored this text as a link."""
     try:
         parse_text(text.decode(), limits)
     except (CallFailed, UnicodeDecodeError):
         raise BadSnapshot("a symbolic link in the luggage holds an impossible path") from None
 
 
-def decode_luggage(value: object, limits: Limits) -> tuple[Luggage, dict[int, Node]]:
-    """The luggage and its nodes by inode; the caller opens what was open, then calls `check_open`."""
+def decode_luggage(value: object, limits: WasiLimits) -> tuple[Luggage, dict[int, Node]]:
+    """The luggage and its nodes by inode; the caller reopens what was open, then calls `check_open`."""
     next_inode, items = fields(value, 2)
     if not isinstance(items, list) or len(items) > limits.files + limits.descriptors + _NODES_MAX_EXTRA:
         raise BadSnapshot("more nodes in the luggage than this station takes")
@@ -117,7 +117,7 @@ def decode_luggage(value: object, limits: Limits) -> tuple[Luggage, dict[int, No
     if used > limits.luggage_bytes:
         raise BadSnapshot(f"{used} bytes of luggage where this station takes {limits.luggage_bytes}")
     root = nodes.get(ROOT)
-    if root is None or root.folder is None or whole(next_inode, 0, _COUNTER_MAX) <= last:
+    if root is None or root.folder is None or checked_int(next_inode, 0, _COUNTER_MAX) <= last:
         raise BadSnapshot("luggage without a root, or that would number two files alike")
     luggage = Luggage(limits, root, next_inode, used)
     for node, lines in directories:
@@ -135,8 +135,8 @@ def _decode_lines(luggage: Luggage, node: Node, lines: list[Any], nodes: dict[in
         raise BadSnapshot("more names in the luggage than this station takes")
     for line in lines:
         serial, name, inode = fields(line, 3)
-        child = nodes.get(whole(inode))
-        if child is None or child is luggage.root or whole(serial) <= last or serial >= folder.next_serial:
+        child = nodes.get(checked_int(inode))
+        if child is None or child is luggage.root or checked_int(serial) <= last or serial >= folder.next_serial:
             raise BadSnapshot("a name in the luggage that leads nowhere, or is out of order")
         if not valid_name(name, luggage.limits) or name in folder.entries:
             raise BadSnapshot("an impossible name in the luggage, or one twice")
@@ -151,7 +151,7 @@ def _decode_lines(luggage: Luggage, node: Node, lines: list[Any], nodes: dict[in
 
 
 def _check_shape(luggage: Luggage, directories: list[Node]) -> None:
-    """Every directory with a name hangs below the root; those without one (open, removed) are empty."""
+    """Check that every directory with a name is below the root, and that the others (open, removed) are empty."""
     luggage.root.links = 1
     found, todo = 0, [luggage.root]
     while todo:
@@ -175,20 +175,20 @@ def check_open(nodes: Mapping[int, Node]) -> None:
 
 
 def fill(luggage: Luggage, files: Mapping[str, bytes], now: int) -> None:
-    """Put `files` (path from the root, without a leading slash, to contents) into the luggage, making the
-    directories that they need; a path that ends in a slash is a directory. Raises `CallFailed`."""
+    """Put `files` (path from the root, without a leading slash, to contents) into the luggage, and make the
+    directories that they need. A path that ends in a slash is a directory. Raises `CallFailed`."""
     for path, data in files.items():
         route = parse_text(path.removeprefix("/"), luggage.limits)
         if not route.names or route.names[0] in luggage.mounts:
             raise CallFailed(EINVAL, f"{path} cannot be packed into the luggage")
         above = len(route.names) if route.directory else len(route.names) - 1
         for count in range(1, above + 1):
-            with walk(luggage, luggage.root, Route(route.names[:count]), True) as spot:
-                if isinstance(spot, LuggageSpot) and spot.node is None:
+            with walk_luggage(luggage, luggage.root, Route(route.names[:count]), True) as spot:
+                if isinstance(spot, ResolvedLuggagePath) and spot.node is None:
                     spot.mkdir(now)
         if route.directory:
             continue
-        with walk(luggage, luggage.root, route, True) as spot:
+        with walk_luggage(luggage, luggage.root, route, True) as spot:
             opened = spot.open(CREAT | EXCL, False, True, now)
             assert isinstance(opened, LuggageFile)
             luggage.need(data)

@@ -1,16 +1,16 @@
-"""The agent's luggage, a file system in memory that travels with it: its nodes and its accounts.
+"""The agent's luggage, an in-memory file system that travels with it: its nodes and its accounting.
 
-What can be opened in it is in `luggage`, its plain values in `luggage_codec`. Nothing here touches the station's
+What can be opened in it is in `luggage`, its encoding in `luggage_codec`. Nothing here touches the station's
 disk, a clock or the guest's memory; times are arguments.
 
 Invariants, which `luggage_codec` checks on arrival and every operation keeps:
 - the root is a directory; every other directory has exactly one name, and following parents ends at the root;
 - `used` is the sum of all files' and links' bytes, `names` the number of names in all directories; both stay
-  within `Limits`, also when a file is written far beyond its end (nothing is sparse);
+  within `WasiLimits`, also when a file is written far beyond its end (nothing is sparse);
 - a node lives while it has a name or is open.
 
-A name in the root may be a *mount*: a folder made of calls, a granted host directory. A walk that meets one goes
-on there and cannot come back. Mounts are not stored and do not appear in a listing.
+A name in the root may be a *mount*: a folder that consists of calls, or a granted host directory. A walk that reaches
+one goes on there and cannot come back. Mounts are not stored and do not appear in a listing.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ import attrs
 from agents.errors import CallFailed
 
 from .abi import DIRECTORY, ENOENT, ENOSPC, ENOTDIR
-from .limits import Limits
-from .trees import Directory, Stat
+from .limits import WasiLimits
+from .vfs import Directory, Stat
 
-DEVICE = 1
+LUGGAGE_DEVICE = 1
 ROOT = 1  # the root's inode
 FIRST_SERIAL = 2  # cookies 0 and 1 are '.' and '..'
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Folder:
-    """What a directory holds. An entry's serial number is its readdir cookie: it never changes and never
-    comes back, so a listing that goes on while names come and go misses and repeats none of the others."""
+    """The contents of a directory. An entry's serial number is its readdir cookie: it never changes and is never
+    reused, so a listing that goes on while names come and go neither misses nor repeats any of the others."""
 
     parent: Node | None
     entries: dict[str, tuple[int, Node]] = attrs.field(factory=dict)
     next_serial: int = FIRST_SERIAL
-    order: list[tuple[int, str]] = attrs.field(factory=list)  # by serial; gone names stay a while
+    order: list[tuple[int, str]] = attrs.field(factory=list)  # by serial; deleted names stay a while
 
     def add(self, name: str, node: Node) -> None:
-        """Add a name that is not there."""
+        """Add a name that is free."""
         self.entries[name] = (self.next_serial, node)
         self.order.append((self.next_serial, name))
         self.next_serial += 1
 
     def remove(self, name: str) -> None:
-        """Remove a name that is there."""
+        """Remove an existing name."""
         del self.entries[name]
         if len(self.order) > 2 * len(self.entries) + 16:
             self.order = [(serial, each) for each, (serial, _) in self.entries.items()]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Node:
-    """One file, directory or symbolic link. `data` is a file's contents or a link's text in UTF-8; contents
-    that were never written stay the (shared) bytes they came as."""
+    """One file, directory or symbolic link. `data`: a file's contents, or a link's text in UTF-8. Contents
+    that were never written stay the (shared) bytes they arrived as."""
 
     inode: int
     kind: int
@@ -68,7 +68,7 @@ class Node:
 
     def stat(self) -> Stat:
         """The node's attributes."""
-        return Stat(DEVICE, self.inode, self.kind, self.links, len(self.data), self.atim, self.mtim, self.ctim)
+        return Stat(LUGGAGE_DEVICE, self.inode, self.kind, self.links, len(self.data), self.atim, self.mtim, self.ctim)
 
     def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
         """Set the times that are not None."""
@@ -77,11 +77,11 @@ class Node:
         self.ctim = now
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Luggage:
-    """The file system: its root, its accounts, its mounts."""
+    """The file system: its root, its accounting, its mounts."""
 
-    limits: Limits
+    limits: WasiLimits
     root: Node
     next_inode: int = ROOT + 1
     used: int = 0  # bytes
@@ -89,12 +89,12 @@ class Luggage:
     mounts: dict[str, Directory] = attrs.field(factory=dict)
 
     @classmethod
-    def empty(cls, limits: Limits, now: int) -> Luggage:
-        """A luggage with nothing in it."""
+    def empty(cls, limits: WasiLimits, now: int) -> Luggage:
+        """An empty luggage."""
         return cls(limits, Node(ROOT, DIRECTORY, now, now, now, folder=Folder(None), links=1))
 
     def make(self, parent: Node, name: str, kind: int, now: int, data: bytes = b"") -> Node:
-        """A new node under a free name. Raises ENOSPC, and ENOENT in a directory that was removed."""
+        """Create a node under a free name. Raises ENOSPC, and ENOENT in a directory that was removed."""
         self.need(data)
         folder = Folder(parent) if kind == DIRECTORY else None
         node = Node(self.next_inode, kind, now, now, now, data, folder)
@@ -118,7 +118,7 @@ class Luggage:
         parent.mtim = parent.ctim = node.ctim = now
 
     def leave(self, parent: Node, name: str, now: int) -> None:
-        """Take the name `name`, which is there, out of `parent`."""
+        """Remove the existing name `name` from `parent`."""
         folder = parent.folder
         assert folder is not None
         _, node = folder.entries[name]
@@ -129,12 +129,12 @@ class Luggage:
         self.drop(node)
 
     def drop(self, node: Node) -> None:
-        """Forget the contents of a node with neither name nor descriptor."""
+        """Delete the contents of a node with neither name nor descriptor."""
         if node.links == 0 and node.opened == 0:
             self.used -= len(node.data)
             node.data = b""
 
     def need(self, data: bytes) -> None:
-        """Raises ENOSPC when there is no room for `data`."""
+        """Raises ENOSPC if there is no room for `data`."""
         if self.used + len(data) > self.limits.luggage_bytes:
             raise CallFailed(ENOSPC, f"{self.used} bytes in the luggage")

@@ -1,33 +1,34 @@
 """Guest paths: from bytes to names, with every bound and refusal that does not depend on a file system.
 
-This looks at no file. Invariant: a `Route` holds only names that are not empty, hold neither '/' nor NUL, are
-at most `Limits.name_bytes` of UTF-8, and are relative: an absolute path never becomes a route.
+It looks at no file. Invariant: a `Route` holds only names that are not empty, contain neither '/' nor NUL, and are
+at most `WasiLimits.name_bytes` of UTF-8. It is relative: an absolute path never becomes a route.
 """
 
 from __future__ import annotations
 
 import attrs
 
+from agents.brief import brief
 from agents.errors import CallFailed
 
 from .abi import EILSEQ, EINVAL, ENAMETOOLONG, ENOENT, EPERM
-from .limits import Limits
+from .limits import WasiLimits
 
 
 @attrs.frozen
 class Route:
-    """The names of a relative path; `directory` when it ended in a slash or a dot.
+    """The names of a relative path; `directory`: it ended in a slash or a dot.
 
-    `names` may hold '..', and ends in '.' when the path did; whoever walks the route must not pass above the
+    `names` may contain '..', and ends in '.' if the path did; whoever walks the route must not go above the
     directory where it starts.
     """
 
-    names: tuple[str, ...]
+    names: tuple[str, ...] = attrs.field(repr=brief)
     directory: bool = False
 
 
-def parse(raw: bytes, limits: Limits) -> Route:
-    """The route that the guest's bytes name.
+def parse(raw: bytes, limits: WasiLimits) -> Route:
+    """The route in the guest's bytes.
 
     Raises `CallFailed`: EILSEQ (not UTF-8), ENOENT (empty), EPERM (absolute), EINVAL (NUL), ENAMETOOLONG.
     """
@@ -40,7 +41,7 @@ def parse(raw: bytes, limits: Limits) -> Route:
     return parse_text(text, limits)
 
 
-def parse_text(text: str, limits: Limits) -> Route:
+def parse_text(text: str, limits: WasiLimits) -> Route:
     """The same for text, such as that of a symbolic link."""
     if not text:
         raise CallFailed(ENOENT, "an empty path")
@@ -52,7 +53,7 @@ def parse_text(text: str, limits: Limits) -> Route:
     last = parts[-1]
     names = tuple([part for part in parts if part and part != "."])
     if last == ".":
-        names += (".",)  # where nothing is, 'new/.' is nothing that can be made
+        names += (".",)  # if nothing is there, 'new/.' is not something that can be created
     if len(names) > limits.depth:
         raise CallFailed(ENAMETOOLONG, f"a path of {len(names)} names")
     longest = limits.name_bytes
@@ -62,8 +63,8 @@ def parse_text(text: str, limits: Limits) -> Route:
     return Route(names, last in ("", ".", ".."))
 
 
-def valid_name(name: object, limits: Limits) -> bool:
-    """Whether a name that came in a snapshot could have been made by a guest."""
+def valid_name(name: object, limits: WasiLimits) -> bool:
+    """Whether a guest could have created this name, which came in a snapshot."""
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
         return False
     try:

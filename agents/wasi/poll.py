@@ -1,9 +1,9 @@
 """`poll_oneoff`: waiting for time, for input and for messages, without holding a thread.
 
-When nothing is ready the agent suspends with one wait: a sleep, or for input, for a message, or for whichever of
+If nothing is ready, the agent suspends with one wait: a sleep, or for input, for a message, or for whichever of
 the two comes first, with the earliest timeout. Files and output are always ready.
 
-Invariant: after a sleep the guest's monotonic clock shows at least the time that it slept for, so that a loop
+Invariant: after a sleep the guest's monotonic clock has advanced at least by the time slept, so that a loop
 "until the deadline has passed" ends, wherever it woke.
 """
 
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from agents.errors import CallFailed
-from agents.waits import Failed, InputReady, Listen, Message, Recv, Refused, Sleep, Suspend, TimedOut, Woke
-from agents.waits import Input as WaitForInput
+from agents.waits import Failed, Input, InputReady, Listen, Message, Recv, Refused, Sleep, Suspend, TimedOut, Woke
 
 from .abi import (
     ABSTIME,
@@ -33,17 +32,17 @@ from .abi import (
     SUBSCRIPTION,
     U64,
 )
-from .buffers import check
+from .buffers import check_range
 from .descriptors import Descriptor
-from .streams import STDIN, Input
+from .streams import STDIN, InputStream
 
 if TYPE_CHECKING:
-    from agents.hostcalls import Context
+    from agents.hostcalls import CallContext
 
 
 @attrs.frozen
-class Subscription:
-    """What the guest waits for: a clock and when, or a descriptor."""
+class PollSubscription:
+    """What the guest waits for: a clock and a time, or a descriptor."""
 
     userdata: int
     kind: int
@@ -52,11 +51,11 @@ class Subscription:
     flags: int
 
 
-def poll_oneoff(ctx: Context, subscriptions: int, events: int, count: int, result: int) -> int | Suspend:
-    """Wait until at least one subscription is ready, and say which are."""
+def poll_oneoff(ctx: CallContext, subscriptions: int, events: int, count: int, result: int) -> int | Suspend:
+    """Wait until at least one subscription is ready, and report which are."""
     wanted = _subscriptions(ctx, subscriptions, count)
-    check(ctx.memory, events, EVENT.size * count)
-    check(ctx.memory, result, 4)
+    check_range(ctx.memory, events, EVENT.size * count)
+    check_range(ctx.memory, result, 4)
     state = ctx.wasi
     if ctx.event is not None:
         _take(ctx, wanted)
@@ -74,7 +73,7 @@ def poll_oneoff(ctx: Context, subscriptions: int, events: int, count: int, resul
     return 0
 
 
-def _subscriptions(ctx: Context, pointer: int, count: int) -> list[Subscription]:
+def _subscriptions(ctx: CallContext, pointer: int, count: int) -> list[PollSubscription]:
     if not 0 < count <= ctx.wasi.limits.subscriptions:
         raise CallFailed(EINVAL, f"{count} subscriptions")
     found = []
@@ -82,16 +81,16 @@ def _subscriptions(ctx: Context, pointer: int, count: int) -> list[Subscription]
         userdata, kind, clock_or_fd, timeout, _, flags = record
         if kind > EVENT_WRITE or (kind == EVENT_CLOCK and (clock_or_fd > MONOTONIC or flags > ABSTIME)):
             raise CallFailed(EINVAL, "a subscription of no known kind, or to no clock")
-        found.append(Subscription(userdata, kind, clock_or_fd, timeout, flags))
+        found.append(PollSubscription(userdata, kind, clock_or_fd, timeout, flags))
     return found
 
 
-def _event(of: Subscription, error: int, size: int, flags: int = 0) -> bytes:
+def _event(of: PollSubscription, error: int, size: int, flags: int = 0) -> bytes:
     return EVENT.pack(of.userdata, error, of.kind, size, flags)
 
 
-def _left(ctx: Context, of: Subscription, monotonic: int) -> int:
-    """Nanoseconds of the guest's time until a clock subscription is ready; 0 or less when it is."""
+def _left(ctx: CallContext, of: PollSubscription, monotonic: int) -> int:
+    """Nanoseconds of the guest's time until a clock subscription is ready; 0 or less if it is."""
     began, began_wall = ctx.wasi.polling
     passed = monotonic - began
     if not of.flags & ABSTIME:
@@ -100,8 +99,8 @@ def _left(ctx: Context, of: Subscription, monotonic: int) -> int:
     return int(of.timeout - now)
 
 
-def _ready(ctx: Context, wanted: list[Subscription], monotonic: int) -> tuple[list[bytes], int | None]:
-    """The events of all that are ready, and how long the first clock has left (None without a clock)."""
+def _ready(ctx: CallContext, wanted: list[PollSubscription], monotonic: int) -> tuple[list[bytes], int | None]:
+    """The events of all ready subscriptions, and how long the first clock has left (None without a clock)."""
     ready: list[bytes] = []
     first: int | None = None
     for each in wanted:
@@ -123,25 +122,25 @@ def _ready(ctx: Context, wanted: list[Subscription], monotonic: int) -> tuple[li
         elif found.channel is not None:
             pending = found.channel.pending(ctx)
             if pending is not None:
-                at_end = not pending and isinstance(found.channel, Input)
+                at_end = not pending and isinstance(found.channel, InputStream)
                 ready.append(_event(each, 0, pending, HANGUP if at_end else 0))
     return ready, first
 
 
-def _wait(ctx: Context, wanted: list[Subscription], first: int | None) -> Suspend:
-    """What to wait for when nothing is ready; `polling` keeps when the wait began."""
+def _wait(ctx: CallContext, wanted: list[PollSubscription], first: int | None) -> Suspend:
+    """What to wait for if nothing is ready; `polling` records when the wait began."""
     timeout = None if first is None else min(first, U64)
     channels = [ctx.wasi.table.open[each.clock_or_fd].channel for each in wanted if each.kind != EVENT_CLOCK]
-    from_stdin = [isinstance(each, Input) for each in channels]
+    from_stdin = [isinstance(each, InputStream) for each in channels]
     if not from_stdin:
         return Suspend(Sleep(timeout or 0))
     if all(from_stdin):
-        return Suspend(WaitForInput(STDIN, timeout))
+        return Suspend(Input(STDIN, timeout))
     return Suspend(Listen(STDIN, timeout) if any(from_stdin) else Recv(timeout))
 
 
-def _take(ctx: Context, wanted: list[Subscription]) -> None:
-    """Take in what the event brings, and let the time pass that was slept."""
+def _take(ctx: CallContext, wanted: list[PollSubscription]) -> None:
+    """Take in the event's data, and advance the clock by the time slept."""
     event: Any = ctx.event
     if isinstance(event, (Refused, Failed)):
         ctx.wasi.polling = None

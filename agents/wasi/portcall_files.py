@@ -1,17 +1,17 @@
 """The calls as files: `/portcall/go`, `/portcall/call/SERVICE` and so on, for programs that link nothing.
 
-Each file leads to the same function of `agents.hostcalls` as the import of its name, so both roads give the
-same answers and the same errors. What a write means is decided when it reaches the host: one `fd_write` is
-one call. Buffered writers therefore act at their flush or close, and a writer that sends a name and its
-newline apart does no harm, since blank writes to `go`, `go_at` and `sleep` mean nothing.
+Each file leads to the same function of `agents.hostcalls` as the import of its name, so both give the
+same answers and the same errors. The meaning of a write is decided when it reaches the host: one `fd_write` is
+one call (docs/adr/one-write-is-one-call). Buffered writers therefore act at their flush or close, and a writer that
+sends a name and its newline separately does no harm, since blank writes to `go`, `go_at` and `sleep` do nothing.
 
-A read brings one answer and then an end of file. `inbox` goes on to the next message after that; the others
-answer anew when they are opened again, or after a seek to 0. `call/SERVICE` is written (the request), then
-read (the reply); a write after that begins another request. Two files take an argument if wanted:
+A read returns one answer and then an end of file. After that, `inbox` goes on to the next message; the others
+answer again when they are reopened, or after a seek to 0. `call/SERVICE` is written (the request), then
+read (the reply); a write after that begins another request. Two files take an optional argument:
 `inbox/MS` waits at most so many milliseconds, `log/LEVEL` is error, warning, info or detail.
 
-Invariants: what a file holds is bounded by `BODY_MAX`, and what all of an agent's hold by `Limits.call_bytes`; a
-file's state is plain and travels with the agent, also in the middle of an answer.
+Invariants: `MAX_BODY_BYTES` bounds what a file holds, `Limits.call_bytes` what all of an agent's files hold; a
+file's state is plain data and travels with the agent, even in the middle of an answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import attrs
 
 from agents import hostcalls
 from agents.errors import BadSnapshot, CallFailed
-from agents.waits import BODY_MAX, HOST_MAX, Suspend
+from agents.waits import MAX_BODY_BYTES, MAX_HOST_BYTES, Suspend
 
 from .abi import (
     DIRECTORY,
@@ -42,22 +42,22 @@ from .abi import (
     REGULAR_FILE,
     STREAM_RIGHTS,
 )
-from .fixed import FixedSpot, descend
-from .luggage_codec import fields, whole
+from .fixed import ResolvedFixedPath, descend
+from .luggage_codec import checked_int, fields
 from .paths import Route
-from .trees import Bytes, Entry, Stat
+from .vfs import Bytes, DirectoryEntry, Stat
 
 if TYPE_CHECKING:
-    from agents.hostcalls import Context
+    from agents.hostcalls import CallContext
 
-MOUNT = "portcall"
+CALLS_MOUNT = "portcall"
 _LOGGED = 1 << 16  # bytes of one write to `log`
-DEVICE = 2
+CALLS_DEVICE = 2
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class CallFile:
-    """One open file below `/portcall/`. `content` is the answer being read, None before there is one."""
+    """One open file below `/portcall/`. `content`: the answer being read, None before there is one."""
 
     name: str
     argument: str = ""
@@ -65,13 +65,13 @@ class CallFile:
     position: int = 0
     request: bytes = b""
 
-    def read(self, ctx: Context, size: int, wait: bool) -> Bytes | Suspend:
-        """See `trees.Channel`."""
+    def read(self, ctx: CallContext, size: int, wait: bool) -> Bytes | Suspend:
+        """See `vfs.Channel`."""
         if not size:
             return b""
         if self.content is None:
             if self.name in _LONG and ctx.event is None:
-                _need(ctx, BODY_MAX - len(self.request))
+                _need(ctx, MAX_BODY_BYTES - len(self.request))
             found = _READ[self.name](ctx, self, wait)
             if isinstance(found, Suspend):
                 return found
@@ -82,12 +82,12 @@ class CallFile:
             self.content = None
         return chunk
 
-    def write(self, ctx: Context, data: bytes) -> int | Suspend:
-        """See `trees.Channel`."""
+    def write(self, ctx: CallContext, data: bytes) -> int | Suspend:
+        """See `vfs.Channel`."""
         return _WRITE[self.name](ctx, self, data) or len(data)
 
-    def pending(self, ctx: Context) -> int | None:
-        """See `trees.Channel`. Only an empty inbox makes a poll wait; a call is made by the read itself."""
+    def pending(self, ctx: CallContext) -> int | None:
+        """See `vfs.Channel`. Only an empty inbox makes a poll wait; for the others, the read itself makes the call."""
         if self.content is not None:
             return len(self.content) - self.position
         if self.name == "inbox":
@@ -95,7 +95,7 @@ class CallFile:
         return 0
 
     def seek(self, old: int, new: int) -> bool:
-        """See `trees.Channel`. A request stays as it is: C and Python seek between writing and reading."""
+        """See `vfs.Channel`. A request is kept: C and Python seek between writing and reading."""
         if self.content is not None:
             if new == 0 and self.name != "call":
                 self.content, self.position = None, 0
@@ -104,37 +104,37 @@ class CallFile:
         return True
 
     def rights(self) -> int:
-        """See `trees.Channel`."""
+        """See `vfs.Channel`."""
         access = (FD_READ if self.name in _READ else 0) | (FD_WRITE if self.name in _WRITE else 0)
         return STREAM_RIGHTS | FD_SEEK | FD_TELL | access
 
     def stat(self) -> Stat:
-        """See `trees.Channel`."""
-        return Stat(DEVICE, _INODES[self.name], REGULAR_FILE, 1, len(self.content or b""), 0, 0, 0)
+        """See `vfs.Channel`."""
+        return Stat(CALLS_DEVICE, _INODES[self.name], REGULAR_FILE, 1, len(self.content or b""), 0, 0, 0)
 
     def close(self) -> None:
-        """See `trees.Channel`."""
+        """See `vfs.Channel`."""
 
     @property
     def held(self) -> int:
-        """Bytes that it keeps."""
+        """Bytes that it holds."""
         return len(self.request) + len(self.content or b"")
 
     def encode(self) -> list[Any]:
-        """See `trees.Channel`."""
+        """See `vfs.Channel`."""
         return ["call", self.name, self.argument, self.content, self.position, self.request]
 
 
 def held(channels: Iterable[object]) -> int:
-    """Bytes that all files of these channels keep."""
+    """Bytes that all files among these channels hold."""
     return sum(channel.held for channel in channels if isinstance(channel, CallFile))
 
 
-def _need(ctx: Context, size: int) -> None:
-    """Raises ENOSPC when the open files would hold too much with `size` bytes more."""
+def _need(ctx: CallContext, size: int) -> None:
+    """Raises ENOSPC if the open files would hold too much with `size` bytes more."""
     now = held(descriptor.channel for descriptor in ctx.wasi.table.open.values())
     if now + size > ctx.wasi.limits.call_bytes:
-        raise CallFailed(ENOSPC, f"the open files of /{MOUNT} hold {now} bytes")
+        raise CallFailed(ENOSPC, f"the open files of /{CALLS_MOUNT} hold {now} bytes")
 
 
 def decode_call_file(value: list[Any]) -> CallFile:
@@ -145,39 +145,47 @@ def decode_call_file(value: list[Any]) -> CallFile:
     given, good = bool(argument), _ARGUMENT.get(name, _anything)
     if given != (name in _FOLDERS) and not (given and name in _EITHER):
         raise BadSnapshot(f"/portcall/{name} with or without a name, as it cannot be")
-    if len(argument) > HOST_MAX or "\0" in argument or (given and not good(argument)):
+    if len(argument) > MAX_HOST_BYTES or "\0" in argument or (given and not good(argument)):
         raise BadSnapshot(f"/portcall/{name} with a name that it cannot have")
     if not isinstance(request, bytes) or not isinstance(content, bytes | None):
         raise BadSnapshot(f"/portcall/{name} without bytes")
-    if max(len(request), len(content or b"")) > BODY_MAX:
-        raise BadSnapshot(f"/portcall/{name} holds more than {BODY_MAX} bytes")
-    return CallFile(name, argument, content, whole(position, 0, BODY_MAX), request)
+    if max(len(request), len(content or b"")) > MAX_BODY_BYTES:
+        raise BadSnapshot(f"/portcall/{name} holds more than {MAX_BODY_BYTES} bytes")
+    return CallFile(name, argument, content, checked_int(position, 0, MAX_BODY_BYTES), request)
 
 
 # --- reading: (ctx, file, wait) -> the whole answer ---
 
 
-def _read_here(ctx: Context, file: CallFile, wait: bool) -> bytes:
+def _read_here(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
     return hostcalls.here(ctx).encode()
 
 
-def _read_me(ctx: Context, file: CallFile, wait: bool) -> bytes:
+def _read_me(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
     return hostcalls.me(ctx).encode()
 
 
-def _read_next_stop(ctx: Context, file: CallFile, wait: bool) -> bytes:
+def _read_next_stop(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
     return hostcalls.next_stop(ctx).encode()
 
 
-def _read_sender(ctx: Context, file: CallFile, wait: bool) -> bytes:
+def _read_args(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
+    return b"".join(each + b"\0" for each in ctx.wasi.args)
+
+
+def _read_environ(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
+    return b"".join(each + b"\0" for each in ctx.wasi.environ)
+
+
+def _read_sender(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
     return ctx.kept.sender.encode()
 
 
-def _read_lookup(ctx: Context, file: CallFile, wait: bool) -> bytes:
-    return "\n".join(hostcalls.lookup(ctx, file.argument)).encode()[:BODY_MAX]
+def _read_lookup(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
+    return "\n".join(hostcalls.lookup(ctx, file.argument)).encode()[:MAX_BODY_BYTES]
 
 
-def _read_inbox(ctx: Context, file: CallFile, wait: bool) -> bytes | Suspend:
+def _read_inbox(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
     message: hostcalls.Message | Suspend | None = ctx.kept.message
     if message is None or ctx.event is not None:
         timeout = int(file.argument) * 1_000_000 if file.argument else None
@@ -192,14 +200,14 @@ def _read_inbox(ctx: Context, file: CallFile, wait: bool) -> bytes | Suspend:
     return message.body
 
 
-def _read_clone(ctx: Context, file: CallFile, wait: bool) -> bytes | Suspend:
+def _read_clone(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
     done = hostcalls.clone(ctx)
     if isinstance(done, Suspend):
         return done
     return b"" if done.child is None else done.child.encode()
 
 
-def _read_call(ctx: Context, file: CallFile, wait: bool) -> bytes | Suspend:
+def _read_call(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
     try:
         return hostcalls.call(ctx, file.argument, file.request)
     except CallFailed:
@@ -207,7 +215,7 @@ def _read_call(ctx: Context, file: CallFile, wait: bool) -> bytes | Suspend:
         raise
 
 
-# --- writing: (ctx, file, data) -> what to wait for, or how much was taken (None: all) ---
+# --- writing: (ctx, file, data) -> what to wait for, or how much was accepted (None: all) ---
 
 
 def _text(data: bytes) -> str:
@@ -217,17 +225,17 @@ def _text(data: bytes) -> str:
         raise CallFailed(EILSEQ, "a name that is not UTF-8") from None
 
 
-def _write_go(ctx: Context, file: CallFile, data: bytes) -> Suspend | None:
-    host = _text(data[: HOST_MAX + 2])
+def _write_go(ctx: CallContext, file: CallFile, data: bytes) -> Suspend | None:
+    host = _text(data[: MAX_HOST_BYTES + 2])
     return hostcalls.go(ctx, host) if host else None
 
 
-def _write_go_at(ctx: Context, file: CallFile, data: bytes) -> Suspend | None:
-    host = _text(data[: HOST_MAX + 2])
+def _write_go_at(ctx: CallContext, file: CallFile, data: bytes) -> Suspend | None:
+    host = _text(data[: MAX_HOST_BYTES + 2])
     return hostcalls.go_at(ctx, host, file.argument) if host else None
 
 
-def _write_sleep(ctx: Context, file: CallFile, data: bytes) -> Suspend | None:
+def _write_sleep(ctx: CallContext, file: CallFile, data: bytes) -> Suspend | None:
     text = _text(data[:20])
     if not text:
         return None
@@ -236,26 +244,26 @@ def _write_sleep(ctx: Context, file: CallFile, data: bytes) -> Suspend | None:
     return hostcalls.sleep(ctx, int(text) * 1_000_000)
 
 
-def _write_call(ctx: Context, file: CallFile, data: bytes) -> None:
+def _write_call(ctx: CallContext, file: CallFile, data: bytes) -> None:
     if file.content is not None:
         file.content, file.request = None, b""
-    if len(file.request) + len(data) > BODY_MAX:
-        raise CallFailed(EMSGSIZE, f"a request of more than {BODY_MAX} bytes")
+    if len(file.request) + len(data) > MAX_BODY_BYTES:
+        raise CallFailed(EMSGSIZE, f"a request of more than {MAX_BODY_BYTES} bytes")
     _need(ctx, len(data))
     file.request += data
 
 
-def _write_send(ctx: Context, file: CallFile, data: bytes) -> None:
+def _write_send(ctx: CallContext, file: CallFile, data: bytes) -> None:
     hostcalls.send(ctx, file.argument, data)
 
 
-def _write_report(ctx: Context, file: CallFile, data: bytes) -> None:
+def _write_report(ctx: CallContext, file: CallFile, data: bytes) -> None:
     hostcalls.report(ctx, file.argument, data)
 
 
-def _write_log(ctx: Context, file: CallFile, data: bytes) -> int:
+def _write_log(ctx: CallContext, file: CallFile, data: bytes) -> int:
     state = ctx.wasi
-    if len(data) > _LOGGED:  # megabytes of line ends would be millions of lines; writers write on
+    if len(data) > _LOGGED:  # megabytes of line ends would be millions of lines; writers continue after a short write
         end = data.rfind(b"\n", 0, _LOGGED) + 1
         data = data[: end or _LOGGED]
     if state.logged + len(data) > state.limits.log_bytes:
@@ -264,7 +272,7 @@ def _write_log(ctx: Context, file: CallFile, data: bytes) -> int:
     level = _LEVELS.index(file.argument or "info")
     for line in data.decode("utf-8", "replace").splitlines():
         if line:
-            hostcalls.log(ctx, level, line[: hostcalls.LOG_MAX])
+            hostcalls.log(ctx, level, line[: hostcalls.MAX_LOG_BYTES])
     return len(data)
 
 
@@ -272,6 +280,8 @@ _READ: dict[str, Callable[[Any, CallFile, bool], bytes | Suspend]] = {
     "here": _read_here,
     "me": _read_me,
     "next_stop": _read_next_stop,
+    "args": _read_args,
+    "environ": _read_environ,
     "sender": _read_sender,
     "inbox": _read_inbox,
     "clone": _read_clone,
@@ -287,9 +297,9 @@ _WRITE: dict[str, Callable[[Any, CallFile, bytes], Suspend | int | None]] = {
     "send": _write_send,
     "report": _write_report,
 }
-_LONG = ("call", "inbox", "lookup")  # whose answer may be long
+_LONG = ("call", "inbox", "lookup")  # calls whose answer may be long
 _FOLDERS = ("call", "send", "report", "lookup", "go_at")  # the file's name below them is an argument
-_EITHER = ("log", "inbox")  # a file, that may be named with an argument too
+_EITHER = ("log", "inbox")  # a file that may also be named with an argument
 _LEVELS = ("error", "warning", "info", "detail")
 
 
@@ -298,73 +308,71 @@ def _anything(argument: str) -> bool:
 
 
 def _number(argument: str) -> bool:
-    """Whether it is a whole number of milliseconds that fits in 31 bits."""
+    """Whether it is a whole number of milliseconds that fits into 31 bits."""
     return argument.isascii() and argument.isdigit() and len(argument) <= 10 and int(argument) < 1 << 31
 
 
 _ARGUMENT: dict[str, Callable[[str], bool]] = {"log": _LEVELS.__contains__, "inbox": _number}
 _NAMES = ("go", "go_at", "here", "me", "next_stop", "call", "send", "inbox", "sender", "sleep", "clone",
-          "report", "log", "lookup")  # fmt: skip
+          "report", "log", "lookup", "args", "environ")  # fmt: skip
 _INODES = {name: index for index, name in enumerate(_NAMES, 2)}
 
 
 # --- the folders ---
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class CallFolder:
-    """`/portcall` itself (no name), or a folder in it, whose files exist under any name."""
+    """`/portcall` itself (no name), or a folder in it, where a file of any name exists."""
 
     name: str = ""
 
-    def walk(self, route: Route, follow: bool) -> FixedSpot:
-        """See `trees.Directory`."""
+    def walk(self, route: Route, follow: bool) -> ResolvedFixedPath:
+        """See `vfs.Directory`."""
         above = (self.name,) if self.name else ()
         names = descend(route, above, (*_FOLDERS, *_EITHER))
-        return FixedSpot(MOUNT, lambda: _find(names), route.directory)
+        return ResolvedFixedPath(CALLS_MOUNT, lambda: _find(names), route.directory)
 
-    def entries(self, cookie: int) -> Iterator[Entry]:
-        """See `trees.Directory`. The files in a folder are not listed: any name will do."""
+    def entries(self, cookie: int) -> Iterator[DirectoryEntry]:
+        """See `vfs.Directory`. The files in a folder are not listed: any name works."""
         lines = [(self._inode, DIRECTORY, "."), (1, DIRECTORY, "..")]
         if not self.name:
-            lines += [
-                (_INODES[name], DIRECTORY if name in _FOLDERS else REGULAR_FILE, name) for name in _NAMES
-            ]
+            lines += [(_INODES[name], DIRECTORY if name in _FOLDERS else REGULAR_FILE, name) for name in _NAMES]
         for index, (inode, kind, name) in enumerate(lines):
             if index >= cookie:
-                yield Entry(index + 1, inode, kind, name.encode())
+                yield DirectoryEntry(index + 1, inode, kind, name.encode())
 
     @property
     def _inode(self) -> int:
         return _INODES.get(self.name, 1)
 
     def stat(self) -> Stat:
-        """See `trees.Directory`."""
-        return Stat(DEVICE, self._inode, DIRECTORY, 1, 0, 0, 0, 0)
+        """See `vfs.Directory`."""
+        return Stat(CALLS_DEVICE, self._inode, DIRECTORY, 1, 0, 0, 0, 0)
 
     def set_times(self, atim: int | None, mtim: int | None, now: int) -> None:
-        """See `trees.Directory`."""
+        """See `vfs.Directory`."""
         raise CallFailed(EROFS, "/portcall does not change")
 
     def close(self) -> None:
-        """See `trees.Directory`."""
+        """See `vfs.Directory`."""
 
     def encode(self) -> list[Any]:
-        """See `trees.Directory`."""
+        """See `vfs.Directory`."""
         return ["calls", self.name]
 
 
 def _find(names: tuple[str, ...]) -> CallFile | CallFolder:
-    """What lies at a path below `/portcall`. Raises ENOENT."""
+    """What is at a path below `/portcall`. Raises ENOENT."""
     if not names:
         return CallFolder()
     name, argument = names[0], "/".join(names[1:])
     if name not in _INODES:
-        raise CallFailed(ENOENT, f"/{MOUNT}/{name}")
+        raise CallFailed(ENOENT, f"/{CALLS_MOUNT}/{name}")
     if name in _FOLDERS and not argument:
         return CallFolder(name)
     if argument and not _ARGUMENT.get(name, _anything)(argument):
-        raise CallFailed(ENOENT, f"/{MOUNT}/{name}/{argument}")
+        raise CallFailed(ENOENT, f"/{CALLS_MOUNT}/{name}/{argument}")
     return CallFile(name, argument)
 
 

@@ -1,11 +1,11 @@
 """The state of one agent's virtual WASI: plain data that is captured and restored with the agent.
 
-What does not travel, because it is the station's: the wall clock, randomness, where output goes, granted host
-directories. These come with each call (`ctx.ambient`) or with `launch` and `decode` (`grants`).
+What does not travel, because it belongs to the station: the wall clock, randomness, the destination of output, granted
+host directories. These come with each call (`ctx.ambient`) or with `launch` and `decode` (`grants`).
 
 Invariants:
-- the guest's monotonic clock starts near 0, goes on across hops and never goes back, whatever the stations'
-  clocks do;
+- the guest's monotonic clock starts above 0, counts all time from the first `begin` on, including the time between two
+  stations, and never goes back, whatever the stations' clocks do;
 - descriptor 3 is `/`, the luggage; then come the granted directories, by name. `/portcall` is a name in `/`;
 - `encode` is deterministic, `decode(encode())` encodes to the same values, and `decode` raises only
   `BadSnapshot`.
@@ -22,42 +22,54 @@ from agents import canonical
 from agents.errors import BadSnapshot, CallFailed, NotCanonical
 
 from .abi import ALL_RIGHTS, DIRECTORY, DIRECTORY_RIGHTS, EINVAL, REGULAR_FILE, U64
-from .descriptors import Descriptor, Table
-from .devices import MOUNT as DEVICES
+from .descriptors import Descriptor, DescriptorTable
+from .devices import DEVICES_MOUNT as DEVICES
 from .devices import DeviceFolder, decode_device
-from .limits import Limits
-from .luggage import LuggageDirectory, LuggageFile, open_node, open_root
-from .luggage_codec import check_open, decode_luggage, encode_luggage, fields, fill, whole
+from .limits import WasiLimits
+from .luggage import LuggageDirectory, LuggageFile, open_node, open_root, top_directories
+from .luggage_codec import check_open, checked_int, decode_luggage, encode_luggage, fields, fill
 from .nodes import Luggage, Node
 from .paths import Route, parse_text, valid_name
-from .portcall_files import MOUNT, CallFolder, decode_call_file, decode_call_folder, held
-from .streams import STDERR, STDOUT, Input, Output
-from .trees import Directory, File, Grant
+from .portcall_files import CALLS_MOUNT, CallFolder, decode_call_file, decode_call_folder, held
+from .streams import STDERR, STDOUT, InputStream, OutputStream
+from .vfs import Directory, File, Grant
 
-VERSION = 1
+STATE_VERSION = (
+    2  # of a state whose agent has started; before that, as in an image's luggage, 1: without the time of capture
+)
+_NEW = 1
 _DEPTH = 16  # of containers in an encoded state
 _OFFSET_MAX = (1 << 63) - 1
+# ns that the monotonic clock shows when an agent starts: programs take 0 for "never" (Go's scheduler does), and also
+# 0 seconds.
+MONOTONIC_START_NS = 1_000_000_000
+# The most ns between two stations that are believed: a station whose calendar is years off must not make them pass.
+MAX_AWAY_NS = 7 * 86_400 * 1_000_000_000
 
 
 class Clock(Protocol):
-    """The part of the station that time comes from."""
+    """The part of the station that supplies the time."""
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970."""
 
     def monotonic_ns(self) -> int:
         """Nanoseconds of a clock that never goes back, from any origin."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class WasiState:
     """One agent's virtual WASI."""
 
-    limits: Limits
+    limits: WasiLimits
     args: tuple[bytes, ...]
     environ: tuple[bytes, ...]  # NAME=value
     luggage: Luggage
-    table: Table
-    stdin: Input
-    elapsed: int = 0  # what the monotonic clock showed last, ns
-    polling: tuple[int, int] | None = None  # monotonic and wall time when the poll that waits began, ns
+    table: DescriptorTable
+    stdin: InputStream
+    elapsed_ns: int = 0  # what the monotonic clock showed last, ns
+    captured: int | None = None  # wall time when it was captured, ns; None for an agent that has not started
+    polling: tuple[int, int] | None = None  # monotonic and wall time when the current wait began, ns
     logged: int = 0  # bytes of output in this visit; does not travel
     _origin: int | None = None  # the station's clock when the guest's showed 0; does not travel
 
@@ -71,21 +83,21 @@ class WasiState:
         now: int = 0,
         stdin: bytes = b"",
         live_stdin: bool = False,
-        limits: Limits | None = None,
+        limits: WasiLimits | None = None,
         grants: Mapping[str, Grant] | None = None,
     ) -> WasiState:
         """The state of an agent that starts.
 
         `files` maps paths to contents (see `luggage_codec.fill`); `now` is the files' time, ns since 1970;
-        `grants` maps guest names of directories to host directories. Raises `CallFailed` when something is
-        beyond `limits` or has an impossible name.
+        `grants` maps guest names of directories to host directories. Raises `CallFailed` if something
+        exceeds `limits` or has an impossible name.
         """
-        limits = limits or Limits()
+        limits = limits or WasiLimits()
         luggage = Luggage.empty(limits, now)
-        state = cls(limits, (), (), luggage, Table(limits), Input())
+        state = cls(limits, (), (), luggage, DescriptorTable(limits), InputStream())
         state._mount({})
         fill(luggage, files or {}, now)
-        for channel in (state.stdin, Output(STDOUT), Output(STDERR)):
+        for channel in (state.stdin, OutputStream(STDOUT), OutputStream(STDERR)):
             state.table.add(Descriptor(channel.rights(), 0, channel=channel))
         state._preopen("/", open_root(luggage))
         state.equip(args, environ, stdin=stdin, live_stdin=live_stdin, grants=grants)
@@ -100,11 +112,11 @@ class WasiState:
         live_stdin: bool = False,
         grants: Mapping[str, Grant] | None = None,
     ) -> None:
-        """What is added to an agent that has not begun, such as one that was packed with its luggage: further
-        arguments, variables (in place of those of the same name), input, and granted directories with a
+        """Add to an agent that has not started, such as one packed with its luggage: more
+        arguments, variables (replacing those of the same name), input, and granted directories with a
         descriptor each.
 
-        Raises `CallFailed` when something is beyond the limits or has an impossible name.
+        Raises `CallFailed` if something exceeds the limits or has an impossible name.
         """
         argv = (*self.args, *(_bytes(arg) for arg in args))
         variables = {entry.partition(b"=")[0]: entry for entry in self.environ}
@@ -117,8 +129,10 @@ class WasiState:
             self.stdin.data, self.stdin.position, self.stdin.live = stdin, 0, live_stdin
         self._mount(grants or {})
         if any(_names(name) == () for name in grants or {}):  # a granted '/' hides the luggage's
-            self._preopen(f"/{MOUNT}", CallFolder())
+            self._preopen(f"/{CALLS_MOUNT}", CallFolder())
             self._preopen(f"/{DEVICES}", DeviceFolder())
+            for name, directory in top_directories(self.luggage):  # what was packed, including the agent's own code
+                self._preopen(f"/{name}", directory)
         for name, grant in (grants or {}).items():
             self._preopen(name, grant.root())
 
@@ -126,35 +140,57 @@ class WasiState:
         self.table.add(Descriptor(DIRECTORY_RIGHTS, ALL_RIGHTS, directory=directory, preopen=name))
 
     def _mount(self, grants: Mapping[str, Grant]) -> None:
-        self.luggage.mounts.update({MOUNT: CallFolder(), DEVICES: DeviceFolder()})
+        self.luggage.mounts.update({CALLS_MOUNT: CallFolder(), DEVICES: DeviceFolder()})
         for name, grant in grants.items():
             names = _names(name)
-            if names[:1] == (MOUNT,):
-                raise CallFailed(EINVAL, f"/{MOUNT} cannot be a granted directory")
+            if names[:1] == (CALLS_MOUNT,):
+                raise CallFailed(EINVAL, f"/{CALLS_MOUNT} cannot be a granted directory")
             if len(names) == 1:
                 self.luggage.mounts[names[0]] = grant.root()
 
+    def begin(self, clock: Clock) -> None:
+        """The agent runs here: from now on its clock follows the station's. Harmless to repeat.
+
+        The time since it was captured counts, as far as the stations' calendars agree that it passed.
+        """
+        if self._origin is not None:
+            return
+        away = 0 if self.captured is None else clock.wall_ns() - self.captured
+        self.elapsed_ns = min(max(self.elapsed_ns, MONOTONIC_START_NS) + min(max(away, 0), MAX_AWAY_NS), U64)
+        self._origin = clock.monotonic_ns() - self.elapsed_ns
+
+    def pause(self, clock: Clock) -> None:
+        """Stop the clock before `encode`; it goes on from there. Does nothing for an agent that has not started."""
+        if self._origin is not None:
+            self.monotonic(clock)
+            self.captured = min(max(clock.wall_ns(), 0), U64)
+
     def monotonic(self, clock: Clock) -> int:
         """The guest's monotonic clock, ns."""
-        now = clock.monotonic_ns()
-        if self._origin is None:
-            self._origin = now - self.elapsed
-        self.elapsed = min(max(self.elapsed, now - self._origin), U64)
-        return self.elapsed
+        self.begin(clock)
+        assert self._origin is not None
+        self.elapsed_ns = min(max(self.elapsed_ns, clock.monotonic_ns() - self._origin), U64)
+        return self.elapsed_ns
+
+    def wait_begins(self, clock: Clock) -> None:
+        """Record the current time, for `waited`."""
+        self.polling = (self.monotonic(clock), clock.wall_ns())
+
+    def waited(self, clock: Clock, ns: int | None = None) -> None:
+        """The wait is over; it took at least `ns`, if given: see `pass_time`."""
+        began, self.polling = self.polling, None
+        if began is not None and ns is not None:
+            self.pass_time(clock, began[0] + ns)
 
     def pass_time(self, clock: Clock, until: int) -> None:
-        """After a sleep: the guest's clock shows at least `until` (its own ns), wherever it slept."""
+        """After a sleep: the guest's clock shows at least `until` (in its own ns), wherever it slept."""
         behind = until - self.monotonic(clock)
         if behind > 0 and self._origin is not None:
             self._origin -= behind
-            self.elapsed = min(until, U64)
-
-    def slept(self, clock: Clock, ns: int) -> None:
-        """After a sleep of `ns` during which nobody looked at the clock; see `pass_time`."""
-        self.pass_time(clock, self.elapsed + ns)
+            self.elapsed_ns = min(until, U64)
 
     def close(self) -> None:
-        """Give up what the station lent: granted host directories. The state is not used again."""
+        """Release what the station lent: granted host directories. The state is not used again."""
         for _, descriptor in self.table:
             descriptor.close()
         self.table.open.clear()
@@ -167,42 +203,42 @@ class WasiState:
         descriptors = [[fd, *descriptor.encode()] for fd, descriptor in self.table]
         opened = [d.thing.node for _, d in self.table if isinstance(d.thing, LuggageFile | LuggageDirectory)]
         return [
-            VERSION,
+            _NEW if self.captured is None else STATE_VERSION,
             list(self.args),
             list(self.environ),
             encode_luggage(self.luggage, opened),
             descriptors,
             [self.stdin.data[self.stdin.position :], self.stdin.live],
-            self.elapsed,
+            self.elapsed_ns if self.captured is None else [self.elapsed_ns, self.captured],
             None if self.polling is None else list(self.polling),
         ]
 
     @classmethod
     def read(
-        cls, encoded: bytes, limits: Limits | None = None, grants: Mapping[str, Grant] | None = None
+        cls, encoded: bytes, limits: WasiLimits | None = None, grants: Mapping[str, Grant] | None = None
     ) -> WasiState:
         """`decode`, from bytes. Raises `BadSnapshot`."""
-        limits = limits or Limits()
+        limits = limits or WasiLimits()
         try:
-            value = canonical.decode(encoded, canonical.Bounds(limits.encoded, _DEPTH, limits.items))
+            value = canonical.decode(encoded, canonical.DecodeBounds(limits.encoded, _DEPTH, limits.items))
         except NotCanonical as error:
             raise BadSnapshot(f"the WASI state cannot be read, or is beyond this station's bounds: {error}") from None
         return cls.decode(value, limits, grants)
 
     @classmethod
     def decode(
-        cls, value: object, limits: Limits | None = None, grants: Mapping[str, Grant] | None = None
+        cls, value: object, limits: WasiLimits | None = None, grants: Mapping[str, Grant] | None = None
     ) -> WasiState:
-        """The state that `encode` wrote, at a station with these bounds and granted directories.
+        """The state that `encode` wrote, at a station with these limits and granted directories.
 
-        A descriptor that leads into a host directory is opened again when the station grants the same guest
-        name and the file is still there, else it is lost. Raises `BadSnapshot` for anything that `encode`
-        would not write, or that is beyond `limits`.
+        A descriptor into a host directory is opened again if the station grants the same guest
+        name and the file is still there; otherwise it is lost. Raises `BadSnapshot` for anything that `encode`
+        would not write, or that exceeds `limits`.
         """
-        limits, grants = limits or Limits(), grants or {}
+        limits, grants = limits or WasiLimits(), grants or {}
         version, args, environ, luggage, descriptors, stdin, elapsed, polling = fields(value, 8)
-        if type(version) is not int or version != VERSION:  # True equals 1, and would be written as 1
-            raise BadSnapshot(f"WASI state of version {version!r}, not {VERSION}")
+        if type(version) is not int or version not in (_NEW, STATE_VERSION):  # True equals 1, and would be written as 1
+            raise BadSnapshot(f"WASI state of version {version!r}, not {_NEW} or {STATE_VERSION}")
         argv, env = _texts(args), _texts(environ)
         if not _fits(argv, env, limits):
             raise BadSnapshot("arguments or environment beyond this station's bounds")
@@ -210,10 +246,12 @@ class WasiState:
         if not isinstance(data, bytes) or len(data) > limits.stdin_bytes or not isinstance(live, bool):
             raise BadSnapshot("standard input beyond this station's bounds, or without bytes")
         rebuilt, nodes = decode_luggage(luggage, limits)
-        state = cls(limits, argv, env, rebuilt, Table(limits), Input(data, 0, live), whole(elapsed))
+        shown, *captured = fields(elapsed, 2) if version == STATE_VERSION else [elapsed]
+        state = cls(limits, argv, env, rebuilt, DescriptorTable(limits), InputStream(data, 0, live), checked_int(shown))
+        state.captured = checked_int(captured[0]) if captured else None
         if polling is not None:
             began, wall = fields(polling, 2)
-            state.polling = (whole(began), whole(wall))
+            state.polling = (checked_int(began), checked_int(wall))
         state._mount(grants)
         state._decode_descriptors(descriptors, nodes, grants)
         check_open(nodes)
@@ -225,13 +263,15 @@ class WasiState:
         last = -1
         for item in items:
             fd, what, rights, inheriting, flags, offset, preopen = fields(item, 7)
-            if whole(fd, 0, 0xFFFFFFFF) <= last:
+            if checked_int(fd, 0, 0xFFFFFFFF) <= last:
                 raise BadSnapshot("descriptors out of order")
             last = fd
             if preopen is not None and not (isinstance(preopen, str) and len(preopen) <= self.limits.path_bytes):
                 raise BadSnapshot("a directory without a name, or with one that is too long")
-            descriptor = Descriptor(whole(rights, 0, ALL_RIGHTS), whole(inheriting, 0, ALL_RIGHTS), whole(flags, 0, 31))
-            descriptor.offset, descriptor.preopen = whole(offset, 0, _OFFSET_MAX), preopen
+            descriptor = Descriptor(
+                checked_int(rights, 0, ALL_RIGHTS), checked_int(inheriting, 0, ALL_RIGHTS), checked_int(flags, 0, 31)
+            )
+            descriptor.offset, descriptor.preopen = checked_int(offset, 0, _OFFSET_MAX), preopen
             self._attach(descriptor, what, nodes, grants)
             self.table.open[fd] = descriptor
         if held(descriptor.channel for descriptor in self.table.open.values()) > self.limits.call_bytes:
@@ -245,7 +285,7 @@ class WasiState:
             raise BadSnapshot("a descriptor of no known kind")
         kind = what[0]
         if kind in ("file", "directory"):
-            node = nodes.get(whole(fields(what, 2)[1]))
+            node = nodes.get(checked_int(fields(what, 2)[1]))
             if node is None or node.kind != (REGULAR_FILE if kind == "file" else DIRECTORY):
                 raise BadSnapshot("a descriptor that leads nowhere in the luggage")
             thing = open_node(self.luggage, node)
@@ -256,7 +296,7 @@ class WasiState:
         elif kind == "stdin" and len(what) == 1:
             descriptor.channel = self.stdin
         elif kind in ("stdout", "stderr") and len(what) == 1:
-            descriptor.channel = Output(STDOUT if kind == "stdout" else STDERR)
+            descriptor.channel = OutputStream(STDOUT if kind == "stdout" else STDERR)
         elif kind == "call":
             descriptor.channel = decode_call_file(what)
         elif kind == "calls":
@@ -291,17 +331,18 @@ class WasiState:
 
 
 def _names(guest: str) -> tuple[str, ...]:
-    """The names in a granted directory's guest name: `/data` and `./data` are the same."""
+    """The names in a granted directory's guest name: `/data` and `./data` are the same, and so are `/` and `.`."""
     text = guest.strip("/")
-    return parse_text(text, Limits()).names if text else Route(()).names
+    names = parse_text(text, WasiLimits()).names if text else Route(()).names
+    return names[:-1] if names[-1:] == (".",) else names
 
 
 def _bytes(text: str | bytes) -> bytes:
-    """UTF-8; what the host's command line had that is none passes unchanged."""
+    """UTF-8; invalid UTF-8 from the host's command line passes unchanged."""
     return text.encode(errors="surrogateescape") if isinstance(text, str) else bytes(text)
 
 
-def _fits(args: Sequence[bytes], environ: Sequence[bytes], limits: Limits) -> bool:
+def _fits(args: Sequence[bytes], environ: Sequence[bytes], limits: WasiLimits) -> bool:
     texts = [*args, *environ]
     size = sum(len(text) + 16 for text in texts)
     return size <= limits.environment_bytes and not any(b"\0" in text for text in texts)

@@ -1,7 +1,7 @@
-"""How large a module may be. Each bound names the attack that it stops; every one is checked before memory is
-allocated or time is spent for what it counts.
+"""How large a module may be. Each bound names the attack that it stops, and is checked before memory is
+allocated or time is spent on what it counts.
 
-Invariant: a refusal for one of these is `ModuleTooLarge`, naming the bound. The defaults follow the limits
+Invariant: exceeding one of these raises `ModuleTooLarge`, which names the bound. The defaults follow the limits
 that engines agreed on (WebAssembly JavaScript Interface, appendix "Implementation-defined limits") where
 those exist.
 """
@@ -12,15 +12,17 @@ import attrs
 
 from agents.errors import ModuleTooLarge
 
+WASM_PAGE_BYTES = 65536
+
 
 @attrs.frozen
-class Bounds:
+class ModuleBounds:
     """Upper limits, all inclusive."""
 
     module: int = 64 << 20
     """Bytes of the whole module: everything else is paid per byte."""
     entries: int = 1_000_000
-    """Entries of one section or segment: a count is five bytes, the list it announces is not."""
+    """Entries of one section or segment: a count takes five bytes, whatever the length of the list it announces."""
     customs: int = 10_000
     """Custom sections: three bytes of an empty one become some 150 bytes of object."""
     items: int = 4_000_000
@@ -36,9 +38,9 @@ class Bounds:
     nesting: int = 10_000
     """Depth of blocks in one expression: a block is two bytes, an open one is a frame in every later pass."""
     locals: int = 50_000
-    """Locals of one function: five bytes declare four thousand million."""
+    """Locals of one function: five bytes can declare four billion."""
     all_locals: int = 10_000_000
-    """Locals of all functions together: seven bytes declare 50,000, in every function anew."""
+    """Locals of all functions together: seven bytes declare 50,000, again in every function."""
     params: int = 1000
     """Parameters of a function type: a call is two bytes, and moves them all."""
     results: int = 1000
@@ -51,7 +53,7 @@ class Bounds:
     """
 
     def check(self, name: str, value: int, offset: int | None, function: int | None = None) -> None:
-        """Raise `ModuleTooLarge` when `value` is beyond the bound called `name`."""
+        """Raise `ModuleTooLarge` if `value` exceeds the bound called `name`."""
         limit = getattr(self, name)
         if value > limit:
             raise ModuleTooLarge(f"{value} is beyond the bound of {limit} for {name}", offset, function)

@@ -1,7 +1,7 @@
-"""What the validation of a function needs to know of its module (WebAssembly 3.0, section 3.1.6, Contexts),
-and the stack types of all instructions that depend on the module but not on the place where they stand.
+"""What validating a function needs to know of its module (WebAssembly 3.0, section 3.1.6, Contexts),
+and the stack types of all instructions that depend on the module but not on their position.
 
-Invariant: `effect_of` has checked every index and immediate of an instruction for which it gives an effect.
+Invariant: `effect_of` has checked every index and immediate of an instruction for which it returns an effect.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from . import opcodes as op
-from .bounds import Bounds
+from .bounds import ModuleBounds
 from .matching import Canonical, UnknownType, matches, type_name
 from .opcodes import Imm
 from .syntax import (
@@ -32,14 +32,14 @@ from .syntax import (
     ValType,
 )
 
-LETTERS: Final[Mapping[str, ValType]] = {"i": I32, "I": I64, "f": F32, "F": F64, "v": V128}
+TYPE_LETTERS: Final[Mapping[str, ValType]] = {"i": I32, "I": I64, "f": F32, "F": F64, "v": V128}
 
 Effect = tuple[int, list[ValType], list[ValType]]
 """How many operands an instruction pops, their types bottom first, and the types it pushes."""
 
 
 class Wrong(Exception):
-    """What is invalid, without the place; the caller who knows the place raises `InvalidModule`."""
+    """What is invalid, without the position; a caller that knows the position raises `InvalidModule`."""
 
 
 def effect(params: Sequence[ValType], results: Sequence[ValType]) -> Effect:
@@ -48,13 +48,13 @@ def effect(params: Sequence[ValType], results: Sequence[ValType]) -> Effect:
 
 
 FIXED: Final[dict[int, Effect]] = {
-    row.code: effect([LETTERS[c] for c in row.params], [LETTERS[c] for c in row.results or ""])
+    row.code: effect([TYPE_LETTERS[c] for c in row.params], [TYPE_LETTERS[c] for c in row.results or ""])
     for row in op.TABLE.values()
     if row.params is not None
     and row.imm in (Imm.NONE, Imm.I32, Imm.I64, Imm.F32, Imm.F64, Imm.V128)
     and "a" not in row.params
 }
-"""Effects of the instructions that neither the module nor an immediate can make wrong."""
+"""Effects of the instructions that are valid whatever the module and the immediate."""
 
 _FEW_RESULTS: Final = 4
 _FEW_PARAMS: Final = 16
@@ -63,7 +63,7 @@ _FEW_PARAMS: Final = 16
 class Context:
     """One module's index spaces with canonical types. `effects` grows while functions are validated."""
 
-    def __init__(self, module: Module, types: Canonical, bounds: Bounds) -> None:
+    def __init__(self, module: Module, types: Canonical, bounds: ModuleBounds) -> None:
         self.module = module
         self.canonical = types
         self.bounds = bounds
@@ -186,7 +186,7 @@ class Context:
 
 
 def _declared(module: Module) -> frozenset[int]:
-    """The functions named outside of function bodies: only those may a body make references to (3.4.14)."""
+    """The functions named outside of function bodies: a body may make references only to those (3.4.14)."""
     expressions = [entry.init for entry in module.globals]
     expressions += [table.init for table in module.tables if table.init is not None]
     for elem in module.elems:
@@ -203,7 +203,7 @@ def _declared(module: Module) -> frozenset[int]:
 
 
 class _Effects(dict[Instr, "Effect | None"]):
-    """Effects by instruction, worked out when first met. None: the effect is large, use `large_call`."""
+    """Effects by instruction, computed when first seen. None: the effect is large, use `large_call`."""
 
     def __init__(self, context: Context) -> None:
         super().__init__()
@@ -218,7 +218,7 @@ class _Effects(dict[Instr, "Effect | None"]):
 
 
 def effect_of(context: Context, instr: Instr) -> Effect:
-    """The effect of an instruction whose type does not depend on its place. Raises `Wrong`."""
+    """The effect of an instruction whose type does not depend on its position. Raises `Wrong`."""
     row = op.TABLE.get(instr.code)
     if row is None:
         raise Wrong(f"unknown opcode {instr.code:#x}")
@@ -284,7 +284,7 @@ def _memory_access(context: Context, row: op.Op, imm: Any) -> Effect:
 
 
 def _from_letters(row: op.Op, memory: MemType | None) -> Effect:
-    letters = LETTERS if memory is None else {**LETTERS, "a": address(memory.addr64)}
+    letters = TYPE_LETTERS if memory is None else {**TYPE_LETTERS, "a": address(memory.addr64)}
     return effect([letters[c] for c in row.params or ""], [letters[c] for c in row.results or ""])
 
 

@@ -1,10 +1,10 @@
 """Bytes to `Module` (WebAssembly 3.0, chapter 5, Binary Format).
 
-It checks what the grammar says and nothing of types or index spaces: that is `validate`. What it accepts,
-`encode` writes back as an equal module.
+It checks the grammar, but neither types nor index spaces: that is `validate`. `encode` writes back
+whatever it accepts as an equal module.
 
-Invariants: only `MalformedModule`, `UnsupportedFeature` and `ModuleTooLarge` leave it, each with an offset;
-a count is compared with the bytes that are left and with `Bounds` before anything is allocated for it.
+Invariants: only `MalformedModule`, `UnsupportedFeature` and `ModuleTooLarge` are raised, each with an offset;
+a count is compared with the remaining bytes and with `ModuleBounds` before anything is allocated for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from agents.errors import MalformedModule, UnsupportedFeature
 
 from . import opcodes as op
-from .bounds import Bounds
+from .bounds import ModuleBounds
 from .expressions import Expressions, instruction_starts
 from .reader import Reader
 from .syntax import (
@@ -43,8 +43,8 @@ from .syntax import (
 
 T = TypeVar("T")
 
-MAGIC: Final = b"\0asm"
-VERSION: Final = b"\1\0\0\0"
+WASM_MAGIC: Final = b"\0asm"
+WASM_VERSION: Final = b"\1\0\0\0"
 
 CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA, DATA_COUNT, TAG = range(14)
 ORDER: Final = (
@@ -63,13 +63,13 @@ ORDER: Final = (
     DATA,
 )
 """Section ids in the order in which the sections come (5.5.17)."""
-KINDS: Final[tuple[ExternKind, ...]] = ("func", "table", "memory", "global", "tag")
+IMPORT_KINDS: Final[tuple[ExternKind, ...]] = ("func", "table", "memory", "global", "tag")
 
 _PLACE: Final = {section: place for place, section in enumerate(ORDER)}
 
 
 def sections(data: bytes) -> Iterator[tuple[int, int, memoryview]]:
-    """Each section's id, the offset of its content, and the content, which is not looked into.
+    """Each section's id, the offset of its content, and the content, which is not parsed.
 
     Raises `MalformedModule` or `UnsupportedFeature` for a wrong preamble, order or size.
     """
@@ -94,18 +94,18 @@ def sections(data: bytes) -> Iterator[tuple[int, int, memoryview]]:
 
 
 def _preamble(data: bytes) -> None:
-    if data[:4] != MAGIC:
+    if data[:4] != WASM_MAGIC:
         raise MalformedModule("magic header not detected", 0)
     if len(data) >= 8 and data[6:8] == b"\1\0":
         raise UnsupportedFeature("component model", None, 4)
-    if data[4:8] != VERSION:
+    if data[4:8] != WASM_VERSION:
         raise MalformedModule("unknown binary version", 4)
 
 
 def custom_section(data: bytes, name: str) -> bytes | None:
-    """The content of the first custom section called `name`, None when there is none.
+    """The content of the first custom section called `name`; None if there is none.
 
-    Raises `MalformedModule` for what is met on the way to it.
+    Raises `MalformedModule` for errors on the way to it.
     """
     for section, offset, payload in sections(data):
         if section == CUSTOM:
@@ -115,7 +115,7 @@ def custom_section(data: bytes, name: str) -> bytes | None:
     return None
 
 
-def decode_module(data: bytes, bounds: Bounds = Bounds()) -> Module:  # noqa: B008 - Bounds is frozen
+def decode_module(data: bytes, bounds: ModuleBounds = ModuleBounds()) -> Module:  # noqa: B008 - Bounds is frozen
     """The module that `data` encodes.
 
     Raises `MalformedModule`, `UnsupportedFeature` or `ModuleTooLarge`, each with the offset.
@@ -135,9 +135,9 @@ def instruction_offsets(module: Module, function: int) -> list[int] | None:
 
 
 class _Decoder:
-    """The sections of one module, collected. Used once."""
+    """Collects the sections of one module. Used once."""
 
-    def __init__(self, data: bytes, bounds: Bounds) -> None:
+    def __init__(self, data: bytes, bounds: ModuleBounds) -> None:
         self.data = data
         self.bounds = bounds
         self.expressions = Expressions(data, bounds)
@@ -314,9 +314,9 @@ class _Decoder:
         name = r.name()
         start = r.position
         kind = r.byte()
-        if kind >= len(KINDS):
+        if kind >= len(IMPORT_KINDS):
             raise r.malformed("malformed export kind", start)
-        return Export(name, KINDS[kind], r.u32())
+        return Export(name, IMPORT_KINDS[kind], r.u32())
 
     def start_section(self, r: Reader) -> None:
         """5.5.11."""

@@ -31,7 +31,6 @@ from .syntax import (
     Import,
     ImportFunc,
     Instr,
-    Limits,
     MemArg,
     MemType,
     Module,
@@ -39,6 +38,7 @@ from .syntax import (
     Table,
     TableType,
     Tag,
+    TypeLimits,
     ValType,
 )
 from .syntax import Data as DataSegment
@@ -46,7 +46,7 @@ from .syntax import Data as DataSegment
 _HEAPS: Final[Mapping[HeapType, bytes]] = {heap: bytes([code]) for code, heap in HEAP_CODES.items()}
 _TYPES: Final[Mapping[ValType, bytes]] = {kind: bytes([code]) for code, kind in SHORT_TYPES.items()}
 _CATCHES: Final = {"catch": b"\0", "catch_ref": b"\1", "catch_all": b"\2", "catch_all_ref": b"\3"}
-_KINDS: Final = {kind: bytes([code]) for code, kind in enumerate(ids.KINDS)}
+_KINDS: Final = {kind: bytes([code]) for code, kind in enumerate(ids.IMPORT_KINDS)}
 
 
 # --- values (5.2) ------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def _func_type(kind: FuncType) -> bytes:
     return b"\x60" + _vector(map(val_type, kind.params)) + _vector(map(val_type, kind.results))
 
 
-def _limits(limits: Limits, addr64: bool) -> bytes:
+def _limits(limits: TypeLimits, addr64: bool) -> bytes:
     flags = bytes([(limits.max is not None) | addr64 << 2])
     return flags + unsigned(limits.min) + (b"" if limits.max is None else unsigned(limits.max))
 
@@ -329,7 +329,7 @@ def encode_module(module: Module) -> bytes:
     section(ids.CODE, [_func(known, func) for func in module.funcs])
     section(ids.DATA, [_data(known, data) for data in module.datas])
 
-    parts = [ids.MAGIC, ids.VERSION]
+    parts = [ids.WASM_MAGIC, ids.WASM_VERSION]
     for after in (0, *ids.ORDER):
         if after in contents:
             parts += [bytes([after]), _sized(contents[after])]

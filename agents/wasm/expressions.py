@@ -1,9 +1,9 @@
 """Expressions from bytes: function bodies and constant expressions (WebAssembly 3.0, section 5.4).
 
-Two roads lead to the same instructions. The careful one follows the grammar, one instruction at a time, and
-knows what is wrong and where. The quick one splits a body by a regular expression and looks each piece up in
-the table of those already met; a piece that is new goes through the careful road alone, and anything it
-cannot account for sends the whole body there. So the quick road never decides that a body is wrong.
+There are two ways to the same instructions. The slow path follows the grammar, one instruction at a time, and
+knows what is wrong and where. The fast path splits a body with a regular expression and looks each piece up in
+the table of those seen before. A new piece alone goes through the slow path, and anything the fast path
+cannot account for sends the whole body there. So the fast path never decides that a body is wrong.
 
 Nothing here checks types. Invariants: equal encodings give the identical `Instr` object within one module,
 so that an instruction costs eight bytes in its function; blocks are properly nested and the final `end`
@@ -19,7 +19,7 @@ from typing import Final
 from agents.errors import ModuleError
 
 from . import opcodes as op
-from .bounds import Bounds
+from .bounds import ModuleBounds
 from .opcodes import Imm
 from .reader import Reader
 from .syntax import Catch, CatchKind, Expr, Instr, MemArg
@@ -30,15 +30,15 @@ _CATCH_KINDS: Final[tuple[CatchKind, ...]] = ("catch", "catch_ref", "catch_all",
 # --- immediates, one small function per kind ---------------------------------------------------------------
 
 
-def _labels(r: Reader, bounds: Bounds) -> object:
+def _labels(r: Reader, bounds: ModuleBounds) -> object:
     return tuple(r.u32() for _ in range(r.count(bounds))), r.u32()
 
 
-def _pair(r: Reader, bounds: Bounds) -> object:
+def _pair(r: Reader, bounds: ModuleBounds) -> object:
     return r.u32(), r.u32()
 
 
-def _try_table(r: Reader, bounds: Bounds) -> object:
+def _try_table(r: Reader, bounds: ModuleBounds) -> object:
     block = r.block_type()
     return block, tuple(_catch(r) for _ in range(r.count(bounds, least=2)))
 
@@ -52,7 +52,7 @@ def _catch(r: Reader) -> Catch:
     return Catch(_CATCH_KINDS[kind], tag, r.u32())
 
 
-def _types(r: Reader, bounds: Bounds) -> object:
+def _types(r: Reader, bounds: ModuleBounds) -> object:
     return tuple(r.val_type() for _ in range(r.count(bounds, "results")))
 
 
@@ -65,7 +65,7 @@ def _memarg(r: Reader) -> MemArg:
     return MemArg(align & 0x3F, r.unsigned(64), memory)
 
 
-_IMMEDIATES: Final[Mapping[Imm, Callable[[Reader, Bounds], object]]] = {
+_IMMEDIATES: Final[Mapping[Imm, Callable[[Reader, ModuleBounds], object]]] = {
     Imm.NONE: lambda r, bounds: None,
     Imm.BLOCK: lambda r, bounds: r.block_type(),
     Imm.LABELS: _labels,
@@ -104,7 +104,7 @@ _IMMEDIATES: Final[Mapping[Imm, Callable[[Reader, Bounds], object]]] = {
 }
 
 
-def read_instruction(r: Reader, bounds: Bounds) -> Instr:
+def read_instruction(r: Reader, bounds: ModuleBounds) -> Instr:
     """One instruction. Raises `MalformedModule`, `UnsupportedFeature` or `ModuleTooLarge`."""
     start = r.position
     code = r.byte()
@@ -125,14 +125,14 @@ def read_instruction(r: Reader, bounds: Bounds) -> Instr:
     return Instr(code, _IMMEDIATES[row.imm](r, bounds))
 
 
-# --- the quick road ----------------------------------------------------------------------------------------
+# --- the fast path -----------------------------------------------------------------------------------------
 
 
 def _pattern() -> re.Pattern[bytes]:
     """Splits a body into instructions: one alternative per shape of immediate, the most frequent first.
 
-    An alternative may match what the grammar refuses (a number too long by its value, an opcode unknown):
-    the piece then fails on the careful road. What none matches falls to the last one, any single byte, and
+    An alternative may match what the grammar refuses (an overlong number, an unknown opcode):
+    the piece then fails on the slow path. What none of them matches falls to the last one, any single byte, and
     fails too.
     """
     u = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
@@ -184,13 +184,13 @@ _PIECES: Final = _pattern()
 
 
 class _Unaccounted(Exception):
-    """A piece that is no instruction: take the careful road. Never leaves this module."""
+    """A piece that is not an instruction: take the slow path. Never leaves this module."""
 
 
 class _Known(dict[bytes, Instr]):
-    """The instructions met so far, by their encodings."""
+    """The instructions seen so far, by their encodings."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: ModuleBounds) -> None:
         super().__init__()
         self.bounds = bounds
 
@@ -207,9 +207,9 @@ class _Known(dict[bytes, Instr]):
 
 
 class Expressions:
-    """Decodes the expressions of one module, sharing what is equal among them."""
+    """Decodes the expressions of one module; equal instructions share one object."""
 
-    def __init__(self, data: bytes, bounds: Bounds) -> None:
+    def __init__(self, data: bytes, bounds: ModuleBounds) -> None:
         self._data = data
         self._bounds = bounds
         self._known = _Known(bounds)
@@ -241,7 +241,7 @@ class Expressions:
         return self._constants.setdefault(found, found)
 
     def func_item(self, index: int) -> Expr:
-        """The constant expression `ref.func index`, which the short forms of element segments stand for."""
+        """The constant expression `ref.func index`, which the short forms of element segments abbreviate."""
         found = self._func_items.get(index)
         if found is None:
             found = self._func_items[index] = (Instr(op.REF_FUNC, index), Instr(op.END))
@@ -252,7 +252,7 @@ class Expressions:
         return any(instr.code in codes for instr in self._known.values())
 
     def _nested(self, body: Expr) -> bool:
-        """Whether every block ends, and the last instruction is the one that closes the body."""
+        """Whether every block ends, and the last instruction closes the body."""
         open_ifs = [False]  # for each open block, whether an `else` may come
         most = self._bounds.nesting
         for code in [code for instr in body if (code := instr.code) in _CONTROL]:
@@ -308,7 +308,7 @@ _CONTROL: Final = frozenset({op.BLOCK, op.LOOP, op.IF, op.TRY_TABLE, op.ELSE, op
 
 
 def instruction_starts(data: bytes, start: int, end: int, count: int) -> list[int]:
-    """Where each of the `count` instructions of a body in [start, end), already decoded once, begins."""
+    """The offset of each of the `count` instructions of a body in [start, end), already decoded once."""
     starts = []
     pieces = _PIECES.findall(data, start, end)
     if len(pieces) == count and _NOT_ALONE.isdisjoint(pieces):
@@ -316,7 +316,7 @@ def instruction_starts(data: bytes, start: int, end: int, count: int) -> list[in
             starts.append(start)
             start += len(piece)
         return starts
-    r, bounds = Reader(data, start, end), Bounds()
+    r, bounds = Reader(data, start, end), ModuleBounds()
     for _ in range(count):
         starts.append(r.position)
         read_instruction(r, bounds)

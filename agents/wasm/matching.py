@@ -18,7 +18,7 @@ from .syntax import FuncType, HeapType, NumType, RefType, ValType, VecType
 
 
 class Bottom:
-    """The type of an operand that unreachable code conjures up: it matches every type."""
+    """The type of an operand in unreachable code: it matches every type."""
 
     def __repr__(self) -> str:
         return "bottom"
@@ -27,10 +27,10 @@ class Bottom:
 BOTTOM: Final = Bottom()
 Operand = ValType | Bottom
 BOTTOM_REF: Final = RefType(False, cast(HeapType, "bottom"))
-"""The type of a reference that unreachable code conjured up: it matches every reference type."""
+"""The type of a reference in unreachable code: it matches every reference type."""
 
 _BOTTOMS: Final = {"nofunc": "func", "noextern": "extern", "noexn": "exn"}
-_SELF: Final = -1  # a definition that mentions itself, while it is looked for among the earlier ones
+_SELF: Final = -1  # a definition that refers to itself, while it is compared with earlier ones
 
 
 class UnknownType(Exception):
@@ -49,7 +49,7 @@ def _renumber(kind: ValType, numbers: Sequence[int], own: int) -> ValType:
 
 @attrs.frozen
 class Canonical:
-    """`number[i]` is the first definition equal to definition i; `types[i]` is it, in those numbers."""
+    """`number[i]` is the first definition equal to definition i; `types[i]` is that definition, in those numbers."""
 
     number: tuple[int, ...]
     types: tuple[FuncType, ...]
@@ -68,7 +68,7 @@ class Canonical:
 
 
 def canonical_types(types: Sequence[FuncType]) -> Canonical:
-    """Number `types`. Each may mention itself and earlier ones; raises `UnknownType(index, at)` else."""
+    """Number `types`. Each may refer to itself and earlier ones; raises `UnknownType(index, at)` otherwise."""
     first: dict[FuncType, int] = {}
     numbers: list[int] = []
     found: list[FuncType] = []
@@ -103,7 +103,7 @@ def _heap_matches(low: HeapType, high: HeapType) -> bool:
 
 
 def matches(low: Operand, high: Operand) -> bool:
-    """Whether an operand of type `low` may stand where `high` is wanted (3.3.3)."""
+    """Whether an operand of type `low` may be used where `high` is expected (3.3.3)."""
     if low is high or isinstance(low, Bottom):
         return True
     if isinstance(low, RefType) and isinstance(high, RefType):
@@ -122,7 +122,7 @@ def defaultable(kind: ValType) -> bool:
 
 
 def is_number_or_vector(kind: Operand) -> bool:
-    """Whether the untyped `select` takes it."""
+    """Whether the untyped `select` accepts it."""
     return isinstance(kind, (NumType, VecType, Bottom))
 
 

@@ -15,7 +15,7 @@ import attrs
 
 from agents.errors import MalformedModule, ModuleTooLarge
 
-from .bounds import Bounds
+from .bounds import ModuleBounds
 from .encode import name as encode_name
 from .encode import unsigned
 from .reader import Reader
@@ -24,7 +24,7 @@ from .syntax import Custom, Module
 NameMap = Mapping[int, str]
 IndirectNameMap = Mapping[int, NameMap]
 
-SECTION: Final = "name"
+NAME_SECTION: Final = "name"
 # Subsection ids and fields: name maps, and name maps per function or type.
 _FLAT: Final = {
     1: "functions",
@@ -38,12 +38,12 @@ _FLAT: Final = {
 }
 _INDIRECT: Final = {2: "locals", 3: "labels", 10: "fields"}
 _MODULE: Final = 0
-_BOUNDS: Final = Bounds()
+_BOUNDS: Final = ModuleBounds()
 
 
 @attrs.frozen
 class Names:
-    """What the name section says; each map goes from an index to a name."""
+    """The contents of a name section; each map goes from an index to a name."""
 
     module: str | None = None
     functions: NameMap = attrs.field(factory=dict)
@@ -65,7 +65,7 @@ class Names:
 
 
 class _Entries:
-    """Reads name maps and counts their entries, all together."""
+    """Reads name maps and counts all their entries together."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -88,7 +88,7 @@ class _Entries:
 
 
 def decode_names(payload: bytes, offset: int = 0) -> Names:
-    """The names in the content of a name section, which began at `offset` of its module.
+    """The names in the content of a name section that begins at `offset` of its module.
 
     Raises `MalformedModule` or `ModuleTooLarge`.
     """
@@ -122,8 +122,8 @@ def decode_names(payload: bytes, offset: int = 0) -> Names:
 
 
 def module_names(module: Module) -> Names:
-    """The names of `module`; none when it has no name section, or one that does not decode (A.7)."""
-    payload = module.custom(SECTION)
+    """The names of `module`; none if it has no name section, or one that does not decode (A.7)."""
+    payload = module.custom(NAME_SECTION)
     if payload is None:
         return Names()
     try:
@@ -157,14 +157,14 @@ def encode_names(names: Names) -> bytes:
 
 
 def with_names(module: Module, names: Names) -> Module:
-    """`module` with `names` as its name section: in the place of the one it has, else at the end."""
+    """`module` with `names` as its name section: in place of the existing one, otherwise at the end."""
     made = encode_names(names)
-    if module.custom(SECTION) is None:
-        return attrs.evolve(module, customs=(*module.customs, Custom(SECTION, made, 11)))
+    if module.custom(NAME_SECTION) is None:
+        return attrs.evolve(module, customs=(*module.customs, Custom(NAME_SECTION, made, 11)))
     replaced = False
     customs = []
     for custom in module.customs:
-        if custom.name != SECTION:
+        if custom.name != NAME_SECTION:
             customs.append(custom)
         elif not replaced:
             replaced = True

@@ -1,11 +1,11 @@
-"""THE table of instructions (WebAssembly 3.0, section 5.4 and appendix A.6).
+"""The table of instructions (WebAssembly 3.0, section 5.4 and appendix A.6).
 
 For each opcode: its mnemonic, the kind of its immediate, and its stack type where that is fixed.
-`decode`, `encode`, `validate` and `text` are driven by it; nothing else in the project knows an opcode by
+It drives `decode`, `encode`, `validate` and `text`; nothing else in the project knows an opcode by
 number. Each opcode is also a constant of this module: `i32.add` is `I32_ADD`, `br_if` is `BR_IF`; the typed
 `select` is `SELECT_T`. Opcodes with a prefix are `prefix << 12 | sub`: `memory.init` is 0xFC008.
 
-Not here: how an immediate is laid out (`decode`, `encode`) and the rules of instructions whose type depends
+Not here: the layout of immediates (`decode`, `encode`) and the rules of instructions whose type depends
 on their context (`validate`).
 
 Invariant: an opcode is in `TABLE`, or in `REFUSED` with the feature that it belongs to, or unknown.
@@ -620,6 +620,6 @@ REFUSED: Final[Mapping[int, tuple[str, str]]] = MappingProxyType(dict(_refused()
 """Opcode to (mnemonic, feature)."""
 
 REFUSED_PREFIXES: Final[Mapping[int, str]] = MappingProxyType({0xFB: GC, 0xFE: THREADS})
-"""Prefixes of which every opcode, known or not, belongs to one refused feature."""
+"""Prefixes whose opcodes, known or not, all belong to one refused feature."""
 
 PREFIXES: Final = frozenset({0xFB, 0xFC, 0xFD, 0xFE})

@@ -11,7 +11,7 @@ from typing import Final
 
 from agents.errors import MalformedModule, UnsupportedFeature
 
-from .bounds import Bounds
+from .bounds import ModuleBounds
 from .opcodes import GC, SWITCHING, THREADS
 from .syntax import (
     F32,
@@ -24,10 +24,10 @@ from .syntax import (
     FuncType,
     GlobalType,
     HeapType,
-    Limits,
     MemType,
     RefType,
     TableType,
+    TypeLimits,
     ValType,
 )
 
@@ -158,8 +158,8 @@ class Reader:
         self.position = position
         return result
 
-    def count(self, bounds: Bounds, name: str = "entries", least: int = 1) -> int:
-        """The length of a list whose entries take `least` bytes or more: so a lie is caught before
+    def count(self, bounds: ModuleBounds, name: str = "entries", least: int = 1) -> int:
+        """The length of a list whose entries take at least `least` bytes each: a false length is caught before
         allocation.
         """
         start = self.position
@@ -229,7 +229,7 @@ class Reader:
             return index
         return self.val_type()
 
-    def func_type(self, bounds: Bounds) -> FuncType:
+    def func_type(self, bounds: ModuleBounds) -> FuncType:
         """A type definition, which has to be a function type."""
         start = self.position
         code = self.byte()
@@ -241,7 +241,7 @@ class Reader:
         results = tuple(self.val_type() for _ in range(self.count(bounds, "results")))
         return FuncType(params, results)
 
-    def limits(self) -> tuple[Limits, bool]:
+    def limits(self) -> tuple[TypeLimits, bool]:
         """Limits, and whether addresses are 64 bits wide."""
         start = self.position
         flags = self.byte()
@@ -253,7 +253,7 @@ class Reader:
             raise self.unsupported(f"{THREADS} (shared)", start)
         bits = 64 if flags & 0x04 else 32
         least = self.unsigned(bits)
-        return Limits(least, self.unsigned(bits) if flags & 0x01 else None), bits == 64
+        return TypeLimits(least, self.unsigned(bits) if flags & 0x01 else None), bits == 64
 
     def table_type(self) -> TableType:
         """A table type."""

@@ -74,7 +74,7 @@ class FuncType:
 
 
 @attrs.frozen
-class Limits:
+class TypeLimits:
     """`min` and `max` in pages (memories) or entries (tables); `max` None means no limit of its own."""
 
     min: int
@@ -85,7 +85,7 @@ class Limits:
 class MemType:
     """A memory; `addr64` when its addresses are i64 (memory64). Shared memories are refused by `decode`."""
 
-    limits: Limits
+    limits: TypeLimits
     addr64: bool = False
 
 
@@ -94,7 +94,7 @@ class TableType:
     """A table of `elem`; `addr64` when its indices are i64."""
 
     elem: RefType
-    limits: Limits
+    limits: TypeLimits
     addr64: bool = False
 
 

@@ -1,15 +1,15 @@
 """A printer for the text format (WebAssembly 3.0, chapter 6): for goldens, diagnostics and people.
 
-Instructions are written flat, one a line, with plain indices; names from the name section are comments.
-There is no reader. Invariant: a WebAssembly assembler makes of it a module equal to the printed one, custom
-sections and the data count aside, which are comments here. Printing does not validate, and takes any
+Instructions are written flat, one per line, with plain indices; names from the name section are comments.
+There is no reader. Invariant: a WebAssembly assembler turns the text into a module equal to the printed one, except
+for custom sections and the data count, which are comments here. Printing does not validate, and accepts any
 decodable module.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from . import opcodes as op
@@ -29,16 +29,16 @@ from .syntax import (
     GlobalType,
     ImportFunc,
     Instr,
-    Limits,
     MemArg,
     MemType,
     Module,
     Table,
     TableType,
+    TypeLimits,
     ValType,
 )
 
-_DEEPEST: Final = 60  # levels that still indent: deep nesting must not make a text of quadratic size
+_DEEPEST: Final = 60  # levels of indentation: deep nesting must not make a text of quadratic size
 _OPEN: Final = frozenset({op.BLOCK, op.LOOP, op.IF, op.TRY_TABLE})
 
 
@@ -59,7 +59,7 @@ def _signature(kind: FuncType) -> str:
     return _group("param", kind.params) + _group("result", kind.results)
 
 
-def _limits(limits: Limits, addr64: bool) -> str:
+def _limits(limits: TypeLimits, addr64: bool) -> str:
     return f"{'i64 ' if addr64 else ''}{limits.min}" + ("" if limits.max is None else f" {limits.max}")
 
 
@@ -153,23 +153,27 @@ def _expr(expr: Expr) -> str:
 
 
 def _comment(name: str | None) -> str:
-    """A name as a comment that it cannot leave."""
+    """A name as a comment; nothing in it can end the comment."""
     if name is None:
         return ""
     return " ;; " + "".join(c if c.isprintable() else "?" for c in name[:200])
 
 
-def _function_lines(module: Module, index: int, func: Func, names: Names) -> Iterator[str]:
+def _function_lines(
+    module: Module, index: int, func: Func, names: Names, table: Sequence[str | None] = ()
+) -> Iterator[str]:
     known = 0 <= func.type < len(module.types)
     kind = _signature(module.types[func.type]) if known else ""
     yield f"  (func (;{index};) (type {func.type}){kind}{_comment(names.function(index))}"
     if func.locals:
         yield f"    (local {' '.join(map(type_name, func.locals))})"
     depth = 2
+    before: Instr | None = None
     for instr in func.body[:-1]:
         if instr.code in (op.END, op.ELSE):
             depth -= 1
-        called = _comment(_called(instr, names))
+        called = _comment(_called(instr, names) or _called_through(instr, before, table))
+        before = instr
         yield "  " * min(depth, _DEEPEST) + instruction_text(instr) + called
         if instr.code in _OPEN or instr.code == op.ELSE:
             depth += 1
@@ -182,15 +186,22 @@ def _called(instr: Instr, names: Names) -> str | None:
     return None
 
 
-def print_function(module: Module, index: int, names: Names | None = None) -> str:
+def _called_through(instr: Instr, before: Instr | None, table: Sequence[str | None]) -> str | None:
+    """The name of what is called through table 0 at a constant place."""
+    if before is None or before.code != op.I32_CONST or instr.code not in (op.CALL_INDIRECT, op.RETURN_CALL_INDIRECT):
+        return None
+    return table[before.imm] if instr.imm[1] == 0 and 0 <= before.imm < len(table) else None
+
+
+def print_function(module: Module, index: int, names: Names | None = None, table: Sequence[str | None] = ()) -> str:
     """The defined function `index` (counted in the whole index space). Raises `IndexError` when there is
-    none.
+    none. `table`: names of the functions in table 0.
     """
     place = index - module.imported("func")
     if place < 0:
         raise IndexError(f"function {index} is imported")
     found = module_names(module) if names is None else names
-    return "\n".join(_function_lines(module, index, module.funcs[place], found)) + "\n"
+    return "\n".join(_function_lines(module, index, module.funcs[place], found, table)) + "\n"
 
 
 # --- modules -----------------------------------------------------------------------------------------------
@@ -246,7 +257,7 @@ def _defined(word: str, first: int, entries: Iterable[str]) -> Iterator[str]:
 
 
 def module_lines(module: Module) -> Iterator[str]:
-    """The lines of `print_module`, one at a time: a large module need not be in memory as text."""
+    """The lines of `print_module`, one at a time, so that a large module need not be in memory as text."""
     names = module_names(module)
     yield f"(module{_comment(names.module)}"
     yield from _defined("type", 0, (f"(func{_signature(kind)})" for kind in module.types))

@@ -1,10 +1,10 @@
 """Validation of modules (WebAssembly 3.0, chapter 3): types, constant expressions, segments, imports,
 exports.
 
-Function bodies are `check`; when types match is `matching`; index spaces are `context`.
+Function bodies are in `check`, type matching in `matching`, index spaces in `context`.
 
 Invariant: a module that passes is one that an engine with the same features accepts, and only
-`InvalidModule` and `ModuleTooLarge` leave here, with the offset where the module was decoded from bytes.
+`InvalidModule` and `ModuleTooLarge` are raised, with the offset if the module was decoded from bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from agents.errors import InvalidModule
 
 from . import opcodes as op
-from .bounds import Bounds
+from .bounds import ModuleBounds
 from .check import check_function
 from .context import FIXED, Context, Wrong, address
 from .matching import UnknownType, canonical_types, defaultable, matches, type_name
@@ -27,13 +27,13 @@ from .syntax import (
     FuncType,
     Global,
     ImportFunc,
-    Limits,
     MemType,
     Module,
     RefType,
     Table,
     TableType,
     Tag,
+    TypeLimits,
     ValType,
 )
 
@@ -49,7 +49,7 @@ _CONSTANT: Final = frozenset(
 """The instructions of constant expressions (3.4.16), without those of garbage collection."""
 
 
-def validate_module(module: Module, bounds: Bounds = Bounds()) -> None:  # noqa: B008 - Bounds is frozen
+def validate_module(module: Module, bounds: ModuleBounds = ModuleBounds()) -> None:  # noqa: B008 - Bounds is frozen
     """Raise `InvalidModule` (or `ModuleTooLarge`) unless `module` is valid."""
     context = validate_context(module, bounds)
     first = module.imported("func")
@@ -57,7 +57,7 @@ def validate_module(module: Module, bounds: Bounds = Bounds()) -> None:  # noqa:
         check_function(context, index)
 
 
-def validate_context(module: Module, bounds: Bounds = Bounds()) -> Context:  # noqa: B008 - Bounds is frozen
+def validate_context(module: Module, bounds: ModuleBounds = ModuleBounds()) -> Context:  # noqa: B008 - Bounds is frozen
     """Validate everything but function bodies. Raises as `validate_module` does."""
     try:
         types = canonical_types(module.types)
@@ -87,13 +87,13 @@ def operand_types(context: Context, func_index: int, at: Collection[int]) -> dic
 
 
 def _where(module: Module, field: str, index: int) -> int | None:
-    """Where the `index`th entry of `field` begins in the bytes."""
+    """The offset of the `index`th entry of `field` in the bytes."""
     starts = module.offsets.get(field, ())
     return starts[index] if index < len(starts) else None
 
 
 def _each(module: Module, field: str, entries: Iterable[T], check: Callable[[int, T], None]) -> None:
-    """Check each entry; says where a wrong one is."""
+    """Check each entry; an error gets the offset of its entry."""
     for index, entry in enumerate(entries):
         try:
             check(index, entry)
@@ -156,7 +156,7 @@ def _tag(module: Module, types: _Types, tag: Tag) -> None:
         raise Wrong("non-empty tag result type")
 
 
-def _limits(limits: Limits, most: int, what: str) -> None:
+def _limits(limits: TypeLimits, most: int, what: str) -> None:
     if limits.min > most or (limits.max is not None and limits.max > most):
         raise Wrong(f"{what} size must be at most {most}")
     if limits.max is not None and limits.max < limits.min:

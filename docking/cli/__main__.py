@@ -1,5 +1,5 @@
 """`python -m docking.cli`: the command `portcall` where its script is not on the PATH."""
 
-from docking.cli.main import main
+from docking.cli import main
 
 main()

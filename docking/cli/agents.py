@@ -1,4 +1,4 @@
-"""The commands about agents: where they are, what they said and did, and what they are told to do."""
+"""The commands about agents: show where they are and what they did, and send them orders and messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import click
 
 from docking.cli import completion
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every, when, whoever_knows
-from docking.cli.output import amount, escaped, plain, print_fields, print_json, print_table
+from docking.cli.output import escaped, plain, print_fields, print_json, print_table, size_text
+from docking.cli.ways import shown_way
 from docking.cli.writing import write_file
 from docking.errors import ControlError
 
@@ -22,7 +23,7 @@ from docking.errors import ControlError
 def agents(station: str | None, as_json: bool) -> None:
     """List the agents that are here, or were launched here."""
     rows = [{"at": name, **row} for name, row in every(station, "agents")]
-    # One that is at a station of this machine need not be told of by its home too.
+    # An agent at a station of this machine need not be listed by its home too.
     here = {row["agent"] for row in rows if row["here"]}
     rows = [row for row in rows if row["here"] or row["agent"] not in here]
     doubts = [{"at": name, **row} for name, row in every(station, "doubts") if row["doubt"]]
@@ -44,7 +45,7 @@ def agents(station: str | None, as_json: bool) -> None:
 
 
 def doubt(row: dict[str, Any]) -> str:
-    """A handoff that waits for a person, and what the person can do."""
+    """A handoff that waits for an operator's decision, and the possible decisions."""
     agent, peer, handoff = row["agent"][:12], plain(row["peer"]), row["handoff"][:16]
     if row["side"] == "source":
         return (
@@ -81,28 +82,27 @@ def logs(agent: str, follow: bool, station: str | None, as_json: bool) -> None:
 
 
 def _logs_everywhere(station: str | None, agent: str) -> list[tuple[str, Any]]:
-    from docking.cli.asking import lines
+    from docking.control.client import connections
 
-    found, problem = [], None
-    for line in lines(station):
+    found, known, problem = [], False, None
+    for line in connections(station):
         with line:
             try:
                 found += [(line.place.name, item) for item in line.items("logs", agent=agent)]
+                known = True  # even if there are no lines
             except ControlError as error:
                 problem = error
-                continue
-            problem = problem if found else None
-    if problem is not None and not found:
+    if not known and problem is not None:
         raise ControlError(f"{problem}; portcall agents lists those that are known")
     return found
 
 
 def _follow(ident: str, station: str | None, as_json: bool) -> None:
-    """Lines of all stations of this user as they come, until the journey is over."""
+    """Print lines of all stations of this user as they arrive, until the journey is over."""
     import queue
     import threading
 
-    from docking.cli.asking import lines
+    from docking.control.client import connections
 
     told: queue.Queue[tuple[str, dict[str, Any] | None]] = queue.Queue()
 
@@ -115,16 +115,16 @@ def _follow(ident: str, station: str | None, as_json: bool) -> None:
         except ControlError:
             told.put((line.place.name, None))
 
-    listening = lines(station)
+    listening = connections(station)
     for each in listening:
         threading.Thread(target=listen, args=(each,), daemon=True).start()
     left = silent = len(listening)
     early = []
-    while silent:  # until each station listens to us: what happens from then on is told
+    while silent:  # until each station has subscribed us: then no event is missed
         name, event = told.get()
         early.append((name, event))
         silent -= event is None or event["kind"] == "subscribed"
-    over = _is_over(station, ident)  # if not, the event that says so is still to come
+    over = _is_over(station, ident)  # if not, its last event is still to come
     for each_told in early:
         told.put(each_told)
     shown = set()
@@ -145,10 +145,10 @@ def _follow(ident: str, station: str | None, as_json: bool) -> None:
 
 def _is_over(station: str | None, agent: str) -> bool:
     """Whether any station here knows that its journey is over."""
-    from docking.cli.asking import lines
+    from docking.control.client import connections
 
-    for line in lines(station):
-        with line, suppress(ControlError):  # one that has forgotten it says nothing
+    for line in connections(station):
+        with line, suppress(ControlError):  # a station that has forgotten it raises
             if line.ask("where", agent=agent)["standing"] in ("finished", "stopped", "disposed"):
                 return True
     return False
@@ -178,7 +178,7 @@ _WORDS = {
 
 
 def _print_event(name: str, event: dict[str, Any], as_json: bool) -> None:
-    if as_json:  # one a line, since they go on coming
+    if as_json:  # one per line: this is a stream
         click.echo(json.dumps({"station": name, **event}, ensure_ascii=False))
     elif event["kind"] == "log":
         click.echo(f"{when(event['time'])}  {name:<10} {plain(event['text'], 2000)}")
@@ -226,8 +226,10 @@ def trail(agent: str, verify: bool, output: Path | None, station: str | None, as
         if isinstance(visit, Visit)
     ]
     holds = audit.code is None
+    text, way = ("", {}) if audit.passport is None else shown_way(audit.passport.itinerary, names)
     if as_json:
-        values = {"agent": found["agent"], "holds": holds, "code": audit.code, "visits": visits}
+        values = {"agent": found["agent"], "holds": holds, "code": audit.code, "itinerary": text, "way": way}
+        values |= {"visits": visits}
         print_json(values | {"checks": dict(audit.checks), "ended": audit.ended})
     else:
         print_table(
@@ -239,12 +241,13 @@ def trail(agent: str, verify: bool, output: Path | None, station: str | None, as
                     when(int(str(v["arrived"]))),
                     f"{(int(str(v['departed'])) - int(str(v['arrived']))) / 1000:.3f} s",
                     f"{int(str(v['cpu_us'])) / 1000:.1f} ms",
-                    amount(int(str(v["carried"]))) if v["next"] else "-",
+                    size_text(int(str(v["carried"]))) if v["next"] else "-",
                     v["results"],
                 ]
                 for v in visits
             ],
         )
+        click.echo(f"\nits way: {plain(text, 2000)}")
         if verify or not holds:
             words = {True: "holds", False: "FAILS", None: "not reached"}
             click.echo()
@@ -282,7 +285,7 @@ def results(agent: str, owner: str | None, station: str | None, as_json: bool) -
             "time": report.entry.time,
             "key": report.key,
             "value": report.value.decode("utf-8", "backslashreplace"),
-            "hex": report.value.hex(),  # for programs: the text of bytes that are none can be read in two ways
+            "hex": report.value.hex(),  # for programs: `value` is ambiguous for bytes that are not text
         }
         for report in auditing.reports(capsule, key.box())
     ]
@@ -323,6 +326,9 @@ def _order(what: str, sentence: str) -> click.Command:
             print_json(answer)
         else:
             done = "done" if answer["done"] == "obeyed" else "sent after it"
+            if what == "clone" and answer["done"] == "obeyed":
+                made = answer.get("clone")
+                done = f"done, as {made[:12]}" if made else "done when it has its answer: portcall agents lists it then"
             click.echo(f"{what} {answer['agent'][:12]}: {done}")
 
     return command
@@ -340,7 +346,7 @@ wake = _order("wake", "Let an agent go on that sleeps.")
 @click.argument("message")
 @STATION_OPTION
 @JSON_OPTION
-def send(agent: str, message: str, station: str | None, as_json: bool) -> None:
+def send_command(agent: str, message: str, station: str | None, as_json: bool) -> None:
     """Send an agent a message."""
     with whoever_knows(station, agent) as line:
         answer = line.ask("send", agent=agent, body=message.encode(errors="surrogateescape"))
@@ -362,12 +368,12 @@ def decide(what: str, handoff: str, station: str | None) -> None:
 
     adopt: it shall live here. discard: it shall not. reclaim: it was handed over, and that station has lost it.
     """
-    from docking.cli.asking import lines
+    from docking.control.client import connections
 
-    for line in lines(station):
+    for line in connections(station):
         with line:
             for row in line.items("doubts"):
-                # Both stations of a handoff may be here: each has another decision.
+                # Both stations of a handoff may be on this machine: each has its own decisions.
                 mine = row["side"] == ("source" if what == "reclaim" else "destination")
                 if mine and row["handoff"].startswith(handoff) and len(handoff) >= 8:
                     line.ask("decide", handoff=row["handoff"], what=what)

@@ -1,7 +1,7 @@
-"""How commands reach a station of this user: which one is meant, and what to say when there is none.
+"""How commands connect to a station of this user: choose the station, or explain that there is none.
 
-Not what is asked. Light: only the small client of `docking.running` is imported. Invariant: an agent that several
-stations know is asked about where it is.
+Not here: the requests. Light: imports only the small client in `docking.control.client`. Invariant: if several stations
+know an agent, the one where it is gets the request.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from docking.cli import completion
+from docking.control.client import ControlClient, connections, only, running
 from docking.errors import ControlError
-from docking.running import Line, Place, running
 
 STATION_OPTION = click.option(
     "--station",
@@ -23,59 +23,37 @@ STATION_OPTION = click.option(
     shell_complete=completion.running_stations,
     help="Ask this station only (its name, or the folder that is its home).",
 )
-# Seconds within which a station answers, beside what it was asked to wait.
-ANSWERED = 30.0
+# Seconds to wait for an answer, in addition to any wait that was requested.
+ANSWER_TIMEOUT_S = 30.0
+# Seconds for an answer that is only a convenience.
+NAMES_TIMEOUT_S = 1.0
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def lines(station: str | None) -> list[Line]:
-    """Lines to the stations that run: to the named one, or to all. Raises `ControlError` if there is none.
-
-    Notes of stations that have died are removed on the way.
-    """
-    found = []
-    for path, place in running():
-        if station is not None and not _is(place, station):
-            continue
-        try:
-            found.append(Line(place))
-        except ControlError:
-            with contextlib.suppress(OSError):
-                path.unlink()
-    if found:
-        return found
-    if station is not None:
-        raise ControlError(f"no station {station!r} runs here; portcall station --name {station} --home DIR starts one")
-    raise ControlError("no station runs here; portcall station --name NAME --home DIR starts one")
+def station_names() -> dict[str, str]:
+    """The names of stations by their whole keys, as the stations that run here know them; where none runs, none."""
+    names: dict[str, str] = {}
+    for _, place in running():
+        with contextlib.suppress(ControlError, OSError), ControlClient(place, NAMES_TIMEOUT_S) as line:
+            found = {
+                str(row["key"]): str(row["name"]) for row in line.items("stations", wait=0) if "refused" not in row
+            }
+            names = {**found, **names, place.key: place.name}
+    return names
 
 
-def _is(place: Place, text: str) -> bool:
-    from pathlib import Path
-
-    return text == place.name or text == place.key or Path(text).resolve() == Path(place.home)
+def one(station: str | None) -> contextlib.AbstractContextManager[ControlClient]:
+    """A connection to the named station, or to the only one. Raises `ControlError` if several match."""
+    return only(station, "say which one with --station or --from")
 
 
 @contextlib.contextmanager
-def one(station: str | None) -> Iterator[Line]:
-    """A line to the station that is meant; if several run, it must be named."""
-    with contextlib.ExitStack() as opened:
-        found = [opened.enter_context(line) for line in lines(station)]
-        if len(found) > 1:
-            names = ", ".join(line.place.name for line in found)
-            if station is not None:
-                homes = ", ".join(line.place.home for line in found)
-                raise ControlError(f"several stations called {station} run here: name one by its home ({homes})")
-            raise ControlError(f"several stations run here ({names}): say which one with --station or --from")
-        yield found[0]
-
-
-@contextlib.contextmanager
-def whoever_knows(station: str | None, agent: str) -> Iterator[Line]:
-    """A line to the station that knows the agent: where it is, if that is here. Raises `ControlError`."""
-    knowing: list[tuple[int, Line]] = []  # 0: it is there; 1: its home; 2: it has been there
+def whoever_knows(station: str | None, agent: str) -> Iterator[ControlClient]:
+    """A connection to the station that knows the agent best: where it is, if it is here. Raises `ControlError`."""
+    knowing: list[tuple[int, ControlClient]] = []  # 0: it is there; 1: its home; 2: it has been there
     problem: ControlError | None = None
     with contextlib.ExitStack() as opened:
-        for each in lines(station):
+        for each in connections(station):
             line = opened.enter_context(each)
             try:
                 knowing.append((0 if line.ask("where", agent=agent)["here"] else 1, line))
@@ -90,12 +68,13 @@ def whoever_knows(station: str | None, agent: str) -> Iterator[Line]:
             said = problem or f"no station here knows the agent {agent!r}"
             raise ControlError(f"{said}; portcall agents lists those that are known")
         if problem is not None and all(rank for rank, _ in knowing):
-            _refuse_several(lines(station), agent)  # one that has several says so; another may know one of them
+            # The label may be ambiguous at one station and unique at another.
+            _refuse_several(connections(station), agent)
         yield min(knowing, key=lambda item: item[0])[1]
 
 
-def _refuse_several(opened: list[Line], agent: str) -> None:
-    """Raises `ControlError` when several agents that are here are called so."""
+def _refuse_several(opened: list[ControlClient], agent: str) -> None:
+    """Raises `ControlError` when several agents that are here have this label."""
     found = set()
     with contextlib.ExitStack() as stack:
         for line in [stack.enter_context(each) for each in opened]:
@@ -106,14 +85,14 @@ def _refuse_several(opened: list[Line], agent: str) -> None:
 
 
 def every(station: str | None, what: str, **arguments: Any) -> list[tuple[str, Any]]:
-    """The items that each station answers, with its name. All are asked at once: some questions take their time."""
+    """The items that the stations answer, each with its station's name. Asks all at once: some requests are slow."""
 
-    def answered(line: Line) -> list[tuple[str, Any]]:
+    def answered(line: ControlClient) -> list[tuple[str, Any]]:
         with line:
-            line.patient(ANSWERED + arguments.get("wait", 0) / 1000)
+            line.patient(ANSWER_TIMEOUT_S + arguments.get("wait", 0) / 1000)
             return [(line.place.name, item) for item in line.items(what, **arguments)]
 
-    found = lines(station)
+    found = connections(station)
     if len(found) == 1:
         return answered(found[0])
     import threading
@@ -141,7 +120,7 @@ def every(station: str | None, what: str, **arguments: Any) -> list[tuple[str, A
 
 
 def when(milliseconds: int) -> str:
-    """A time for people: of today without the date."""
+    """A time for display: today's without the date."""
     from datetime import datetime
 
     moment = datetime.fromtimestamp(milliseconds / 1000)

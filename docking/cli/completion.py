@@ -1,7 +1,7 @@
-"""What a shell completes beyond commands and options: names of stations, agents and keys, as they are now.
+"""Shell completion beyond commands and options: the current names of stations, agents and keys.
 
-Invariants: a shell asks at each press of the key, so nothing of weight is imported, a station that does not answer
-within a second is left out, and whatever goes wrong completes nothing and prints nothing.
+Invariants: it runs at each press of the Tab key, so nothing heavy is imported, a station that does not answer within a
+second is left out, and errors complete nothing and print nothing.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-PATIENCE = 1.0  # seconds for an answer of a station
+COMPLETION_TIMEOUT_S = 1.0  # seconds for an answer of a station
+WAY_SIGNS = ",|?*(){}<> \"'"  # what may stand before a station in a way, or before a way
+WAY_WORDS = {"any": "any one station", "any@": "one that a key certified", "roam": "any stations"}
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def _completing(found: Callable[[], Iterator[tuple[str, str]]]) -> Complete:
-    """A completion of names, each with a word of help, from those that `found` gives."""
+    """A completion of the names that `found` returns, each with a word of help."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         names: dict[str, str] = {}
-        with suppress(Exception):  # a shell in the middle of a line is no place for it
+        with suppress(Exception):  # the user is in the middle of a line
             names.update(found())
         return [CompletionItem(name, help=text) for name, text in names.items() if name.startswith(incomplete)]
 
@@ -30,18 +32,18 @@ def _completing(found: Callable[[], Iterator[tuple[str, str]]]) -> Complete:
 
 
 def _running() -> Iterator[tuple[str, str]]:
-    from docking.running import running
+    from docking.control.client import running
 
     for _, place in running():
         yield place.name, place.home
 
 
 def _asked(what: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+    from docking.control.client import ControlClient, running
     from docking.errors import ControlError
-    from docking.running import Line, running
 
     for _, place in running():
-        with suppress(ControlError, OSError), Line(place, PATIENCE) as line:
+        with suppress(ControlError, OSError), ControlClient(place, COMPLETION_TIMEOUT_S) as line:
             yield from line.items(what, **arguments)
 
 
@@ -65,25 +67,30 @@ def _doubts() -> Iterator[tuple[str, str]]:
 
 
 def _keys() -> Iterator[tuple[str, str]]:
-    from docking.cli.folders import key_folder
+    from docking.folders import key_folder
 
     for path in sorted(key_folder().glob("*.key")):
         yield path.stem, ""
 
 
 def engines(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The last name of `NAME,NAME`."""
-    from agents.engines import NAMES
+    """Completes the last name of `NAME,NAME`."""
+    from agents.engines import ENGINE_NAMES
 
     before, comma, last = incomplete.rpartition(",")
-    return [CompletionItem(f"{before}{comma}{name}") for name in NAMES if name.startswith(last)]
+    return [CompletionItem(f"{before}{comma}{name}") for name in ENGINE_NAMES if name.startswith(last)]
 
 
-def route(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The last name of `A,B,C`."""
-    before, comma, last = incomplete.rpartition(",")
-    found = stations(ctx, param, last)
-    return [CompletionItem(f"{before}{comma}{item.value}", help=item.help) for item in found]
+def way(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Completes the last station of a way, or the last key after `any@`."""
+    begin = max(map(incomplete.rfind, WAY_SIGNS)) + 1
+    before, last = incomplete[:begin], incomplete[begin:]
+    if last.startswith("any@"):
+        found = [(f"any@{item.value}", item.help) for item in keys(ctx, param, last.removeprefix("any@"))]
+    else:
+        found = [(item.value, item.help) for item in stations(ctx, param, last)]
+        found += [(word, text) for word, text in WAY_WORDS.items() if last and word.startswith(last)]
+    return [CompletionItem(before + word, help=text) for word, text in found]
 
 
 running_stations = _completing(_running)

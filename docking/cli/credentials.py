@@ -1,7 +1,8 @@
 """`portcall key` and `portcall verify`: keys of owners and stations, and audits of files.
 
-Not the checks themselves: `agents.audit` and `docking.identity`. A key is never printed, only its public
-half."""
+Not here: the checks themselves (`agents.audit`, `docking.trust.identity`). Only the public half of a key is ever
+printed.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +22,13 @@ from agents.credentials.keys import PublicKey, text_of
 from agents.credentials.visits import Visit
 from agents.errors import CredentialError, PortcallError
 from docking.cli import completion
-from docking.cli.folders import key_folder
 from docking.cli.output import plain, print_fields, print_json, print_table
 from docking.cli.sources import read_file
 from docking.cli.suggestions import Suggesting, near
+from docking.cli.ways import shown_way
 from docking.errors import IdentityError, KeyFileError
-from docking.identity import (
+from docking.folders import key_folder
+from docking.trust.identity import (
     ENTROPY_SIZE,
     PINS_FILE,
     Protection,
@@ -41,14 +43,14 @@ from docking.identity import (
 
 
 def key_path(name: str) -> Path:
-    """The file of the owner's key called `name`. Raises `IdentityError` for a name that cannot be."""
+    """The file of the owner's key called `name`. Raises `IdentityError` for an invalid name."""
     return key_folder() / f"{check_name(name)}.key"
 
 
 def ask_passphrase(twice: bool = False) -> str:
-    """The passphrase of a key: from the terminal, or where there is none, a line of the standard input.
+    """The passphrase of a key, from the terminal, or without one from a line of standard input.
 
-    Raises `KeyFileError` where neither is there.
+    Raises `KeyFileError` if there is neither.
     """
     if _terminal():
         return str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=twice, err=True))
@@ -61,7 +63,7 @@ def ask_passphrase(twice: bool = False) -> str:
 
 
 def _terminal() -> bool:
-    """Whether somebody can be asked, also where the standard input is something else."""
+    """Whether there is a terminal to prompt on, even if standard input is not one."""
     if sys.stdin is not None and sys.stdin.isatty():
         return True
     try:
@@ -101,7 +103,7 @@ def new(name: str, passphrase: bool, as_json: bool) -> None:
 @key.command("show")
 @click.argument("name", shell_complete=completion.keys)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(name: str, as_json: bool) -> None:
+def show_command(name: str, as_json: bool) -> None:
     """Show the public half of the key NAME."""
     path = existing(name)
     _show([_row(path, *show_key(path))], as_json)
@@ -128,12 +130,12 @@ def list_all(as_json: bool) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where to write it."
 )
-def certify(station: str, name: str, days: int, label: str, output: Path) -> None:
+def certify_command(station: str, name: str, days: int, label: str, output: Path) -> None:
     """Certify that STATION (its public key) may stand where an itinerary asks for one that NAME certified.
 
     The station shows the certificate when it is in the folder `certificates` of its home.
     """
-    from agents.credentials.logbook import certify as sign
+    from agents.credentials.logbook import sign_certificate as sign
     from docking.cli.writing import write_file
 
     try:
@@ -197,7 +199,7 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
     help="Open the results with the owner's key NAME.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def verify(file: Path, owners: tuple[str, ...], opener: str | None, as_json: bool) -> None:
+def verify_command(file: Path, owners: tuple[str, ...], opener: str | None, as_json: bool) -> None:
     """Check the signatures, chain and itinerary of a capsule, offline.
 
     The exit code is 0 if everything holds, 1 if not.
@@ -245,13 +247,15 @@ def _values(found: auditing.Audit) -> dict[str, Any]:
         "checks": dict(found.checks),
     }
     if passport is not None:
+        text, value = shown_way(passport.itinerary, {})  # by keys: names are not verified
         values |= {
             "agent": text_of(found.agent or passport.agent),
             "label": passport.label,
             "owner": passport.owner.text,
             "home": passport.home.station.text,
             "expires": _time(passport.expires),
-            "itinerary": str(passport.itinerary),
+            "itinerary": text,
+            "way": value,
             "journey": _standing(found),
             "entries": found.entries,
             "visits": [_visit(visit) for visit in found.visits if isinstance(visit, Visit)],

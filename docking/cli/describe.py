@@ -1,60 +1,65 @@
-"""What a file says, as plain values: images, snapshots, capsules and modules, for `portcall inspect`.
+"""The contents of images, snapshots, capsules and modules as plain values, for `portcall inspect`.
 
-Nothing is run and nothing is believed: signatures are `portcall verify`'s business. Invariant: the values are
-those that JSON knows, and the same that the text output shows; reading raises only the project's errors.
+Runs nothing and verifies nothing: signatures are the business of `portcall verify`. Invariant: the values are valid
+JSON, and text output shows the same ones; reading raises only the project's errors.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from agents import canonical
-from agents.capsule import FORMAT, Capsule
+from agents.capsule import CAPSULE_FORMAT, Capsule
 from agents.credentials.keys import text_of
 from agents.credentials.passport import Passport, verify_passport
 from agents.errors import FormatError, ModuleError
-from agents.image import IMAGE, PACKED, AgentImage
+from agents.image import IMAGE_MAGICS, AgentImage, Manifest
 from agents.outcomes import number
 from agents.rewrite.metadata import Frame, Metadata, frame_values
-from agents.snapshot import MAGIC, Snapshot
+from agents.rewrite.spilled import SPILLED_SECTION as SPILL
+from agents.rewrite.spilled import spilled
+from agents.snapshot import SNAPSHOT_MAGIC, Snapshot
 from agents.waits import Wait, encode_wait
 from agents.wasi.abi import DIRECTORY
 from agents.wasi.state import WasiState
-from agents.wasm.decode import custom_section, decode_module, sections
+from agents.wasm.decode import WASM_MAGIC, custom_section, decode_module, sections
 from agents.wasm.encode import unsigned
 from agents.wasm.names import Names, decode_names, module_names
-from agents.wasm.syntax import Import, ImportFunc
+from agents.wasm.syntax import Import, ImportFunc, Module
 from agents.wasm.text import print_function, print_module
+from docking.cli.ways import shown_way
 
-MODULE = b"\0asm"
-TYPE, IMPORT = 1, 2  # ids of sections
-NUMBERS = {"i": "i32", "I": "i64", "f": "f32", "F": "f64", "v": "v128", "r": "reference", "x": "exnref"}
-VALUES_MAX = 1000  # of one frame that are shown; a hostile image could claim millions
-FRAMES_MAX = 10_000  # of one stack that are shown
+TYPE_SECTION, IMPORT_SECTION = 1, 2  # section ids
+TYPE_NAMES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64", "v": "v128", "r": "reference", "x": "exnref"}
+MAX_VALUES = 1000  # of one frame that are shown; a hostile image could claim millions
+MAX_FRAMES = 10_000  # of one stack that are shown
 Described = dict[str, Any]
 
 
 class UnknownFile(FormatError):
-    """The file is none of those that are known here."""
+    """The file has an unknown format."""
 
 
-def describe(data: bytes, image: AgentImage | None = None) -> Described:
-    """What the bytes of a file say. `image` is that of a snapshot; it knows the names of its functions.
+def describe(
+    data: bytes, image: AgentImage | None = None, names: Callable[[], Mapping[str, str]] = dict[str, str]
+) -> Described:
+    """The contents of a file. `image`: the image of a snapshot, which has the names of its functions; `names()`: of
+    stations, by their whole keys, for a capsule.
 
     Raises `UnknownFile`, or what reading the format raises.
     """
-    if data.startswith((IMAGE, PACKED)):
+    if data.startswith(IMAGE_MAGICS):
         return describe_image(AgentImage.unpack(data))
-    if data.startswith(MAGIC):
+    if data.startswith(SNAPSHOT_MAGIC):
         return describe_snapshot(Snapshot.decode(data), image)
-    if data.startswith(MODULE):
+    if data.startswith(WASM_MAGIC):
         return describe_module(data)
     # A capsule is CBOR: an array of three that begins with the name of the format.
-    if data[:1] == b"\x83" and FORMAT.encode() in data[:64]:
-        return describe_capsule(Capsule.decode(data))
+    if data[:1] == b"\x83" and CAPSULE_FORMAT.encode() in data[:64]:
+        return describe_capsule(Capsule.decode(data), names())
     raise UnknownFile(
         "this is no image, snapshot, capsule or WebAssembly module; portcall pack makes an image of a source"
     )
@@ -66,7 +71,7 @@ def describe_module(data: bytes) -> Described:
 
 
 def describe_image(image: AgentImage) -> Described:
-    """An image, with what may be suspended in it, and its luggage."""
+    """An image, with the functions that may be suspended, and its luggage."""
     manifest, metadata = image.manifest, image.metadata
     described: Described = {
         "kind": "image",
@@ -80,6 +85,9 @@ def describe_image(image: AgentImage) -> Described:
         "code": {"bytes": len(image.code), "digest": text_of(image.code_digest)},
         "imports": imports(image.code),
     }
+    if image.resumption is not None:
+        digest = text_of(image.resumption_digest)
+        described["resume module"] = {"bytes": len(image.resumption), "digest": digest}
     if metadata is not None:
         sites = [site for resume in metadata.resumes for site in resume.sites]
         polls = sum(site.kind == "poll" for site in sites)
@@ -88,8 +96,13 @@ def describe_image(image: AgentImage) -> Described:
             "calls": len(sites) - polls,
             "polls": polls,
         }
+    done = spilled(custom_section(image.code, SPILL))
+    if done is not None:
+        described["spilled pointers"] = {"functions": done.functions, "stores": done.stores, "bytes": done.room}
     if image.luggage:
         described["luggage"] = {"bytes": len(image.luggage)}
+    if image.started:
+        described["started"] = {"bytes": len(image.started)}
     return described
 
 
@@ -104,14 +117,14 @@ def describe_snapshot(snapshot: Snapshot, image: AgentImage | None) -> Described
     }
     if image is not None:
         snapshot.check(image)
-    described["stack"] = _stack(snapshot.frames[:FRAMES_MAX], image)
+    described["stack"] = _stack(snapshot.frames[:MAX_FRAMES], image)
     described["frames"] = len(snapshot.frames)
     described["memories"] = [
         {"bytes": memory.pages * 65536, "changed": memory.size, "compressed": sum(map(len, memory.blocks))}
         for memory in snapshot.memories
     ]
     described["globals"] = [
-        {"index": index, "type": NUMBERS[letter], "value": _value(letter, bits)}
+        {"index": index, "type": TYPE_NAMES[letter], "value": _value(letter, bits)}
         for index, (letter, bits) in snapshot.globals.items()
     ]
     if snapshot.wasi:
@@ -119,13 +132,16 @@ def describe_snapshot(snapshot: Snapshot, image: AgentImage | None) -> Described
     return described
 
 
-def describe_capsule(capsule: Capsule) -> Described:
-    """A capsule: whose it is, where it may go, how far it came, and the snapshot inside."""
+def describe_capsule(capsule: Capsule, names: Mapping[str, str]) -> Described:
+    """A capsule: its owner, where it may go, how far it has come, and the snapshot inside."""
     passport = verify_passport(capsule.passport).body
+    text, value = shown_way(passport.itinerary, names)
     described: Described = {
         "kind": "capsule",
         "agent": text_of(passport.agent),
         "passport": _passport(passport),
+        "itinerary": text,
+        "way": value,
         "trail": {"links": capsule.trail.start + len(capsule.trail.links), "here": len(capsule.trail.links)},
         "results": len(capsule.results.value()),
         "image": text_of(capsule.image),
@@ -143,10 +159,10 @@ def imports(code: bytes) -> list[str]:
 
 
 def _imports(code: bytes) -> tuple[Import, ...]:
-    """The imports, read without looking at the code: as those of a module that has nothing else."""
+    """The imports, read without decoding the code, as if the module contained nothing else."""
     head = b"\0asm\1\0\0\0"
     for section, _, payload in sections(code):
-        if section in (TYPE, IMPORT):
+        if section in (TYPE_SECTION, IMPORT_SECTION):
             head += bytes([section]) + unsigned(len(payload)) + bytes(payload)
     return decode_module(head).imports
 
@@ -155,7 +171,7 @@ def function_names(code: bytes) -> tuple[list[str], Names]:
     """Names of the imported functions, by index, and the name section. Raises `ModuleError`."""
     names = Names()
     payload = custom_section(code, "name")
-    # One that does not decode is ignored (spec, appendix A.7).
+    # A name section that does not decode is ignored (spec, appendix A.7).
     with suppress(ModuleError):
         names = decode_names(payload or b"")
     imported = [f"{e.module}.{e.name}" for e in _imports(code) if isinstance(e.desc, ImportFunc)]
@@ -163,27 +179,42 @@ def function_names(code: bytes) -> tuple[list[str], Names]:
 
 
 def code_of(data: bytes, function: str) -> Iterator[str]:
-    """The text of the functions that are called `function`, or have this index, resume copies included.
+    """The text of the functions with the name or index `function`, including their resume copies.
 
-    `data` is an image or a module; "all" stands for the whole module. Raises `UnknownFile` when there is none.
+    `data` is an image or a module; "all" stands for the whole module. Raises `UnknownFile` if there is none.
     """
-    if not data.startswith((MODULE, IMAGE, PACKED)):
+    if not data.startswith((WASM_MAGIC, *IMAGE_MAGICS)):
         raise UnknownFile("only an image or a .wasm has code to show; portcall pack makes an image of a source")
-    code = data if data.startswith(MODULE) else AgentImage.unpack(data).code
-    module = decode_module(code)
+    image = AgentImage(Manifest(), data) if data.startswith(WASM_MAGIC) else AgentImage.unpack(data)
+    module, metadata = decode_module(image.code), image.metadata
+    resumption = None if image.resumption is None else decode_module(image.resumption)
     if function == "all":
         yield print_module(module).rstrip()
+        if resumption is not None:
+            yield print_module(resumption).rstrip()
         return
     names = module_names(module)
     imported = module.imported("func")
-    found = False
-    for index in range(imported, imported + len(module.funcs)):
-        name = names.function(index) or str(index)
-        if function in (str(index), name, name.removesuffix(" (resumed)")):
-            found = True
-            yield print_function(module, index, names).rstrip()
-    if not found:
+    wanted = [index for index in range(imported, len(module.func_type_indices)) if _is_called(index, function, names)]
+    for index in wanted:
+        yield print_function(module, index, names).rstrip()
+    if resumption is not None and metadata is not None:
+        for place, resume in enumerate(metadata.resumes, resumption.imported("func")):
+            if resume.function in wanted:
+                yield print_function(resumption, place, module_names(resumption), _linked(module, names)).rstrip()
+    if not wanted:
         raise UnknownFile(f"there is no function {function!r} here; `--code all` shows all")
+
+
+def _is_called(index: int, text: str, names: Names) -> bool:
+    return text in (str(index), names.function(index))
+
+
+def _linked(module: Module, names: Names) -> list[str | None]:
+    """The names of the functions that the resume module calls, by their places in the link table."""
+    export = module.exports_by_name.get("portcall.link")
+    elem = next((elem for elem in module.elems if export is not None and elem.table == export.index), None)
+    return [] if elem is None else [names.function(item[0].imm) for item in elem.items]
 
 
 def _waits(snapshot: Snapshot) -> Described | None:
@@ -224,10 +255,10 @@ def _frame(frame: Frame, metadata: Metadata, imported: list[str], names: Names) 
     described["values"] = [
         {
             "what": "operand" if info.local is None else local_names.get(info.local, f"local {info.local}"),
-            "type": NUMBERS[info.type],
+            "type": TYPE_NAMES[info.type],
             "value": value.hex() if isinstance(value, bytes) else _in_json(value),
         }
-        for _, (info, value) in zip(range(VALUES_MAX), frame_values(site, frame), strict=False)
+        for _, (info, value) in zip(range(MAX_VALUES), frame_values(site, frame), strict=False)
     ]
     return described
 
@@ -239,17 +270,17 @@ def _function(index: int, imported: list[str], names: Names) -> str:
 
 
 def _value(letter: str, bits: int | None) -> object:
-    """The bits of a global, for people; of a reference, its function's position or None."""
+    """The bits of a global, for display; of a reference, its function's position or None."""
     return bits if bits is None or letter == "r" else _in_json(number(letter, bits))
 
 
 def _in_json(value: int | float) -> int | float | str:
-    """JSON has no numbers for infinities and what is not a number."""
+    """The value for JSON, which has no infinities and no NaN."""
     return value if math.isfinite(value) else str(value)
 
 
 def _wasi(data: bytes) -> Described:
-    state = WasiState.decode(canonical.decode(data, canonical.Bounds(max_bytes=1 << 28, max_items=1_000_000)))
+    state = WasiState.decode(canonical.decode(data, canonical.DecodeBounds(max_bytes=1 << 28, max_items=1_000_000)))
     files = []
     todo = [("", state.luggage.root)]
     while todo:
@@ -264,7 +295,7 @@ def _wasi(data: bytes) -> Described:
         "environment": [entry.decode(errors="replace") for entry in state.environ],
         "files": sorted(files, key=lambda file: str(file["path"])),
         "open": " ".join(str(fd) for fd, _ in state.table),
-        "elapsed_ms": state.elapsed // 1_000_000,
+        "elapsed_ms": state.elapsed_ns // 1_000_000,
     }
 
 
@@ -275,7 +306,6 @@ def _passport(passport: Passport) -> Described:
         "home": passport.home.station.text,
         "not_before_ms": passport.not_before,
         "expires_ms": passport.expires,
-        "itinerary": str(passport.itinerary),
         "hops": passport.hops,
         "capabilities": list(passport.permit.capabilities),
     }

@@ -1,4 +1,4 @@
-"""`portcall inspect`: what an image, snapshot, capsule or module says. See `docking.cli.describe`."""
+"""`portcall inspect`: shows an image, snapshot, capsule or module. See `docking.cli.describe`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import click
 
 from agents.errors import FormatError, ModuleError
 from agents.image import AgentImage
+from docking.cli.asking import station_names
 from docking.cli.describe import Described, code_of, describe
-from docking.cli.output import amount, plain, print_fields, print_json
+from docking.cli.output import plain, print_fields, print_json, size_text
 from docking.cli.sources import about, read_file
 
 
@@ -35,19 +36,20 @@ def inspect(file: Path, image: Path | None, code: str | None, as_json: bool) -> 
         at = image or file
         known = None if image is None else AgentImage.unpack(read_file(image))
         at = file
-        described = describe(data, known)
+        described = describe(data, known, station_names)
     except (FormatError, ModuleError) as error:
         raise about(at, error) from error
     if as_json:
         print_json(described)
     else:
-        show(described)
+        print_described(described)
 
 
-def show(described: Described) -> None:
-    """Prints what was described, for people."""
+def print_described(described: Described) -> None:
+    """Print a description for people."""
     sections = ("wasi", "stack", "snapshot")
-    print_fields(_fields({k: v for k, v in described.items() if k not in (*sections, "frames")}))
+    # The way is for programs: people read it as the itinerary.
+    print_fields(_fields({k: v for k, v in described.items() if k not in (*sections, "frames", "way")}))
     wasi, stack, inner = (described.get(name) for name in sections)
     if wasi is not None:
         click.echo("\nvirtual WASI")
@@ -56,7 +58,7 @@ def show(described: Described) -> None:
         _show_stack(stack, described["frames"])
     if inner is not None:
         click.echo()
-        show(inner)
+        print_described(inner)
 
 
 def _fields(described: Described) -> Iterator[tuple[str, object]]:
@@ -74,7 +76,7 @@ def _line(value: Any) -> str:
     words = []
     for name, item in value.items():
         if name in ("bytes", "changed", "compressed"):
-            words.append(f"{amount(item)} {name}" if name != "bytes" else amount(item))
+            words.append(f"{size_text(item)} {name}" if name != "bytes" else size_text(item))
         elif isinstance(item, list):
             words.append(f"{name}: {', '.join(_line(each) for each in item) or 'none'}")
         else:

@@ -1,12 +1,14 @@
-"""How commands print: plain columns for people, JSON for programs, and nothing that a terminal would obey.
+"""How commands print: plain columns for people, JSON for programs, and no control sequences.
 
-Not the words themselves. Invariant: text that came from elsewhere goes through `plain` before a terminal sees
-it, since escape sequences in a name could repaint the screen or type commands.
+Not here: the texts themselves. Invariant: text from elsewhere goes through `plain` before it reaches a terminal, since
+escape sequences in a name could repaint the screen or type commands.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,17 +22,29 @@ def plain(text: str, most: int = 200) -> str:
 
 
 def escaped(text: str) -> str:
-    """`text` with what cannot be printed as Python writes it: a value of an agent may be bytes, or have lines."""
+    """`text` with unprintable characters escaped as in Python: an agent's value may be binary, or several lines."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def say(text: str, err: bool = True) -> None:
+    """Print a line, for a program that must go on when its terminal or pipe has been closed."""
+    try:
+        click.echo(text, err=err)
+    except OSError:
+        # The rest of the stream's buffer would fail again when Python exits.
+        stream = sys.stderr if err else sys.stdout
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 def print_json(value: Any) -> None:
-    """`value` as JSON, indented, with sorted keys where they have no order of their own."""
+    """Print `value` as indented JSON; keys without an order of their own are sorted."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_fields(fields: Iterable[tuple[str, object]], indent: int = 0) -> None:
-    """A name and a value a line, the values in one column."""
+    """Print one name and value per line, the values in one column."""
     rows = [(name, plain(str(value))) for name, value in fields]
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
@@ -38,7 +52,7 @@ def print_fields(fields: Iterable[tuple[str, object]], indent: int = 0) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns under headings; numbers to the right."""
+    """Print columns under headings, numbers aligned right."""
     shown = [[plain(str(cell)) for cell in row] for row in rows]
     columns = list(zip(*shown, strict=True)) or [()] * len(headings)
     right = [bool(column) and all(c.replace(".", "", 1).isdigit() for c in column) for column in columns]
@@ -48,7 +62,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
         click.echo("  ".join(cells).rstrip())
 
 
-def amount(size: int) -> str:
+def size_text(size: int) -> str:
     """A number of bytes for people: 812 B, 1.4 KiB, 64 MiB."""
     value = float(size)
     for unit in ("B", "KiB", "MiB"):

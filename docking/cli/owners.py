@@ -1,7 +1,7 @@
-"""Which of the user's keys signs an agent, when none is named.
+"""Chooses the key that signs an agent when the user names none.
 
-Not the keys themselves (`docking.identity`). Invariant: a key is made only when the user has none
-at all, and it is said.
+Not here: the keys themselves (`docking.trust.identity`). Invariant: a key is made only when the user has none at all,
+and the user is told.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 
 from docking.cli.credentials import ask_passphrase, existing, key_path
-from docking.cli.folders import key_folder
-from docking.errors import KeyFileError
-from docking.identity import KeyFile, create_key, list_keys, load_key
+from docking.errors import KeyExists, KeyFileError
+from docking.folders import key_folder
+from docking.trust.identity import KeyFile, create_key, list_keys, load_key
 
-DEFAULT = "me"
+DEFAULT_OWNER = "me"
 
 
 def owner_key(name: str | None) -> KeyFile:
@@ -33,14 +33,17 @@ def _path(name: str | None) -> Path:
     if not found:
         return make_default()
     names = ", ".join(each[1] for each in found)
-    if DEFAULT in [each[1] for each in found]:
-        return key_path(DEFAULT)
+    if DEFAULT_OWNER in [each[1] for each in found]:
+        return key_path(DEFAULT_OWNER)
     raise KeyFileError(f"you have several keys ({names}): say which one signs, with --owner")
 
 
 def make_default() -> Path:
-    """The user's first key."""
-    path = key_path(DEFAULT)
-    made = create_key(path, DEFAULT, secrets.token_bytes(32))
-    click.echo(f"you had no key yet; made one, called {DEFAULT}: {made.public.text}", err=True)
+    """Make the user's first key. Two commands that start at once make one, and both use it."""
+    path = key_path(DEFAULT_OWNER)
+    try:
+        made = create_key(path, DEFAULT_OWNER, secrets.token_bytes(32))
+    except KeyExists:
+        return path
+    click.echo(f"you had no key yet; made one, called {DEFAULT_OWNER}: {made.public.text}", err=True)
     return path

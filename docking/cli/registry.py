@@ -1,8 +1,7 @@
-"""The table of commands: which module and function each name stands for.
+"""The table of commands: the module and the function of each.
 
-Not the commands themselves: those are imported only when one runs, or when its own help is asked for. The
-one-line descriptions stand here so that `portcall --help` imports none of them; a test compares each with
-the docstring of its command.
+Not here: the commands themselves, which are imported only when one runs or its own help is requested. The one-line
+descriptions are here so that `portcall --help` imports no command; a test compares each with its command's docstring.
 """
 
 from __future__ import annotations
@@ -10,53 +9,57 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Entry(NamedTuple):
-    """Where a command lives and what it does, in a line."""
+class CommandEntry(NamedTuple):
+    """A command: where it is, a one-line description, and whether it handles Ctrl-C itself."""
 
     module: str
     attribute: str
     short_help: str
+    hears_ctrl_c: bool = False
 
 
-# The order is the order of the help: first what is done with one file, then what needs a station.
-COMMANDS: dict[str, Entry] = {
-    "demo": Entry(
-        "docking.cli.demo", "demo", "Start three stations on this machine, and watch an agent hop through them."
+# In the order of the help: first the commands for one file, then those that need a station.
+COMMANDS: dict[str, CommandEntry] = {
+    "demo": CommandEntry(
+        "docking.cli.demo.command", "demo", "Start three stations on this machine, and watch an agent hop through them."
     ),
-    "pack": Entry("docking.cli.pack", "pack", "Make an image of a program, rewritten so that it can move."),
-    "run": Entry("docking.cli.run", "run", "Run an agent, or any WASI program, here and alone."),
-    "inspect": Entry("docking.cli.inspection", "inspect", "Show what an image, snapshot or capsule holds."),
-    "verify": Entry(
+    "pack": CommandEntry(
+        "docking.cli.pack", "pack_command", "Make an image of a program, rewritten so that it can move."
+    ),
+    "run": CommandEntry("docking.cli.run", "run_command", "Run an agent, or any WASI program, here and alone.", True),
+    "inspect": CommandEntry("docking.cli.inspection", "inspect", "Show what an image, snapshot or capsule holds."),
+    "verify": CommandEntry(
         "docking.cli.credentials",
-        "verify",
+        "verify_command",
         "Check the signatures, chain and itinerary of a capsule, offline.",
     ),
-    "key": Entry(
+    "key": CommandEntry(
         "docking.cli.credentials",
         "key",
         "Make, show and list keys; accept the new key of a station.",
     ),
-    "station": Entry("docking.cli.station", "station", "Run a station, until it is interrupted."),
-    "stations": Entry(
+    "station": CommandEntry("docking.cli.station", "station", "Run a station, until it is interrupted."),
+    "lab": CommandEntry("docking.cli.lab", "lab", "Run several stations on this machine, until they are interrupted."),
+    "stations": CommandEntry(
         "docking.cli.station", "stations", "List the stations on the network, as those of this machine see them."
     ),
-    "launch": Entry("docking.cli.launch", "launch", "Sign an agent, and begin it at a station of this user."),
-    "agents": Entry("docking.cli.agents", "agents", "List the agents that are here, or were launched here."),
-    "logs": Entry(
+    "launch": CommandEntry("docking.cli.launch", "launch", "Sign an agent, and begin it at a station of this user."),
+    "agents": CommandEntry("docking.cli.agents", "agents", "List the agents that are here, or were launched here."),
+    "logs": CommandEntry(
         "docking.cli.agents", "logs", "Print what an agent has printed and logged, at the stations of this user."
     ),
-    "trail": Entry("docking.cli.agents", "trail", "Show where an agent has been, as the stations signed it."),
-    "results": Entry(
+    "trail": CommandEntry("docking.cli.agents", "trail", "Show where an agent has been, as the stations signed it."),
+    "results": CommandEntry(
         "docking.cli.agents", "results", "Show what an agent reported, verified, and opened with its owner's key."
     ),
-    "where": Entry("docking.cli.agents", "where", "Say where an agent is, as far as is known here."),
-    "retract": Entry("docking.cli.agents", "retract", "Call an agent home, where it goes on."),
-    "dispose": Entry("docking.cli.agents", "dispose", "End an agent."),
-    "clone": Entry("docking.cli.agents", "clone", "Make a second agent of one."),
-    "sleep": Entry("docking.cli.agents", "sleep", "Have an agent stand still until it is woken."),
-    "wake": Entry("docking.cli.agents", "wake", "Let an agent go on that sleeps."),
-    "send": Entry("docking.cli.agents", "send", "Send an agent a message."),
-    "decide": Entry(
+    "where": CommandEntry("docking.cli.agents", "where", "Say where an agent is, as far as is known here."),
+    "retract": CommandEntry("docking.cli.agents", "retract", "Call an agent home, where it goes on."),
+    "dispose": CommandEntry("docking.cli.agents", "dispose", "End an agent."),
+    "clone": CommandEntry("docking.cli.agents", "clone", "Make a second agent of one."),
+    "sleep": CommandEntry("docking.cli.agents", "sleep", "Have an agent stand still until it is woken."),
+    "wake": CommandEntry("docking.cli.agents", "wake", "Let an agent go on that sleeps."),
+    "send": CommandEntry("docking.cli.agents", "send_command", "Send an agent a message."),
+    "decide": CommandEntry(
         "docking.cli.agents",
         "decide",
         "Decide about an agent whose handoff is in doubt, because the other station is gone for good.",

@@ -1,52 +1,65 @@
-"""`portcall run`: an agent or a WASI program, here and alone. See `agents.run` and `docking.cli.solo`."""
+"""`portcall run`: runs an agent or a WASI program, and plays the stations for it. See `docking.simulation`."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import signal
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
+from attrs import evolve
 
-from agents.budget import Budget
+from agents.budget import TimeBudget
+from agents.credentials.ways import Way
 from agents.engines import Engine, Limits, load
+from agents.engines.interface import interface
+from agents.engines.native_stack import deepen_main
 from agents.errors import CallFailed, FormatError
+from agents.heap import sized
 from agents.image import AgentImage
-from agents.outcomes import Exhausted, Finished, Outcome, Trapped
-from agents.runtime import Asked, Life, Spent
-from agents.runtime import run as run_agent
+from agents.outcomes import Departing, Exhausted, Finished, Outcome, Suspended, Trapped, Waiting
+from agents.runtime import Execution, Stop
 from agents.sdk.sources import Choices
-from agents.snapshot import Snapshot
+from agents.snapshot import MAX_WASI_BYTES, Snapshot, started_state
 from agents.waits import Go, GoAt
 from agents.wasi.hostdirs import HostGrant, parse_grant
-from agents.wasi.limits import Limits as WasiLimits
+from agents.wasi.limits import WasiLimits
 from agents.wasi.state import WasiState
-from docking.cli import completion
+from docking.cli import completion, interrupts
 from docking.cli.describe import imports
-from docking.cli.output import amount
-from docking.cli.solo import Solo
+from docking.cli.luggage import FILE_OPTION, PACKAGE_OPTION, DataFile, by_guest_path
+from docking.cli.output import size_text
+from docking.cli.services import SERVICE_OPTION, SERVICES_OPTION, Offers, OneService, all_of
 from docking.cli.sources import about, image_of, read_file
+from docking.cli.terminal import TerminalWorld
+from docking.cli.ways import VIA_HELP, ViaType
 from docking.cli.writing import not_over, write_file
+from docking.launching import label_of
+from docking.simulation import Simulation
 
-FAILED = 125  # exit code for a trap or a used-up budget: no code that the agent itself is likely to give
-# A program on one's own terminal may print as much as it likes.
-OWN = WasiLimits(log_bytes=1 << 62)
+FAILED_EXIT_CODE = 125  # exit code for a trap or an exhausted budget: one that agents are unlikely to use themselves
+# A program on the user's own terminal may print any amount.
+OWN_LIMITS = WasiLimits(log_bytes=1 << 62)
+# Mebibytes of a file as a program's input: the default limit, and the most that fits in a snapshot.
+INPUT_MIB, MAX_INPUT_MIB = OWN_LIMITS.stdin_bytes >> 20, MAX_WASI_BYTES >> 21
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.2
-    """A number of seconds from 0 to about thirty years, which is a number of nanoseconds for everyone."""
+    """A number of seconds from 0 to about thirty years, so that its nanoseconds fit in 64 bits."""
 
     name = "seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See `click.ParamType`."""
         seconds = float(click.FLOAT.convert(value, param, ctx))
-        if not 0 <= seconds <= 1e9:  # which refuses what is not a number, too
+        if not 0 <= seconds <= 1e9:  # also refuses NaN
             self.fail(f"{value} is no time from 0 to 1e9 seconds", param, ctx)
         return seconds
 
@@ -54,7 +67,7 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # not generic before 
 class AgentFailed(click.ClickException):
     """The agent did not end by itself."""
 
-    exit_code = FAILED
+    exit_code = FAILED_EXIT_CODE
 
 
 @click.command("run", short_help="Run an agent, or any WASI program, here and alone.")
@@ -79,8 +92,23 @@ class AgentFailed(click.ClickException):
 @click.option("--dir", "dirs", multiple=True, metavar="HOST::GUEST[::ro]", help="Let it use a directory.")
 @click.option("--env", "environ", multiple=True, metavar="K=V", help="Set a variable of its environment.")
 @click.option("--station", default="here", show_default=True, help="The name of this place.")
+@click.option("--via", type=ViaType(), metavar="WAY", shell_complete=completion.way, help=VIA_HELP)
+@click.option("--down", multiple=True, metavar="NAME", help="Let this station not answer: go to it fails.")
+@SERVICE_OPTION
+@SERVICES_OPTION
+@FILE_OPTION
+@PACKAGE_OPTION
+@click.option("--message", "messages", multiple=True, metavar="TEXT", help="Send it this message before it starts.")
 @click.option("--cpu", type=Seconds(), metavar="SECONDS", help="Stop it after this much processor time.")
 @click.option("--memory", type=click.IntRange(1, 1 << 20), metavar="MIB", help="Let it have this much memory.")
+@click.option(
+    "--input-size",
+    type=click.IntRange(1, MAX_INPUT_MIB),
+    default=INPUT_MIB,
+    show_default=True,
+    metavar="MIB",
+    help="Let a file that is its input have this size: it is read at once, and taken along.",
+)
 @click.option(
     "--suspend-to",
     type=click.Path(path_type=Path),
@@ -88,105 +116,144 @@ class AgentFailed(click.ClickException):
     help="End at its first go, or at Ctrl-C, and write its snapshot.",
 )
 @click.option("--resume-from", type=click.Path(path_type=Path), metavar="FILE", help="Go on from a snapshot.")
-def run(source: Path, args: tuple[str, ...], engines: str, hop_every: int | None, hops: int | None,
-        dirs: tuple[str, ...], environ: tuple[str, ...], station: str, cpu: float | None,
-        memory: int | None, suspend_to: Path | None, resume_from: Path | None) -> None:  # fmt: skip
+def run_command(source: Path, args: tuple[str, ...], engines: str, hop_every: int | None, hops: int | None,
+        dirs: tuple[str, ...], environ: tuple[str, ...], station: str, via: Way | None, down: tuple[str, ...],
+        single: tuple[OneService, ...], modules: tuple[Offers, ...], files: tuple[DataFile, ...],
+        packages: tuple[str, ...], messages: tuple[str, ...], cpu: float | None,
+        memory: int | None, input_size: int, suspend_to: Path | None, resume_from: Path | None) -> None:  # fmt: skip
     """Run an agent, or any WASI program, here and alone.
 
     SOURCE is an image or what `portcall pack` takes; ARGS follow after `--`. Every station that the agent goes
-    to is played by this one. With --hop-every, each Nth opportunity to suspend is taken: the agent is captured
-    to bytes, and goes on from them in a fresh instance. Whatever N is, it must not notice.
+    to is played by this command, and its clones run here too: no network is used, and no station is needed. With --via
+    the agent goes where the way leads, and nowhere else.
+
+    With --hop-every, each Nth opportunity to suspend is taken: the agent is captured to bytes, and goes on from them in
+    a fresh instance. Whatever N is, it must not notice.
 
     The exit code is the agent's own; 125 when it trapped or used up what it may.
     """
     if suspend_to is not None:
         not_over(source, suspend_to)
-    loaded = [load(name.strip()) for name in engines.split(",")]
-    image = image_of(source, Choices(profile=_profile(loaded)))
-    solo = Solo(station)
-    budget = Budget(None if cpu is None else int(cpu * 1e9))
-    options: dict[str, Any] = {"grants": _grants(dirs), "budget": budget, "wasi_limits": OWN}
-    if memory is not None:
-        options["limits"] = Limits(memory=memory << 20)
-    if resume_from is not None:
-        if args or environ:
-            raise click.UsageError("a snapshot has its own arguments and environment")
-        try:
-            options["snapshot"] = Snapshot.decode(read_file(resume_from))
-        except FormatError as error:
-            raise about(resume_from, error) from error
-    elif any(name.startswith("wasi_snapshot_preview1.") for name in imports(image.code)):
-        options["wasi"] = _state(image, source, args, environ, options["grants"])
-    else:
-        options["args"] = [_number(text) for text in args]
-    try:
-        if suspend_to is not None:
-            outcome = _run_until_suspended(image, loaded[0], solo, hop_every, suspend_to, options)
+    simulation = Simulation(
+        TerminalWorld(),
+        home=station,
+        via=via,
+        down=down,
+        offers=all_of(modules, single),
+        messages=[text.encode() for text in messages],
+        label=label_of(source.stem),
+    )
+    # From here on, so that Ctrl-C before the agent starts also gives a snapshot.
+    ctrl_c = CtrlC(simulation)
+    if suspend_to is None and interrupts.release():
+        raise KeyboardInterrupt
+    with ctrl_c if suspend_to is not None else contextlib.nullcontext():
+        stack = deepen_main()
+        loaded = [load(name.strip(), stack=stack) for name in engines.split(",")]
+        image = image_of(source, Choices(profile=_profile(loaded), files=by_guest_path(files), packages=packages))
+        budget = TimeBudget(None if cpu is None else int(cpu * 1e9))
+        own = evolve(OWN_LIMITS, stdin_bytes=input_size << 20)
+        options: dict[str, Any] = {"grants": _grants(dirs), "budget": budget, "wasi_limits": own}
+        if memory is not None:
+            options["limits"] = Limits(memory=memory << 20)
+        if resume_from is not None:
+            if args or environ:
+                raise click.UsageError("a snapshot has its own arguments and environment")
+            try:
+                options["snapshot"] = Snapshot.decode(read_file(resume_from))
+            except FormatError as error:
+                raise about(resume_from, error) from error
+        elif any(name.startswith("wasi_snapshot_preview1.") for name in imports(image.code)):
+            takes = _takes(image)  # then the arguments are numbers for the entry, not command line arguments
+            options["wasi"] = _state(image, source, () if takes else args, environ, options["grants"], own)
+            if memory is not None:
+                options["wasi"].args = tuple(sized(options["wasi"].args, memory << 20))
+            if takes:
+                options["args"] = [_number(text) for text in args]
         else:
-            outcome = run_agent(
+            options["args"] = [_number(text) for text in args]
+        sizes: list[int] = []
+        try:
+            outcome = simulation.run(
                 image,
-                engine=loaded,
-                ambient=solo.place,
-                event=_first_event(options.get("snapshot"), solo),
+                loaded,
                 hop_every=hop_every,
                 hops=hops,
-                answer=solo.answer,
-                on_hop=solo.hopped,
+                on_hop=lambda encoded: sizes.append(len(encoded)),
+                leave=None if suspend_to is None else _leaving(simulation, hop_every),
+                begun=ctrl_c.begins,
                 **options,
             )
-    except ValueError as error:
-        if "args" not in options:
-            raise
-        raise click.UsageError(str(error)) from None  # too few of them, or of another type
-    if outcome is None:
+        except ValueError as error:
+            if "args" not in options:
+                raise
+            raise click.UsageError(str(error)) from None  # too few arguments, or of the wrong type
+    if suspend_to is not None and isinstance(outcome, (Departing, Waiting, Suspended)):
+        data = outcome.snapshot.encode()
+        write_file(suspend_to, data)
+        click.echo(f"portcall: suspended; its snapshot is in {suspend_to} ({size_text(len(data))})", err=True)
         return
+    if not simulation.bound and simulation.agents and _followed_nothing(simulation):
+        click.echo("portcall: it asked for the next stop of its itinerary: --via alpha,beta gives it one", err=True)
     try:
         _end(outcome)
     finally:
         if suspend_to is not None:
             click.echo(f"portcall: it ended before it was suspended: {suspend_to} is not written", err=True)
         elif hop_every is not None:
-            least, most = map(amount, solo.sizes)
-            click.echo(f"portcall: {solo.hops} hops, snapshots of {least} to {most}", err=True)
+            least, most = size_text(min(sizes, default=0)), size_text(max(sizes, default=0))
+            click.echo(f"portcall: {len(sizes)} hops, snapshots of {least} to {most}", err=True)
 
 
-def _run_until_suspended(
-    image: AgentImage, engine: Engine, solo: Solo, opportunity: int | None, target: Path, options: dict[str, Any]
-) -> Outcome | None:
-    """Run until the first departure, Ctrl-C, or the Nth opportunity; then write the snapshot and give None."""
-    event = _first_event(options.get("snapshot"), solo)
-    with Life(image, engine=engine, ambient=solo.place, **options) as life:
+def _followed_nothing(simulation: Simulation) -> bool:
+    """Whether the agent asked for its next stop in vain, and went nowhere."""
+    return simulation.agents[0].lost and len(simulation.agents[0].visited) == 1
 
-        def interrupted(number: int, frame: FrameType | None) -> None:
-            if solo.wants_out:  # for the second time: it does not come to a place where it can be suspended
-                life.interrupt()
-            solo.wants_out = True
-            life.suspend()
 
-        before = signal.signal(signal.SIGINT, interrupted)
-        try:
-            life.always = opportunity is not None
-            while True:
-                stop = life.advance(event)
-                event = None
-                if isinstance(stop, (Finished, Trapped, Exhausted, Spent)):
-                    return life.outcome(stop)
-                if opportunity is not None:
-                    opportunity -= 1
-                leaving = isinstance(stop, (Go, GoAt)) and opportunity is None
-                if not leaving and opportunity != 0 and not solo.wants_out:
-                    if isinstance(stop, Asked):
-                        continue
-                    event = solo.answer(stop)
-                    if event is not None:
-                        continue
-                data = life.snapshot().encode()
-                break
-        finally:
-            signal.signal(signal.SIGINT, before)
-    write_file(target, data)
-    click.echo(f"portcall: suspended; its snapshot is in {target} ({amount(len(data))})", err=True)
-    return None
+def _leaving(simulation: Simulation, opportunity: int | None) -> Callable[[Stop], bool]:
+    """Whether the agent is to be suspended: at its first departure, at Ctrl-C, or at the Nth opportunity."""
+    seen = itertools.count(1)
+
+    def leave(stop: Stop) -> bool:
+        here = isinstance(stop, (Go, GoAt)) if opportunity is None else next(seen) == opportunity
+        return here or simulation.wants_out
+
+    return leave
+
+
+class CtrlC:
+    """A context in which Ctrl-C suspends the agent, as soon as there is one, instead of ending the process.
+
+    The second Ctrl-C interrupts an agent that does not reach a point where it can be suspended.
+    """
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._execution: Execution | None = None
+        self._before: Any = None
+
+    def __enter__(self) -> CtrlC:
+        self._simulation.wants_out = interrupts.release()
+        self._before = signal.signal(signal.SIGINT, self._pressed)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def begins(self, execution: Execution) -> None:
+        """The agent starts: if Ctrl-C was pressed before, it is suspended at the first opportunity."""
+        self._execution = execution
+        if self._simulation.wants_out:
+            execution.suspend()
+
+    def _pressed(self, number: int, frame: FrameType | None) -> None:
+        if self._simulation.wants_out and self._execution is None:
+            raise KeyboardInterrupt
+        if self._execution is not None:
+            if self._simulation.wants_out:
+                self._execution.interrupt()
+            self._execution.suspend()
+        self._simulation.wants_out = True
 
 
 def _profile(engines: Sequence[Engine]) -> Any:
@@ -194,28 +261,38 @@ def _profile(engines: Sequence[Engine]) -> Any:
     return "standard" if all("standard" in engine.profiles for engine in engines) else "portable"
 
 
-def _first_event(snapshot: Snapshot | None, solo: Solo) -> Any:
-    """What a snapshot's agent waits for, carried out."""
-    if snapshot is None or snapshot.pending is None or snapshot.pending.wait is None:
-        return None
-    return solo.answer(snapshot.pending.wait)
+def _takes(image: AgentImage) -> bool:
+    """Whether the entry has parameters."""
+    entry = interface(image.code).exports.get(image.manifest.entry)
+    return entry is not None and entry.kind == "func" and bool(entry.params)
 
 
 def _state(
-    image: AgentImage, source: Path, args: Sequence[str], environ: Sequence[str], grants: Mapping[str, Any]
+    image: AgentImage,
+    source: Path,
+    args: Sequence[str],
+    environ: Sequence[str],
+    grants: Mapping[str, Any],
+    own: WasiLimits,
 ) -> WasiState:
     """The first state of its virtual WASI: the luggage, if it has any, with arguments and input added."""
     variables = dict(_variable(text) for text in environ)
     try:
-        known = image.luggage
-        state = WasiState.read(known, OWN) if known else WasiState.launch([source.stem], limits=OWN)
+        started = started_state(image, granted=bool(grants))
+        known = image.luggage if started is None else started.wasi
+        state = WasiState.read(known, own) if known else WasiState.launch([source.stem], limits=own)
         state.equip(args, variables, grants=grants)
     except CallFailed as error:
         raise click.ClickException(f"the program cannot begin: {error.reason}") from None
     if sys.stdin is not None:
-        # A file is taken along, so that it can be read elsewhere too; a terminal or pipe is asked when needed.
+        # A file travels in the snapshot, so that it can be read elsewhere too; a terminal or pipe is read on demand.
         if stat.S_ISREG(os.fstat(0).st_mode):
-            state.stdin.data = sys.stdin.buffer.read(state.limits.stdin_bytes)
+            state.stdin.data = sys.stdin.buffer.read(own.stdin_bytes + 1)
+            if len(state.stdin.data) > own.stdin_bytes:
+                raise click.ClickException(
+                    f"the input has more than {own.stdin_bytes >> 20} MiB, and is taken along whole: --input-size MIB"
+                    f" allows up to {MAX_INPUT_MIB}; a pipe is read as it comes"
+                )
         else:
             state.stdin.live = True
     return state
@@ -251,7 +328,7 @@ def _number(text: str) -> int | float:
 
 
 def _end(outcome: Outcome) -> None:
-    """Tells how it ended, and ends this process so. Raises `AgentFailed`."""
+    """Print the outcome, and exit accordingly. Raises `AgentFailed`."""
     match outcome:
         case Finished():
             if outcome.values:

@@ -1,8 +1,8 @@
-"""What zsh and fish are told so that they complete words; bash is told by click.
+"""Completion for zsh and fish; click has bash's.
 
-Not the words themselves (`docking.cli.completion`). Imported only when a shell asks. Invariants: a value or a help text
-may hold commas and colons; a value after `--option=` is completed too; whatever goes wrong completes nothing and prints
-nothing, for the user is in the middle of a line.
+Not here: the words themselves (`docking.cli.completion`). Imported only for completion. Invariants: a value or a help
+text may contain commas and colons; a value after `--option=` is completed too; errors complete nothing and print
+nothing, since the user is in the middle of a line.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ complete --no-files --command %(prog_name)s --arguments '(%(complete_func)s)'
 
 
 class _Quiet(ShellComplete):
-    """Completes nothing where something goes wrong."""
+    """Completes nothing if there is an error."""
 
     def complete(self) -> str:
         """See `click.shell_completion.ShellComplete`."""
@@ -92,6 +92,6 @@ class Fish(_Quiet, FishComplete):
 
 
 def register() -> None:
-    """Let click use them."""
+    """Register them with click."""
     add_completion_class(Zsh)
     add_completion_class(Fish)

@@ -1,7 +1,7 @@
-"""Files that a user names: read, or turned into an image, with sentences for what goes wrong.
+"""Reads the files that a user names, or packs them into images, with clear error messages.
 
-The work is `agents.sdk.sources`'; here are the progress line and the words. Invariant: what is said about a file begins
-with its name, as it was typed.
+`agents.sdk.sources` does the work; this module adds the progress line and the messages. Invariant: a message about a
+file starts with its name, as it was typed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from pathlib import Path
 import click
 
 from agents.errors import EngineError, FormatError, ModuleError, PortcallError
-from agents.image import IMAGE, PACKED, AgentImage
+from agents.image import IMAGE_MAGICS, AgentImage
 from agents.sdk.sources import COMPILERS, Choices, load_image, read_bounded, user_cache
+from agents.wasm.decode import WASM_MAGIC
 from docking.cli.output import plain
 from docking.cli.suggestions import near_file
 
-WASM = b"\0asm"
-INTERPRETED = {"python", "javascript"}  # an interpreter cannot be called a second time over its old memory: no go_at
+INTERPRETED_LANGUAGES = {
+    "python",
+    "javascript",
+}  # an interpreter cannot be called a second time over its old memory: no go_at
 
 
 def read_file(path: Path) -> bytes:
@@ -55,26 +58,26 @@ def is_image(path: Path) -> bool:
     """Whether the file is an image, not a source; False for one that cannot be read."""
     try:
         with path.open("rb") as file:
-            return path.is_file() and file.read(max(len(IMAGE), len(PACKED))).startswith((IMAGE, PACKED))
+            return path.is_file() and file.read(max(map(len, IMAGE_MAGICS))).startswith(IMAGE_MAGICS)
     except OSError:
         return False
 
 
 def staying(image: AgentImage) -> str:
-    """What to tell of an image that was not rewritten."""
+    """The warning about an image that was not rewritten."""
     said = "it was not rewritten, so it cannot move in the middle of its run: go fails in it (ENOTSUP)"
-    if image.manifest.language in INTERPRETED:
+    if image.manifest.language in INTERPRETED_LANGUAGES:
         return f"{said}; without --profile none it moves"
     return f"{said}, go_at works"
 
 
 def about(path: Path, error: PortcallError) -> click.ClickException:
-    """The error, with the name of the file that it is about."""
+    """The error, prefixed with the name of its file."""
     return click.ClickException(f"{click.format_filename(path)}: {error}")
 
 
 def unreadable(path: Path, error: OSError) -> click.ClickException:
-    """What to tell about a file that cannot be read."""
+    """The message for a file that cannot be read."""
     name = click.format_filename(error.filename or path)
     if isinstance(error, FileNotFoundError):
         found = near_file(Path(error.filename or path))
@@ -86,13 +89,13 @@ def unreadable(path: Path, error: OSError) -> click.ClickException:
 
 
 def _no_module(path: Path) -> click.ClickException:
-    """What to tell about a file that is called .wasm and is none. Raises `OSError`."""
+    """The message for a .wasm file that is not a module. Raises `OSError`."""
     head = read_bounded(path)[:4]
     name = click.format_filename(path)
     if not head:
         return click.ClickException(f"{name} is empty: the compiler that should have written it failed")
     return click.ClickException(
-        f"{name} is no WebAssembly: it begins with {head!r}, not {WASM!r}; "
+        f"{name} is no WebAssembly: it begins with {head!r}, not {WASM_MAGIC!r}; "
         "a module in the text form is called .wat, a source by its language's ending"
     )
 
@@ -120,7 +123,7 @@ class _Progress:
         click.echo(f"\r\x1b[K{plain(text)}", nl=False, err=True)
 
     def clear(self) -> None:
-        """Leaves an empty line."""
+        """Clear the line."""
         self._compiling.cancel()
         if self.shown:
             click.echo("\r\x1b[K", nl=False, err=True)

@@ -1,6 +1,6 @@
-"""What somebody may have meant: names near the one that was typed, as the end of a sentence.
+"""Suggestions for mistyped names, as the end of an error message.
 
-Invariant: only names that are there are suggested, and nothing of weight is imported before something is wrong.
+Invariant: only existing names are suggested, and nothing heavy is imported before there is an error.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-MOST = 1000  # names that are compared: a folder may hold millions
+MAX_CANDIDATES = 1000  # names to compare: a folder may contain millions
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -18,14 +18,14 @@ def near(word: str, known: Iterable[str]) -> str:
     import difflib
     import itertools
 
-    names = list(itertools.islice(known, MOST))
+    names = list(itertools.islice(known, MAX_CANDIDATES))
     folded = {name.casefold(): name for name in names}
     found = difflib.get_close_matches(word.casefold(), folded, 1, 0.6)
     return f"; did you mean {folded[found[0]]}?" if found else ""
 
 
 def near_file(path: Path) -> str:
-    """The same for the name of a file, among those of its folder; or that there is no such folder."""
+    """The same for a file name, among the names in its folder; says so if there is no such folder."""
     folder = path.parent
     try:
         names = (each.name for each in folder.iterdir())
@@ -36,7 +36,7 @@ def near_file(path: Path) -> str:
 
 
 class Suggesting(click.Group):
-    """A group that says, when a command is not known, which one may have been meant."""
+    """A group that suggests a command when an unknown one was typed."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -45,7 +45,7 @@ class Suggesting(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            # click 8.4 suggests by itself; what it says is left as it is.
+            # click 8.4 suggests by itself: leave its message alone.
             if not args or "mean" in error.message:
                 raise
             said = error.message.rstrip(".") + near(args[0], self.list_commands(ctx))

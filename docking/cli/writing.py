@@ -1,7 +1,7 @@
-"""Files that a command writes: whole or not at all.
+"""Writes the output files of commands, completely or not at all.
 
-Light: a command that only asks a station imports no engine for it. Invariant: a disk that fills, or Ctrl-C, leaves
-neither half a file nor a temporary one, and what was there before is still there.
+Light: a command that only asks a station imports no engine for it. Invariant: after a full disk or Ctrl-C there is
+neither a partial nor a temporary file, and the old file is intact.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def not_over(source: Path, target: Path) -> None:
-    """Refuse to write over what was read, which may be somebody's only copy. Raises `click.ClickException`."""
+    """Refuse to overwrite the input, which may be the only copy. Raises `click.ClickException`."""
     with suppress(OSError):
         if target.is_file() and target.samefile(source):
             raise click.ClickException(f"{click.format_filename(target)} is the source: write to another file")
@@ -46,7 +46,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> click.ClickException:
-    """What to tell about a file that cannot be written."""
+    """The message for a file that cannot be written."""
     name = click.format_filename(path)
     if path.is_dir():
         return click.ClickException(f"{name} cannot be written: it is a folder; name a file in it")

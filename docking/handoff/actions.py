@@ -1,10 +1,9 @@
-"""What goes into the machines besides messages, and what comes out: plain values.
+"""What else goes into the state machines besides messages, and what comes out: plain values.
 
-A machine does nothing itself. Each step gives actions, to be carried out in their order; after a `Persist`
-that was written, its record goes back to the machine (`written`), which is when what depends on it comes
-out.
+A machine performs no effects itself. Each step returns actions, to be carried out in order. When the record of a
+`Persist` is on disk, it goes back to the machine (`written`), which then returns what depends on it.
 
-Not here: how an action is carried out (`docking.courier`). Invariant: a `Record` is all that a machine
+Not here: how an action is carried out (`docking.courier`). Invariants: a `Record` is all that a machine
 needs to go on after a crash; a `Cargo` is complete and within the sizes that its offer announced.
 """
 
@@ -15,9 +14,12 @@ from typing import Generic, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
-from docking.handoff.messages import Body, Buffer, Message, Offer, Side
+from agents.brief import brief
+from agents.canonical import Buffer
+from agents.renamed import renamed
+from docking.handoff.messages import Body, Message, Offer, Side
+from docking.handoff.refusal import Refusal
 from docking.handoff.states import Destination, Source
-from docking.refusal import Refusal
 
 T = TypeVar("T")
 
@@ -26,9 +28,9 @@ T = TypeVar("T")
 class Record:
     """A row of the ledger: one handoff, as one side knows it.
 
-    `peer`: the other station's key; `epoch`: of the source's store; `expires`: of the passport,
-    milliseconds since 1970, until when the row is kept; `receipt`, `commit`: the signed statements, empty
-    until there; `code`, `reason`: why it was refused or given up, empty otherwise.
+    `peer`: the other station's key; `epoch`: of the source's store; `expires`: when the passport does, in
+    milliseconds since 1970; the row is kept until then; `receipt`, `commit`: the signed statements, empty
+    until known; `code`, `reason`: why it was refused or given up, otherwise empty.
     """
 
     hid: bytes
@@ -48,50 +50,50 @@ class Record:
 
 @frozen
 class Cargo:
-    """The bodies that came with an offer, each of the digest that was announced.
+    """The bodies of an offered agent. Each matches its announced digest.
 
-    A part that is not among them is one that this station said it has.
+    A part that is missing here is one that this station said it already has.
     """
 
     offer: Offer
-    bodies: tuple[Body, ...]
+    bodies: tuple[Body, ...] = field(repr=brief)
 
     def body(self, kind: str) -> Buffer | None:
-        """The body of the first part of this kind, or None if it did not come."""
+        """The body of the first part of this kind, or None if it was not sent."""
         parts = self.offer.parts
         return next((body.data for body in self.bodies if parts[body.index].kind == kind), None)
 
 
 @frozen
 class Departure:
-    """An agent that is to leave. `offer` with the bodies to send unasked; `bodies`: all that may be wanted.
+    """An agent that is to leave. `offer`: with the bodies to include; `bodies`: everything that may be requested.
 
-    `patience`: seconds until the handoff is given up if no receipt has come.
+    `patience_s`: seconds to wait for a receipt before the handoff is given up.
     """
 
     offer: Offer
-    bodies: tuple[Body, ...]
-    patience: float
+    bodies: tuple[Body, ...] = field(repr=brief)
+    patience_s: float
 
 
 @frozen
 class SourceTrust:
-    """The source's judgement and signature. Pure functions."""
+    """How the source verifies and signs. Pure functions."""
 
     verify_receipt: Callable[[Record, bytes], Refusal | None]
-    """None if these bytes are the destination's receipt for this handoff."""
+    """None if these bytes are the destination's receipt for this handoff; else why not."""
     sign_commit: Callable[[Record, bytes], bytes]
     """The commit statement for this receipt."""
 
 
 @frozen
 class DestinationTrust(Generic[T]):
-    """The destination's judgement and signature. Pure functions over what the station knew when it made them.
+    """How the destination verifies, admits and signs. Pure functions of what the station knew when it made them.
 
-    `consider(offer)` gives the indexes of parts that are needed and did not come with it, or a refusal;
-    `admit(cargo)` gives the admission, of a type that is the station's business, or a refusal;
-    `sign_receipt(cargo, admission)`; `verify_commit(record, commit)` gives None if these bytes are the
-    source's commit for this handoff and its receipt.
+    `consider(offer)` returns the indexes of needed parts that the offer did not include, or a refusal;
+    `admit(cargo)` returns the admission, whose type only the station knows, or a refusal;
+    `sign_receipt(cargo, admission)` returns the receipt; `verify_commit(record, commit)` returns None if these bytes
+    are the source's commit for this handoff and its receipt, else why not.
     """
 
     consider: Callable[[Offer], tuple[int, ...] | Refusal]
@@ -100,22 +102,44 @@ class DestinationTrust(Generic[T]):
     verify_commit: Callable[[Record, bytes], Refusal | None]
 
 
+@renamed(
+    offer_again="offer_again_s",
+    offer_soon="offer_soon_s",
+    commit_again="commit_again_s",
+    ask_again="ask_again_s",
+    want_kept="want_kept_s",
+    longest="longest_s",
+    patience="patience_s",
+)
 @frozen
 class Timing:
-    """Seconds. Each wait doubles from its first to `longest`."""
+    """When handoffs are retried and given up, in seconds. Each delay doubles from its first value up to `longest_s`.
 
-    offer_again: float = 2.0
-    offer_soon: float = 0.05
-    commit_again: float = 0.5
-    ask_again: float = 1.0
-    want_kept: float = 60.0  # an offer whose parts do not come is forgotten: memory of the undecided
-    longest: float = 60.0
-    doubt_after: int = 3  # unanswered questions until a held agent is shown as in doubt
+    offer_again_s: until an unanswered offer is repeated (2)
+    offer_soon_s: until an offer that could not be delivered is repeated (0.05)
+    commit_again_s: until an unanswered commit is repeated (0.5)
+    ask_again_s: until a destination asks again what became of an agent that it holds (1)
+    want_kept_s: until an offer whose parts do not arrive is forgotten (60)
+    longest_s: the longest delay of any kind (60)
+    doubt_after: unanswered questions after which a held agent is shown as in doubt (3)
+    patience_s: until an attempt to depart is given up, and `go` returns an error (30)
+
+    The names without `_s` are accepted too.
+    """
+
+    offer_again_s: float = 2.0
+    offer_soon_s: float = 0.05
+    commit_again_s: float = 0.5
+    ask_again_s: float = 1.0
+    want_kept_s: float = 60.0
+    longest_s: float = 60.0
+    doubt_after: int = 3
+    patience_s: float = 30.0
 
 
 @frozen
 class Persist:
-    """Write `record`, and `cargo` with it. `durable`: now, somebody waits; else with the next write."""
+    """Write `record`, and `cargo` with it. `durable`: at once, since somebody waits; else with the next write."""
 
     record: Record
     cargo: Cargo | None
@@ -132,9 +156,9 @@ class Send:
 
 @frozen
 class Start(Generic[T]):
-    """The agent is this station's: start it.
+    """The agent now belongs to this station: start it.
 
-    `admission` and `cargo` are None if they were before a restart.
+    `admission` and `cargo` are None if the agent was admitted before a restart.
     """
 
     record: Record
@@ -144,9 +168,9 @@ class Start(Generic[T]):
 
 @frozen
 class Expect(Generic[T]):
-    """The agent is held, durably, and its receipt is on its way: what its start takes can be made ready.
+    """The agent is held durably, its receipt is on its way: prepare its start (docs/adr/instances-before-the-commit).
 
-    It is not this station's yet, and may never be: a `Start` or a `Drop` follows, or nothing for long.
+    It does not belong to this station yet, and may never: a `Start` or a `Drop` follows, or neither for a long time.
     """
 
     record: Record
@@ -156,7 +180,7 @@ class Expect(Generic[T]):
 
 @frozen
 class Left:
-    """The agent is the destination's, durably: the commit point. It must never run here again."""
+    """The agent durably belongs to the destination: the commit point. It must never run here again."""
 
     record: Record
 
@@ -171,27 +195,29 @@ class Resume:
 
 @frozen
 class Release:
-    """The agent is elsewhere, for certain: its state here may be dropped."""
+    """The agent is certainly elsewhere: its state here may be deleted."""
 
     record: Record
 
 
 @frozen
 class Drop:
-    """What was held is dropped: the agent stays at the source."""
+    """What was held is deleted: the agent stays at the source."""
 
     record: Record
 
 
 @frozen
-class Alarm:
-    """Something that a person should see. `code` is stable."""
+class RaiseAlarm:
+    """Something that an operator should see. `code` is stable."""
 
     hid: bytes
     code: str
     reason: str
 
 
-Notice: TypeAlias = "Expect[T] | Start[T] | Left | Resume | Release | Drop | Alarm"
-"""What the station is told."""
+Notice: TypeAlias = "Expect[T] | Start[T] | Left | Resume | Release | Drop | RaiseAlarm"
+"""The actions that notify the station."""
 Action: TypeAlias = "Persist | Send | Notice[T]"
+SourceAction: TypeAlias = "Persist | Send | Left | Resume | Release | RaiseAlarm"
+"""The actions of a source, which admits nothing."""

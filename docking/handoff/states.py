@@ -1,23 +1,23 @@
-"""The two transition tables of the handoff: THE protocol. Everything else carries them out.
+"""The two transition tables of the handoff. They are the protocol; all other code carries them out.
 
-Not what a step does in detail (`sender`, `receiver`), and not how events are told apart (there too): a
-table knows only that a verified receipt is `RECEIPT` and one that does not verify is `BAD_RECEIPT`.
+Not here: what a step does in detail, and how events are told apart (`sender` and `receiver` do both). A table
+knows only that a receipt that verifies is `RECEIPT` and one that does not is `BAD_RECEIPT`.
 
-A row says `event: (next state, step)`. An event that is not in a row is late, doubled or none of that
-state's business: `IGNORE`, and the state stays. What is written to the store is a state that will be, so
-COMMITTING, ABORTING, HOLDING and RUNNABLE are never found there: after a crash the write happened, or it
-did not.
+A row says `event: (next state, step)`. An event without a row in a state is late, duplicated or irrelevant there:
+it is ignored (`IGNORED`), and the state stays. The store records the state that holds once the write is done, so
+COMMITTING, ABORTING, HOLDING and RUNNABLE are never found in it: after a crash, the write either happened or did
+not.
 
-Why at most one agent lives:
+Why at most one copy of the agent lives:
 - The source decides. Its decision is one durable row: COMMITTED, or none. It leaves COMMITTING only when
-  that row is durable, and only then says COMMIT to anyone; until then it answers "pending".
-- The destination starts the agent only from HELD, and only upon a commit that verifies (or a person's word).
-- The source lets the agent go on only from ABORTING, when that is durable, or when it restarts and finds no
+  that row is durable, and only then sends COMMIT to anyone; until then it answers "pending".
+- The destination starts the agent only from HELD, and only on a commit that verifies (or when an operator says so).
+- The source lets the agent go on only from ABORTING, once that is durable, or when it restarts and finds no
   COMMITTED.
 
 Why at least one does: HELD is durable before the receipt is sent, and nothing is committed without a
-receipt; HELD is given up only when the source says ABORT (or a person does), and COMMITTED only when the
-destination says DONE, which it does when its RUNNING is durable.
+receipt. The destination gives up HELD only when the source says ABORT (or an operator does); the source gives up
+COMMITTED only when the destination says DONE, which it does once its RUNNING is durable.
 """
 
 from __future__ import annotations
@@ -26,47 +26,54 @@ import enum
 from collections.abc import Mapping
 
 
-class Word(enum.Enum):
-    """Members are hashed by identity: `Enum` does it in Python, a hundred times in a handoff."""
+class StateName(enum.Enum):
+    """Hashes members by identity and keeps each value as the plain attribute `text`.
+
+    `Enum` does both in Python code, and a handoff does both about a hundred times.
+    """
 
     __hash__ = object.__hash__
+    text: str
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
-class Source(Word):
+class Source(StateName):
     """States of the station that the agent leaves."""
 
     FROZEN = "frozen"  # the agent is stopped; nothing was sent
-    OFFERED = "offered"  # the destination was asked
-    COMMITTING = "committing"  # its receipt is verified; the decision is being written
-    COMMITTED = "committed"  # the agent is the destination's, and it may not know yet
+    OFFERED = "offered"  # the offer is sent
+    COMMITTING = "committing"  # the receipt is verified; the decision is being written
+    COMMITTED = "committed"  # the agent belongs to the destination, which may not know it yet
     GONE = "gone"  # the destination has confirmed
     ABORTING = "aborting"  # the decision to keep the agent is being written
-    ABORTED = "aborted"  # the agent lives on here
+    ABORTED = "aborted"  # the agent goes on here
 
 
-class Destination(Word):
+class Destination(StateName):
     """States of the station that the agent goes to."""
 
     NONE = "none"  # nothing known
-    WANTED = "wanted"  # the offer is good; parts are missing
+    WANTED = "wanted"  # the offer is acceptable; parts are missing
     HOLDING = "holding"  # admitted; being written
     HELD = "held"  # durable, receipt given, must not run
-    RUNNABLE = "runnable"  # committed: the agent is started; being written
-    RUNNING = "running"  # that is durable: the agent is this station's like any other
-    DISCARDED = "discarded"  # what was held is dropped
+    RUNNABLE = "runnable"  # committed: the agent is started; that is being written
+    RUNNING = "running"  # durable: the agent belongs to this station like any other
+    DISCARDED = "discarded"  # what was held is deleted
     REFUSED = "refused"  # not admitted
 
 
-class SourceEvent(Word):
+class SourceEvent(StateName):
     """What can happen at the source: local events, then messages."""
 
     BEGIN = "begin"  # the station wants the agent to leave
-    GIVE_UP = "give up"  # the station wants it no more
-    DURABLE = "durable"  # what was being written is on the disk
+    GIVE_UP = "give up"  # the station no longer wants the agent to leave
+    DURABLE = "durable"  # what was being written is on disk
     TIMER = "timer"  # no answer for a while
     DEADLINE = "deadline"  # no receipt in time
-    RESTART = "restart"  # the station starts, and finds this record
-    RECLAIM = "reclaim"  # a person decides that the destination will never run it
+    RESTART = "restart"  # the station starts and finds this record
+    RECLAIM = "reclaim"  # an operator decides that the destination will never run it
     WANT = "WANT"
     REFUSE = "REFUSE"
     RECEIPT = "RECEIPT"
@@ -77,7 +84,7 @@ class SourceEvent(Word):
     FORGOTTEN = "STATE unknown or discarded"
 
 
-class DestinationEvent(Word):
+class DestinationEvent(StateName):
     """What can happen at the destination: local events, then messages."""
 
     DURABLE = "durable"
@@ -85,8 +92,8 @@ class DestinationEvent(Word):
     INCOMPLETE = "not written: a part that was here is here no more"
     TIMER = "timer"
     RESTART = "restart"
-    ADOPT = "adopt"  # a person decides that the agent shall live here
-    DISCARD = "discard"  # a person decides that it shall not
+    ADOPT = "adopt"  # an operator decides that the agent is to live here
+    DISCARD = "discard"  # an operator decides that it is not
     SHORT = "OFFER or TRANSFER, parts missing"
     ADMITTED = "OFFER or TRANSFER, admitted"
     DECLINED = "OFFER or TRANSFER, refused"
@@ -102,7 +109,7 @@ class DestinationEvent(Word):
 
 S, D = Source, Destination
 SE, DE = SourceEvent, DestinationEvent
-IGNORE = "ignore"
+IGNORED = "ignore"
 
 SOURCE: Mapping[Source, Mapping[SourceEvent, tuple[Source, str]]] = {
     S.FROZEN: {

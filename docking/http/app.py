@@ -1,14 +1,14 @@
-"""The ASGI application of a station: three sealed requests, and one open one that says which key is here.
+"""The ASGI application of a station: three sealed requests, and an unsealed one that returns the station's key.
 
     GET  .../portcall/1/station    {"protocol": 1, "name": ..., "key": ...}: a hint, proven by the first sealed answer
     POST .../portcall/1/handoff    a message of the handoff, and its answer
-    POST .../portcall/1/letter     something for this station or one of its agents
-    POST .../portcall/1/hello      who are you, and what do you offer?
+    POST .../portcall/1/letter     a letter to this station or to one of its agents
+    POST .../portcall/1/hello      a greeting: who are you, and what do you offer?
 
-Runs under uvicorn, or mounted anywhere in another application. No TLS and no accounts: bodies are sealed (`sealed`),
-and what a sender may do is decided behind `Doors`. Invariants: a body is bounded by its announced size before it is
-read, and refused without one; nothing is kept of a body before its first piece was opened; a peer that is slow or
-stands still is left; refused requests cost a status line.
+Runs under uvicorn, or mounted anywhere in another application. No TLS and no accounts: bodies are sealed (`sealing`),
+and the implementation of `PeerRequests` authorizes the sender. Invariants: a body without an announced size is refused,
+and the size is checked before the body is read; nothing of a body is kept before its first piece is opened; a peer that
+is slow or stalls is disconnected; a refused request costs no more than a status line.
 """
 
 from __future__ import annotations
@@ -21,35 +21,36 @@ from typing import Any, TypeAlias
 
 from attrs import define
 
+from agents.canonical import Buffer
 from agents.credentials.keys import PublicKey
 from agents.credentials.sealing import HEADER_SIZE, Opener, sealed_size
 from agents.errors import CredentialError
 from docking.errors import MalformedMessage
 from docking.handoff import codec
-from docking.handoff.messages import Buffer, Message
-from docking.http.reception import ASKED, MAX_HELLO, MAX_LETTER, Reception, Refused
-from docking.http.sealed import NONCE, SALT, Secrets, opener, seal_answer
+from docking.handoff.messages import Message
+from docking.http.dispatch import MAX_HELLO_BYTES, MAX_LETTER_BYTES, REQUEST_KINDS, Dispatcher, RequestRefused
+from docking.http.sealing import REQUEST_KEY_BYTES, SALT_BYTES, SharedKeys, opener, seal_answer
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-PROTOCOL = 1
-PREFIX = f"/portcall/{PROTOCOL}/"
-FROM, SALTED = b"portcall-from", b"portcall-salt"
+HTTP_PROTOCOL = 1
+URL_PREFIX = f"/portcall/{HTTP_PROTOCOL}/"
+FROM_HEADER, SALT_HEADER = b"portcall-from", b"portcall-salt"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class App:
-    """The application. `random(n)`: fresh random bytes; `show_metrics`: whether `GET .../metrics` is answered."""
+    """The application. `random(n)`: fresh random bytes; `show_metrics`: whether to answer `GET .../metrics`."""
 
-    reception: Reception
-    _secrets: Secrets
+    reception: Dispatcher
+    _secrets: SharedKeys
     _random: Callable[[int], bytes]
     _show_metrics: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI says."""
+        """Handle one request: see the ASGI specification."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
@@ -68,68 +69,69 @@ class App:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes, bytes]:
-        _, found, what = scope["path"].rpartition(PREFIX)
+        # Some frameworks, Litestar for one, append a slash to the path below a mount.
+        _, found, what = scope["path"].removesuffix("/").rpartition(URL_PREFIX)
         method = scope["method"]
         doors = self.reception.doors
         if not found:
-            raise Refused(404, "there is nothing here; a station answers below .../portcall/1/")
+            raise RequestRefused(404, "there is nothing here; a station answers below .../portcall/1/")
         if method == "GET" and what == "station":
-            body = {"protocol": PROTOCOL, "name": doors.name, "key": self._secrets.me.text}
+            body = {"protocol": HTTP_PROTOCOL, "name": doors.name, "key": self._secrets.me.text}
             return 200, b"application/json", json.dumps(body).encode()
         if method == "GET" and what == "metrics" and self._show_metrics:
             return 200, b"text/plain; version=0.0.4", doors.metrics().encode()
-        if method != "POST" or what not in ASKED:
-            raise Refused(404, "there is nothing here")
+        if method != "POST" or what not in REQUEST_KINDS:
+            raise RequestRefused(404, "there is nothing here")
         headers = dict(scope["headers"])
         size = self._announced(what, headers)
         address = str((scope.get("client") or ("",))[0])
         with self.reception.place(address, size):
-            return await self._sealed(what, headers, size, receive)
+            return await self._sealed(what, headers, size, receive, address)
 
     async def _sealed(
-        self, what: str, headers: dict[bytes, bytes], size: int, receive: Receive
+        self, what: str, headers: dict[bytes, bytes], size: int, receive: Receive, address: str
     ) -> tuple[int, bytes, bytes]:
         try:
-            sender = self.reception.sender(headers.get(FROM, b""))
-            salt = _salt(headers.get(SALTED, b""))
+            sender = self.reception.sender(headers.get(FROM_HEADER, b""))
+            salt = _salt(headers.get(SALT_HEADER, b""))
             pieces = opener(self._secrets, sender, what, salt)
         except CredentialError as error:
-            raise Refused(400, f"the header Portcall-From does not name a key: {error.reason}") from None
-        body = _Body(self.reception, pieces, sender, size, receive)
+            raise RequestRefused(400, f"the header Portcall-From does not name a key: {error.reason}") from None
+        body = _RequestBody(self.reception, pieces, sender, size, receive)
         try:
-            answer = await self._ask(what, sender, body)
+            answer = await self._ask(what, sender, body, address)
         finally:
             body.release()
         if answer is None:
             return 204, b"text/plain", b""
         mark = salt + body.header
-        sealed = seal_answer(self._secrets, sender, mark, b"".join(answer), self._random(NONCE))
+        sealed = seal_answer(self._secrets, sender, mark, b"".join(answer), self._random(REQUEST_KEY_BYTES))
         return 200, b"application/vnd.portcall.sealed", sealed
 
     def _announced(self, what: str, headers: dict[bytes, bytes]) -> int:
-        """The size of the body, which must be said beforehand, and be bearable."""
+        """The size of the body, which must be announced and within the limits."""
         limits = self.reception.limits.codec
         most = {
-            "handoff": codec.PREFIX_SIZE + limits.head + limits.bodies,
-            "letter": MAX_LETTER,
-            "hello": MAX_HELLO,
+            "handoff": codec.FRAME_PREFIX_SIZE + limits.head_bytes + limits.body_bytes,
+            "letter": MAX_LETTER_BYTES,
+            "hello": MAX_HELLO_BYTES,
         }[what]
         text = headers.get(b"content-length", b"")
         if not text.isdigit() or len(text) > 15:
-            raise Refused(411, "a body without its length is not read")
+            raise RequestRefused(411, "a body without its length is not read")
         if int(text) > sealed_size(most):
-            raise Refused(413, f"a body of {int(text)} bytes; at most {sealed_size(most)} are read here")
+            raise RequestRefused(413, f"a body of {int(text)} bytes; at most {sealed_size(most)} are read here")
         if int(text) < HEADER_SIZE:
-            raise Refused(400, "the body is not sealed")
+            raise RequestRefused(400, "the body is not sealed")
         return int(text)
 
-    async def _ask(self, what: str, sender: PublicKey, body: _Body) -> list[Buffer] | None:
+    async def _ask(self, what: str, sender: PublicKey, body: _RequestBody, address: str) -> list[Buffer] | None:
         if what != "handoff":
             whole = b"".join([piece async for piece in body.pieces()])
-            return await self.reception.value(what, sender, whole)
-        # What does not come need not have room.
+            return await self.reception.value(what, sender, whole, address)
+        # Reserve no memory for a body that cannot arrive.
         limits = self.reception.limits.codec
-        reader = codec.Reader(codec.Limits(limits.head, min(limits.bodies, body.size)))
+        reader = codec.MessageReader(codec.MessageLimits(limits.head_bytes, min(limits.body_bytes, body.size)))
         message: Message | None = None
         async for piece in body.pieces():
             if message is not None:
@@ -140,11 +142,11 @@ class App:
         return await self.reception.handoff(sender, message)
 
 
-@define(eq=False)
-class _Body:
-    """A sealed body as it comes in."""
+@define(eq=False, repr=False)
+class _RequestBody:
+    """A sealed body, as it arrives."""
 
-    _reception: Reception
+    _reception: Dispatcher
     _opener: Opener
     _sender: PublicKey
     size: int
@@ -153,24 +155,25 @@ class _Body:
     _counted: bool = False
 
     async def pieces(self) -> Any:
-        """The opened pieces. Raises `CannotOpen`, `MalformedMessage`, or `Refused` for one who is too slow."""
-        patience, rate = self._reception.limits.patience, self._reception.limits.rate
+        """The opened pieces. Raises `CannotOpen`, `MalformedMessage`, or `RequestRefused` if the sender is too slow."""
+        patience, rate = self._reception.limits.patience_s, self._reception.limits.min_bytes_per_s
         loop = asyncio.get_running_loop()
-        # Not `size / rate` at the end: who announces a gigabyte, and sends a byte now and then, would stay for hours.
+        # Measure the rate from the start instead of allowing `size / rate` for the whole body: otherwise a sender that
+        # announces a gigabyte and sends a byte now and then could stay connected for hours.
         begin = loop.time() + patience
         read, more = 0, True
         while more:
             wait = min(patience, begin + read / rate - loop.time())
             if wait <= 0:
-                raise Refused(408, "the body came too slowly")
+                raise RequestRefused(408, "the body came too slowly")
             event = await self._next(wait)
             if event["type"] == "http.disconnect":
-                raise Refused(400, "the connection was closed inside the body")
+                raise RequestRefused(400, "the connection was closed inside the body")
             chunk = event.get("body", b"")
             more = event.get("more_body", False)
             read += len(chunk)
             if read > self.size:
-                raise Refused(400, "the body is longer than announced")
+                raise RequestRefused(400, "the body is longer than announced")
             if len(self.header) < HEADER_SIZE:
                 self.header += bytes(chunk[: HEADER_SIZE - len(self.header)])
             for piece in self._opener.feed(chunk):
@@ -183,7 +186,7 @@ class _Body:
             yield last
 
     async def _next(self, wait: float) -> MutableMapping[str, Any]:
-        """The next event, within `wait` seconds."""
+        """The next event. Raises `RequestRefused` after `wait` seconds."""
         task = asyncio.current_task()
         assert task is not None
         late = False
@@ -193,16 +196,15 @@ class _Body:
             late = True
             task.cancel()
 
-        # A timer of our own: `asyncio.wait_for` makes a task for each piece.
+        # Our own timer: `asyncio.wait_for` would make a task for each piece.
         timer = asyncio.get_running_loop().call_later(wait, too_late)
         try:
             return await self._receive()
         except asyncio.CancelledError:
-            if not late:
+            # If other code cancelled the task in the same step, that cancellation must propagate.
+            if not late or (sys.version_info >= (3, 11) and task.uncancel()):
                 raise
-            if sys.version_info >= (3, 11):
-                task.uncancel()
-            raise Refused(408, "the body came too slowly") from None
+            raise RequestRefused(408, "the body came too slowly") from None
         finally:
             timer.cancel()
 
@@ -212,7 +214,7 @@ class _Body:
             self._counted = True
 
     def release(self) -> None:
-        """The request is over."""
+        """Release the slot of the finished request."""
         if self._counted:
             self._reception.leave(self._sender)
 
@@ -220,10 +222,10 @@ class _Body:
 def _salt(said: bytes) -> bytes:
     try:
         salt = bytes.fromhex(said.decode("ascii"))
-    except ValueError:  # UnicodeDecodeError is one
+    except ValueError:  # includes UnicodeDecodeError
         salt = b""
-    if len(salt) != SALT:
-        raise Refused(400, f"the header Portcall-Salt does not hold {2 * SALT} hexadecimal digits")
+    if len(salt) != SALT_BYTES:
+        raise RequestRefused(400, f"the header Portcall-Salt does not hold {2 * SALT_BYTES} hexadecimal digits")
     return salt
 
 

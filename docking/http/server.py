@@ -1,7 +1,7 @@
-"""uvicorn, run inside a station's event loop on a socket that is open already.
+"""uvicorn, run inside a station's event loop on a socket that is already open.
 
-Not the application (`app`). Invariants: the port is known before anybody is told of it; signals are left to whoever
-owns the process; closing waits for the requests that are being answered, but not for long.
+Not here: the application (`app`). Invariants: the port is known before it is announced; signals are left to the owner
+of the process; closing waits a bounded time for requests in progress.
 """
 
 from __future__ import annotations
@@ -18,25 +18,29 @@ import uvicorn
 from attrs import define
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from docking.aio.timeouts import within
+from docking.aio.transports import write_pieces
 from docking.errors import StationError
-from docking.http import porch
-from docking.http.called import KEEP
-from docking.http.porch import Channels, Front, Porch
-from docking.http.reception import Reception
-from docking.http.sealed import Secrets
+from docking.http import connections as porch
+from docking.http.channel_server import KEEP_ALIVE_S
+from docking.http.connections import Channels, ConnectionLimits, Handshake
+from docking.http.dispatch import Dispatcher
+from docking.http.sealing import SharedKeys
 
-# Connections at once, of all and of one address; and descriptors of the process that are not for connections of others:
-# the store, the engine and our own requests need some, and a process without any cannot even refuse.
-CONNECTIONS, OF_ONE_ADDRESS = 2048, 1024
-RESERVED = 256
-# Seconds in which requests that are being answered may be, when the server stops.
-LAST_ANSWERS = 3
+# Concurrent connections, in total and per address; and file descriptors reserved for other uses: the store, the engine
+# and our own requests need some, and a process that has none left cannot even refuse a connection.
+MAX_CONNECTIONS, MAX_ADDRESS_CONNECTIONS = 2048, 1024
+RESERVED_FILES = 256
+# Seconds for which requests in progress may finish when the server stops.
+CLOSE_GRACE_S = 3
+# And those for what is left of requests whose connections were aborted.
+CLOSED_S = 1
 
 
 class _Corked:
-    """A transport that sends what is written in one step of the loop at once.
+    """A transport that joins everything written in one step of the event loop into one write.
 
-    Head and body of an answer are one packet then, and wake the peer once.
+    Head and body of an answer then travel in one packet, and wake the peer once.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -50,10 +54,11 @@ class _Corked:
         self._waiting.append(data)
 
     def flush(self) -> None:
-        """Send what waits."""
+        """Send what is buffered."""
         if self._waiting:
             data, self._waiting = b"".join(self._waiting), []
-            self._transport.write(data)
+            with contextlib.suppress(ConnectionError):  # uvicorn learns of it in `connection_lost`
+                write_pieces(self._transport, (data,))
 
     def close(self) -> None:
         """See `asyncio.WriteTransport`."""
@@ -65,12 +70,15 @@ class _Corked:
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, and the bounds on heads and connections that it leaves to a proxy in front of it."""
+    """uvicorn's protocol, with the limits on heads and connections that it leaves to a reverse proxy."""
 
-    _timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.Handle | None = None
     _head = 0
+    _refused = False  # ignore further data
+    _unread: asyncio.Handle | None = None
+    _unread_bytes = 0
 
-    def __init__(self, *args: Any, stands: Porch, **options: Any) -> None:
+    def __init__(self, *args: Any, stands: ConnectionLimits, **options: Any) -> None:
         super().__init__(*args, **options)
         self._porch = stands
 
@@ -86,17 +94,22 @@ class _Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._porch.leave(self)
         self._end()
+        self._read_on()
+        self._porch.queued -= len(self.pipeline)
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def abort(self) -> None:
-        """Close it now, whatever is still to be written."""
+        """Close at once, and discard what is not written yet."""
         if self.transport is not None:
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         if self._timer is not None:
-            self._head += min(len(data), porch.HEAD_BYTES)
-            if self._head > 2 * porch.HEAD_BYTES:
+            self._head += min(len(data), porch.MAX_HTTP_HEAD_BYTES)
+            if self._head > 2 * porch.MAX_HTTP_HEAD_BYTES:
                 self.transport.close()
                 return
         super().data_received(data)
@@ -108,17 +121,58 @@ class _Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._end()
+        if self._refused:
+            return
         self._porch.speaks(self)
+        if self.cycle is not None and not self.cycle.response_complete:
+            # uvicorn queues pipelined requests without a limit, and reads one after each answer.
+            if len(self.pipeline) >= porch.QUEUED or self._porch.queued >= porch.ALL_QUEUED:
+                self._refused = True
+                self.abort()
+                return
+            self._porch.queued += 1
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
 
     def on_response_complete(self) -> None:
         self._corked.flush()
         self._porch.falls_silent(self)
+        waiting = len(self.pipeline)
         super().on_response_complete()
+        self._porch.queued -= waiting - len(self.pipeline)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread_bytes = self._waiting()
+        self._unread = self.loop.call_later(porch.UNREAD_SECONDS, self._look_at_reader)
+
+    def resume_writing(self) -> None:
+        self._read_on()
+        super().resume_writing()
+
+    def _look_at_reader(self) -> None:
+        """Wait for a slow reader; abort a peer that reads nothing, since it ties up a connection and the answer."""
+        before, self._unread_bytes = self._unread_bytes, self._waiting()
+        if self._unread_bytes >= before:
+            self._unread = None
+            self.abort()
+        else:
+            self._unread = self.loop.call_later(porch.UNREAD_SECONDS, self._look_at_reader)
+
+    def _waiting(self) -> int:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
+    def _read_on(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _begin(self) -> None:
         self._head = 0
-        self._timer = self.loop.call_later(porch.HEAD_SECONDS, self._too_slow)
+        self._timer = self.loop.call_later(porch.HEAD_TIMEOUT_S, self._too_slow)
 
     def _end(self) -> None:
         if self._timer is not None:
@@ -132,10 +186,10 @@ class _Protocol(HttpToolsProtocol):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `StationError` with what to do when the port is taken."""
+    """A listening socket. Raises `StationError` with advice if the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named for asyncio: it turns Nagle's algorithm off only where it sees TCP. Otherwise every answer
-    # (a head, and then a body) waits 40 ms for the peer's delayed acknowledgement.
+    # Give the protocol number explicitly: asyncio turns Nagle's algorithm off only for sockets marked as TCP. Otherwise
+    # every answer (a head, then a body) waits 40 ms for the peer's delayed acknowledgement.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -157,20 +211,21 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def room() -> int:
-    """How many connections this process can take: what its limit of open files leaves."""
+    """How many connections this process can hold within its limit of open files."""
     with contextlib.suppress(ImportError, OSError):  # Windows has neither the module nor the limit
         import resource
 
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY:
-            return max(16, min(CONNECTIONS, soft - RESERVED))
-    return CONNECTIONS
+            return max(16, min(MAX_CONNECTIONS, soft - RESERVED_FILES))
+    return MAX_CONNECTIONS
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Server:
-    """A running uvicorn. `port`: where it listens."""
+    """A running uvicorn. `host`, `port`: the address where it listens."""
 
+    host: str
     port: int
     channels: Channels
     _server: uvicorn.Server
@@ -178,15 +233,15 @@ class Server:
 
     @classmethod
     async def start(
-        cls, app: Any, reception: Reception, secrets: Secrets, random: Callable[[int], bytes], sock: socket.socket
+        cls, app: Any, reception: Dispatcher, secrets: SharedKeys, random: Callable[[int], bytes], sock: socket.socket
     ) -> Server:
-        """Serve `app` on `sock`, and channels. `random(n)`: fresh random bytes."""
+        """Serve `app`, and channels, on `sock`. `random(n)`: fresh random bytes."""
         most = room()
-        stands = Porch(most, min(OF_ONE_ADDRESS, most))
+        stands = ConnectionLimits(most, min(MAX_ADDRESS_CONNECTIONS, most))
         channels = Channels(stands, reception, secrets, random)
 
-        def front(**options: Any) -> Front:
-            return Front(stands, channels, functools.partial(_Protocol, stands=stands, **options))
+        def front(**options: Any) -> Handshake:
+            return Handshake(stands, channels, functools.partial(_Protocol, stands=stands, **options))
 
         protocol: Any = front
         config = uvicorn.Config(
@@ -198,18 +253,51 @@ class Server:
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            timeout_keep_alive=KEEP,
-            timeout_graceful_shutdown=LAST_ANSWERS,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=CLOSE_GRACE_S + 1,
             ws="none",
         )
         config.load()
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
-        # `Server.serve` would take the process's signals, and look ten times a second whether it shall end.
+        # `Server.serve` would take over the process's signals and poll ten times a second for its end.
         await server.startup(sockets=[sock])
         await server.on_tick(0)
-        return cls(sock.getsockname()[1], channels, server, sock)
+        host, number = sock.getsockname()[:2]
+        return cls(host, number, channels, server, sock)
+
+    @property
+    def connections(self) -> set[Any]:
+        """The HTTP connections that are open now."""
+        found: set[Any] = self._server.server_state.connections
+        return found
 
     async def close(self) -> None:
-        """Answer what is being answered, and stop."""
-        await asyncio.gather(self._server.shutdown(sockets=[self._socket]), self.channels.close(LAST_ANSWERS))
+        """Finish the requests in progress, and stop."""
+        # `Server.shutdown` does this too, but waits at least 0.1 s.
+        for each in self._server.servers:
+            each.close()
+        self._socket.close()
+        for connection in list(self.connections):
+            connection.shutdown()
+        await asyncio.gather(self.channels.close(CLOSE_GRACE_S), self._leave(CLOSE_GRACE_S))
+        tasks = list(self._server.server_state.tasks)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=CLOSED_S)
+            for task in late:
+                task.cancel()
+        for each in self._server.servers:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await within(CLOSED_S, each.wait_closed())
+
+    async def _leave(self, patience: float) -> None:
+        """Abort connections that do not read their answer or do not finish their request.
+
+        uvicorn keeps the former open, and cancels the latter with a traceback in the log.
+        """
+        connections = self.connections
+        deadline = asyncio.get_running_loop().time() + patience
+        while connections and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+        for each in list(connections):
+            each.abort()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import uvicorn
@@ -11,12 +12,12 @@ import docking
 from agents.sdk.sources import load_image
 
 
-async def main() -> None:
+async def main(home: str) -> None:
     """Both, in one process: uvicorn with the application, and the station that the agent comes from."""
     me = docking.SecretKey(os.urandom(32))
     listening = socket.create_server(("127.0.0.1", 0))
     dock = f"http://127.0.0.1:{listening.getsockname()[1]}/dock"
-    os.environ |= {"OWNERS": me.public.text, "DOCK": dock}
+    os.environ |= {"OWNERS": me.public.text, "DOCK": dock, "GREENHOUSE": home}
 
     server = uvicorn.Server(uvicorn.Config("app:application", log_level="warning"))
     serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -32,4 +33,5 @@ async def main() -> None:
     await serving
 
 
-asyncio.run(main())
+with tempfile.TemporaryDirectory() as folder:
+    asyncio.run(main(folder))

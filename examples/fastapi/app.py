@@ -10,9 +10,10 @@ import docking
 
 # Whom it admits: the owners whose public keys are in OWNERS (see `portcall key show NAME`), and nobody else.
 policy = docking.Policy(owners=os.environ.get("OWNERS", "").split())
-station = docking.Station(
-    "greenhouse", policy=policy, port=None, url=os.environ.get("DOCK", "http://127.0.0.1:8000/dock"), mdns=False
-)
+# Its key, its agents and whom it knows are in the folder `home`. One process at a time can have it: one worker.
+home = os.environ.get("GREENHOUSE", "greenhouse")
+dock = os.environ.get("DOCK", "http://127.0.0.1:8000/dock")
+station = docking.Station("greenhouse", home, policy=policy, port=None, url=dock, mdns=False)
 
 
 @station.service("thermometer.read")

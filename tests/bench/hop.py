@@ -1,6 +1,6 @@
 """What a hop costs between two stations: two processes on the loopback interface, agents that go back and forth.
 
-    python -m tests.bench.hop [--quick] [--json FILE] [--only NAME ..]
+    python -m tests.bench.hop [--quick] [--json FILE] [--only NAME ..] [--against CHECKOUT [--rounds N]]
 
 Everything is on: signatures, sealing, admission, the ledger. A hop is the time from the moment at which an agent begins
 to run at one station to the same moment at the next: its run, capture and encoding, the handoff, judgement, restoring.
@@ -10,6 +10,8 @@ and that the agent makes anew before each hop, so none of it can have been there
 The processor's time of both processes is given beside, since a machine that does other things stretches the first and
 not the second. `two fdatasync` is what a durable handoff waits for at least: measured in the same run on the same disk,
 in turns with what it is compared with.
+
+With `--against`, hops of 64 KiB (or those of `--only`) are compared with another checkout's (`tests.bench.against`).
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,6 +36,7 @@ import click
 import agents
 from agents.image import AgentImage
 from agents.sdk.sources import load_image, user_cache
+from tests.bench.against import HEAD, compare
 from tests.bench.place import Steered, stations
 
 WARM = 20  # hops that are not counted: connections, compiled code, both ends of the trail
@@ -70,6 +75,11 @@ class Case:
     hops: int
     volatile: bool
     crowd: int = 1
+
+    @property
+    def title(self) -> str:
+        """The name, and which store."""
+        return f"{self.name} {'volatile' if self.volatile else 'durable'}"
 
 
 @attrs.frozen
@@ -273,19 +283,61 @@ def long_table(rows: list[Row]) -> str:
 @click.option("--only", multiple=True, help="Only cases whose name and store contain this.")
 @click.option("--profile", type=click.Path(path_type=Path), help="Write profiles of the event loops.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the stations live; decides which disk it is.")
-def main(quick: bool, target: Path | None, only: tuple[str, ...], profile: Path | None, folder: Path | None) -> None:
+@click.option("--against", type=click.Path(path_type=Path, exists=True), help="Compare with this checkout.")
+@click.option("--rounds", default=12, show_default=True, help="Journeys with each, for --against.")
+def main(
+    quick: bool,
+    target: Path | None,
+    only: tuple[str, ...],
+    profile: Path | None,
+    folder: Path | None,
+    against: Path | None,
+    rounds: int,
+) -> None:
     """Measure hops between two stations."""
     place = Path(tempfile.mkdtemp(prefix="portcall-hop-", dir=folder))
-    rows = []
     try:
-        for case in cases(quick):
-            name = f"{case.name} {'volatile' if case.volatile else 'durable'}"
-            if only and not any(part in name for part in only):
-                continue
-            click.echo(f"  {name}", err=True)
-            rows.append(measure(case, place, profile))
+        if against is not None:
+            against_all(chosen(cases(quick), only or ("64 KiB volatile", "64 KiB durable")), against, place, rounds)
+        else:
+            measure_all(chosen(cases(quick), only), place, profile, target)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def chosen(found: list[Case], only: tuple[str, ...]) -> list[Case]:
+    """Those whose name and store contain one of `only`, or all."""
+    return [case for case in found if not only or any(part in case.title for part in only)]
+
+
+def against_all(found: list[Case], other: Path, place: Path, rounds: int) -> None:
+    """Compare with another checkout, and print it."""
+    click.echo(HEAD)
+    for case in found:
+        one = attrs.evolve(case, hops=min(case.hops, 200), crowd=1)
+        images = packed_there(one, other.resolve(), place), image(one, place)
+        click.echo(compare(one.title, images, one.hops, one.volatile, other.resolve(), place, rounds).row())
+
+
+def packed_there(case: Case, checkout: Path, folder: Path) -> Path:
+    """The agent of a case as another checkout packs it: each runs its own, since stations may refuse newer ones."""
+    own = checkout / ".venv" / "bin" / "python"
+    there = folder / "there"
+    there.mkdir(exist_ok=True)
+    program = "import sys; from pathlib import Path; from tests.bench.hop import Case, image\n"
+    program += "print(image(Case(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), True), Path(sys.argv[4])))"
+    line = [str(own) if own.exists() else sys.executable, "-c", program]
+    line += [case.name, str(case.state), str(case.hops), str(there)]
+    made = subprocess.run(line, cwd=checkout, stdout=subprocess.PIPE, text=True, check=True)
+    return Path(made.stdout.strip())
+
+
+def measure_all(found: list[Case], place: Path, profile: Path | None, target: Path | None) -> None:
+    """Measure, and print it."""
+    rows = []
+    for case in found:
+        click.echo(f"  {case.title}", err=True)
+        rows.append(measure(case, place, profile))
     click.echo("## Hops between two stations on one machine\n")
     click.echo(table(rows))
     click.echo("\nMilliseconds of a hop, as the journey becomes longer:\n")

@@ -26,6 +26,7 @@ import wasmtime
 
 from agents.rewrite import Options, rewrite
 from agents.rewrite.options import Polls
+from agents.rewrite.spill import spill_pointers
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
 from tests import programs
@@ -38,6 +39,7 @@ from .running import KernelRun, Moved, MovedKernel, MovedScript, ScriptRun, engi
 
 NONE, LOOPS, ASYNCIFY, ASYNCIFY_POLLS = "none", "loops", "asyncify", "asyncify+polls"
 VARIANTS = (NONE, LOOPS, ASYNCIFY, ASYNCIFY_POLLS)
+SPILLED, SPILLED_LOOPS = "spilled", "loops, spilled"
 AFTER_RESUME = "resumed"
 NO_BINARYEN = "no wasm-opt"
 
@@ -99,9 +101,10 @@ class Effort:
 QUICK, FULL = Effort(3, 0.1, 1), Effort(9, 0.3, 3)
 
 
-def pack(wasm: bytes, polls: Polls) -> bytes:
-    """As `portcall pack` does."""
-    return encode_module(rewrite(decode_module(wasm), Options(polls=polls)))
+def pack(wasm: bytes, polls: Polls, spill: bool = False) -> bytes:
+    """As `portcall pack` does; `spill`: with `--spill-pointers`."""
+    module = decode_module(wasm)
+    return encode_module(rewrite(spill_pointers(module) if spill else module, Options(polls=polls)))
 
 
 def variants(wasm: bytes, binaryen: Binaryen | None) -> tuple[dict[str, bytes], dict[str, str]]:
@@ -161,7 +164,12 @@ def measure_scripts(binaryen: Binaryen | None, effort: Effort, only: Sequence[st
     """MicroPython, running scripts."""
     wasm = programs.micropython()
     suspending = [("wasi_snapshot_preview1", name) for name in ("fd_read", "fd_write", "poll_oneoff", "sched_yield")]
-    modules: dict[str, bytes] = {NONE: pack(wasm, "none"), LOOPS: pack(wasm, "loops")}
+    modules: dict[str, bytes] = {
+        NONE: pack(wasm, "none"),
+        LOOPS: pack(wasm, "loops"),
+        SPILLED: pack(wasm, "none", spill=True),
+        SPILLED_LOOPS: pack(wasm, "loops", spill=True),
+    }
     missing = dict.fromkeys((ASYNCIFY, ASYNCIFY_POLLS), NO_BINARYEN)
     try:
         if binaryen is not None:
@@ -179,8 +187,8 @@ def measure_scripts(binaryen: Binaryen | None, effort: Effort, only: Sequence[st
         undisturbed = baseline.subject(code, expected)
         ratios = compare(undisturbed, subjects, effort.rounds)
         absent = dict(missing)
-        moved = MovedScript(on, modules[LOOPS], code, expected)
-        _add_resumed(ratios, absent, undisturbed, subjects[LOOPS], moved, effort)
+        moved = MovedScript(on, modules[SPILLED_LOOPS], code, expected)
+        _add_resumed(ratios, absent, undisturbed, subjects[SPILLED_LOOPS], moved, effort)
         rows.append(Row(name, "", ratios, absent))
         _progress(f"micropython {name}")
     packed = {name: sizes.measure(on, made) for name, made in modules.items()}
@@ -277,14 +285,17 @@ def markdown(report: Report) -> str:
     parts = ["## Overhead of strong mobility\n"]
     parts.append(", ".join(f"{key}: {value}" for key, value in report.machine.items()) + "\n")
     parts.append(
-        "Time over the unmodified module's, median of interleaved rounds. *none*, *loops*: packed with these polls. "
+        "Time over the unmodified module's, median of interleaved rounds. *none*, *loops*: packed with these polls; "
+        "*spilled*: with pointers spilled before, as agents in Python are. "
         "Asyncify: Binaryen `-O2 --asyncify -O2`; + polls: `if (flag) sched_yield()` at the same places. "
         "*resumed*: suspended in its hot loop, moved to a fresh instance; the rest of the work over the unmodified "
         "module's time for as much.\n"
     )
     columns = (*VARIANTS, AFTER_RESUME)
     parts.append(_ratio_table("kernel", report.kernels, columns))
-    parts.append(_ratio_table("MicroPython script", report.scripts, columns))
+    scripts = (*VARIANTS, SPILLED, SPILLED_LOOPS, AFTER_RESUME)
+    parts.append(_ratio_table("MicroPython script", report.scripts, scripts))
+    parts += _spill_notes(report.scripts)
     parts.append(_size_table(report.sizes))
     parts.append(_pack_table(report.packing))
     reasons = sorted({f"{row.name}: {what}" for row in report.kernels for what in row.missing.values()})
@@ -307,6 +318,16 @@ def _ratio_table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> str
         means = [_mean(both, column) for column in columns]
         lines.append(f"| of the {len(both)} that Asyncify takes | " + " | ".join(means) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _spill_notes(rows: Sequence[Row]) -> list[str]:
+    """What spilling costs: over the packed program that does not, whose collector frees live objects."""
+    found = []
+    for name, spilled, plain_ in (("no polls", SPILLED, NONE), ("polls at loops", SPILLED_LOOPS, LOOPS)):
+        both = [row.ratios[spilled].median / row.ratios[plain_].median for row in rows if spilled in row.ratios]
+        if both:
+            found.append(f"Pointers spilled over not spilled, {name}: {geometric_mean(both):.3f}\n")
+    return found
 
 
 def _cell(row: Row, column: str) -> str:

@@ -30,21 +30,22 @@ from agents.credentials.itinerary import Itinerary, Loop, Seq, Stop
 from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.permit import Budget, Permit
 from agents.image import AgentImage
-from docking import loops
-from docking.berth import Berth, Turn
-from docking.config import GIB, OwnerRule, Policy
+from docking.aio import loops
 from docking.handoff.actions import Timing
 from docking.handoff.states import Source
 from docking.launching import Terms
-from docking.register import DISPOSED, FINISHED, STOPPED
-from docking.serve import Station
+from docking.letters.journeys import JourneyStanding
+from docking.letters.orders import OrderKind
+from docking.residents.berth import Berth, Turn
+from docking.station import Station
+from docking.trust.policy import GIB, OwnerRule, Policy
 from tests.crash.failpoints import Killer
 
 ROOT = Path(__file__).parents[2]
 # Nothing that is measured here shall end at a budget: 2,000 hops with 16 MiB are 32 GiB.
 BUDGET = Budget(cpu=10**12, memory=256 << 20, carried=1 << 50, messages=10**9)
 HOPS = 100_000
-HASTY = Timing(offer_again=0.2, commit_again=0.05, ask_again=0.05, longest=0.4)
+HASTY = Timing(offer_again_s=0.2, commit_again_s=0.05, ask_again_s=0.05, longest_s=0.4)
 
 
 def policy_for(owner: PublicKey) -> Policy:
@@ -81,7 +82,7 @@ class Place:
         return await getattr(self, f"do_{what}")(**value)
 
     async def do_meet(self, url: str) -> str:
-        peer = await self.station.contacts.call_on(url)
+        peer = await self.station.introductions.call_on(url)
         return peer.key.text
 
     async def do_launch(self, image: str, via: list[str], turns: int = 0, count: int = 1) -> list[str]:
@@ -105,20 +106,23 @@ class Place:
 
     async def do_over(self) -> int:
         """How many of the agents launched here are at their journey's end."""
-        journeys = self.station.office.register.all()
-        return sum(journey.standing in (FINISHED, DISPOSED, STOPPED) for journey in journeys)
+        journeys = self.station.core.here.journeys.all()
+        return sum(
+            journey.standing in (JourneyStanding.FINISHED, JourneyStanding.DISPOSED, JourneyStanding.STOPPED)
+            for journey in journeys
+        )
 
     async def do_standing(self) -> dict[str, int]:
         """How many agents are here, by what they do; those whose state is not on the disk yet count as "busy"."""
         found: Counter[str] = Counter()
-        for berth in self.station.office.berths.values():
+        for berth in self.station.core.here.berths.values():
             found["busy" if berth.state is not None else berth.standing.value] += 1
         return dict(found)
 
     async def do_here(self) -> list[list[Any]]:
         """The agents here: id, standing, visit, state's digest (hex, if it is stored), text."""
         rows = []
-        for berth in self.station.office.berths.values():
+        for berth in self.station.core.here.berths.values():
             saved: Any = berth.saved
             state = "" if saved is None else saved.state.digest.hex()
             rows.append([berth.agent_id, berth.standing.value, berth.visit, state, berth.text])
@@ -126,8 +130,7 @@ class Place:
 
     async def do_stamps(self) -> dict[str, Any]:
         """The times since the last question, and what was used since the process began."""
-        assert self.station._app is not None
-        reception = self.station._app.reception  # what `metrics` prints, as numbers
+        reception = self.station.reception  # what `metrics` prints, as numbers
         used = resource.getrusage(resource.RUSAGE_SELF)
         taken = list(self.stamps)
         del self.stamps[: len(taken)]
@@ -136,33 +139,33 @@ class Place:
             "wire": reception.received_bytes + reception.sent_bytes,
             "cpu": used.ru_utime + used.ru_stime,
             "memory": _resident(),
-            "in_doubt": len(self.station.office.in_doubt),
+            "in_doubt": len(self.station.core.here.in_doubt),
         }
 
     async def do_order(self, agent: str, order: str) -> str:
-        return self.station.office.steering.order(self.station.office.steering.find_agent(agent), order)
+        return self.station.core.commands.order(self.station.core.queries.find_agent(agent), OrderKind(order)).value
 
     async def do_wake_all(self) -> dict[str, float]:
         """Wake every agent here at once; seconds until the last one runs, and until all have ended, durably.
 
         `still`: the longest time for which the event loop answered nobody meanwhile.
         """
-        office = self.station.office
+        core = self.station.core
         began, ticked, still = time.perf_counter(), time.perf_counter(), 0.0
         self.stamps.clear()
-        count = len(office.berths)
-        for berth in tuple(office.berths.values()):
-            office.steering.order(berth.agent, "wake")
+        count = len(core.here.berths)
+        for berth in tuple(core.here.berths.values()):
+            core.commands.order(berth.agent, OrderKind.WAKE)
             if time.perf_counter() - ticked > 0.05:
                 await asyncio.sleep(0)  # as orders come: one by one
                 still, ticked = max(still, time.perf_counter() - ticked), time.perf_counter()
-        while len(self.stamps) < count or office.berths:
+        while len(self.stamps) < count or core.here.berths:
             await asyncio.sleep(0.005)
             still, ticked = max(still, time.perf_counter() - ticked), time.perf_counter()
-            if len(self.stamps) >= count and not office.berths:
+            if len(self.stamps) >= count and not core.here.berths:
                 break
         last = max(start for start, _ in self.stamps) / 1e9 - time.monotonic() + time.perf_counter()
-        await office.journal.write([], True)
+        await core.here.journal.write([], True)
         return {"run": last - began, "ended": time.perf_counter() - began, "still": still}
 
     async def do_arm(self, place: str | None, number: int = 1, gate: str | None = None, gently: bool = False) -> None:
@@ -171,7 +174,12 @@ class Place:
 
     async def do_peers(self) -> list[str]:
         """The stations that have proven who they are."""
-        return sorted(peer.name for peer in self.station.office.peers.all() if peer.proven)
+        return sorted(peer.name for peer in self.station.core.here.peers.all() if peer.proven)
+
+    async def do_where(self, name: str) -> list[str]:
+        """The addresses of a station that has proven who it is, the best first."""
+        found = [peer for peer in self.station.core.here.peers.all() if peer.proven and peer.name == name]
+        return list(found[0].addresses) if found else []
 
     async def do_failpoints(self) -> dict[str, int]:
         """How often each was reached since the last arming."""
@@ -179,23 +187,27 @@ class Place:
 
     async def do_open(self) -> int:
         """Handoffs that are not decided, or not confirmed."""
-        return len(self.station.office.store.unfinished())
+        return len(self.station.core.here.store.unfinished())
 
     async def do_departed(self, agent: str) -> bool:
         """Whether this station has decided that the agent is another's: from then on it never runs here."""
-        records = self.station.office.store.unfinished()
+        records = self.station.core.here.store.unfinished()
         return any(text_of(each.agent) == agent and each.state is Source.COMMITTED for each in records)
 
     async def do_journeys(self) -> list[str]:
         """The agents that were launched here, also before a restart."""
-        return [text_of(journey.agent) for journey in self.station.office.register.all()]
+        return [text_of(journey.agent) for journey in self.station.core.here.journeys.all()]
 
     async def do_ended(self, agent: str) -> list[str] | None:
         """How the journey of an agent that was launched here ended, and the exit code or what was said; None before."""
-        journey = self.station.office.register.get(self.station.office.steering.find_agent(agent))
-        if journey is None or journey.standing not in (FINISHED, DISPOSED, STOPPED):
+        journey = self.station.core.here.journeys.get(self.station.core.queries.find_agent(agent))
+        if journey is None or journey.standing not in (
+            JourneyStanding.FINISHED,
+            JourneyStanding.DISPOSED,
+            JourneyStanding.STOPPED,
+        ):
             return None
-        return [journey.standing, journey.text]
+        return [journey.standing.value, journey.text]
 
     async def do_report(self, agent: str) -> list[list[str]]:
         """What an agent that ended reported: key, value, station."""
@@ -278,12 +290,12 @@ def run(argv: Sequence[str] | None = None) -> None:
     """The process."""
     arguments = _parser().parse_args(argv)
     if arguments.profile is None:
-        loops.run(serve(arguments))
+        loops.run_loop(serve(arguments))
         return
     import cProfile
 
     profile = cProfile.Profile()
-    profile.runcall(loops.run, serve(arguments))
+    profile.runcall(loops.run_loop, serve(arguments))
     profile.dump_stats(arguments.profile)
 
 
@@ -302,11 +314,23 @@ class Steered:
     ready: float = 0.0
 
     @classmethod
-    def start(cls, name: str, owner: bytes, *options: str, within: Sequence[str] = (), stderr: Any = None) -> Steered:
-        """Start it. `owner`: the seed of a key; `within`: a command that runs it elsewhere, like `ip netns exec`."""
-        command = [*within, sys.executable, "-m", "tests.bench.place", name, owner.hex(), *options]
+    def start(
+        cls,
+        name: str,
+        owner: bytes,
+        *options: str,
+        within: Sequence[str] = (),
+        stderr: Any = None,
+        checkout: Path = ROOT,
+    ) -> Steered:
+        """Start it. `owner`: the seed of a key; `within`: a command that runs it elsewhere, like `ip netns exec`;
+        `checkout`: another one's station.
+        """
+        own = checkout / ".venv" / "bin" / "python"
+        python = str(own) if checkout != ROOT and own.exists() else sys.executable
+        command = [*within, python, "-m", "tests.bench.place", name, owner.hex(), *options]
         process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+            command, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
         )
         return cls(name, process)
 
@@ -360,9 +384,11 @@ class Steered:
         self.end()
 
 
-def stations(owner: bytes, names: Sequence[str], options: Callable[[str], Sequence[str]]) -> dict[str, Steered]:
+def stations(
+    owner: bytes, names: Sequence[str], options: Callable[[str], Sequence[str]], checkout: Path = ROOT
+) -> dict[str, Steered]:
     """Stations that know each other."""
-    found = {name: Steered.start(name, owner, *options(name)) for name in names}
+    found = {name: Steered.start(name, owner, *options(name), checkout=checkout) for name in names}
     for station in found.values():
         station.await_ready()
     for station in found.values():

@@ -28,7 +28,7 @@ import zstandard
 
 import agents
 from agents import AgentImage, Life, Limits, Snapshot
-from agents.ambient import Alone
+from agents.ambient import StandaloneHost
 from agents.outcomes import Departing
 from agents.waits import Arrived
 from agents.wasi.state import WasiState
@@ -86,9 +86,9 @@ class Row:
     floor: float | None
 
 
-def place() -> Alone:
+def place() -> StandaloneHost:
     """A station's side that does nothing."""
-    return Alone(time.time_ns, time.monotonic_ns, bytes, sink=lambda fd, data: None)
+    return StandaloneHost(time.time_ns, time.monotonic_ns, bytes, sink=lambda fd, data: None)
 
 
 def percentile(times: list[float], share: float) -> float:
@@ -138,9 +138,9 @@ def measure(name: str, image: AgentImage, start: Callable[[], Life], size: int, 
 
 def copy_and_compress(life: Life) -> float:
     """Milliseconds for one copy and one compression of the bytes that changed."""
-    assert life._instance is not None
-    memory = life._instance.memory("portcall.memory.0")
-    runs = life._instance.changed("portcall.memory.0")
+    assert life.instance is not None
+    memory = life.instance.memory("portcall.memory.0")
+    runs = life.instance.changed("portcall.memory.0")
     before = time.perf_counter()
     copy = b"".join(memory[first * 4096 : (first + count) * 4096] for first, count in runs)
     zstandard.ZstdCompressor(level=1).compress(copy)

@@ -21,9 +21,9 @@ import attrs
 import wasmtime
 
 import agents
-from agents.determinism import Seeded
 from agents.image import AgentImage
-from agents.wasi import Limits, WasiState
+from agents.testing import Seeded
+from agents.wasi import WasiLimits, WasiState
 
 from .ratios import clock
 from .running import engine as new_engine
@@ -134,7 +134,7 @@ CASES = {
     "random": "random_get of 16 bytes",
 }
 PRINTS = "for i in range({}): print('line', i)"
-LIMITS = Limits(log_bytes=1 << 40, luggage_bytes=1 << 30)
+LIMITS = WasiLimits(log_bytes=1 << 40, luggage_bytes=1 << 30)
 
 
 @attrs.frozen

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.programs import ROOT
 
 SHELLS = {"bash": "complete", "zsh": "#compdef portcall", "fish": "complete --no-files --command portcall"}
@@ -73,7 +74,7 @@ def installed(shell: Shell) -> Shell:
 def typed(shell: Shell, *line: str) -> str:
     """What a program prints, there; it says nothing on stderr."""
     done = subprocess.run(
-        line, env=shell.environment, cwd=shell.folder, capture_output=True, text=True, check=False, timeout=60
+        line, env=shell.environment, cwd=shell.folder, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert done.stderr == ""
     return done.stdout
@@ -154,6 +155,10 @@ def test_names_of_keys_stations_and_agents(shell: Shell) -> None:
         assert shell.tab("portcall launch x.py --from a") == ["alpha"]
         assert shell.tab("portcall launch x.py --via al") == ["alpha"]
         assert shell.tab("portcall launch x.py --via beta,al") == ["beta,alpha"]
+        for before in ("beta|", "{beta,", "(beta,gamma?)*10,", "beta|(gamma,"):
+            assert shell.tab(f"portcall launch x.py --via {before}al") == [f"{before}alpha"]
+        assert shell.tab("portcall launch x.py --via beta,any@o") == ["beta,any@other"]
+        assert shell.tab("portcall run x.py --via beta,ro") == ["beta,roam"]
         assert shell.tab("portcall agents --station ") == ["alpha"]
         for command_name in ("logs", "where", "trail", "wake", "send"):
             assert set(shell.tab(f"portcall {command_name} ")) == {agent, "nap"}

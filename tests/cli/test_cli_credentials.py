@@ -14,10 +14,10 @@ from click.testing import CliRunner, Result
 from agents.capsule import Capsule
 from agents.credentials.keys import SecretKey, text_of
 from agents.errors import PortcallError
-from docking.certificates import Certificates
 from docking.cli.agents import doubt
-from docking.cli.main import portcall
-from docking.identity import Pins, create_key, load_key, load_pins, save_pins
+from docking.cli.group import portcall
+from docking.trust.certificates import Certificates
+from docking.trust.identity import Pins, create_key, load_key, load_pins, save_pins
 from tests.credentials.journeys import NOW, Journey, key, public
 
 

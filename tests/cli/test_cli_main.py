@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from agents.version import VERSION
-from docking.cli.main import portcall
+from docking.cli.group import portcall
 from docking.cli.registry import COMMANDS
 
 HEAVY = {"asyncio", "attr", "cbor2", "ctypes", "nacl", "starlette", "wasmtime", "zeroconf", "zstandard"}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from tests.cli.shell import Shell, stations
+from tests.patience import PATIENCE
+from tests.station.harbour import program
+
+PORTCALL = [sys.executable, "-m", "docking.cli"]
 
 AGENT = """
 import portcall
@@ -24,57 +26,6 @@ print("heard", portcall.recv().decode(), "from", portcall.sender())
 portcall.go("home")
 print("home again")
 """
-
-
-class Shell:
-    """A user with a home of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        kept = {name: os.environ[name] for name in ("PATH", "XDG_CACHE_HOME", "HOME") if name in os.environ}
-        cache = {"XDG_CACHE_HOME": kept.get("XDG_CACHE_HOME", str(Path(kept.get("HOME", "/")) / ".cache"))}
-        paths = {"PORTCALL_KEYS": str(folder / "keys"), "PORTCALL_RUNNING": str(folder / "running")}
-        root = str(Path(__file__).resolve().parents[2])
-        self.environment = {**kept, **cache, **paths, "PYTHONPATH": root, "HOME": str(folder)}
-
-    def __call__(self, *words: str, code: int = 0, timeout: float = 60) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "docking.cli", *words],
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            cwd=self.folder,
-            timeout=timeout,
-        )
-        assert done.returncode == code, (words, done.stdout, done.stderr)
-        return done.stdout if code == 0 else done.stderr
-
-    def json(self, *words: str) -> Any:
-        return json.loads(self(*words, "--json"))
-
-    @contextlib.contextmanager
-    def station(self, name: str, *options: str) -> Iterator[str]:
-        """A station while the block runs; gives its URL."""
-        command = [sys.executable, "-m", "docking.cli", "station", "--name", name, "--home", str(self.folder / name)]
-        command += ["--port", "0", "--host", "127.0.0.1", "--no-mdns", *options]
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self.environment
-        )
-        assert process.stderr is not None
-        try:
-            said = ""
-            for line in process.stderr:
-                said += line
-                if line.startswith("station "):
-                    break
-            assert said.splitlines()[-1].startswith(f"station {name} at http"), said
-            yield said.splitlines()[-1].split()[3].rstrip(",")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            rest = process.stderr.read()
-            assert process.wait(30) == 0, rest
-            process.stderr.close()
-            assert "go on when this station starts again" in rest
 
 
 @pytest.fixture
@@ -113,7 +64,7 @@ def test_a_journey_by_commands(shell: Shell) -> None:
         }
         said = [row["text"] for row in shell.json("logs", agent)]
         assert said == ["at beta", "heard hello from beta", "home again"]
-        followed = shell("logs", agent, "--follow", timeout=30).splitlines()  # ends, since the journey is over
+        followed = shell("logs", agent, "--follow", timeout=PATIENCE).splitlines()  # ends, since the journey is over
         assert [line.split(maxsplit=2)[2] for line in followed] == said
     assert "holds" in shell("verify", "trip.capsule")
 
@@ -130,7 +81,10 @@ def test_two_agents_of_one_name(shell: Shell) -> None:
         while (row := shell.json("where", "nap"))["standing"] != "waiting" or row["station"] != "alpha":
             pass
         assert shell.json("logs", "nap")[0]["text"] == "been at beta"
-        shell("clone", "nap")
+        made = shell("clone", "nap")
+        listed = {row["agent"][:12] for row in shell.json("agents")["agents"]} - {agent[:12]}
+        assert made.startswith(f"clone {agent[:12]}: done, as ")
+        assert made.split()[-1] in listed
         for command in ("retract", "logs", "results"):
             said = shell(command, "nap", code=1)
             assert "2 agents are called 'nap': name the one you mean by its id" in said
@@ -229,10 +183,8 @@ def test_whoever_asks_twice_does_not_wait(shell: Shell) -> None:
         process.send_signal(signal.SIGTERM)
         while "stopping" not in process.stderr.readline():
             assert process.poll() is None
-        began = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == -signal.SIGTERM
-        assert time.monotonic() - began < 3
+        process.send_signal(signal.SIGTERM)  # else it would end by itself, with 0
+        assert process.wait(PATIENCE) == -signal.SIGTERM
     with shell.station("alpha"):
         assert [row["label"] for row in shell.json("agents")["agents"]] == ["spin"]
 
@@ -251,3 +203,39 @@ def test_a_peer_that_does_not_answer_is_told_until_it_does(tmp_path: Path) -> No
         while "gamma" not in shell("stations"):
             time.sleep(0.1)
         assert "--peer" not in shell("stations")
+
+
+def test_logs_of_an_agent_that_has_said_nothing(shell: Shell) -> None:
+    (shell.folder / "agent.py").write_text("import portcall\nportcall.recv()\n")
+    shell("key", "new", "me")
+    with shell.station("alpha") as url, shell.station("beta", "--peer", url):
+        for home in ("alpha", "beta"):
+            shell("launch", "agent.py", "--from", home, "--label", f"quiet-{home}")
+            assert shell("logs", f"quiet-{home}") == ""
+        assert "no agent 'nobody' is known" in shell("logs", "nobody", code=1)
+
+
+def said(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PORTCALL, *words], capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def test_two_stations_of_one_name_are_told_apart_by_their_homes(place: Path) -> None:
+    with stations(place, "twin", "twin"):
+        (place / "a.wat").write_text(program(""))
+        answer = said("launch", str(place / "a.wat"), "--from", "twin")
+        assert answer.returncode == 1
+        homes = f"{place / '0'}, {place / '1'}"
+        assert "several stations called twin run here: name one by its home" in answer.stderr
+        assert homes in answer.stderr or ", ".join(reversed(homes.split(", "))) in answer.stderr
+        assert said("agents", "--station", str(place / "1")).returncode == 0
+
+
+def test_results_that_are_bytes_can_be_read(place: Path) -> None:
+    (place / "ten.wat").write_text(program("(call $tell (i32.const 110) (i32.const 10))"))
+    assert said("key", "new", "me").returncode == 0
+    with stations(place, "alpha"):
+        assert said("launch", str(place / "ten.wat"), "--owner", "me").returncode == 0
+        while (results := json.loads(said("results", "ten", "--json").stdout)) == []:
+            pass
+        assert results[0]["hex"] == "0a000000"
+        assert said("results", "ten").stdout.splitlines()[1].split() == ["0", "alpha", "n", r"\n\x00\x00\x00"]

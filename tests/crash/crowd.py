@@ -25,12 +25,13 @@ from typing import Any
 
 from attrs import define, field
 
-from docking.store import Store
+from docking.store.store import Store
 from tests.crash.world import Broken
+from tests.patience import PATIENCE
 
 NAMES = ("alpha", "beta", "gamma")
 HOPS = 60  # more than the points of a trail that a station keeps
-LIMIT = 150.0  # seconds until all are home, on a busy machine
+LIMIT = PATIENCE
 AGENT = f"""(module
   (import "portcall" "go" (func $go (param i32 i32) (result i32)))
   (import "portcall" "sleep" (func $sleep (param i32) (result i32)))
@@ -48,6 +49,23 @@ AGENT = f"""(module
       (br_if $hop (i32.lt_u (local.get $n) (i32.const {HOPS}))))))"""
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """The environment of a user whose files are all in `folder`."""
+    own = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    return os.environ | own | {"PORTCALL_RUNNING": str(folder / "running")}
+
+
+def portcall(folder: Path, *words: str) -> str:
+    """What a command of that user prints. Raises `Broken` if it fails."""
+    command = [sys.executable, "-m", "docking.cli", *words]
+    done = subprocess.run(
+        command, env=environment(folder), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    if done.returncode:
+        raise Broken(f"portcall {' '.join(words)}: {done.stderr.strip() or done.stdout}")
+    return done.stdout
+
+
 @define(eq=False)
 class Crowd:
     """The stations, by name, and the agents: id -> home and way."""
@@ -62,18 +80,9 @@ class Crowd:
     def __attrs_post_init__(self) -> None:
         (self.folder / "agent.wat").write_text(AGENT)
 
-    @property
-    def _env(self) -> dict[str, str]:
-        own = {"HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
-        return os.environ | own | {"PORTCALL_RUNNING": str(self.folder / "running")}
-
     def portcall(self, *words: str) -> str:
         """What a command prints. Raises `Broken` if it fails."""
-        command = [sys.executable, "-m", "docking.cli", *words]
-        done = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode:
-            raise Broken(f"portcall {' '.join(words)}: {done.stderr.strip() or done.stdout}")
-        return done.stdout
+        return portcall(self.folder, *words)
 
     def start(self, name: str) -> None:
         """Start a station, on its port of before, and read what it says as long as it lives."""
@@ -82,7 +91,9 @@ class Crowd:
         for other, port in self.ports.items():
             command += ["--peer", f"http://127.0.0.1:{port}"] if other != name else []
         out = subprocess.PIPE
-        process = subprocess.Popen(command, env=self._env, stdout=out, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, env=environment(self.folder), stdout=out, stderr=subprocess.STDOUT, text=True
+        )
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith(f"station {name} at "):
@@ -110,7 +121,7 @@ class Crowd:
         for name in hit:
             self.stations[name].send_signal(signal.SIGTERM if gently else signal.SIGKILL)
         for name in hit:
-            status = self.stations[name].wait(30)
+            status = self.stations[name].wait(PATIENCE)
             if status != (0 if gently else -signal.SIGKILL):
                 raise Broken(f"{name} ended with {status}")
         time.sleep(self.chance.random() / 2)
@@ -154,7 +165,7 @@ class Crowd:
         for process in self.stations.values():
             process.terminate()
         for process in self.stations.values():
-            process.wait(30)
+            process.wait(PATIENCE)
 
 
 def _swallow(process: subprocess.Popen[str]) -> None:
@@ -164,7 +175,7 @@ def _swallow(process: subprocess.Popen[str]) -> None:
             pass
 
 
-def crowd(folder: Path, seconds: float, agents: int, seed: int) -> Crowd:
+def crowd(folder: Path, seconds: float, agents: int, seed: int, kills: int = 0) -> Crowd:
     """A whole run. Raises `Broken` if the promise was."""
     made = Crowd(folder, random.Random(seed))
     try:
@@ -175,7 +186,7 @@ def crowd(folder: Path, seconds: float, agents: int, seed: int) -> Crowd:
         for _ in range(agents):
             made.launch()
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end or made.kills < kills:
             time.sleep(made.chance.random())
             made.strike()
         made.judge()

@@ -31,34 +31,25 @@ from typing import Any
 from attrs import define, field
 
 from agents import canonical
-from docking.changes import Checkpoint, StoredPart
 from docking.courier import Courier
 from docking.errors import LocalProtocolError, PeerUnreachable
 from docking.handoff import codec
-from docking.handoff.actions import (
-    Cargo,
-    Departure,
-    DestinationTrust,
-    Left,
-    Record,
-    Resume,
-    SourceTrust,
-    Start,
-    Timing,
-)
-from docking.handoff.desk import Desk, Ledger
+from docking.handoff.actions import Cargo, Departure, DestinationTrust, Left, Record, Resume, SourceTrust, Start, Timing
 from docking.handoff.messages import Body, Message, Offer, Part, handoff_id
-from docking.journal import Journal
-from docking.refusal import Refusal
-from docking.store import Store
+from docking.handoff.refusal import Refusal
+from docking.handoff.table import HandoffTable, Ledger
+from docking.store.changes import PutCheckpoint, StoredPart
+from docking.store.group_commit import GroupCommit
+from docking.store.store import Store
+from tests import patience
 from tests.crash.world import AGENT, EXPIRES, IMAGE, Broken, Life
 
 STOPS = ("beta", "alpha")
 NAMES = ("alpha", "beta")
 KEYS = {name: canonical.digest(name.encode()) for name in NAMES}
-TIMING = Timing(offer_again=0.2, commit_again=0.05, ask_again=0.05, longest=0.2)
+TIMING = Timing(offer_again_s=0.2, commit_again_s=0.05, ask_again_s=0.05, longest_s=0.2)
 PATIENCE = 3.0
-LIMIT = 60.0  # seconds for one run, on a busy machine
+LIMIT = patience.PATIENCE
 
 
 @define(eq=False)
@@ -85,11 +76,11 @@ class Station:
         source = SourceTrust(self._verify_receipt, self._sign_commit)
         destination = DestinationTrust(self._consider, self._admit, self._sign_receipt, self._verify_commit)
         ledger = Ledger(self.store.record, self.store.copies)
-        desk = Desk(KEYS[self.name], self.store.epoch, ledger, source, destination, TIMING)
-        self.courier = Courier(desk, Journal(self.store), self, self._notify, self.failpoint)
+        table = HandoffTable(KEYS[self.name], self.store.epoch, ledger, source, destination, TIMING)
+        self.courier = Courier(table, GroupCommit(self.store), self, self._notify, self.failpoint)
         if launch and not self.store.history(AGENT) and self.store.capsule(AGENT, 0) is None:
             parts = self._parts(Life(("alpha",)))
-            self.store.commit([[Checkpoint(AGENT, 0, parts)]])
+            self.store.commit([[PutCheckpoint(AGENT, 0, parts)]])
         for capsule in self.courier.recover().residents:
             self._wake(self._load(capsule.hop))
         path = self.folder / f"{self.name}.sock"
@@ -136,7 +127,7 @@ class Station:
         parts = tuple(part.part for part in stored)
         offer = Offer(hid, AGENT, hop, KEYS[self.name], to, nonce, self.store.epoch, visit, EXPIRES, parts, bodies[:1])
         self.say("frozen")
-        stand = Checkpoint(AGENT, hop, stored)
+        stand = PutCheckpoint(AGENT, hop, stored)
         refused = await self.courier.depart(Departure(offer, bodies, PATIENCE), lambda: stand)
         if refused is not None:
             self._wake(life)
@@ -169,10 +160,10 @@ class Station:
             raise PeerUnreachable(str(error)) from error
         try:
             writer.write(KEYS[self.name])
-            writer.writelines(codec.encode(message))
+            writer.writelines(codec.encode_message(message))
             writer.write_eof()
             answer = await reader.read()
-            return codec.decode(answer) if answer else None
+            return codec.decode_message(answer) if answer else None
         except OSError as error:
             raise PeerUnreachable(str(error)) from error
         finally:
@@ -183,8 +174,8 @@ class Station:
         try:
             data = await reader.read()
             if len(data) > 32:
-                answer = await self.courier.handle(data[:32], codec.decode(data[32:]))
-                writer.writelines([] if answer is None else codec.encode(answer))
+                answer = await self.courier.handle(data[:32], codec.decode_message(data[32:]))
+                writer.writelines([] if answer is None else codec.encode_message(answer))
         except OSError:
             pass  # the other side was killed
         except LocalProtocolError:

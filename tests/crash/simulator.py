@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 
 from docking.handoff.messages import Side
 from docking.handoff.states import Destination, Source
-from docking.store import Store
+from docking.store.store import Store
 from tests.crash.world import AGENT, EXPIRES, PATIENCE, Broken, Crash, Envelope, Plan, Station, World
 
 DISK = 0.001  # seconds until a durable write is on the disk
@@ -133,7 +133,7 @@ class Run:
             dues = [
                 (due, name)
                 for name, station in self.world.stations.items()
-                if station.up and (due := station.desk.next_due()) is not None
+                if station.up and (due := station.table.next_due()) is not None
             ]
             due, name = min(dues, default=(self.horizon, ""))
             at = self._events[0][0] if self._events else self.horizon
@@ -149,7 +149,7 @@ class Run:
 
     def _over(self) -> bool:
         up = [station for station in self.world.stations.values() if station.up]
-        return all(station.desk.next_due() is None for station in up)
+        return all(station.table.next_due() is None for station in up)
 
     def _doing(self, station: Station, what: Callable[[], None]) -> None:
         if not station.up:

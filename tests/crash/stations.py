@@ -33,9 +33,10 @@ from attrs import define, field
 import agents
 from tests.bench.place import Failed, Steered
 from tests.crash.world import Broken
+from tests.patience import PATIENCE
 
 HOPS = 4  # back and forth, and home again
-LIMIT = 60.0  # seconds for one case, on a busy machine
+LIMIT = PATIENCE
 NAMES = ("alpha", "beta")
 # 64 KiB of noise; at each stop: sum it up (trap if it is not what it was), report the step, go on until it works.
 AGENT = """(module

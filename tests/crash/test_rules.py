@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from docking.handoff.states import Destination, Source
 from tests.crash.matrix import scratch
 from tests.crash.world import AGENT, Crash, Envelope, Plan, Station, World
+from tests.thorough import examples
 
 NAMES = st.sampled_from(["alpha", "beta"])
 
@@ -159,7 +160,7 @@ class Stations(RuleBasedStateMachine):
             wire, self.wire = self.wire, []
             for envelope in wire:
                 envelope.to.receive(envelope, self.now)
-            dues = [due for s in self.world.stations.values() if (due := s.desk.next_due()) is not None]
+            dues = [due for s in self.world.stations.values() if (due := s.table.next_due()) is not None]
             if not self.wire and not any(s.queue for s in self.world.stations.values()):
                 if not dues and not any(s.can_act for s in self.world.stations.values()):
                     break
@@ -183,6 +184,6 @@ class Stations(RuleBasedStateMachine):
 
 
 Stations.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(20), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestStations = Stations.TestCase

@@ -1,6 +1,6 @@
 """Two stations, one agent, a network, and no clock of its own: everything that happens is a call.
 
-Real: messages and their bytes, the desk with its machines, and the store (an SQLite file; a crash copies
+Real: messages and their bytes, the table with its machines, and the store (an SQLite file; a crash copies
 file and log as they are and opens the copy). Simulated: time, the network, signatures (keyed digests), the
 agent: it notes each station that it wakes at, goes to the next of its stops, and tries again when it cannot
 leave.
@@ -19,10 +19,8 @@ from typing import Any
 from attrs import define, field, frozen
 
 from agents import canonical
-from docking.changes import Change, Checkpoint, StoredPart
 from docking.handoff import codec
 from docking.handoff.actions import (
-    Alarm,
     Cargo,
     Departure,
     DestinationTrust,
@@ -30,6 +28,7 @@ from docking.handoff.actions import (
     Expect,
     Left,
     Persist,
+    RaiseAlarm,
     Record,
     Release,
     Resume,
@@ -38,17 +37,18 @@ from docking.handoff.actions import (
     Start,
     Timing,
 )
-from docking.handoff.desk import Desk, Ledger
 from docking.handoff.messages import Body, Message, Offer, Part, Side, handoff_id
+from docking.handoff.refusal import Refusal
 from docking.handoff.states import Destination, Source
-from docking.refusal import Refusal
-from docking.store import Store
+from docking.handoff.table import HandoffTable, Ledger
+from docking.store.changes import Change, PutCheckpoint, StoredPart
+from docking.store.store import Store
 
 AGENT = canonical.digest(b"the agent")
 IMAGE = b"an image" * 40
 EXPIRES = 4_000_000_000_000
 PATIENCE = 20.0
-TIMING = Timing(offer_again=2.0, commit_again=0.5, ask_again=1.0, longest=16.0, want_kept=30.0)
+TIMING = Timing(offer_again_s=2.0, commit_again_s=0.5, ask_again_s=1.0, longest_s=16.0, want_kept_s=30.0)
 ATTEMPTS = 2  # so often the agent tries to leave a station before it stays there for good
 
 
@@ -120,7 +120,7 @@ class Station:
     generation: int = 0
     up: bool = False
     amnesia: int = 0
-    desk: Desk[Life] = None  # type: ignore[assignment]
+    table: HandoffTable[Life] = None  # type: ignore[assignment]
     store: Store = None  # type: ignore[assignment]
     running: Life | None = None
     leaving: dict[bytes, Life] = field(factory=dict)
@@ -141,7 +141,7 @@ class Station:
         ledger = Ledger(self.store.record, self.store.copies)
         source = SourceTrust(self._verify_receipt, self._sign_commit)
         destination = DestinationTrust(self._consider, self._admit, self._sign_receipt, self._verify_commit)
-        self.desk = Desk(self.key, self.store.epoch, ledger, source, destination, TIMING)
+        self.table = HandoffTable(self.key, self.store.epoch, ledger, source, destination, TIMING)
         self.up = True
         records = self.store.unfinished()
         undecided = {(record.agent, record.hop) for record in records}
@@ -149,7 +149,7 @@ class Station:
             if (capsule.agent, capsule.hop) not in undecided:
                 self._wake(self._load(capsule.agent, capsule.hop))
         for record in records:
-            self.perform(self.desk.restart(record, now), now)
+            self.perform(self.table.restart(record, now), now)
 
     def die(self) -> None:
         """SIGKILL: memory is gone; the files are as they are."""
@@ -182,8 +182,8 @@ class Station:
 
     def receive(self, envelope: Envelope, now: float) -> None:
         self.point(f"before receiving {envelope.name}")
-        message = codec.decode(envelope.data)
-        self.perform(self.desk.receive(envelope.sender.key, message, now), now)
+        message = codec.decode_message(envelope.data)
+        self.perform(self.table.receive(envelope.sender.key, message, now), now)
         self.point(f"after receiving {envelope.name}")
 
     def flush(self, now: float) -> None:
@@ -196,12 +196,12 @@ class Station:
             if error is not None:
                 if record is None or record.state is not Destination.HELD:
                     raise Broken(f"a write failed: {error}")
-                self.perform(self.desk.unwritten(record, now), now)
+                self.perform(self.table.unwritten(record, now), now)
             elif record is not None:
-                self.perform(self.desk.written(record, now), now)
+                self.perform(self.table.written(record, now), now)
 
     def tick(self, now: float) -> None:
-        self.perform(self.desk.tick(now), now)
+        self.perform(self.table.tick(now), now)
 
     def act(self, now: float) -> None:
         """The agent does what it does here: it goes to its next stop, if there is one."""
@@ -232,13 +232,13 @@ class Station:
         hid = handoff_id(AGENT, hop, self.key, to.key, nonce)
         visit = canonical.digest(hid, state)
         inline = bodies if world.plan.inline else ()
-        offer = Offer(hid, AGENT, hop, self.key, to.key, nonce, self.desk.epoch, visit, EXPIRES, parts, inline)
+        offer = Offer(hid, AGENT, hop, self.key, to.key, nonce, self.table.epoch, visit, EXPIRES, parts, inline)
         self.leaving[hid] = life
         stored = tuple(StoredPart(part, body.data) for part, body in zip(parts, bodies, strict=True))
-        self.postponed[hid] = [Checkpoint(AGENT, hop, stored)]
-        return self.desk.depart(Departure(offer, bodies, PATIENCE), now)
+        self.postponed[hid] = [PutCheckpoint(AGENT, hop, stored)]
+        return self.table.depart(Departure(offer, bodies, PATIENCE), now)
 
-    # What the desk says
+    # What the table says
 
     def perform(self, actions: list[Any], now: float) -> None:
         for action in actions:
@@ -247,7 +247,7 @@ class Station:
                     # As the courier does: written only if the agent does not get away soon.
                     self.postponed[record.hid].append(action)
                     self.world.on_postpone(self, record.hid)
-                    self.perform(self.desk.written(record, now), now)
+                    self.perform(self.table.written(record, now), now)
                 case Persist(record, _, durable):
                     if record.side is Side.SOURCE and record.state is Source.ABORTED:
                         self.write_postponed(record.hid)
@@ -263,7 +263,7 @@ class Station:
                     self._rise(Life(life.history, life.failures + 1))
                 case Left(record):
                     self.leaving.pop(record.hid, None)
-                case Alarm(_, code, _):
+                case RaiseAlarm(_, code, _):
                     self.alarms.append(code)
                 case Expect() | Release() | Drop():
                     pass
@@ -282,7 +282,7 @@ class Station:
     def _send(self, to: bytes, message: Message) -> None:
         name = type(message).__name__.upper()
         self.point(f"before sending {name}")
-        data = b"".join(codec.encode(message))
+        data = b"".join(codec.encode_message(message))
         self.world.on_send(self, self.world.by_key(to), data, name)
         self.point(f"after sending {name}")
 
@@ -368,7 +368,7 @@ class World:
             StoredPart(Part(kind, canonical.digest(body), len(body)), body)
             for kind, body in (("state", life.pack()), ("image", IMAGE))
         )
-        alpha.store.commit([[Checkpoint(AGENT, 0, parts)]])
+        alpha.store.commit([[PutCheckpoint(AGENT, 0, parts)]])
         self.launched = True
         alpha._rise(life)
 

@@ -16,8 +16,10 @@ from agents.credentials.passport import Clones, Home, Passport, issue
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import Results, append, begin_results
 from agents.credentials.trail import Arrival, Trail, close, follow
-from agents.credentials.trailpoint import begin
-from agents.credentials.visits import Head, handoff_id
+from agents.credentials.trailpoint import launch_point
+from agents.credentials.visits import Head
+from agents.errors import CredentialError
+from docking.handoff.messages import handoff_id
 
 NOW = 1_760_000_000_000
 HOUR = 3_600_000
@@ -72,7 +74,7 @@ class Journey:
     def __init__(self, passport: Passport, owner: str = "owner") -> None:
         self.owner = key(owner)
         self.passport = issue(passport, self.owner)
-        self.point = begin(self.passport)
+        self.point = launch_point(self.passport)
         self.links: list[bytes] = []
         opening = begin_results(self.passport, fresh("opening")[:16], self.owner)
         self.entries = [opening.envelope]
@@ -107,8 +109,12 @@ class Journey:
         position = self.positions[0]
         if to is not None and "position" not in changes:
             certifiers = [public("certifier")]
-            position = logbook.choose(self.passport.body, self.positions, public(to), self.now, certifiers)
-        stay = logbook.Stay(
+            body = self.passport.body
+            found = body.itinerary.toward(self.positions, public(to), self.now, body.home.station, certifiers)
+            if found is None:
+                raise CredentialError("itinerary", f"the itinerary does not lead to {to} from here")
+            position = found
+        stay = logbook.StayRecord(
             position=position,
             arrived=self.now,
             departed=self.now + 1000,
@@ -119,23 +125,21 @@ class Journey:
         way = None
         if to is not None:
             nonce = fresh("handoff", self.steps)[:16]
-            hid = handoff_id(self.point.agent, self.point.index, self.station.public, public(to), nonce)
+            hid = handoff_id(self.point.agent, self.point.index, self.station.public.raw, public(to).raw, nonce)
             way = (public(to), hid)
-        self.add(logbook.depart(self.point, stay, self.station, way).body, signer, **changes)
+        self.add(logbook.sign_visit(self.point, stay, self.station, way).body, signer, **changes)
         self.now += 2000
 
     def arrive(self, at: str, certified: bool = False) -> None:
         """The destination acknowledges, the source commits."""
         source = self.station
-        self.add(logbook.acknowledge(self.point, self.now, key(at)).body, key(at))
-        self.add(logbook.commit(self.point, source).body, source)
+        self.add(logbook.sign_receipt(self.point, self.now, key(at)).body, key(at))
+        self.add(logbook.sign_commit(self.point, source).body, source)
         self.station = key(at)
         self.now += 1000
         body = self.passport.body
         certifiers = [public("certifier")] if certified else []
-        self.positions = body.itinerary.reach(
-            self.point.position, public(at), self.now, body.home.station, certifiers
-        )
+        self.positions = body.itinerary.reach(self.point.position, public(at), self.now, body.home.station, certifiers)
 
     def hop(self, to: str, **changes: Any) -> None:
         self.leave(to, **changes)
@@ -154,7 +158,7 @@ class Journey:
     def trail(self, since: int = 0) -> Trail:
         if since == 0:
             return Trail(tuple(self.links))
-        point = begin(self.passport)
+        point = launch_point(self.passport)
         for link in self.links[:since]:
             point, _ = follow(point, link)
         return Trail(tuple(self.links[since:]), point.links, point.head)

@@ -15,7 +15,7 @@ from tests.credentials.journeys import HOUR, NOW, key, public
 
 
 def certificate(name: str) -> bytes:
-    return logbook.certify(public("guest"), NOW, NOW + HOUR, name, key("certifier")).envelope
+    return logbook.sign_certificate(public("guest"), NOW, NOW + HOUR, name, key("certifier")).envelope
 
 
 def test_a_statement_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,11 +55,11 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = envelope._Memory()
     monkeypatch.setattr(envelope, "_MEMORY", memory)
     first = certificate("first")
-    for number in range(envelope.REMEMBERED):
+    for number in range(envelope.REMEMBERED_STATEMENTS):
         certificate(f"n{number}")
-    assert len(memory._held) == envelope.REMEMBERED
+    assert len(memory._held) == envelope.REMEMBERED_STATEMENTS
     assert memory.get(first) is None
-    monkeypatch.setattr(envelope, "REMEMBERED_SIZE", len(first) - 1)
+    monkeypatch.setattr(envelope, "REMEMBERED_STATEMENT_BYTES", len(first) - 1)
     assert memory.get(certificate("longer than before")) is None
 
 
@@ -78,8 +78,8 @@ def test_a_foreseen_statement_is_the_one_that_would_be_read(monkeypatch: pytest.
     read = verify(Commit, data)
     monkeypatch.setattr(envelope, "_MEMORY", envelope._Memory())
     decoded: list[object] = []
-    real = envelope.decode
-    monkeypatch.setattr(envelope, "decode", lambda *parts: decoded.append(parts) or real(*parts))
+    real = envelope.decode_signed
+    monkeypatch.setattr(envelope, "decode_signed", lambda *parts: decoded.append(parts) or real(*parts))
     envelope.foresee(commitment(), public("alpha"))
     assert verify(Commit, data, public("alpha")) == read
     assert not decoded
@@ -112,9 +112,9 @@ def test_foreseeing_vouches_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_is_foreseen_is_bounded_and_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(envelope, "_FORESEEN", OrderedDict())
-    for number in range(envelope.REMEMBERED + 5):
+    for number in range(envelope.REMEMBERED_STATEMENTS + 5):
         envelope.foresee(Commit(b"a" * 32, number, b"h" * 32, b"v" * 32, b"r" * 32), public("alpha"))
-    assert len(envelope._FORESEEN) == envelope.REMEMBERED
+    assert len(envelope._FORESEEN) == envelope.REMEMBERED_STATEMENTS
     last = Commit(b"a" * 32, number, b"h" * 32, b"v" * 32, b"r" * 32)
     verify(Commit, signed_elsewhere(last, "alpha", monkeypatch))
-    assert len(envelope._FORESEEN) == envelope.REMEMBERED - 1
+    assert len(envelope._FORESEEN) == envelope.REMEMBERED_STATEMENTS - 1

@@ -65,9 +65,7 @@ def test_base32_has_one_spelling(text: str) -> None:
         bytes_of(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "ed25519:", "ed25519:aaaa", "x25519:" + "a" * 52, "ed25519:" + "a" * 60]
-)
+@pytest.mark.parametrize("text", ["", "ed25519:", "ed25519:aaaa", "x25519:" + "a" * 52, "ed25519:" + "a" * 60])
 def test_texts_that_are_no_keys(text: str) -> None:
     with pytest.raises(MalformedCredential):
         PublicKey.from_text(text)

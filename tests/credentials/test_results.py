@@ -9,10 +9,10 @@ from agents import canonical
 from agents.credentials import envelope
 from agents.credentials.keys import SecretKey
 from agents.credentials.results import (
-    MAX_VALUE,
-    Entry,
+    MAX_VALUE_BYTES,
+    OpenedReport,
     Opening,
-    Report,
+    ReportEntry,
     Results,
     append,
     open_results,
@@ -51,7 +51,7 @@ def test_results_verify_without_a_key_and_open_with_the_owners() -> None:
         ("temperature", b"21.6"),
     ]
     assert [r.entry.station for r in reports] == [public("home"), public("alpha"), public("alpha")]
-    assert isinstance(reports[0], Report)
+    assert isinstance(reports[0], OpenedReport)
     with pytest.raises(CannotOpen, match="not-for-us"):
         list(open_results(journey.entries[1:], key("alpha").box()))
 
@@ -89,8 +89,8 @@ def test_every_altered_byte_is_refused() -> None:
                 check(journey, entries)
 
 
-def entry(journey: Journey, number: int) -> Entry:
-    return envelope.verify(Entry, journey.entries[number]).body
+def entry(journey: Journey, number: int) -> ReportEntry:
+    return envelope.verify(ReportEntry, journey.entries[number]).body
 
 
 def test_an_inserted_entry_is_refused() -> None:
@@ -142,9 +142,7 @@ def test_the_opening_is_the_owners_and_this_agents() -> None:
     journey, other = reported(), Journey.via("alpha", "beta", nonce=fresh("another")[:16])
     with pytest.raises(CredentialError, match="another agent"):
         check(journey, [other.entries[0], *journey.entries[1:]])
-    forged = envelope.sign(
-        evolve(envelope.verify(Opening, journey.entries[0]).body, nonce=bytes(16)), key("mallory")
-    )
+    forged = envelope.sign(evolve(envelope.verify(Opening, journey.entries[0]).body, nonce=bytes(16)), key("mallory"))
     with pytest.raises(CredentialError) as caught:
         check(journey, [forged.envelope, *journey.entries[1:]])
     assert caught.value.code == "results-signature"
@@ -183,10 +181,10 @@ def test_malformed_results() -> None:
 def test_reports_are_bounded() -> None:
     signer: SecretKey = key("alpha")
     box = public("owner").box()
-    for report in (("", b""), ("k" * 257, b""), ("k", bytes(MAX_VALUE + 1))):
+    for report in (("", b""), ("k" * 257, b""), ("k", bytes(MAX_VALUE_BYTES + 1))):
         with pytest.raises(MalformedCredential):
             append(Head(0, fresh("h")), fresh("a"), 0, NOW, report, box, signer, fresh("e"))
     largest, _ = append(
-        Head(0, fresh("h")), fresh("a"), 0, NOW, ("k" * 256, bytes(MAX_VALUE)), box, signer, fresh("e")
+        Head(0, fresh("h")), fresh("a"), 0, NOW, ("k" * 256, bytes(MAX_VALUE_BYTES)), box, signer, fresh("e")
     )
-    assert next(open_results([largest.envelope], key("owner").box())).value == bytes(MAX_VALUE)
+    assert next(open_results([largest.envelope], key("owner").box())).value == bytes(MAX_VALUE_BYTES)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from agents.credentials import sealing
 from agents.credentials.sealing import (
     HEADER_SIZE,
-    MAGIC,
-    PIECE,
-    TAG,
+    PIECE_BYTES,
+    SEALED_MAGIC,
+    TAG_BYTES,
     Ephemeral,
     Opener,
     Recipient,
@@ -22,10 +22,11 @@ from agents.credentials.sealing import (
 )
 from agents.errors import CannotOpen, MalformedCredential
 from tests.credentials.journeys import fresh, key, public
+from tests.thorough import examples
 
 BOX = public("alpha").box()
 SECRET = key("alpha").box()
-SIZES = [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE + 5]
+SIZES = [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES, 3 * PIECE_BYTES + 5]
 
 
 def plain(size: int) -> bytes:
@@ -44,8 +45,8 @@ def test_what_is_sealed_opens(size: int) -> None:
     assert open_sealed(memoryview(data), SECRET, b"c") == plain(size)
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.sampled_from(SIZES), st.lists(st.integers(1, 3 * PIECE), max_size=8))
+@settings(max_examples=examples(25))
+@given(st.sampled_from(SIZES), st.lists(st.integers(1, 3 * PIECE_BYTES), max_size=8))
 def test_a_stream_opens_however_it_is_cut(size: int, cuts: list[int]) -> None:
     data, opener, out, at = sealed(size), Opener(Recipient(SECRET), b"c"), [], 0
     for cut in [*cuts, len(data)]:
@@ -56,17 +57,17 @@ def test_a_stream_opens_however_it_is_cut(size: int, cuts: list[int]) -> None:
 
 
 def test_the_last_byte_is_needed_to_finish_and_nothing_false_comes_before() -> None:
-    data = sealed(3 * PIECE)
+    data = sealed(3 * PIECE_BYTES)
     opener = Opener(Recipient(SECRET), b"c")
-    assert b"".join(opener.feed(data[:-1])) == plain(2 * PIECE)
+    assert b"".join(opener.feed(data[:-1])) == plain(2 * PIECE_BYTES)
     with pytest.raises(CannotOpen, match="altered"):
         opener.finish()
 
 
-@pytest.mark.parametrize("size", [0, 5, PIECE + 5])
+@pytest.mark.parametrize("size", [0, 5, PIECE_BYTES + 5])
 def test_every_altered_byte_is_noticed(size: int) -> None:
     data = sealed(size)
-    places = [*range(0, len(data), 997), *range(HEADER_SIZE + 3), *range(len(data) - TAG, len(data))]
+    places = [*range(0, len(data), 997), *range(HEADER_SIZE + 3), *range(len(data) - TAG_BYTES, len(data))]
     for at in places:
         bent = bytearray(data)
         bent[at] ^= 1
@@ -75,7 +76,7 @@ def test_every_altered_byte_is_noticed(size: int) -> None:
 
 
 def test_cut_lengthened_and_reordered_pieces() -> None:
-    data, size = sealed(3 * PIECE), PIECE + TAG
+    data, size = sealed(3 * PIECE_BYTES), PIECE_BYTES + TAG_BYTES
     head, pieces = data[:HEADER_SIZE], [data[HEADER_SIZE + i * size :][:size] for i in range(3)]
     orders = [[], [0], [0, 1], [1, 2], [0, 2], [1, 0, 2], [0, 1, 1], [0, 1, 2, 2], [2], [0, 0, 1, 2]]
     for order in orders:
@@ -109,26 +110,26 @@ def test_keys_of_small_order_are_refused() -> None:
 
 def test_a_sealer_keeps_to_its_pieces() -> None:
     sealer = Sealer(Ephemeral(BOX, fresh("e")), b"c")
-    for wrong in (b"short", bytes(PIECE + 1)):
+    for wrong in (b"short", bytes(PIECE_BYTES + 1)):
         with pytest.raises(ValueError, match="64 KiB"):
             sealer.piece(wrong)
-    stream = sealer.header + sealer.piece(bytes(PIECE)) + sealer.piece(b"end", last=True)
-    assert open_sealed(stream, SECRET, b"c") == bytes(PIECE) + b"end"
+    stream = sealer.header + sealer.piece(bytes(PIECE_BYTES)) + sealer.piece(b"end", last=True)
+    assert open_sealed(stream, SECRET, b"c") == bytes(PIECE_BYTES) + b"end"
     with pytest.raises(ValueError, match="already"):
         sealer.piece(b"", last=True)
 
 
 def test_an_opener_holds_one_piece_at_most() -> None:
     opener = Opener(Recipient(SECRET), b"c")
-    data = sealed(3 * PIECE + 5)
+    data = sealed(3 * PIECE_BYTES + 5)
     for at in range(0, len(data), 1000):
         opener.feed(data[at : at + 1000])
-        assert len(opener._held) <= PIECE + TAG
+        assert len(opener.held) <= PIECE_BYTES + TAG_BYTES
 
 
 def test_equal_plaintexts_look_different() -> None:
     one, two = (seal(b"same", BOX, b"c", fresh(n)) for n in (1, 2))
-    assert one[len(MAGIC) + 15 :] != two[len(MAGIC) + 15 :]
+    assert one[len(SEALED_MAGIC) + 15 :] != two[len(SEALED_MAGIC) + 15 :]
     assert b"same" not in one
 
 
@@ -158,7 +159,7 @@ def test_one_ephemeral_key_serves_several_contexts() -> None:
 
 
 def test_what_a_recipient_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealing, "REMEMBERED", 3)
+    monkeypatch.setattr(sealing, "REMEMBERED_SECRETS", 3)
     recipient = Recipient(SECRET)
     shared = [recipient.shared(Ephemeral(BOX, fresh(str(n))).public) for n in range(5)]
     assert len(set(shared)) == 5

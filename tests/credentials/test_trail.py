@@ -7,10 +7,10 @@ from attrs import evolve
 
 from agents import canonical
 from agents.credentials import envelope, logbook
-from agents.credentials.itinerary import Any, Itinerary, Loop, Seq, Stop
+from agents.credentials.itinerary import CertifiedStop, Itinerary, Loop, Seq, Stop
 from agents.credentials.keys import PublicKey
-from agents.credentials.trail import Trail, close, conflicting, follow, verify_trail, whole
-from agents.credentials.trailpoint import Phase, TrailPoint, begin
+from agents.credentials.trail import Trail, close, conflicting, follow, is_complete, verify_trail
+from agents.credentials.trailpoint import Phase, TrailPoint, launch_point
 from agents.credentials.visits import Head, certifier
 from agents.errors import CredentialError, MalformedCredential
 from tests.credentials.journeys import HOUR, NOW, PERMIT, Journey, fresh, key, make_passport, public, state
@@ -49,7 +49,7 @@ def test_a_whole_journey_audits() -> None:
     journey.leave(None)
     followed = verify_trail(journey.trail(), journey.passport)
     assert followed.point.phase is Phase.ENDED
-    assert whole(journey.passport.body, followed.point)
+    assert is_complete(journey.passport.body, followed.point)
     with pytest.raises(CredentialError, match="trail-ended"):
         verify_trail(journey.trail(), journey.passport, arrival=journey.arrival("beta", "alpha"))
     with pytest.raises(CredentialError, match="trail-ended"):
@@ -163,13 +163,13 @@ def test_a_receipt_or_commit_for_something_else_is_refused() -> None:
 def test_receipt_and_commit_are_signed_by_the_right_station() -> None:
     journey = Journey.via("alpha", "beta")
     journey.leave("alpha")
-    forged = logbook.acknowledge(journey.point, NOW, key("mallory")).envelope
+    forged = logbook.sign_receipt(journey.point, NOW, key("mallory")).envelope
     with pytest.raises(CredentialError, match="trail-signer"):
         follow(journey.point, forged)
-    journey.links.append(logbook.acknowledge(journey.point, NOW, key("alpha")).envelope)
+    journey.links.append(logbook.sign_receipt(journey.point, NOW, key("alpha")).envelope)
     point = close(journey.point, journey.links[-1])
     with pytest.raises(CredentialError, match="trail-signer"):
-        follow(point, logbook.commit(point, key("alpha")).envelope)
+        follow(point, logbook.sign_commit(point, key("alpha")).envelope)
 
 
 def test_only_home_may_launch() -> None:
@@ -248,8 +248,8 @@ def test_a_stop_may_close() -> None:
 
 
 def test_any_certified_station() -> None:
-    passport = make_passport(Itinerary(Seq([Any(public("certifier")), Stop(public("beta"))])))
-    certificate = logbook.certify(public("guest"), NOW - HOUR, NOW + HOUR, "guest", key("certifier")).envelope
+    passport = make_passport(Itinerary(Seq([CertifiedStop(public("certifier")), Stop(public("beta"))])))
+    certificate = logbook.sign_certificate(public("guest"), NOW - HOUR, NOW + HOUR, "guest", key("certifier")).envelope
     journey = Journey(passport)
     journey.leave("guest")
     with pytest.raises(CredentialError, match="itinerary"):
@@ -260,9 +260,9 @@ def test_any_certified_station() -> None:
     before, links = journey.point, list(journey.links)
     journey.leave("beta", certificate=certificate)
     verify_trail(journey.trail(), journey.passport, arrival=journey.arrival("beta", "guest"))
-    stolen = logbook.certify(public("other"), NOW - HOUR, NOW + HOUR, "other", key("certifier")).envelope
-    late = logbook.certify(public("guest"), NOW - 2 * HOUR, NOW - HOUR, "guest", key("certifier")).envelope
-    forged = logbook.certify(public("guest"), NOW - HOUR, NOW + HOUR, "guest", key("mallory")).envelope
+    stolen = logbook.sign_certificate(public("other"), NOW - HOUR, NOW + HOUR, "other", key("certifier")).envelope
+    late = logbook.sign_certificate(public("guest"), NOW - 2 * HOUR, NOW - HOUR, "guest", key("certifier")).envelope
+    forged = logbook.sign_certificate(public("guest"), NOW - HOUR, NOW + HOUR, "guest", key("mallory")).envelope
     for bad, code in (
         (stolen, "certificate"),
         (late, "certificate"),
@@ -278,7 +278,7 @@ def test_a_clone_has_its_own_name_and_its_parents_past() -> None:
     parent = Journey.via("alpha", "beta")
     parent.hop("alpha")
     fork = parent.point
-    statement = logbook.clone(fork, 0, canonical.digest(state(1)), parent.head, parent.now, parent.station)
+    statement = logbook.sign_clone(fork, 0, canonical.digest(state(1)), parent.head, parent.now, parent.station)
     clone = Journey.via("alpha", "beta")
     clone.hop("alpha")
     clone.add(statement.body)
@@ -303,7 +303,7 @@ def test_a_clone_has_its_own_name_and_its_parents_past() -> None:
     clone = Journey.via("alpha", "beta")
     clone.hop("alpha")
     for _ in range(2):
-        again = logbook.clone(clone.point, 0, clone.point.state, clone.head, clone.now, clone.station)
+        again = logbook.sign_clone(clone.point, 0, clone.point.state, clone.head, clone.now, clone.station)
         clone.add(again.body)
     clone.leave("beta")
     refused(clone, "clones")
@@ -357,7 +357,9 @@ def test_a_hop_costs_the_same_at_the_end_of_a_long_journey(monkeypatch: pytest.M
         return real(self, signature, message)
 
     monkeypatch.setattr(PublicKey, "verify", counted)
-    monkeypatch.setattr(envelope, "REMEMBERED_SIZE", 0)  # what was signed in this process is not known to hold
+    monkeypatch.setattr(
+        envelope, "REMEMBERED_STATEMENT_BYTES", 0
+    )  # what was signed in this process is not known to hold
     costs, names = [], ["home", "alpha", "beta"]
     for hop in range(1, 2001):
         here, source = names[1 + (hop + 1) % 2], names[0 if hop == 1 else 1 + hop % 2]
@@ -399,24 +401,24 @@ def test_a_checkpoint_by_home_stands_for_the_beginning() -> None:
     journey = tour()
     journey.arrive("beta")
     begun = len(journey.links)
-    signed = logbook.checkpoint(journey.point, journey.now, key("home")).envelope
+    signed = logbook.sign_checkpoint(journey.point, journey.now, key("home")).envelope
     journey.leave("home")
     trail = journey.trail(begun)
     arrival = journey.arrival("home", "beta")
     followed = verify_trail(trail, journey.passport, checkpoint=signed, arrival=arrival)
     assert followed.point == verify_trail(journey.trail(), journey.passport).point
-    forged = logbook.checkpoint(followed.start, NOW, key("beta")).envelope
+    forged = logbook.sign_checkpoint(followed.start, NOW, key("beta")).envelope
     with pytest.raises(CredentialError, match="checkpoint"):
         verify_trail(trail, journey.passport, checkpoint=forged, arrival=arrival)
     other = Journey.via("alpha", "beta", nonce=fresh("another")[:16])
-    foreign = logbook.checkpoint(other.point, NOW, key("home")).envelope
+    foreign = logbook.sign_checkpoint(other.point, NOW, key("home")).envelope
     with pytest.raises(CredentialError, match="checkpoint"):
         verify_trail(trail, journey.passport, checkpoint=foreign, arrival=arrival)
 
 
 def test_points_survive_a_store() -> None:
     journey = tour()
-    point = begin(journey.passport)
+    point = launch_point(journey.passport)
     for link in [None, *journey.links]:
         point = point if link is None else close(point, link)
         data = canonical.encode(point.payload())
@@ -426,13 +428,13 @@ def test_points_survive_a_store() -> None:
 
 def test_pieces_of_a_trail() -> None:
     journey = tour()
-    middle = close(begin(journey.passport), *journey.links[:3])
+    middle = close(launch_point(journey.passport), *journey.links[:3])
     trail = journey.trail()
     assert trail.since(middle) == journey.trail(3)
     assert Trail.from_value(canonical.decode(canonical.encode(trail.value()))) == trail
     assert Trail.from_value(journey.trail(3).value()) == journey.trail(3)
     with pytest.raises(MalformedCredential):
-        journey.trail(3).since(begin(journey.passport))
+        journey.trail(3).since(launch_point(journey.passport))
     for bad in ([], [0, b"", [b""]], [1, b"", []], [0, b"x", []], [0, b"", [1]], [-1, b"", []], {}):
         with pytest.raises(MalformedCredential):
             Trail.from_value(bad)
@@ -447,7 +449,7 @@ def test_two_commits_by_one_station_are_found() -> None:
         commits.append(journey)
     bodies = []
     for journey in commits:
-        point = begin(journey.passport)
+        point = launch_point(journey.passport)
         for link in journey.links:
             point, signed = follow(point, link)
         bodies.append(signed)

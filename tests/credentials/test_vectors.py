@@ -15,19 +15,23 @@ from agents.credentials import envelope
 from agents.credentials.itinerary import START, Itinerary
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.credentials.passport import Passport
-from agents.credentials.results import Entry, Opening
+from agents.credentials.results import Opening, ReportEntry
 from agents.credentials.sealing import open_sealed, seal
 from agents.credentials.trailpoint import Checkpoint
-from agents.credentials.visits import Certificate, Clone, Commit, Receipt, Visit
+from agents.credentials.visits import Certificate, CloneStatement, Commit, Receipt, Visit
 from agents.errors import CredentialError
-from docking.admission import Admission, Load, consider, trust
-from docking.config import read_policy
+from docking.trust.admission import Admission, Load, consider, trust
+from docking.trust.policy import read_policy
 from tests.vectors import generate
 
 KINDS = {
-    c.KIND: c for c in (Passport, Visit, Receipt, Commit, Clone, Certificate, Checkpoint, Opening, Entry)
+    c.KIND: c for c in (Passport, Visit, Receipt, Commit, CloneStatement, Certificate, Checkpoint, Opening, ReportEntry)
 }
 ROOT = Path(__file__).parents[2]
+
+
+# What the vectors call fields of `Load`.
+_LOAD = {"memory": "memory_bytes", "free": "free_bytes"}
 
 
 def load(name: str) -> list[Any]:
@@ -74,9 +78,7 @@ def test_itineraries(vector: dict[str, Any]) -> None:
         certifiers = [PublicKey(bytes.fromhex(k)) for k in vector["certified"].get(stop, [])]
         station = PublicKey(bytes.fromhex(stop))
         here = {
-            there
-            for position in here
-            for there in itinerary.reach(position, station, vector["at"], home, certifiers)
+            there for position in here for there in itinerary.reach(position, station, vector["at"], home, certifiers)
         }
     assert bool(here) == vector["legal"]
 
@@ -108,7 +110,7 @@ def test_admissions(vector: dict[str, Any]) -> None:
         Capsule.decode(octets(vector, "capsule")),
         trust(policy, here, sender),
         policy,
-        Load(**vector["load"]),
+        Load(**{_LOAD.get(name, name): value for name, value in vector["load"].items()}),
         vector["now"],
         octets(vector, "handoff"),
         [bytes.fromhex(copy) for copy in vector["copies"]],
@@ -130,7 +132,7 @@ def test_every_code_is_documented_and_shown_by_a_vector() -> None:
     sources = [
         *(ROOT / "agents/credentials").glob("*.py"),
         ROOT / "agents/capsule.py",
-        ROOT / "docking/admission.py",
+        ROOT / "docking/trust/admission.py",
     ]
     sources.append(ROOT / "agents/errors.py")
     pattern = r'(?:CredentialError|CannotOpen|Refusal|__init__)\(\s*"([a-z-]+)",'

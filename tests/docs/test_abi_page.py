@@ -8,9 +8,9 @@ from pathlib import Path
 
 from agents import hostcalls, waits
 from agents.wasi import abi, devices, portcall_files
-from agents.wasi.limits import Limits
-from docking import berth, residence
-from docking.cli import solo
+from agents.wasi.limits import WasiLimits
+from docking import simulation
+from docking.residents import berth, lifecycle
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "abi.md").read_text(encoding="utf-8")
 
@@ -34,13 +34,13 @@ def test_every_file() -> None:
         name for name, argument in told if not argument
     ]
     assert all(f"`{level}`" in PAGE for level in portcall_files._LEVELS)
-    assert all(f"`{name}`" in PAGE for name in devices.NAMES)
+    assert all(f"`{name}`" in PAGE for name in devices.DEVICE_NAMES)
 
 
 def test_every_number_that_calls_answer_with() -> None:
     told = {name: int(number) for number, name in re.findall(r"^\| (\d+) \| `(E\w+)` \|", PAGE, re.MULTILINE)}
     known = {}
-    for module in (hostcalls, portcall_files, abi, berth, residence, solo):
+    for module in (hostcalls, portcall_files, abi, berth, lifecycle, simulation):
         known |= {name: value for name, value in vars(module).items() if re.fullmatch("E[A-Z0-9]+", name)}
     assert {name: known.get(name) for name in told} == told
     calls = {name for name in vars(hostcalls) if re.fullmatch("E[A-Z]+", name)} - {"ENTRY_MAX"}
@@ -48,7 +48,12 @@ def test_every_number_that_calls_answer_with() -> None:
 
 
 def test_the_bounds() -> None:
-    assert (waits.HOST_MAX, waits.SERVICE_MAX, waits.ENTRY_MAX, hostcalls.KEY_MAX) == (1024, 256, 256, 256)
-    assert (waits.BODY_MAX, hostcalls.LOG_MAX, Limits().log_bytes) == (1 << 20, 8192, 16 << 20)
+    assert (waits.MAX_HOST_BYTES, waits.MAX_SERVICE_BYTES, waits.MAX_ENTRY_BYTES, hostcalls.MAX_REPORT_KEY_BYTES) == (
+        1024,
+        256,
+        256,
+        256,
+    )
+    assert (waits.MAX_BODY_BYTES, hostcalls.MAX_LOG_BYTES, WasiLimits().log_bytes) == (1 << 20, 8192, 16 << 20)
     for bound in ("1,024 bytes", "256 bytes", "1 MiB", "8,192 bytes", "16 MiB"):
         assert f"| {bound}" in PAGE

@@ -7,15 +7,19 @@ import json
 import re
 import sys
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import attrs
 import pytest
 
 from agents import image, snapshot
+from agents.credentials.ways import Way
+from agents.errors import WayError
 from agents.image import AgentImage, Manifest
 from agents.snapshot import Snapshot
-from docking.config import Policy, read_policy
 from docking.errors import ConfigError
+from docking.trust.policy import Policy, read_policy
 from tests.credentials.journeys import public
 
 if sys.version_info >= (3, 11):
@@ -40,11 +44,11 @@ def rows(page: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("row", "bound", "unit"),
     [
-        ("code", image.MAX_CODE, (MIB, "MiB")),
-        ("luggage", image.MAX_LUGGAGE, (MIB, "MiB")),
-        ("each text of the manifest", image.TEXT_MAX, (1, "bytes")),
-        ("a snapshot", snapshot.MAX_BYTES, (GIB, "GiB")),
-        ("its WASI state", snapshot.MAX_WASI, (MIB, "MiB")),
+        ("code", image.MAX_CODE_BYTES, (MIB, "MiB")),
+        ("luggage", image.MAX_LUGGAGE_BYTES, (MIB, "MiB")),
+        ("each text of the manifest", image.MAX_TEXT_BYTES, (1, "bytes")),
+        ("a snapshot", snapshot.MAX_SNAPSHOT_BYTES, (GIB, "GiB")),
+        ("its WASI state", snapshot.MAX_WASI_BYTES, (MIB, "MiB")),
         ("memories", snapshot.MAX_MEMORIES, (1, "")),
     ],
 )
@@ -61,19 +65,43 @@ def test_fields_of_files() -> None:
 
 def test_first_lines_of_files() -> None:
     text = FILES.read_text(encoding="utf-8")
-    for magic in (image.IMAGE, image.PACKED, snapshot.MAGIC):
+    for magic in (image.IMAGE_MAGIC, image.PACKED_MAGIC, snapshot.SNAPSHOT_MAGIC):
         assert f'"{magic.decode()[:-1]}\\n"' in text
-    assert AgentImage(Manifest(), b"").pack().startswith(image.PACKED)
+    assert AgentImage(Manifest(), b"").pack().startswith(image.PACKED_MAGIC)
+
+
+def of_docs(name: str) -> Any:
+    """A module of the folder `docs`: what writes pages is in no package."""
+    spec = importlib.util.spec_from_file_location(f"{name}_of_docs", FILES.parents[1] / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_travelled_in_the_diagram_of_ways_is_read() -> None:
+    """Only the bounds are not drawn."""
+    random, railway = Random("ways"), of_docs("railway")
+    for _ in range(300):
+        text = railway.way().walk(random, 0)
+        try:
+            assert Way.read(str(Way.read(text))) == Way.read(text)
+        except WayError as error:
+            assert re.search("deeper|more than", error.reason), (text, error)
+
+
+def test_every_sign_of_ways_is_drawn() -> None:
+    text = 'alpha,beta?|{gamma*10,"a,name"},(any|any@me,roam)?,beta<2026-12-01T12:00Z'
+    assert str(Way.read(text)) == text
+    drawn = set(re.findall(r">([^<>]+)</text>", of_docs("railway").draw()))
+    assert {",", "|", "?", "*", "(", ")", "{", "}", "any", "any@", "roam", "&lt;"} <= drawn
 
 
 def policy_page() -> str:
-    """The page as the site has it: what writes it is a hook of mkdocs, and in no package."""
-    spec = importlib.util.spec_from_file_location("pages_from_code", FILES.parents[1] / "hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
-    return str(hooks.policy_page())
+    """The page as the site has it."""
+    return str(of_docs("hooks").policy_page())
 
 
 def test_the_policy_that_is_shown_is_one_and_has_every_default() -> None:

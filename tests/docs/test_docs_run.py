@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import RUNNABLE, Block, Command, blocks, commands, matches
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -25,12 +26,12 @@ PAGES = [
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     if any(block.language in RUNNABLE or "part" in block.classes for block in blocks(page))
 ]
-COMMAND_SECONDS = 120.0
-AGAIN_SECONDS = 60.0
+COMMAND_SECONDS = PATIENCE
+AGAIN_SECONDS = PATIENCE
 # What a page's shell takes over from here; compiled code stays in one cache for all pages.
 KEPT = {"LANG", "TMPDIR", "XDG_CACHE_HOME"}
 # As if they were installed: see .ci/toolchains.
-INTERPRETERS = [ROOT / "build" / "toolchains" / name for name in ("cpython", "quickjs")]
+INTERPRETERS = [ROOT / "build" / "toolchains" / name for name in ("cpython", "quickjs", "go")]
 ENDED = "\x1ecommand-ended"
 
 
@@ -45,10 +46,12 @@ class Shell:
             "HOME": str(folder),
             "COLUMNS": "110",
             "NO_COLOR": "1",
+            "GOCACHE": str(ROOT / "build" / "go-cache"),
         }
         with socket.create_server(("127.0.0.1", 0)) as free:  # a page that needs a port takes this one
             environment["PORT"] = str(free.getsockname()[1])
         environment["PYTHONPATH"] = os.pathsep.join(map(str, INTERPRETERS))
+        environment["PYTEST_PLUGINS"] = "docking.pytest_plugin"  # as where the distribution is installed
         self.process = subprocess.Popen(
             ["bash", "--norc"],
             cwd=folder,
@@ -96,7 +99,7 @@ class Shell:
         """Ends the shell and all that it started."""
         os.killpg(self.process.pid, signal.SIGTERM)
         try:
-            self.process.wait(10)
+            self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

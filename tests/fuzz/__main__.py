@@ -1,4 +1,4 @@
-"""All fuzzers, one after the other: ``python -m tests.fuzz [--seconds N | --short]``.
+"""All fuzzers, one after the other: ``python -m tests.fuzz [--seconds N | --short] [--bytes N]``.
 
 Each room that takes bytes from elsewhere has a ``fuzz`` module with a time budget; a fuzzer fails when something that
 is not a declared error comes out, and names the seed or writes the input.
@@ -14,18 +14,23 @@ import click
 
 TESTS = Path(__file__).resolve().parent.parent
 SHORT = 8
+# Those whose input is bytes; that of others is programs.
+GIVE_BYTES = ("http", "runtime", "station", "wasm")
 
 
 @click.command()
 @click.option("--seconds", default=60, show_default=True, help="For each fuzzer.")
 @click.option("--short", is_flag=True, help=f"{SHORT} seconds for each.")
-def main(seconds: int, short: bool) -> None:
+@click.option("--bytes", "least", default=0, help="Each that gives bytes goes on until it gave so many.")
+def main(seconds: int, short: bool, least: int) -> None:
     """Run every fuzzer there is."""
     failed = []
     for path in sorted(TESTS.glob("*/fuzz.py")):
         module = f"tests.{path.parent.name}.fuzz"
         click.echo(f"{module}:")
         command = [sys.executable, "-m", module, "--seconds", str(SHORT if short else seconds)]
+        if path.parent.name in GIVE_BYTES:
+            command += ["--bytes", str(least)]
         if subprocess.run(command, cwd=TESTS.parent, check=False).returncode:
             failed.append(module)
     if failed:

@@ -30,8 +30,8 @@ def reachable(table: Any, start: Any) -> set[Any]:
 @pytest.mark.parametrize(
     ("table", "states", "events", "steps", "start"),
     [
-        (SOURCE, Source, SourceEvent, sender.STEPS, S.FROZEN),
-        (DESTINATION, Destination, DestinationEvent, receiver.STEPS, D.NONE),
+        (SOURCE, Source, SourceEvent, sender.SENDER_STEPS, S.FROZEN),
+        (DESTINATION, Destination, DestinationEvent, receiver.RECEIVER_STEPS, D.NONE),
     ],
 )
 def test_the_tables_are_whole(table: Any, states: Any, events: Any, steps: Any, start: Any) -> None:

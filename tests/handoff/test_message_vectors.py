@@ -16,14 +16,14 @@ VECTORS = json.loads(write_messages.FILE.read_text("utf-8"))
 @pytest.mark.parametrize("vector", VECTORS["messages"], ids=lambda vector: vector["name"])
 def test_a_message_has_these_bytes(vector: dict[str, str]) -> None:
     message = write_messages.messages()[vector["name"]]
-    assert b"".join(codec.encode(message)).hex() == vector["bytes"]
-    assert codec.decode(bytes.fromhex(vector["bytes"])) == message
+    assert b"".join(codec.encode_message(message)).hex() == vector["bytes"]
+    assert codec.decode_message(bytes.fromhex(vector["bytes"])) == message
 
 
 @pytest.mark.parametrize("vector", VECTORS["refused"], ids=lambda vector: vector["name"])
 def test_these_bytes_are_refused_with_this_code(vector: dict[str, str]) -> None:
     with pytest.raises(MalformedMessage) as caught:
-        codec.decode(bytes.fromhex(vector["bytes"]))
+        codec.decode_message(bytes.fromhex(vector["bytes"]))
     assert caught.value.code == vector["code"]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from docking.errors import StationError
 from docking.http.server import listen
+from tests.patience import PATIENCE
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -30,7 +31,7 @@ def test_accepted_connections_do_not_wait_to_fill_segments(host: str) -> None:
         try:
             _, writer = await asyncio.open_connection(*sock.getsockname()[:2])
             writer.close()
-            return await asyncio.wait_for(accepted, 10)
+            return await asyncio.wait_for(accepted, PATIENCE)
         finally:
             server.close()
 

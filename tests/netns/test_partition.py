@@ -17,10 +17,11 @@ from attrs import define, field
 from tests.bench.place import Steered
 from tests.crash.stations import HOPS, NAMES, Pair
 from tests.netns import hosts
+from tests.patience import PATIENCE
 
 WHY_NOT = hosts.missing()
 pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "it can")
-LIMIT = 60.0
+LIMIT = PATIENCE
 
 
 def until(what: Callable[[], bool], name: str) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.ambient import Alone
+from agents.ambient import StandaloneHost
 from agents.engines import load as engine
-from agents.life import Life
+from agents.execution import Execution
 from agents.outcomes import Asked, Finished
 from agents.waits import Woke
 from agents.wasi.state import WasiState
@@ -35,7 +35,7 @@ RANDOM = """(module
   (func (export "_start")
     (drop (call $random (i32.const 16) (i32.const 16)))
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
-STRETCH = 1500  # opportunities
+STRETCH = 300  # opportunities
 BY_NAME = {subject.name: subject for subject in subjects()}
 
 
@@ -61,12 +61,12 @@ def test_hops_at_every_opportunity_of_a_stretch_in_its_middle(compiler: Compiler
     except ToolMissing as reason:
         pytest.skip(str(reason))
     out = {1: bytearray(), 2: bytearray()}
-    place = Alone(lambda: 0, lambda: 0, bytes, sink=lambda fd, data: out[fd].extend(data))
+    place = StandaloneHost(lambda: 0, lambda: 0, bytes, sink=lambda fd, data: out[fd].extend(data))
     state = WasiState.launch((program.name, *program.arguments), stdin=program.stdin)
     expected = undisturbed(compiler, program)
     image = image_of(program.wasm, "standard", "loops")
     hops = 0
-    with Life(image, engine=engine("wasmtime"), ambient=place, wasi=state) as life:
+    with Execution(image, engine=engine("wasmtime"), ambient=place, wasi=state) as life:
         life.always = True
         event = None
         while not isinstance(stop := life.advance(event), Finished):

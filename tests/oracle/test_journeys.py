@@ -12,6 +12,7 @@ import pytest
 
 from agents.rewrite.options import Polls
 from tests import programs
+from tests.patience import PATIENCE
 from tests.programs import Program, ToolMissing
 
 from .journeys import Ended, compare, load, packed, spread
@@ -75,6 +76,6 @@ def test_micropython_script(compiler: Compiler, interpreter_with_polls: bytes, n
     assert found.out
     # The scripts say the same to CPython, so that an error both runs share would be seen.
     script = programs.script_path(name)
-    other = subprocess.run([sys.executable, str(script)], capture_output=True, timeout=60, check=False)
+    other = subprocess.run([sys.executable, str(script)], capture_output=True, timeout=PATIENCE, check=False)
     assert found.out == other.stdout
     assert (found.end == "exit 0") == (other.returncode == 0)

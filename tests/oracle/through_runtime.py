@@ -18,7 +18,7 @@ import click
 
 import agents
 from agents import AgentImage
-from agents.ambient import Alone
+from agents.ambient import StandaloneHost
 from agents.errors import EngineError, UnsupportedFeature
 from agents.rewrite.options import Polls, Profile
 from agents.waits import Event, Wait, Woke
@@ -47,7 +47,7 @@ def travel(program: Program, image: AgentImage, engines: Sequence[str], every: i
     outcome = agents.run(
         image,
         engine=list(engines),
-        ambient=Alone(lambda: 0, lambda: 0, bytes, sink=lambda fd, data: out[fd].extend(data)),
+        ambient=StandaloneHost(lambda: 0, lambda: 0, bytes, sink=lambda fd, data: out[fd].extend(data)),
         wasi=WasiState.launch((program.name, *program.arguments), dict(program.environment), stdin=program.stdin),
         hop_every=every,
         hops=hops,

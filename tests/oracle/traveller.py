@@ -9,6 +9,7 @@ Invariant: nothing is carried from one instance to the next but what `State` hol
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import attrs
 import wasmtime
 
 from agents.rewrite.exports import changed_tables
-from agents.rewrite.metadata import SECTION, decode_metadata, split_frames
+from agents.rewrite.metadata import METADATA_SECTION, RESUME_SECTION, decode_metadata, split_frames
 from agents.wasm.decode import custom_section, decode_module
 from agents.wasm.encode import encode_module
 from agents.wasm.syntax import F32, F64, I32, I64, V128, Export, Module, ValType
@@ -81,6 +82,16 @@ def new_store(on: wasmtime.Engine) -> wasmtime.Store:
     return store
 
 
+_RESUMPTIONS: weakref.WeakKeyDictionary[wasmtime.Module, wasmtime.Module] = weakref.WeakKeyDictionary()
+
+
+def _resumption(on: wasmtime.Engine, module: wasmtime.Module, code: bytes | None) -> wasmtime.Module | None:
+    """The resume module of `module`, compiled once."""
+    if code is not None and module not in _RESUMPTIONS:
+        _RESUMPTIONS[module] = wasmtime.Module(on, code)
+    return _RESUMPTIONS.get(module)
+
+
 @attrs.frozen
 class State:
     """All that travels. `memories`: (pages, {page number: bytes that are not all zero})."""
@@ -110,11 +121,13 @@ class Traveller:
     ) -> None:
         self.store, self.module, self.link, self.limit = store, module, link, hops
         self.fresh_store = fresh_store
-        section = custom_section(wasm, SECTION)
+        section = custom_section(wasm, METADATA_SECTION)
         assert section is not None
         self.metadata = decode_metadata(section)
         self.shape: Module = decode_module(wasm)
         self.exported = {export.name: export for export in self.shape.exports}
+        self.resumption = _resumption(store.engine, module, custom_section(wasm, RESUME_SECTION))
+        self.second: wasmtime.Instance | None = None  # of the resume module, beside the present instance
         self.pending: Callable[[], Sequence[Value]] | None = None
         self.hopped = 0  # in the last call
         self.cut = False  # the last call used up its hops
@@ -123,11 +136,23 @@ class Traveller:
         self.start_pending = self.metadata.start
 
     def _instantiate(self) -> wasmtime.Instance:
+        self.second = None
         return wasmtime.Instance(self.store, self.module, self.link(self))
 
     def export(self, name: str) -> Any:
         """An export of the present instance."""
+        if name == "resume":
+            return self._resume()
         return self.instance.exports(self.store)["portcall." + name]
+
+    def _resume(self) -> Any:
+        """The driver, which comes from the resume module: all its imports are exports of the instance."""
+        assert self.resumption is not None
+        if self.second is None:
+            exports = self.instance.exports(self.store)
+            imports = [exports[entry.name or ""] for entry in self.resumption.imports]
+            self.second = wasmtime.Instance(self.store, self.resumption, imports)
+        return self.second.exports(self.store)["portcall.resume"]
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -138,7 +163,7 @@ class Traveller:
         self.hopped, self.cut = 0, False
         if self.switch is not None:
             self.switch.turn(True)
-        if "portcall.resume" not in self.exported:
+        if self.resumption is None:
             return bits.call(self.store, func, args, len(functype.results))
         self._ask()
         results = bits.call(self.store, func, args, len(functype.results))
@@ -196,7 +221,7 @@ class Traveller:
 
     def reset(self) -> None:
         """After a trap or an exception, which ends an agent: let a script go on with this instance."""
-        if "portcall.resume" in self.exported:
+        if self.resumption is not None:
             self.pending = None
             bits.set_global(self.store, self.export("state"), Value("i", 0))
             for name in ("bottom", "top"):

@@ -2,7 +2,8 @@
 
     python -m tests.rewrite.fuzz --seconds 60 [--seed N]
 
-Half of the time, programs of our own generator hop at every opportunity and must end as they do undisturbed. The other half,
+A third of the time, programs of our own generator hop at every opportunity and must end as they do undisturbed. Another
+third, such programs have their pointers spilled: at each hop, what lives must be in the shadow stack. The last third,
 modules of ``wasm-tools smith`` are rewritten in every way; what comes out must be valid, or refused by name.
 """
 
@@ -23,6 +24,7 @@ from tests.wasm.tools import wasm_tools
 
 from .generator import Generator
 from .journey import ENGINE, travelling, undisturbed
+from .visible import watched
 
 POLLS = ("none", "loops", "calls")
 SMITH = (
@@ -46,6 +48,17 @@ def programs(end: float, seed: int) -> str:
         count += 1
         seed += 1
     return f"{count} generated programs, {hops} hops, 0 differ"
+
+
+def spilled(end: float, seed: int) -> str:
+    """Generated programs with spilled pointers, until ``end``; what was seen."""
+    count = hops = values = 0
+    while time.monotonic() < end:
+        seen = watched(seed, size=40 + seed % 80)
+        if seen.unseen:
+            raise SystemExit(f"seed {seed}: not in the shadow stack: {seen.unseen[:3]}")
+        count, hops, values, seed = count + 1, hops + seen.hopped, values + seen.values, seed + 1
+    return f"{count} programs with spilled pointers, {hops} hops, {values} values, 0 unseen"
 
 
 def modules(end: float, seed: int) -> str:
@@ -82,7 +95,8 @@ def modules(end: float, seed: int) -> str:
 def main(seconds: float, seed: int) -> None:
     """Fuzz the rewriting."""
     start = time.monotonic()
-    click.echo(programs(start + seconds / 2, seed))
+    click.echo(programs(start + seconds / 3, seed))
+    click.echo(spilled(start + seconds * 2 / 3, seed))
     click.echo(modules(start + seconds, seed))
 
 

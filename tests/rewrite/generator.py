@@ -30,7 +30,6 @@ from agents.wasm.syntax import (
     Import,
     ImportFunc,
     Instr,
-    Limits,
     MemArg,
     MemType,
     Module,
@@ -38,6 +37,7 @@ from agents.wasm.syntax import (
     Table,
     TableType,
     Tag,
+    TypeLimits,
     ValType,
 )
 
@@ -99,8 +99,8 @@ class Generator:
             types=tuple(self.types),
             imports=(Import("t", "tick", ImportFunc(tick)),),
             funcs=funcs,
-            tables=(Table(TableType(RefType(True, "func"), Limits(8, 8))),),
-            mems=(MemType(Limits(1, 3)),),
+            tables=(Table(TableType(RefType(True, "func"), TypeLimits(8, 8))),),
+            mems=(MemType(TypeLimits(1, 3)),),
             tags=tuple(tag_types),
             globals=tuple(
                 Global(GlobalType(kind, True), (self._constant(kind, 400 if index == FUEL else None), END))

@@ -6,7 +6,7 @@ import wasmtime
 
 from agents.rewrite import Options
 from agents.rewrite.callgraph import analyse, type_classes
-from agents.rewrite.liveness import ENTRY, live_at
+from agents.rewrite.liveness import ENTRY_SITE, live_at
 from agents.rewrite.skeleton import skeleton
 from agents.wasm import opcodes as op
 from agents.wasm.decode import decode_module
@@ -120,4 +120,4 @@ def test_what_a_handler_needs_is_live_in_its_try_table() -> None:
 def test_at_the_entry_parameters_are_live_where_they_are_read() -> None:
     module = _module("(func (param i32 i32) (drop (local.get 1)))")
     body = module.funcs[0].body
-    assert live_at(body, skeleton(body), [ENTRY]) == {ENTRY: 0b10}
+    assert live_at(body, skeleton(body), [ENTRY_SITE]) == {ENTRY_SITE: 0b10}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from agents.rewrite import Options
 from agents.wasm.encode import encode_module
 from agents.wasm.validate import validate_module
+from tests.thorough import examples
 
 from .generator import Generator
 from .journey import travelling, undisturbed
@@ -30,7 +31,7 @@ def test_hops_change_nothing(name: str, polls: str) -> None:
     assert hops >= expected.ticks  # every call of the host was an opportunity
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(12))
 @given(seed=st.integers(0, 1 << 32), polls=st.sampled_from(POLLS))
 def test_generated_programs(seed: int, polls: str) -> None:
     module = Generator(seed).module()

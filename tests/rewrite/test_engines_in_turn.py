@@ -9,7 +9,7 @@ import pytest
 import wasmtime
 
 import agents
-from agents.ambient import Alone
+from agents.ambient import StandaloneHost
 from agents.errors import EngineError
 from agents.hostcalls import HostImport
 from agents.waits import Suspend, Woke, Yield
@@ -60,7 +60,7 @@ def test_hops_between_engines_change_nothing(name: str, profile: str) -> None:
         if "wasmer" in engines and name == "tail calls":
             continue  # wasmer has none
         ticker = Ticker()
-        place = Alone(time.time_ns, time.monotonic_ns, bytes)
+        place = StandaloneHost(time.time_ns, time.monotonic_ns, bytes)
         hops: list[bytes] = []
         ending = agents.run(
             image,

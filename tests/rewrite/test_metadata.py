@@ -12,7 +12,7 @@ from agents import canonical
 from agents.errors import BadImage, BadSnapshot
 from agents.rewrite import Options, rewrite
 from agents.rewrite.metadata import (
-    SECTION,
+    METADATA_SECTION,
     Frame,
     Metadata,
     decode_metadata,
@@ -23,13 +23,14 @@ from agents.rewrite.metadata import (
 )
 from agents.wasm.decode import custom_section, decode_module
 from agents.wasm.encode import encode_module
+from tests.thorough import examples
 
 from .programs import PROGRAMS
 
 
 def _metadata(name: str) -> tuple[bytes, Metadata]:
     module = decode_module(bytes(wasmtime.wat2wasm(PROGRAMS[name][0])))
-    section = custom_section(encode_module(rewrite(module, Options(polls="calls", suspending=None))), SECTION)
+    section = custom_section(encode_module(rewrite(module, Options(polls="calls", suspending=None))), METADATA_SECTION)
     assert section is not None
     return section, decode_metadata(section)
 
@@ -85,7 +86,7 @@ def test_a_frame_inside_a_poll_is_refused() -> None:
         join_frames(METADATA, (inner, _frames_for(*poll, 0)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100))
 @given(data=st.data())
 def test_damaged_frames_are_refused_or_frames(data: st.DataObject) -> None:
     good = bytearray(join_frames(METADATA, (_frames_for(0, 1, 1),)))
@@ -99,7 +100,7 @@ def test_damaged_frames_are_refused_or_frames(data: st.DataObject) -> None:
     assert join_frames(METADATA, frames) == cut
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100))
 @given(data=st.data())
 def test_damaged_metadata_is_refused_or_metadata(data: st.DataObject) -> None:
     good = bytearray(SECTION_BYTES)

@@ -13,9 +13,12 @@ import wasmtime
 
 from agents.errors import InvalidModule, UnsupportedFeature
 from agents.rewrite import Options, rewrite
+from agents.rewrite.metadata import RESUME_SECTION
+from agents.wasm import opcodes as op
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
 from agents.wasm.names import module_names
+from agents.wasm.syntax import Module
 from agents.wasm.text import print_module
 from agents.wasm.validate import validate_module
 
@@ -24,6 +27,12 @@ from .programs import PROGRAMS
 GOLDEN = Path(__file__).parent / "golden"
 TICK = '(import "t" "tick" (func $tick (param i32) (result i32)))'
 ALL = Options(polls="none", suspending=None)
+
+
+def _resumption(packed: Module) -> Module:
+    section = packed.custom(RESUME_SECTION)
+    assert section is not None
+    return decode_module(section)
 
 
 def _rewritten(text: str, options: Options = ALL) -> bytes:
@@ -79,7 +88,9 @@ def test_what_comes_out_is_valid(name: str, profile: str) -> None:
     module = decode_module(bytes(wasmtime.wat2wasm(PROGRAMS[name][0])))
     if profile == "portable" and module.tags:
         pytest.skip("the portable profile has no exceptions")
-    validate_module(rewrite(module, Options(polls="none", profile=profile, suspending=None)))  # type: ignore[arg-type]
+    packed = rewrite(module, Options(polls="none", profile=profile, suspending=None))  # type: ignore[arg-type]
+    validate_module(packed)
+    validate_module(_resumption(packed))
 
 
 def test_the_same_bytes_whatever_the_hash_seed() -> None:
@@ -111,9 +122,9 @@ def digest_of_all() -> str:
 
 def test_names_are_kept_and_given() -> None:
     packed = _rewritten(f"{TICK} (func $mine (drop (call $tick (i32.const 1))) (nop))")
-    names = module_names(decode_module(packed))
-    assert names.function(1) == "mine"
-    assert "mine (resumed)" in names.functions.values()
+    assert module_names(decode_module(packed)).function(1) == "mine"
+    names = module_names(_resumption(decode_module(packed)))
+    assert names.function(0) == "mine (resumed)"
     assert "portcall.resume" in names.functions.values()
 
 
@@ -122,6 +133,40 @@ def test_custom_sections_survive_but_for_code_offsets() -> None:
         _rewritten(f'(@custom "mine" "data") (@custom "metadata.code.x" "\\00") (@custom ".debug_line" "") {TICK}')
     )
     assert [custom.name for custom in packed.customs if custom.name != "name"] == ["mine", "portcall"]
+
+
+def test_what_only_a_resumption_needs_is_in_the_resume_module() -> None:
+    """The first module has a copy of each function, what saves frames, and nothing that reads them."""
+    packed = decode_module(
+        _rewritten(f"{TICK} (func $mine (result i32) (i32.add (i32.const 1) (call $tick (i32.const 1))))")
+    )
+    names = [name.split(".")[1] for name in module_names(packed).functions.values() if name.startswith("portcall.")]
+    assert names == ["save", "begin", "reserve"]
+    resumption = _resumption(packed)
+    assert {(entry.module, entry.kind) for entry in resumption.imports} == {
+        ("portcall", kind) for kind in ("table", "memory", "global")
+    }
+    assert not any((resumption.mems, resumption.globals, resumption.tags, resumption.datas, resumption.start))
+    assert resumption.types == packed.types
+
+
+def test_a_resume_module_reaches_segments_and_references_of_its_instance() -> None:
+    """What belongs to the instance is done by functions of the first module."""
+    packed = decode_module(
+        _rewritten(
+            f"""{TICK} (memory 1) (table $t 4 funcref) (data $d "abc") (elem $e func $f) (func $f)
+            (func (drop (call $tick (i32.const 1)))
+              (memory.init $d (i32.const 0) (i32.const 0) (i32.const 3)) (data.drop $d)
+              (table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1)) (elem.drop $e)
+              (table.set $t (i32.const 1) (ref.func $f)))"""
+        )
+    )
+    validate_module(packed)
+    resumption = _resumption(packed)
+    validate_module(resumption)
+    assert not any((resumption.datas, resumption.elems, resumption.tables))
+    done = {func.body[-2].code for func in packed.funcs[2:]}
+    assert {op.MEMORY_INIT, op.DATA_DROP, op.TABLE_INIT, op.ELEM_DROP, op.REF_FUNC} <= done
 
 
 def test_a_module_that_never_suspends_keeps_its_code() -> None:
@@ -137,7 +182,8 @@ def test_golden(name: str) -> None:
     """
     module = decode_module(bytes(wasmtime.wat2wasm(PROGRAMS[name][0])))
     polls = "loops" if name == "loop" else "none"
-    text = print_module(rewrite(module, Options(polls=polls, suspending=None)))  # type: ignore[arg-type]
+    packed = rewrite(module, Options(polls=polls, suspending=None))  # type: ignore[arg-type]
+    text = print_module(packed) + print_module(_resumption(packed))
     path = GOLDEN / f"{name.replace(' ', '_')}.wat"
     if os.environ.get("PORTCALL_GOLDEN") == "write":
         path.parent.mkdir(exist_ok=True)

@@ -6,13 +6,13 @@ from functools import cache
 
 import agents
 from agents import AgentImage
-from agents.ambient import Alone
+from agents.ambient import StandaloneHost
 from agents.waits import Arrived, Call, Clone, Cloned, Event, Go, GoAt, Recv, Reply, Sleep, TimedOut, Wait, Woke
 
 
-def place(name: str = "here", **options: object) -> Alone:
+def place(name: str = "here", **options: object) -> StandaloneHost:
     """A place without clocks or chance."""
-    return Alone(lambda: 1_000, lambda: 2_000, bytes, station=name, sink=lambda fd, data: None, **options)
+    return StandaloneHost(lambda: 1_000, lambda: 2_000, bytes, station=name, sink=lambda fd, data: None, **options)
 
 
 def agreeable(wait: Wait) -> Event | None:

@@ -11,7 +11,6 @@ bounded time and memory, and never another exception, let alone a crash. A failu
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -22,17 +21,18 @@ import attrs
 import click
 
 import agents
-from agents import AgentImage, Budget, Limits, Snapshot, canonical
+from agents import AgentImage, Limits, Snapshot, TimeBudget, canonical
 from agents.errors import EngineError, FormatError
 from agents.rewrite.metadata import Frame
-from agents.snapshot import MAGIC, PAGE
+from agents.snapshot import PAGE_BYTES, SNAPSHOT_MAGIC
 from agents.waits import Arrived, Refused, Reply, Woke
+from tests.fuzz.amount import Amount, options
 
 from .agents_at_work import FIB, WANDERER, packed, place
 from .test_lives import CALLER, SPIN, START, TABLES, VECTORS, WEAK
 
 LIMITS = Limits(memory=4 << 20, table_elements=1000)
-BUDGET = Budget(wall_ns=100_000_000)
+BUDGET = TimeBudget(wall_ns=100_000_000)
 STARTS: tuple[tuple[str, str, tuple[int, ...]], ...] = (
     (FIB, "run", (7,)),
     (WANDERER, "run", (9,)),
@@ -139,7 +139,7 @@ def twist(rng: Random, value: Any) -> Any:
 
 def twisted_header(rng: Random, data: bytes) -> bytes:
     """The header's values changed, and encoded as they should be."""
-    start, end = canonical.byte_string_at(memoryview(data), len(MAGIC))
+    start, end = canonical.byte_string_at(memoryview(data), len(SNAPSHOT_MAGIC))
     value = canonical.decode(data[start:end])
     for _ in range(rng.choice((1, 1, 2))):
         value = twist(rng, value)
@@ -147,7 +147,7 @@ def twisted_header(rng: Random, data: bytes) -> bytes:
         encoded = canonical.encode(value)
     except canonical.NotCanonical:
         return data
-    return MAGIC + canonical.byte_string_head(len(encoded)) + encoded + data[end:]
+    return SNAPSHOT_MAGIC + canonical.byte_string_head(len(encoded)) + encoded + data[end:]
 
 
 def forged(rng: Random, image: AgentImage, snapshot: Snapshot) -> Snapshot:
@@ -163,8 +163,7 @@ def forged(rng: Random, image: AgentImage, snapshot: Snapshot) -> Snapshot:
         size = metadata.site(resume, site).layout.size - 16
         frames.append(Frame(resume, site, rng.randbytes(size)))
     memories = tuple(
-        attrs.evolve(memory, pages=rng.choice((memory.pages, memory.pages + 1, 5000)))
-        for memory in snapshot.memories
+        attrs.evolve(memory, pages=rng.choice((memory.pages, memory.pages + 1, 5000))) for memory in snapshot.memories
     )
     pending = rng.choice((None, snapshot.pending))
     return attrs.evolve(snapshot, frames=tuple(frames), memories=memories, pending=pending)
@@ -178,7 +177,7 @@ def load_and_run(image: AgentImage, data: bytes, rng: Random) -> str:
         return "refused as bytes"
     if snapshot.encode() != data:
         raise Disagreement("a snapshot that was accepted encodes to other bytes")
-    if sum(memory.size for memory in snapshot.memories) > len(data) * 100_000 + PAGE:
+    if sum(memory.size for memory in snapshot.memories) > len(data) * 100_000 + PAGE_BYTES:
         raise Disagreement("a few bytes stand for very many")
     try:
         outcome = agents.run(
@@ -213,11 +212,10 @@ def damaged_image(rng: Random, image: AgentImage, snapshot: Snapshot) -> str:
         return "image refused"
 
 
-def run(seconds: float, seed: int) -> Counter[str]:
-    """What came of all that was tried in this time. Raises `Disagreement`, or an undeclared exception."""
+def run(amount: Amount, seed: int) -> Counter[str]:
+    """What came of all that was tried. Raises `Disagreement`, or an undeclared exception."""
     counts: Counter[str] = Counter()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while amount.more():
         rng = Random(seed)
         image, snapshot = rng.choice(seeds())
         data = snapshot.encode()
@@ -239,19 +237,21 @@ def run(seconds: float, seed: int) -> Counter[str]:
             Path("fuzz-failure.bin").write_bytes(data)
             raise
         seed += 1
+        amount.give(data)
     return counts
 
 
 @click.command()
-@click.option("--seconds", default=60.0, show_default=True)
+@options
 @click.option("--seed", default=0, show_default=True)
-def main(seconds: float, seed: int) -> None:
+def main(seconds: float, least: int, seed: int) -> None:
     """Try damaged snapshots for a while."""
     try:
-        counts = run(seconds, seed)
+        counts = run(amount := Amount(seconds, least), seed)
     except Exception:
         click.echo("written to fuzz-failure.bin", err=True)
         raise
+    click.echo(f"{amount.given} bytes")
     for what, count in sorted(counts.items()):
         click.echo(f"{count:8} {what}")
     sys.exit(0)

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import agents
-from agents.ambient import Alone, Terminal
+from agents.ambient import StandaloneHost, Terminal
+from tests.patience import PATIENCE
 
 # Writes "é" in two halves, then bytes that are no text, to descriptors 1 and 2.
 WRITER = """(module
@@ -33,7 +34,7 @@ print(" after", end="")
 
 
 def test_bytes_come_out_as_they_went_in() -> None:
-    done = subprocess.run([sys.executable, "-c", RUN, WRITER], capture_output=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", RUN, WRITER], capture_output=True, timeout=PATIENCE, check=True)
     assert done.stdout == b"before \xc3\xa9\xff\x00\x80\r\n after"
     assert done.stderr == b"\xc3\xa9"
 
@@ -47,7 +48,7 @@ def test_a_stream_of_text_gets_whole_characters() -> None:
 
 
 def test_without_a_console_nothing_is_lost_but_the_text() -> None:
-    place = Alone(lambda: 0, lambda: 0, bytes)
+    place = StandaloneHost(lambda: 0, lambda: 0, bytes)
     assert isinstance(place.sink, Terminal)
     before = sys.stdout
     sys.stdout = None  # type: ignore[assignment]  # as pythonw has it
@@ -55,3 +56,18 @@ def test_without_a_console_nothing_is_lost_but_the_text() -> None:
         place.output(1, b"unseen")
     finally:
         sys.stdout = before
+
+
+def test_reports_of_an_agent_alone_are_bounded() -> None:
+    image = agents.pack(
+        """(module (import "portcall" "report" (func $report (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 17) (data (i32.const 0) "key")
+        (func (export "run") (result i32) (local $status i32)
+          (loop $again
+            (br_if $again (i32.eqz (local.tee $status
+              (call $report (i32.const 0) (i32.const 3) (i32.const 0) (i32.const 1048576))))))
+          (local.get $status)))"""
+    )
+    place = StandaloneHost(lambda: 0, lambda: 0, bytes)
+    assert agents.run(image, ambient=place).values == (-51,)  # ENOSPC
+    assert sum(len(value) for _, value in place.reports) < 64 << 20

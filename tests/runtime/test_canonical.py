@@ -7,15 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import canonical
-from agents.canonical import Bounds
+from agents.canonical import DecodeBounds
 from agents.errors import NotCanonical
 
 LEAVES = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(1 << 64), (1 << 64) - 1)
-    | st.binary(max_size=40)
-    | st.text(max_size=40)
+    st.none() | st.booleans() | st.integers(-(1 << 64), (1 << 64) - 1) | st.binary(max_size=40) | st.text(max_size=40)
 )
 KEYS = st.sampled_from([st.text(max_size=30), st.binary(max_size=30), st.integers(0, (1 << 64) - 1)])
 VALUES = st.recursive(
@@ -27,7 +23,7 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_decode_gives_back_what_was_encoded(value):
-    assert canonical.decode(canonical.encode(value), Bounds(max_depth=40)) == value
+    assert canonical.decode(canonical.encode(value), DecodeBounds(max_depth=40)) == value
 
 
 @given(VALUES, st.data())
@@ -36,7 +32,7 @@ def test_mutated_bytes_are_refused_or_are_themselves_the_one_encoding(value, dat
     for _ in range(data.draw(st.integers(1, 3))):
         encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
     try:
-        decoded = canonical.decode(bytes(encoded), Bounds(max_depth=40))
+        decoded = canonical.decode(bytes(encoded), DecodeBounds(max_depth=40))
     except NotCanonical:
         return
     assert canonical.encode(decoded) == encoded
@@ -88,10 +84,10 @@ def test_every_other_form_is_refused_by_name(data, why):
 
 def test_size_and_item_count_are_bounded():
     with pytest.raises(NotCanonical, match="at most 3"):
-        canonical.decode(b"\x44aaaa", Bounds(max_bytes=3))
+        canonical.decode(b"\x44aaaa", DecodeBounds(max_bytes=3))
     with pytest.raises(NotCanonical, match="items"):
-        canonical.decode(canonical.encode([0] * 20), Bounds(max_items=20))
-    assert canonical.decode(canonical.encode([0] * 20), Bounds(max_items=21)) == [0] * 20
+        canonical.decode(canonical.encode([0] * 20), DecodeBounds(max_items=20))
+    assert canonical.decode(canonical.encode([0] * 20), DecodeBounds(max_items=21)) == [0] * 20
 
 
 @given(st.integers(0, 70_000))

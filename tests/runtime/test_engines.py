@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-import time
+from pathlib import Path
 
 import pytest
 import wasmtime
 
+import agents
 from agents import engines
+from agents.budget import spent_ns
 from agents.canonical import digest
-from agents.engines import Limits
+from agents.engines import CompileLimits, Limits
 from agents.engines.codecache import CodeCache
-from agents.errors import EngineError, LimitReached, WasmTrap
+from agents.engines.wasmtime import compiling, program
+from agents.errors import CompilingTooCostly, EngineError, LimitReached, WasmTrap
+from agents.outcomes import Exhausted, Finished, Trapped
+from tests.patience import PATIENCE
+
+CHANGING_TABLE = '(func (export "run") (table.set $t (i32.const 0) (ref.null func)))'
+WORKING = [name for name in engines.ENGINE_NAMES if name in engines.available()]
 
 
-@pytest.fixture(params=engines.NAMES)
+@pytest.fixture(params=engines.ENGINE_NAMES)
 def engine(request, tmp_path):
     if request.param not in engines.available():
         pytest.skip(f"{request.param} does not work on this Python")
     return engines.load(request.param, cache=tmp_path / "code")
 
 
-def start(engine, text, host=None, tick=lambda: None, limits=Limits(), **options):  # noqa: B008
+def start(engine, text, host=None, tick=lambda: None, limits=Limits(), compiling=None, **options):  # noqa: B008
     code = bytes(wasmtime.wat2wasm(text))
-    program = engine.program(code, digest(code), **options)
+    program = engine.program(code, digest(code), limits=compiling, **options)
     return program.instantiate(host or (lambda index, args: 0), tick, limits)
 
 
@@ -212,7 +221,7 @@ def test_a_runaway_loop_is_stopped_by_its_tick(engine):
     ticks = []
 
     def tick():
-        ticks.append(time.monotonic())
+        ticks.append(None)
         if len(ticks) == 3:
             raise LimitReached("wall", "enough")
         engine.watch.after(1_000_000, instance.program.interrupt)
@@ -318,6 +327,100 @@ def test_compiled_code_that_was_altered_is_not_used(engine, tmp_path):
     assert CodeCache(tmp_path / "code").load(file.name) is not None
 
 
+# Not small, and compiled in no time.
+LARGE = '(module (func (export "run") (result i32)' + "(drop (i32.const 1))" * 3000 + "(i32.const 7)))"
+
+
+@pytest.fixture
+def wasmtime_engine(tmp_path):
+    return engines.load("wasmtime", cache=tmp_path / "code")
+
+
+def test_a_large_module_is_compiled_in_another_process_and_cached(wasmtime_engine, tmp_path, monkeypatch):
+    before = spent_ns()
+    instance = start(wasmtime_engine, LARGE, compiling=CompileLimits())
+    assert instance.call("run") == (7,)
+    assert spent_ns() > before
+    monkeypatch.setattr(program, "compile_aside", lambda *_: pytest.fail("it was compiled again"))
+    other = engines.load("wasmtime", cache=tmp_path / "code")
+    assert start(other, LARGE, compiling=CompileLimits()).call("run") == (7,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(module (func (local" + " i32" * 2001 + ")))",
+        "(module" + "(func (local i64 i64 i64))" * 700 + ")",
+        "(module (func (param" + " i32" * 17 + ")))",
+        "(module (func (result" + " i64" * 17 + ") unreachable))",
+        "(module (type (func)) (type (func (param f64) (result" + " f64" * 20 + "))))",
+        LARGE,
+    ],
+    ids=["locals", "locals of all functions", "parameters", "results", "a type of nothing", "code"],
+)
+def test_what_could_take_long_to_compile_is_not_small(text):
+    assert not compiling.is_small(bytes(wasmtime.wat2wasm(text)))
+
+
+def test_a_module_within_all_bounds_is_small():
+    text = "(module (func (param" + " i32" * 16 + ") (local" + " (ref null func)" * 1000 + ")" + "(nop)" * 7000 + "))"
+    assert compiling.is_small(bytes(wasmtime.wat2wasm(text)))
+    assert compiling.is_small(bytes(wasmtime.wat2wasm(STATE)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+@pytest.mark.parametrize(
+    ("limits", "what"), [(CompileLimits(cpu_ns=1_000_000), "cpu"), (CompileLimits(memory=100 << 20), "memory")]
+)
+def test_compiling_is_given_up_when_it_takes_more_than_it_may(wasmtime_engine, limits, what):
+    text = "(module (func (local i32)" + "(loop (br_if 0 (local.get 0)))" * 1500 + "))"
+    if what == "memory":
+        text = "(module (type $t (func (param" + " i32" * 900 + ") (result" + " i32" * 900 + ")))"
+        text += "(func (type $t)" + "".join(f"(local.get {n})" for n in range(900)) + "(call 0)" * 100 + "))"
+    with pytest.raises(CompilingTooCostly) as caught:
+        start(wasmtime_engine, text, limits=Limits(), compiling=limits)
+    assert caught.value.what == what
+
+
+def test_what_two_threads_want_at_once_is_compiled_once(wasmtime_engine, monkeypatch):
+    code = bytes(wasmtime.wat2wasm(LARGE))
+    entered, go_on = threading.Event(), threading.Event()
+    compiled = []
+
+    def aside(*args):
+        entered.set()
+        go_on.wait(PATIENCE)
+        compiled.append(compiling.compile_aside(*args))
+        return compiled[-1]
+
+    monkeypatch.setattr(program, "compile_aside", aside)
+    found = []
+    threads = [
+        threading.Thread(
+            target=lambda: found.append(wasmtime_engine.program(code, digest(code), limits=CompileLimits()))
+        )
+        for _ in "ab"
+    ]
+    threads[0].start()
+    entered.wait(PATIENCE)
+    threads[1].start()
+    go_on.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert found[0] is found[1]
+    assert len(compiled) == 1
+
+
+def test_a_module_that_the_compiler_refuses_is_refused_by_the_process_too(wasmtime_engine):
+    with pytest.raises(EngineError, match="cannot compile"):
+        start(wasmtime_engine, LARGE.replace("(i32.const 7)", "(i64.const 7)"), compiling=CompileLimits())
+
+
+def test_without_limits_a_module_is_compiled_in_place(wasmtime_engine, monkeypatch):
+    monkeypatch.setattr(program, "compile_aside", lambda *_: pytest.fail("nobody set a limit"))
+    assert start(wasmtime_engine, LARGE).call("run") == (7,)
+
+
 def test_a_cache_that_others_could_write_is_refused(tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir(mode=0o700)
@@ -344,3 +447,35 @@ def test_a_cache_that_others_could_write_is_refused(tmp_path):
 def test_unknown_engines_are_refused():
     with pytest.raises(EngineError, match="known are"):
         engines.load("nothing")
+
+
+def test_a_table_of_millions_is_refused_before_it_is_read() -> None:
+    image = agents.pack(f"(module (table $t 100000000 funcref) {CHANGING_TABLE})")
+    with pytest.raises(EngineError, match="tables that begin with 100000000 elements"):
+        agents.run(image)
+
+
+@pytest.mark.parametrize("table", ["", "(table $t 1 funcref)"])
+def test_segments_out_of_bounds_are_a_trap_whatever_else_is_there(table: str) -> None:
+    run = CHANGING_TABLE if table else '(func (export "run"))'
+    outcome = agents.run(agents.pack(f'(module (memory 1) {table} (data (i32.const 65536) "x") {run})'))
+    assert isinstance(outcome, Trapped)
+    assert outcome.code == "memory-bounds"
+
+
+def test_a_memory_is_bounded_by_the_station_and_nothing_else() -> None:
+    """Tables that change are read in an instance of their own: its bounds are not the agent's."""
+    image = agents.pack(f"(module (memory 5000) (table $t 1 funcref) {CHANGING_TABLE})")
+    outcome = agents.run(image)
+    assert isinstance(outcome, Exhausted)
+    assert outcome.what == "memory"
+    assert isinstance(agents.run(image, limits=agents.Limits(memory=1 << 30)), Finished)
+
+
+@pytest.mark.skipif("wasmer" not in WORKING, reason="wasmer does not work on this Python")
+def test_a_compiler_that_panics_refuses(tmp_path: Path) -> None:
+    params, gives = "(param " + "i64 " * 1000 + ")", "(drop)" * 999
+    code = f"(module (func $f {params} (result {'i64 ' * 1000}) {''.join(f'(local.get {i})' for i in range(1000))})"
+    code += f'(func (export "run") (result i64) {"(i64.const 1)" * 1000} (call $f) {gives}))'
+    with pytest.raises(EngineError, match="wasmer cannot compile"):
+        agents.run(agents.pack(code, profile="portable"), engine=agents.load("wasmer", cache=tmp_path / "code"))

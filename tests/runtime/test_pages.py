@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.engines import pages
-from agents.engines.pages import PAGE, Initial
+from agents.engines.pages import HOST_PAGE_BYTES, Initial
+from tests.thorough import examples
 
-SIZE = 64 * PAGE
+SIZE = 64 * HOST_PAGE_BYTES
 
 
 class Region:
@@ -29,8 +30,8 @@ class Region:
 
 def slowly(before, now):
     runs = []
-    for page in range(len(now) // PAGE):
-        part = slice(page * PAGE, (page + 1) * PAGE)
+    for page in range(len(now) // HOST_PAGE_BYTES):
+        part = slice(page * HOST_PAGE_BYTES, (page + 1) * HOST_PAGE_BYTES)
         if now[part] == before[part]:
             continue
         if runs and sum(runs[-1]) == page:
@@ -46,13 +47,13 @@ def slowly(before, now):
     st.integers(0, 64),
     st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50))
 def test_exactly_the_pages_that_differ_are_found(before, after, held, ask_kernel):
     region = Region()
     for at, value in before:
-        if at < held * PAGE:
+        if at < held * HOST_PAGE_BYTES:
             region.bytes[at] = value
-    initial = Initial(region.view()[: held * PAGE], region.address)
+    initial = Initial(region.view()[: held * HOST_PAGE_BYTES], region.address)
     old = bytes(region.bytes)
     for at, value in after:
         region.bytes[at] = value
@@ -60,7 +61,7 @@ def test_exactly_the_pages_that_differ_are_found(before, after, held, ask_kernel
     if ask_kernel:
         assert initial.changed(region.address, SIZE) == expected
     else:
-        assert pages._compare([(0, SIZE // PAGE)], region.address, initial.address, held) == expected
+        assert pages._compare([(0, SIZE // HOST_PAGE_BYTES)], region.address, initial.address, held) == expected
 
 
 def test_bytes_that_were_changed_back_are_not_a_change():
@@ -75,8 +76,8 @@ def test_bytes_that_were_changed_back_are_not_a_change():
 def test_without_the_page_map_everything_is_compared(monkeypatch):
     region = Region()
     initial = Initial(region.view(), region.address)
-    region.bytes[3 * PAGE] = 9
-    monkeypatch.setattr(pages, "_pagemap_works", lambda: False)
+    region.bytes[3 * HOST_PAGE_BYTES] = 9
+    monkeypatch.setattr(pages, "pagemap_works", lambda: False)
     assert initial.changed(region.address, SIZE) == [(3, 1)]
 
 
@@ -92,7 +93,7 @@ def test_a_forked_child_sees_its_own_pages():
     child = os.fork()
     if child == 0:
         try:
-            region.bytes[7 * PAGE] = 1
+            region.bytes[7 * HOST_PAGE_BYTES] = 1
             os._exit(0 if initial.changed(region.address, SIZE) == [(7, 1)] else 1)
         finally:
             os._exit(2)
@@ -103,6 +104,6 @@ def test_a_forked_child_sees_its_own_pages():
 def test_large_pages_may_be_expected_anywhere():
     region = Region(8 << 20)
     pages.expect(region.address, 8 << 20)
-    pages.expect(region.address + PAGE, 100)
+    pages.expect(region.address + HOST_PAGE_BYTES, 100)
     region.bytes[5 << 20] = 1
     assert region.bytes[5 << 20] == 1

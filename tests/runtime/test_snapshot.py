@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 import agents
 from agents import AgentImage, Snapshot, canonical
 from agents.errors import BadImage, BadSnapshot
-from agents.image import IMAGE, PACKED, Manifest
+from agents.image import IMAGE_MAGIC, PACKED_MAGIC, Manifest
 from agents.rewrite.metadata import Frame
-from agents.snapshot import CHUNK, MAGIC, PAGE, MemoryState, Pending, TableState
+from agents.snapshot import CHUNK_BYTES, PAGE_BYTES, SNAPSHOT_MAGIC, MemoryState, Pending, TableState
 from agents.waits import (
     Call,
     Clone,
@@ -29,6 +29,7 @@ from agents.waits import (
     decode_wait,
     encode_wait,
 )
+from tests.thorough import examples
 
 from .agents_at_work import FIB, WANDERER, packed, place
 
@@ -59,14 +60,14 @@ def memories(draw):
     memory = bytearray(pages << 16)
     runs, end = [], 0
     for gap, count in draw(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), max_size=4)):
-        if (end + gap + count) * PAGE > len(memory):
+        if (end + gap + count) * PAGE_BYTES > len(memory):
             break
         runs.append((end + gap, count))
         end += gap + count
     seed = draw(st.binary(min_size=1, max_size=30))
     for first, count in runs:
-        memory[first * PAGE : first * PAGE + len(seed)] = seed
-        memory[(first + count) * PAGE - 1] = 1
+        memory[first * PAGE_BYTES : first * PAGE_BYTES + len(seed)] = seed
+        memory[(first + count) * PAGE_BYTES - 1] = 1
     return MemoryState.capture(memoryview(memory), runs)
 
 
@@ -88,9 +89,7 @@ SNAPSHOTS = st.builds(
     tables=st.dictionaries(SMALL, tables(), max_size=3),
     frames=st.lists(st.builds(Frame, SMALL, SMALL, st.binary(max_size=30)), max_size=4).map(tuple),
     pending=st.none()
-    | st.builds(
-        Pending, NAMES, NAMES, st.lists(st.integers(0, 2**64 - 1), max_size=4).map(tuple), st.none() | WAITS
-    ),
+    | st.builds(Pending, NAMES, NAMES, st.lists(st.integers(0, 2**64 - 1), max_size=4).map(tuple), st.none() | WAITS),
     kept=st.builds(
         Kept,
         st.none() | MESSAGES,
@@ -102,7 +101,7 @@ SNAPSHOTS = st.builds(
 
 
 @given(SNAPSHOTS)
-@settings(max_examples=150)
+@settings(max_examples=examples(50))
 def test_decode_gives_back_what_was_encoded(snapshot):
     data = snapshot.encode()
     decoded = Snapshot.decode(data)
@@ -111,7 +110,7 @@ def test_decode_gives_back_what_was_encoded(snapshot):
 
 
 @given(SNAPSHOTS, st.data())
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 def test_mutated_bytes_are_refused_or_are_another_snapshots(snapshot, data):
     encoded = bytearray(snapshot.encode())
     for _ in range(data.draw(st.integers(1, 3))):
@@ -143,15 +142,17 @@ def test_other_waits_are_refused(value):
 def test_memory_is_restored_bit_by_bit_however_its_pages_lie():
     size = 12 << 20
     memory = bytearray(b"\x07\x01" * (size // 2))
-    runs = [(0, 1), (3, 2), (700, 1000), (2000, 300), (size // PAGE - 1, 1)]
+    runs = [(0, 1), (3, 2), (700, 1000), (2000, 300), (size // PAGE_BYTES - 1, 1)]
     state = MemoryState.capture(memoryview(memory), runs)
-    touched = {page * PAGE // CHUNK for first, count in runs for page in range(first, first + count)}
+    touched = {page * PAGE_BYTES // CHUNK_BYTES for first, count in runs for page in range(first, first + count)}
     assert len(state.blocks) == len(touched)
     fresh = bytearray(size)
     state.restore(memoryview(fresh))
     kept = bytearray(size)
     for first, count in runs:
-        kept[first * PAGE : (first + count) * PAGE] = memory[first * PAGE : (first + count) * PAGE]
+        kept[first * PAGE_BYTES : (first + count) * PAGE_BYTES] = memory[
+            first * PAGE_BYTES : (first + count) * PAGE_BYTES
+        ]
     assert fresh == kept
     assert MemoryState.capture(memoryview(fresh), runs) == state
 
@@ -163,17 +164,17 @@ def squeezed(size, level=1):
 @pytest.mark.parametrize(
     ("runs", "block"),
     [
-        (((0, 1),), squeezed(PAGE + 1)),
-        (((0, 1),), squeezed(PAGE - 1)),
+        (((0, 1),), squeezed(PAGE_BYTES + 1)),
+        (((0, 1),), squeezed(PAGE_BYTES - 1)),
         (((0, 1),), squeezed(1 << 26)),
-        (((0, 1), (2, 1)), squeezed(3 * PAGE)),
+        (((0, 1), (2, 1)), squeezed(3 * PAGE_BYTES)),
         (((0, 1),), b"nothing"),
         (((0, 1),), b""),
-        (((0, 1),), squeezed(PAGE)[:-1]),
-        (((0, 1),), squeezed(PAGE) + b"more"),
-        (((0, 1), (2, 1)), squeezed(2 * PAGE)[:-2]),
-        (((0, 1),), zstandard.ZstdCompressor(write_content_size=False).compress(bytes(PAGE))),
-        (((0, 1),), zstandard.ZstdCompressor(write_checksum=True).compress(bytes(PAGE))[:-1] + b"x"),
+        (((0, 1),), squeezed(PAGE_BYTES)[:-1]),
+        (((0, 1),), squeezed(PAGE_BYTES) + b"more"),
+        (((0, 1), (2, 1)), squeezed(2 * PAGE_BYTES)[:-2]),
+        (((0, 1),), zstandard.ZstdCompressor(write_content_size=False).compress(bytes(PAGE_BYTES))),
+        (((0, 1),), zstandard.ZstdCompressor(write_checksum=True).compress(bytes(PAGE_BYTES))[:-1] + b"x"),
     ],
 )
 def test_a_block_that_is_not_exactly_its_pages_is_refused(runs, block):
@@ -185,7 +186,7 @@ def test_a_block_that_is_not_exactly_its_pages_is_refused(runs, block):
 def test_a_block_that_wants_a_huge_window_is_refused():
     parameters = zstandard.ZstdCompressionParameters(window_log=27, enable_ldm=True)
     compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    block = compressor.compress(bytes(PAGE)) + compressor.flush()
+    block = compressor.compress(bytes(PAGE_BYTES)) + compressor.flush()
     with pytest.raises(BadSnapshot):
         MemoryState(1, ((0, 1),), (block,)).restore(memoryview(bytearray(1 << 16)))
 
@@ -193,12 +194,12 @@ def test_a_block_that_wants_a_huge_window_is_refused():
 def header(**changes):
     """An encoded snapshot whose header is changed, so that each field is tried by itself."""
     good = Snapshot(bytes(32), "run", memories=(MemoryState(1, (), ()),)).encode()
-    start, end = canonical.byte_string_at(memoryview(good), len(MAGIC))
+    start, end = canonical.byte_string_at(memoryview(good), len(SNAPSHOT_MAGIC))
     fields = canonical.decode(good[start:end]) | changes
     for name in [name for name, value in changes.items() if value is ...]:
         del fields[name]
     encoded = canonical.encode(fields)
-    return MAGIC + canonical.byte_string_head(len(encoded)) + encoded + good[end:]
+    return SNAPSHOT_MAGIC + canonical.byte_string_head(len(encoded)) + encoded + good[end:]
 
 
 def test_the_unchanged_header_is_good():
@@ -233,7 +234,15 @@ def test_each_wrong_field_is_refused(changes):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", MAGIC, b"portcall snapshot 2\n", MAGIC + b"\x40", MAGIC + b"\x41\xa0\x40", MAGIC + b"\x58\x01"]
+    "data",
+    [
+        b"",
+        SNAPSHOT_MAGIC,
+        b"portcall snapshot 2\n",
+        SNAPSHOT_MAGIC + b"\x40",
+        SNAPSHOT_MAGIC + b"\x41\xa0\x40",
+        SNAPSHOT_MAGIC + b"\x58\x01",
+    ],
 )
 def test_other_bytes_are_refused(data):
     with pytest.raises(BadSnapshot):
@@ -310,7 +319,7 @@ def test_packing_is_deterministic():
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=examples(60))
 def test_mutated_images_are_refused_or_are_other_images(data):
     encoded = bytearray(packed(FIB).with_luggage(b"xyz").pack())
     position = data.draw(st.integers(0, 200) | st.integers(0, len(encoded) - 1))
@@ -331,12 +340,15 @@ def test_mutated_images_are_refused_or_are_other_images(data):
 )
 def test_each_wrong_field_of_a_manifest_is_refused(changes):
     fields = canonical.encode(attrs.asdict(Manifest()) | changes)
-    data = IMAGE + canonical.byte_string_head(len(fields)) + fields + b"\x40"
+    data = IMAGE_MAGIC + canonical.byte_string_head(len(fields)) + fields + b"\x40"
     with pytest.raises(BadImage):
         AgentImage.decode(data)
 
 
-@pytest.mark.parametrize("data", [b"", IMAGE, PACKED, IMAGE + b"\x40", PACKED + b"\x40\x40", IMAGE + b"\x40\x40\x40"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", IMAGE_MAGIC, PACKED_MAGIC, IMAGE_MAGIC + b"\x40", PACKED_MAGIC + b"\x40\x40", IMAGE_MAGIC + b"\x40\x40\x40"],
+)
 def test_other_bytes_are_no_image(data):
     with pytest.raises(BadImage):
         AgentImage.unpack(data)

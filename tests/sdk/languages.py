@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import attrs
 import pytest
 
-from agents.ambient import Alone
+from agents.ambient import StandaloneHost
 from agents.errors import CallFailed
 from agents.hostcalls import EHOSTUNREACH, ENOENT
 from agents.waits import (
@@ -51,7 +52,7 @@ def cpython() -> Path:
 
 
 @attrs.define
-class Answering(Alone):
+class Answering(StandaloneHost):
     """A place that answers as its name says, and keeps what it was told.
 
     To the first `recv` without a time it answers with a short message, then with long ones; with a time, with none.
@@ -101,3 +102,32 @@ class Answering(Alone):
             case Clone():
                 return Cloned("the child")
         raise AssertionError(f"no answer for {wait}")
+
+
+@attrs.define
+class Open(StandaloneHost):
+    """A place that lets everybody in, sleeps as long as asked, and keeps what was printed."""
+
+    printed: str = ""
+    hops: int = 0
+
+    def output(self, fd: int, data: bytes) -> None:
+        self.printed += data.decode()
+
+    def answer(self, wait: Wait) -> Event:
+        """What the agent waits for."""
+        if isinstance(wait, Go):
+            self.station = wait.host
+            return Arrived()
+        assert isinstance(wait, Sleep), wait
+        time.sleep(wait.ns / 1e9)
+        return Woke()
+
+    def hopped(self, snapshot: bytes) -> None:
+        """Count a hop."""
+        self.hops += 1
+
+    @classmethod
+    def home(cls) -> Open:
+        """With the clocks of this machine."""
+        return cls(time.time_ns, time.monotonic_ns, os.urandom, station="home")

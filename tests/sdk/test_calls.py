@@ -62,7 +62,7 @@ def test_and_in_cpython() -> None:
 
 def check(image: AgentImage, every: int | None) -> None:
     place = Answering(
-        *(lambda: 10**18, lambda: 10**9, bytes), station="home", agent_id="number seven", next_stop="next one"
+        *(lambda: 10**18, lambda: 10**9, bytes), station="home", agent_id="number seven", stops=["next one"]
     )
     outcome = agents.run(image, ambient=place, answer=place.answer, hop_every=every)
     assert isinstance(outcome, agents.Finished), outcome

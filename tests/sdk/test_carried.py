@@ -8,7 +8,7 @@ import pytest
 
 import agents
 from agents import canonical
-from agents.ambient import Alone
+from agents.ambient import StandaloneHost
 from agents.errors import ToolchainError, ToolchainMissing
 from agents.sdk import carried, cpython
 from agents.sdk.carried import modules_beside
@@ -73,7 +73,7 @@ def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = {"pack/__init__.py": "", "pack/a.py": "", "pack/b.py": ""}
     script = folder_with(tmp_path, {"main.py": "import pack", **package})
     assert len(taken(script)) == 3
-    monkeypatch.setattr(carried, "FILES_MAX", 2)
+    monkeypatch.setattr(carried, "MAX_CARRIED_FILES", 2)
     with pytest.raises(ToolchainError, match="more than an agent carries"):
         taken(script)
 
@@ -82,7 +82,7 @@ def test_a_script_keeps_its_name_and_a_module_called_main_its_own(tmp_path: Path
     script = folder_with(tmp_path, {"main.py": "print(__name__)\n"}).with_name("trip.py")
     script.write_text("import sys\nprint(sys.argv[0], __name__)\nimport main\n1 / 0\n")
     said: list[bytes] = []
-    place = Alone(lambda: 0, lambda: 0, bytes, sink=lambda fd, data: said.append(data))
+    place = StandaloneHost(lambda: 0, lambda: 0, bytes, sink=lambda fd, data: said.append(data))
     outcome = agents.run(load_image(script, cache=user_cache()), ambient=place)
     assert isinstance(outcome, agents.Finished)
     assert outcome.exit_code == 1
@@ -103,7 +103,7 @@ def test_the_import_happens_afar(tmp_path: Path) -> None:
         },
     )
     said: list[bytes] = []
-    place = Alone(lambda: 0, lambda: 0, bytes, station="alpha", sink=lambda fd, data: said.append(data))
+    place = StandaloneHost(lambda: 0, lambda: 0, bytes, station="alpha", sink=lambda fd, data: said.append(data))
 
     def answer(wait: Wait) -> Event:
         place.station = "beta"
@@ -129,9 +129,9 @@ def test_a_library_beside_a_build_of_cpython_is_luggage(tmp_path: Path, monkeypa
     assert set(found) == {"/python/lib/python3.12/os.py", "/python/lib/python3.12/json/__init__.py"}
     state = WasiState.decode(canonical.decode(cpython.luggage("trip.py", b"", build, ["one"])))
     assert b"PYTHONHOME=/python" in state.environ
-    assert state.args == (b"python", b"/agent/trip.py", b"one")
+    assert state.args == (b"python", b"/lib/start.py", b"/agent/trip.py", b"one")
     assert cpython.library(tmp_path / "elsewhere" / "python.wasm") == {}
-    monkeypatch.setattr(cpython, "LIBRARY_MAX", 3)
+    monkeypatch.setattr(cpython, "MAX_LIBRARY_BYTES", 3)
     with pytest.raises(ToolchainError, match="larger than"):
         cpython.library(build)
 

@@ -8,12 +8,15 @@ import attrs
 import pytest
 
 import agents
-from agents.errors import ToolchainError
-from agents.image import AgentImage, Polls
+from agents.errors import CallFailed, ToolchainError
+from agents.hostcalls import EAGAIN
+from agents.image import AgentImage
+from agents.rewrite.options import Polls
 from agents.sdk import micropython
 from agents.sdk.sources import Choices, load_image, user_cache
+from agents.waits import Clone, Event, Failed, Go, Refused, Wait
 
-from .languages import Answering
+from .languages import Answering, cpython
 
 
 @attrs.define
@@ -182,10 +185,7 @@ def test_chance_and_time_are_the_stations(tmp_path: Path) -> None:
 
 
 def test_what_was_printed_before_a_move_is_printed_there(tmp_path: Path) -> None:
-    script = (
-        "import portcall\nprint('left', end='')\nportcall.go('beta')\n"
-        "print(portcall.clone(), end='')\n"
-    )
+    script = "import portcall\nprint('left', end='')\nportcall.go('beta')\nprint(portcall.clone(), end='')\n"
     printed: list[tuple[str, str]] = []
 
     class Listening(Station):
@@ -222,3 +222,37 @@ def test_syntax_that_micropython_reads(tmp_path: Path) -> None:
     script = "\ufeffa, *b = 1, 2, 3\nfor c, *d in [b]: print(max(*b), dict(**{'x': 1}), c, d)\n"
     station, code = run(image_of(script, tmp_path))
     assert (code, "".join(station.printed)) == (0, "3 {'x': 1} 2 [3]\n")
+
+
+class Busy(Station):
+    """Nothing can be done here now."""
+
+    def answer(self, wait: Wait) -> Event:
+        return Refused(EAGAIN, "busy") if isinstance(wait, (Go, Clone)) else Failed(EAGAIN, "busy")
+
+    def send(self, to: str, body: bytes) -> None:
+        raise CallFailed(EAGAIN, "busy")
+
+
+@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
+def test_a_station_that_is_busy_is_an_error_like_any_other(interpreter: str, tmp_path: Path) -> None:
+    """Python takes EAGAIN for a file that has nothing now, and raises nothing: the agent would think it had moved."""
+    script = """
+import portcall
+for call in (
+    lambda: portcall.go("beta"), portcall.clone, lambda: portcall.call("clock"), lambda: portcall.call("clock", "x"),
+    lambda: portcall.send("friend", "hi"), portcall.recv, lambda: portcall.sleep(1),
+):
+    try:
+        print("it gave", call())
+    except OSError as error:
+        print(error.errno)
+"""
+    station = Busy(lambda: 10**18, lambda: 10**9, lambda size: bytes(size))
+    (tmp_path / "agent.py").write_text(script)
+    image = load_image(
+        tmp_path / "agent.py", Choices(python=cpython() if interpreter == "cpython" else None), cache=user_cache()
+    )
+    outcome = agents.run(image, ambient=station, answer=station.answer)
+    assert isinstance(outcome, agents.Finished)
+    assert "".join(station.printed).split("\n") == ["6"] * 7 + [""]

@@ -155,7 +155,7 @@ def test_a_rustc_without_the_library_for_wasi_is_passed_over(tmp_path: Path, mon
 def test_what_can_be_packed_here_is_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert sdk([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["python", "javascript", "c", "zig", "rust", "assemblyscript"]
+    assert [line.split()[0] for line in lines] == ["python", "javascript", "c", "zig", "rust", "go", "assemblyscript"]
     assert sdk(["python"]) == 0
     assert Path(capsys.readouterr().out.strip()).name == "portcall.py"
     assert sdk(["cobol"]) == 2
@@ -164,9 +164,9 @@ def test_what_can_be_packed_here_is_listed(capsys: pytest.CaptureFixture[str], m
     assert "rustup" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("lacking", ["_initialize", "malloc", "qjs_init_argv", "proc_exit"])
+@pytest.mark.parametrize("lacking", ["_initialize", "malloc", "qjs_init_argv", "proc_exit", "js_std_await"])
 def test_a_module_that_is_no_quickjs_is_refused(lacking: str) -> None:
-    exported = {"_initialize", "malloc", "qjs_init_argv"} - {lacking}
+    exported = {"_initialize", "malloc", "qjs_init_argv", "qjs_get_context"} - {lacking}
     functions = "".join(f'(func (export "{name}"))' for name in sorted(exported))
     imported = "" if lacking == "proc_exit" else '(import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))'
     with pytest.raises(InvalidModule, match=lacking):

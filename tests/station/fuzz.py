@@ -3,9 +3,11 @@
     python -m tests.station.fuzz --seconds 60 [--seed N]
 
 What two stations say to each other on real journeys is recorded; then one of them gets it damaged, as bytes and as
-values that are encoded properly, with digests that fit again, over channels and by HTTP, from the genuine sender and
-from a stranger; and channels and requests that are damaged themselves. What must hold: the station answers an honest
-question all the while, and logs no error, which is what becomes of an exception that nobody declared.
+values that are encoded properly, with digests that fit again and statements that are signed again by who signed them,
+over channels and by HTTP, from the genuine sender and from a stranger; requests in frames that are sealed and numbered
+as they must be; and channels and requests that are damaged themselves. What must hold: the station answers an honest
+question all the while, and logs no error, which is what becomes of an exception that nobody declared. What was answered
+is counted, by codes: what everything is refused for is where the fuzzer does not get behind.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,19 +26,27 @@ from urllib.parse import urlsplit
 import click
 
 from agents import canonical
+from agents.credentials import envelope
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.errors import NotCanonical
 from docking import Station
 from docking.errors import AgentEnded, CarrierError
 from docking.handoff import codec
-from docking.handoff.messages import Side, Status
+from docking.handoff.messages import Refuse, Side, Status
 from docking.http import channel
 from docking.http.client import Client
-from docking.http.reception import ASKED
-from docking.http.sealed import Secrets
-from tests.station.harbour import begin, harbour, journey, program
+from docking.http.dispatch import REQUEST_KINDS
+from docking.http.sealing import SharedKeys
+from tests.fuzz.amount import Amount, options
+from tests.patience import PATIENCE
+from tests.station.harbour import OWNER, begin, harbour, journey, key_of, program
 
 STRANGER = SecretKey(canonical.digest(b"a stranger"))
+# Who signs what is recorded: the owner, and the stations of a harbour.
+KEYS = {
+    key.public.raw: key
+    for key in (OWNER, *(SecretKey(canonical.digest(b"test station " + name)) for name in (b"alpha", b"beta")))
+}
 # Talks, reports, is cloned, waits, and comes home.
 BUSY = program(
     """(call $tell (i32.const 97) (i32.const 1))
@@ -103,8 +113,10 @@ def inside(data: bytes, rng: Random) -> bytes:
     if rng.random() < 0.6:
         with contextlib.suppress(NotCanonical):
             return canonical.encode(bent(canonical.decode(data), rng))
-        if data[:1] == b"\xd2":  # a statement: its parts
-            with contextlib.suppress(NotCanonical):
+        if data[:1] == b"\xd2":  # a statement: what it says, signed again, or its parts
+            with contextlib.suppress(NotCanonical, ValueError, TypeError):
+                if rng.random() < 0.8:
+                    return signed_again(data, rng)
                 return b"\xd2" + canonical.encode(bent(canonical.decode(data[1:]), rng))
     changed = bytearray(data)
     match rng.randrange(4):
@@ -121,10 +133,32 @@ def inside(data: bytes, rng: Random) -> bytes:
     return bytes(changed)
 
 
+def signed_again(data: bytes, rng: Random) -> bytes:
+    """A statement with something changed in what it says, signed by who had signed it; or by another, in its name."""
+    protected, unprotected, payload, _ = canonical.decode(data[1:])
+    payload = canonical.encode(bent(canonical.decode(payload), rng))
+    key = KEYS.get(canonical.decode(protected)[4], STRANGER)
+    signature = key.sign(canonical.encode(["Signature1", protected, envelope.EXTERNAL_DATA, payload]))
+    return b"\xd2" + canonical.encode([protected, unprotected, payload, signature])
+
+
+def verdict(what: str, answer: bytes | None) -> str:
+    """What a station said, in a word or two."""
+    if answer is None:
+        return "nothing"
+    if what == "handoff":
+        said = codec.decode_message(answer)
+        return f"refused {said.code}" if isinstance(said, Refuse) else type(said).__name__
+    value = canonical.decode(answer)
+    if what == "letter" and isinstance(value, list):
+        return " ".join(each for each in value[:2] if isinstance(each, str)) if value[0] == "refused" else str(value[0])
+    return "a card"
+
+
 def handoff(data: bytes, rng: Random) -> bytes:
     """A message of the handoff with something changed; digests and sizes of its parts fit again."""
-    end = codec.PREFIX_SIZE + int.from_bytes(data[4:8], "big")
-    head = canonical.decode(data[codec.PREFIX_SIZE : end])
+    end = codec.FRAME_PREFIX_SIZE + int.from_bytes(data[4:8], "big")
+    head = canonical.decode(data[codec.FRAME_PREFIX_SIZE : end])
     bodies = data[end:]
     if head[0] == 1 and head[11] and rng.random() < 0.7:
         found, at = [], 0
@@ -148,26 +182,26 @@ async def recorded() -> list[tuple[str, str, str, bytes]]:
     async with harbour("alpha", "beta") as (alpha, beta):
         beta.offer("echo", lambda request: request)
         names = {each.key: each.name for each in (alpha, beta)}
-        real = Client._ask
+        real = Client.ask
 
         async def ask(client: Client, peer: PublicKey, what: str, bodies: Any) -> Any:
-            said.append((names[client._secrets.me], names[peer], what, b"".join(bytes(body) for body in bodies)))
+            said.append((names[client.secrets.me], names[peer], what, b"".join(bytes(body) for body in bodies)))
             return await real(client, peer, what, bodies)
 
-        Client._ask = ask  # type: ignore[method-assign]
+        Client.ask = ask  # type: ignore[method-assign]
         try:
-            await alpha.contacts.greet(beta.key)
+            await alpha.introductions.greet(beta.key)
             for _ in range(2):
                 await journey(alpha, BUSY, "beta", "alpha", "beta")
             agent = await begin(alpha, SLEEPS, "beta")
-            while agent.key not in beta.office.berths:
+            while agent.key not in beta.core.here.berths:
                 await asyncio.sleep(0.01)
             agent.send(b"hello")
             agent.dispose()
             with contextlib.suppress(AgentEnded):
-                await agent.wait(30)
+                await agent.wait(PATIENCE)
         finally:
-            Client._ask = real  # type: ignore[method-assign]
+            Client.ask = real  # type: ignore[method-assign]
     return said
 
 
@@ -182,11 +216,12 @@ class _Errors(logging.Handler):
         self.seen.append(self.format(record))
 
 
-async def damaged_channel(there: Station, rng: Random) -> None:
-    """A channel, or a request, that is damaged itself."""
+async def damaged_channel(there: Station, rng: Random, said: Sequence[tuple[str, str, str, bytes]]) -> int:
+    """A channel, or a request, that is damaged itself, or in frames that are as they must be. How many bytes."""
+    given = 0
     parts = urlsplit(there.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    own = channel.Fresh(rng.randbytes(32))
+    own = channel.EphemeralKey(rng.randbytes(32))
     head = channel.greeting("x", STRANGER.public.text.encode(), there.key, own.public)
     if rng.random() < 0.4:
         head = inside(head, rng)
@@ -195,73 +230,87 @@ async def damaged_channel(there: Station, rng: Random) -> None:
         welcome = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 0.2)
         fresh = channel.read_welcome(welcome[:-4])
         if fresh is not None:
-            ends = channel.calling(Secrets(STRANGER), there.key, fresh, own)
-            frames = [ends.send.seal([])] + [
-                ends.send.seal([rng.randbytes(rng.choice((0, 1, 4, 5, 6, 100)))]) for _ in range(rng.randrange(4))
-            ]
-            data = b"".join(frames)
-            writer.write(inside(data, rng) if rng.random() < 0.5 else data)
+            ends = channel.calling(SharedKeys(STRANGER), there.key, fresh, own)
+            contents = [b""]
+            for number in range(rng.randrange(4)):
+                _, _, what, body = rng.choice(said)
+                request = (
+                    number.to_bytes(4, "big") + bytes([REQUEST_KINDS.index(what)]) + inside(body[:100_000] or b"x", rng)
+                )
+                contents.append(request if rng.random() < 0.6 else rng.randbytes(rng.choice((0, 1, 4, 5, 6, 100))))
+            data = b"".join(ends.send.seal([content]) for content in contents)
+            data = inside(data, rng) if rng.random() < 0.5 else data
+            given = len(data)
+            writer.write(data)
             await asyncio.wait_for(reader.read(1000), 0.02)
     writer.close()
+    return len(head) + given
 
 
-async def attack(rng: Random, more: Callable[[], bool]) -> Counter[str]:
-    """Damage what was recorded as long as there is `more()`; how the station answered. Raises `AssertionError`."""
-    said = await recorded()
+async def attack(rng: Random, amount: Amount) -> tuple[Counter[str], Counter[str]]:
+    """Damage what was recorded, in that amount; how the station answered, and what exactly.
+
+    Raises `AssertionError`.
+    """
+    said, verdicts = await recorded(), Counter[str]()
     errors, counts = _Errors(), Counter[str]()
     logging.getLogger().addHandler(errors)
     try:
         async with harbour("alpha", "beta") as stations:
             by_name = {each.name: each for each in stations}
-            keys = {each.name: each._own_key() for each in stations}
+            keys = {each.name: key_of(each.name) for each in stations}
             clients = {
-                name: Client(Secrets(key), rng.randbytes, lambda peer: urls[peer], lambda peer, url: None)
+                name: Client(SharedKeys(key), rng.randbytes, lambda peer: urls[peer], lambda peer, url: None)
                 for name, key in {**keys, "stranger": STRANGER}.items()
             }
             urls = {each.key: [each.url] for each in stations}
-            while more():
+            while amount.more():
                 if rng.random() < 0.2:
-                    await damaged_channel(by_name["beta"], rng)
+                    amount.given += await damaged_channel(by_name["beta"], rng, said)
                     counts["damaged connections"] += 1
                     continue
                 name, to, what, data = rng.choice(said)
                 sender = name if rng.random() < 0.8 else "stranger"
                 mutated = handoff(data, rng) if what == "handoff" and rng.random() < 0.8 else inside(data, rng)
-                asked = what if rng.random() < 0.95 else rng.choice(ASKED)
+                amount.give(mutated)
+                asked = what if rng.random() < 0.95 else rng.choice(REQUEST_KINDS)
                 # Below a path, as where it is mounted, a station is asked by HTTP.
                 there = by_name[to]
                 urls[there.key] = [there.url + ("/x" if rng.random() < 0.3 else "")]
                 try:
-                    answer = await clients[sender]._ask(there.key, asked, [mutated])
+                    answer = await clients[sender].ask(there.key, asked, [mutated])
                     counts[f"{what}: answered" if answer else f"{what}: nothing"] += 1
+                    if asked == what:
+                        verdicts[f"{what}: {verdict(what, answer)}"] += 1
                 except CarrierError:
                     counts[f"{what}: refused"] += 1
                 assert not errors.seen, errors.seen[0]
             for each in stations:
                 honest = Status(bytes(32), Side.SOURCE, bytes(16))
-                answer = await asyncio.wait_for(clients["stranger"].exchange(each.key.raw, honest), 5)
+                answer = await asyncio.wait_for(clients["stranger"].exchange(each.key.raw, honest), PATIENCE)
                 assert answer is not None
             for client in clients.values():
                 client.close()
         assert not errors.seen, errors.seen[0]
     finally:
         logging.getLogger().removeHandler(errors)
-    return counts
+    return counts, verdicts
 
 
 @click.command()
-@click.option("--seconds", default=60.0, show_default=True)
+@options
 @click.option("--seed", type=int, help="Default: another each time.")
-def main(seconds: float, seed: int | None) -> None:
+def main(seconds: float, least: int, seed: int | None) -> None:
     """Fuzz a station."""
     seed = time.time_ns() if seed is None else seed
-    until = time.monotonic() + seconds
     try:
-        counts = asyncio.run(attack(Random(seed), lambda: time.monotonic() < until))
+        counts, verdicts = asyncio.run(attack(Random(seed), amount := Amount(seconds, least)))
     except AssertionError as error:
         click.echo(f"seed {seed}: {error}")
         sys.exit(1)
-    click.echo(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+    click.echo(f"{amount.given} bytes, " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+    for said, count in verdicts.most_common():
+        click.echo(f"  {count:6} {said}")
 
 
 if __name__ == "__main__":

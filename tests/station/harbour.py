@@ -17,15 +17,16 @@ from agents import canonical
 from agents.credentials.keys import SecretKey
 from agents.image import AgentImage
 from docking import Policy, Station
-from docking.agent import Agent, Report
-from docking.berth import Standing
 from docking.events import Event, Subscription
+from docking.handle import Agent, Report
 from docking.handoff.actions import Timing
+from docking.residents.berth import Standing
+from tests.patience import PATIENCE
 
 OWNER = SecretKey(canonical.digest(b"test owner"))
 STRANGER = SecretKey(canonical.digest(b"test stranger"))
-TIMING = Timing(offer_again=0.2, commit_again=0.05, ask_again=0.05, longest=0.4)
-LIMIT = 60.0  # seconds for one test, on a busy machine
+TIMING = Timing(offer_again_s=0.2, commit_again_s=0.05, ask_again_s=0.05, longest_s=0.4)
+LIMIT = PATIENCE
 
 
 def run(main: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -41,16 +42,21 @@ def run(main: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     return test
 
 
+def key_of(name: str) -> SecretKey:
+    """The key of a station without a home."""
+    return SecretKey(canonical.digest(b"test station " + name.encode()))
+
+
 def station(name: str, home: Path | None = None, **options: Any) -> Station:
     """A station that is not started. It admits the agents of `OWNER`."""
     options = {"policy": Policy(owners=[OWNER.public]), "timing": TIMING, "patience": 5.0, "control": False} | options
-    key = None if home is not None else SecretKey(canonical.digest(b"test station " + name.encode()))
+    key = None if home is not None else key_of(name)
     return Station(name, home, host="127.0.0.1", mdns=False, key=options.pop("key", key), threads=2, **options)
 
 
 async def meet(*stations: Station) -> None:
     """Tell each station where the others are."""
-    await asyncio.gather(*(a.contacts.call_on(b.url) for a in stations for b in stations if a is not b))
+    await asyncio.gather(*(a.introductions.call_on(b.url) for a in stations for b in stations if a is not b))
 
 
 @contextlib.asynccontextmanager
@@ -100,9 +106,9 @@ async def begin(home: Station, wat: str, *via: str, args: tuple[str, ...] = (), 
 async def settled(at: Station, agent: Agent, standing: Standing) -> Any:
     """The agent's berth, when it stands like this and nothing is left to be written."""
     while True:
-        found = at.office.berths.get(agent.key)
+        found = at.core.here.berths.get(agent.key)
         if found is not None and found.standing is standing and not found.running:
-            await at.office.journal.write([], True)
+            await at.core.here.journal.write([], True)
             await asyncio.sleep(0)
             return found
         await asyncio.sleep(0.005)

@@ -10,9 +10,9 @@ from attrs import evolve
 
 from agents.errors import BadSnapshot
 from docking import Policy, Station, Terms
-from docking.config import Directory, OwnerRule
 from docking.errors import StationError
 from docking.launching import DEFAULT_PERMIT
+from docking.trust.policy import LentDirectory, OwnerRule
 from tests.station.harbour import LIMIT, OWNER, harbour, meet, numbers, packed, places, run, station
 
 EBADF, EMFILE, ENOENT, ENOSPC, EROFS = 8, 33, 44, 51, 69
@@ -67,7 +67,7 @@ def sailor(body: str, locals_: str = "") -> str:
 
 
 def policy(folder: Path | None = None, capabilities: tuple[str, ...] = ALL, **options: Any) -> Policy:
-    lent = () if folder is None else (Directory("charts", folder, **options),)
+    lent = () if folder is None else (LentDirectory("charts", folder, **options),)
     return Policy(owners=[OwnerRule(OWNER.public, capabilities=capabilities)], directories=lent)
 
 

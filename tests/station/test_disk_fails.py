@@ -12,20 +12,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from docking.berth import Standing as S
-from docking.changes import KeepPart, PutFact
-from docking.disk import disk_fails
 from docking.errors import CarrierError, StationError, StoreUnusable, WriteFailed
 from docking.handoff.messages import Side
 from docking.handoff.states import Source
-from docking.papers import part
-from docking.store import Store
+from docking.residents.berth import Standing as S
+from docking.store.changes import KeepPart, PutFact
+from docking.store.sqlite import disk_fails
+from docking.store.store import Store
+from docking.trust.agent_credentials import part
+from tests.patience import PATIENCE
 from tests.station.harbour import Watch, begin, harbour, meet, program, run, settled, station
 
 resource = pytest.importorskip("resource")
@@ -64,8 +65,8 @@ async def test_a_station_whose_store_fails_says_so_and_goes_on_after_a_restart(t
         while bouncer.trail() == () or alpha.failure:
             await asyncio.sleep(0.01)
         with unwritable():
-            alpha.office.write(put(1))
-            why = await asyncio.wait_for(alpha.failed(), 10)
+            alpha.core.here.write(put(1))
+            why = await asyncio.wait_for(alpha.failed(), PATIENCE)
         assert "see to the disk" in why
         assert alpha.failure == why
         assert "store_failed 1" in alpha.metrics()
@@ -75,13 +76,14 @@ async def test_a_station_whose_store_fails_says_so_and_goes_on_after_a_restart(t
         # Nobody runs or is taken any more, and nobody is promised anything.
         with pytest.raises(StationError, match="cannot go on"):
             sleeper.wake()
-        assert alpha.office.workers.busy == 0
+        while alpha.core.here.workers.busy:  # who ran was asked to suspend
+            await asyncio.sleep(0.01)
         with pytest.raises(CarrierError, match="503"):
-            await beta.contacts.wire.hello(alpha.key, beta.contacts.card())
+            await beta.introductions.wire.hello(alpha.key, beta.introductions.card(alpha.key))
     assert alpha.failure == why
     async with station("alpha", tmp_path / "alpha") as again:
         assert not again.failure
-        assert sleeper.key in again.office.berths
+        assert sleeper.key in again.core.here.berths
 
 
 @run
@@ -208,13 +210,13 @@ class Command:
 
     def ended(self) -> int:
         """Its exit code."""
-        code = self.process.wait(30)
-        self.reader.join(30)
+        code = self.process.wait(PATIENCE)
+        self.reader.join(PATIENCE)
         return code
 
     def until(self, word: str) -> str:
         """The first line that has this word."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             for line in self.said.splitlines():
                 if word in line:
@@ -225,7 +227,7 @@ class Command:
 
     def ask(self, *words: str) -> str:
         command = [sys.executable, "-m", "docking.cli", *words]
-        return subprocess.run(command, env=self.env, capture_output=True, check=True, timeout=60).stdout.decode()
+        return subprocess.run(command, env=self.env, capture_output=True, check=True, timeout=PATIENCE).stdout.decode()
 
 
 @contextlib.contextmanager
@@ -263,6 +265,24 @@ def ended_with_a_sentence(alpha: Command) -> None:
     assert alpha.said.count("could not be written") < 5  # not once for each agent and write
 
 
+def on_mended(disk: Path, again: Callable[[], Command]) -> Command:
+    """The station on its file system, checked and mounted anew. One that was aborted turns read-only again, a few times
+    in a hundred, at the next thing that it finds wrong; then once more.
+    """
+    for _ in range(5):
+        subprocess.run(["umount", str(disk)], check=True)
+        check = ["e2fsck", "-fy", str(disk.with_suffix(".img"))]
+        assert any(subprocess.run(check, capture_output=True, check=False).returncode == 0 for _ in range(5))
+        mount(disk)
+        well = again()
+        try:
+            well.until("station alpha at")
+            return well
+        except AssertionError:
+            assert "Read-only file system" in well.said, well.said
+    raise AssertionError("the file system stays read-only")
+
+
 @pytest.mark.parametrize("fail", [read_only, pulled_out])
 def test_a_station_whose_file_system_fails_ends_and_its_agents_go_on_after(tmp_path: Path, fail: Any) -> None:
     """Not that each is there once: of what was written in the moment of the failure, the file system itself loses, one
@@ -280,9 +300,7 @@ def test_a_station_whose_file_system_fails_ends_and_its_agents_go_on_after(tmp_p
             assert still.said.startswith("portcall: ")
             assert str(disk / "alpha") in still.said
             assert still.said.count("\n") == 1
-            subprocess.run(["umount", str(disk)], check=True)
-            mount(disk)
-            well = again()
+            well = on_mended(disk, again)
             well.until("arrived")
             well.until("left")
             well.process.send_signal(signal.SIGTERM)
@@ -305,11 +323,15 @@ def test_agents_of_a_station_that_could_not_write_are_there_once(tmp_path: Path)
             each.process.send_signal(signal.SIGTERM)
             assert each.ended() == 0
             assert "alarm" not in each.said.replace("held: the station was stopped", ""), each.said
-    live: list[bytes] = []
+    live: list[tuple[bytes, int]] = []
+    given: list[tuple[bytes, int]] = []
     for home in (tmp_path / "alpha", tmp_path / "beta"):
         store = opened(home / "station.db")
-        live += [capsule.agent for capsule in store.capsules("live")]
-        # One that its destination holds is on the way, and will live there.
-        live += [r.agent for r in store.unfinished() if r.side is Side.SOURCE and r.state is Source.COMMITTED]
+        live += [(capsule.agent, capsule.hop) for capsule in store.capsules("live")]
+        given += [(r.agent, r.hop) for r in store.unfinished() if r.side is Side.SOURCE and r.state is Source.COMMITTED]
         store.close()
-    assert len(live) == len(set(live)) == count
+    # One that its source gave away either is on the way and will live there, or lives there and its source does not
+    # know yet.
+    on_the_way = [agent for agent, hop in given if not any(a == agent and h > hop for a, h in live)]
+    once = [agent for agent, _ in live] + on_the_way
+    assert len(once) == len(set(once)) == count

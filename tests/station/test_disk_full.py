@@ -15,10 +15,12 @@ from attrs import evolve
 
 from agents.errors import CredentialError
 from docking import Policy
-from docking.admission import shed
-from docking.changes import PutFact
 from docking.errors import StoreFull
-from docking.refusal import Refusal
+from docking.handoff.refusal import Refusal
+from docking.letters.orders import OrderKind
+from docking.store.changes import PutFact
+from docking.trust.admission import shed
+from tests.patience import PATIENCE
 from tests.station.harbour import OWNER, begin, harbour, journey, numbers, program, run, station
 
 NEARLY_FULL = evolve(Policy(owners=[OWNER.public]), disk=1 << 60)
@@ -29,18 +31,18 @@ HOP = program("(call $tell (i32.const 103) (call $go (s 0)))", "beta")
 async def test_a_disk_that_is_nearly_full_sends_newcomers_away(tmp_path: Path) -> None:
     full = station("beta", tmp_path / "beta", policy=NEARLY_FULL)
     async with harbour("home", home=tmp_path) as (home,), full as beta:
-        await home.contacts.call_on(beta.url)
+        await home.introductions.call_on(beta.url)
         assert numbers(await journey(home, HOP, "beta"), "g") == [-6]  # EAGAIN: the agent may try again
         with pytest.raises(CredentialError, match="disk-full: this station's disk is nearly full"):
             await begin(beta, HOP, "home")
-        assert isinstance(shed(beta.policy, beta.office.load()), Refusal)
-        assert beta.office.berths == {}
+        assert isinstance(shed(beta.policy, beta.core.here.load()), Refusal)
+        assert beta.core.here.berths == {}
 
 
 @run
 async def test_a_station_that_forgets_needs_no_disk() -> None:
     async with harbour("home", policy=NEARLY_FULL) as (home,):
-        assert home.office.load().free is None
+        assert home.core.here.load().free_bytes is None
         await begin(home, program(""))
 
 
@@ -84,14 +86,14 @@ async def test_a_station_on_a_full_disk_loses_nothing_and_goes_on_when_there_is_
             for agent in launched[:5]:
                 assert agent.dispose() == "obeyed"
             # The room that was kept lets them end, and what they had is used again.
-            while len(home.office.berths) > len(launched) - 5:
+            while len(home.core.here.berths) > len(launched) - 5:
                 await asyncio.sleep(0.01)
-            await asyncio.wait_for(home.office.journal.write([PutFact("after", b"x")], True), 20)
-            assert home.office.store._broken is None
+            await asyncio.wait_for(home.core.here.journal.write([PutFact("after", b"x")], True), PATIENCE)
+            assert home.failure == ""
         async with station("home", disk / "home", policy=careless) as home:
             left = {agent.key for agent in launched[5:]}
-            assert set(home.office.berths) == left
+            assert set(home.core.here.berths) == left
             woken = launched[5].key  # stored asleep, since there was room then
-            home.office.steering.order(woken, "wake")
-            while woken in home.office.berths:
+            home.core.commands.order(woken, OrderKind.WAKE)
+            while woken in home.core.here.berths:
                 await asyncio.sleep(0.01)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 EXPECTED = "it ended with 0\nit reported: degrees = 21.5 at greenhouse\n"
 
@@ -26,7 +28,7 @@ def test_the_command_of_the_readme(folder: str, needs: str) -> None:
         env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert (run.returncode, run.stdout) == (0, EXPECTED), run.stderr
     assert run.stderr == ""

@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 
 from agents import canonical
-from agents.credentials.itinerary import Alt, Any, Itinerary, Loop, Seq, Set, Stop
+from agents.credentials.itinerary import Alt, CertifiedStop, Itinerary, Loop, Seq, Set, Stop
 from agents.credentials.keys import SecretKey
-from agents.credentials.logbook import certify
+from agents.credentials.logbook import sign_certificate
+from agents.credentials.ways import Way
+from agents.errors import WayError
 from docking import Policy, Station
-from docking.agent import Report
-from docking.berth import Standing
 from docking.errors import StationError
-from tests.station.harbour import OWNER, harbour, meet, numbers, packed, places, program, run, settled, station
+from docking.handle import Report
+from docking.letters.orders import OrderKind
+from docking.residents.berth import Standing
+from tests.patience import PATIENCE
+from tests.station.harbour import OWNER, begin, harbour, meet, numbers, packed, places, program, run, settled, station
 
 # Goes on to what comes next until it cannot, and tells where it is each time; at last, why.
 ON = program(
@@ -31,7 +35,7 @@ DAY = 86_400_000
 
 async def tour(home: Station, itinerary: Itinerary, wat: str = ON) -> Report:
     agent = await home.launch(packed(wat), owner=OWNER, itinerary=itinerary)
-    return await agent.wait(50)
+    return await agent.wait(PATIENCE)
 
 
 def at(*stations: Station) -> list[Stop]:
@@ -41,7 +45,7 @@ def at(*stations: Station) -> list[Stop]:
 @run
 async def test_an_alternative_that_refuses_or_is_down_makes_way_for_the_next() -> None:
     async with harbour("home", "beta", "gamma", "delta") as (home, beta, gamma, delta):
-        beta.office.policy = beta.office.customs.policy = Policy()  # admits nobody
+        await beta.replace_policy(Policy())  # admits nobody
         await gamma.close()
         report = await tour(home, Itinerary(Alt(at(beta, gamma, delta))))
         assert places(report) == ["home", "delta"]
@@ -53,7 +57,7 @@ async def test_an_alternative_that_refuses_or_is_down_makes_way_for_the_next() -
 async def test_when_all_alternatives_are_gone_the_agent_hears_why() -> None:
     async with harbour("home", "beta", "gamma") as (home, beta, gamma):
         for each in (beta, gamma):
-            each.office.policy = each.office.customs.policy = Policy()
+            await each.replace_policy(Policy())
         report = await tour(home, Itinerary(Alt(at(beta, gamma))))
         assert places(report) == ["home"]
         assert numbers(report, "e") == [-2]  # EACCES
@@ -94,7 +98,7 @@ def certificate(name: str, begin: int = -DAY, end: int = DAY, certifier: SecretK
     """For the station that the harbour calls so."""
     key = SecretKey(canonical.digest(b"test station " + name.encode())).public
     now = time.time_ns() // 1_000_000
-    return certify(key, now + begin, now + end, name, certifier).envelope
+    return sign_certificate(key, now + begin, now + end, name, certifier).envelope
 
 
 GO = program(
@@ -118,7 +122,7 @@ async def test_any_station_that_was_certified_and_no_other() -> None:
     for certificates, error, been in cases:
         async with harbour("home") as (home,), station("beta", certificates=certificates) as beta:
             await meet(home, beta)
-            report = await tour(home, Itinerary(Seq([Any(CERTIFIER.public), *at(home)])), GO)
+            report = await tour(home, Itinerary(Seq([CertifiedStop(CERTIFIER.public), *at(home)])), GO)
             assert (numbers(report, "g")[0], places(report)) == (error, been), certificates
             # Trail and results verified offline: the visit shows the certificate.
             assert [stay.station for stay in report.trail] == (
@@ -138,16 +142,18 @@ async def test_an_agent_at_a_certified_station_goes_on_after_a_restart(tmp_path:
             key = beta.key
         now = time.time_ns() // 1_000_000
         (folder / "certificates").mkdir()
-        (folder / "certificates" / "fleet").write_bytes(certify(key, now - DAY, now + DAY, "beta", CERTIFIER).envelope)
+        (folder / "certificates" / "fleet").write_bytes(
+            sign_certificate(key, now - DAY, now + DAY, "beta", CERTIFIER).envelope
+        )
         async with station("beta", folder) as beta:
             await meet(home, beta)
-            itinerary = Itinerary(Seq([Any(CERTIFIER.public), *at(home)]))
+            itinerary = Itinerary(Seq([CertifiedStop(CERTIFIER.public), *at(home)]))
             agent = await home.launch(packed(wait), owner=OWNER, itinerary=itinerary)
             await settled(beta, agent, Standing.WAITING)
         async with station("beta", folder) as beta:
             await meet(home, beta)
-            beta.office.steering.order(agent.key, "wake")
-            report = await agent.wait(50)
+            beta.core.commands.order(agent.key, OrderKind.WAKE)
+            report = await agent.wait(PATIENCE)
             assert places(report) == ["home"]
             assert [stay.station for stay in report.trail] == ["home", "beta", "home"]
 
@@ -161,3 +167,82 @@ async def test_certificates_that_are_none_or_anothers_are_said_when_the_station_
     (tmp_path / "beta" / "certificates" / "x").write_bytes(bytes(5000))
     with pytest.raises(Exception, match="too large"):
         await station("beta", tmp_path / "beta").start()
+
+
+@run
+async def test_who_goes_where_the_itinerary_does_not_lead_hears_of_the_name_and_of_the_way_on() -> None:
+    goer = program("(call $tell (i32.const 103) (call $go (s 0)))", "beta")
+    async with harbour("home", "beta") as (home, beta):
+        agent = await begin(home, goer)
+        await agent.wait(PATIENCE)
+        (said,) = agent.logs()
+        assert "does not lead to 'beta' from here" in said
+        assert "--via" in said
+        assert beta.key.id not in said
+
+
+# Follows its itinerary, as agents do that know no station by name.
+FOLLOWER = program(
+    """(call $tell_here)
+       (block $end (loop $again
+         (local.set $n (call $next_stop (i32.const 300) (i32.const 64)))
+         (br_if $end (i32.eqz (local.get $n)))
+         (local.set $e (call $go (i32.const 300) (local.get $n)))
+         (if (local.get $e) (then (call $tell (i32.const 101) (local.get $e)) (br $end)))
+         (call $tell_here)
+         (br $again)))""",
+    "",
+    "(local $n i32) (local $e i32)",
+)
+
+
+@pytest.mark.parametrize("wat", [ON, FOLLOWER])
+@pytest.mark.parametrize(
+    ("route", "went"),
+    [
+        ("bb", "hb"),
+        ("bbb", "hb"),
+        ("hhb", "hb"),
+        ("hh", "h"),
+        ("bbg", "hbg"),
+        ("bgggb", "hbgb"),
+        ("bhhb", "hbhb"),
+    ],
+)
+@run
+async def test_stops_at_one_station_after_each_other_are_one_visit(wat: str, route: str, went: str) -> None:
+    async with harbour("home", "beta", "gamma") as (home, beta, gamma):
+        of = {"h": home, "b": beta, "g": gamma}
+        report = await tour(home, Itinerary.via([of[each].key for each in route]), wat)
+        assert [place[0] for place in places(report)] == list(went)
+        assert [stay.station[0] for stay in report.trail] == list(went)
+
+
+@run
+async def test_turns_at_one_station_are_one_visit_and_lead_on() -> None:
+    async with harbour("home", "beta", "gamma") as (home, beta, gamma):
+        (b, g) = at(beta, gamma)
+        for way in (Seq([Loop(1000, b), g]), Seq([b, Alt([b, g]), g]), Seq([b, Alt([b, b]), g])):
+            report = await tour(home, Itinerary(way), FOLLOWER)
+            assert places(report) == ["home", "beta", "gamma"]
+        report = await tour(home, Itinerary(Seq([b, Set([b, g])])), FOLLOWER)
+        assert places(report) == ["home", "beta", "gamma", "beta"]  # the set may begin with either: none is left out
+
+
+@run
+async def test_a_way_as_text_and_as_a_value() -> None:
+    async with harbour("home", "beta", "gamma") as (home, beta, gamma):
+        await beta.replace_policy(Policy())  # admits nobody
+        for way in ("beta?,gamma|beta,home", Way.read("(beta?,gamma)*1,home"), f"{beta.key.text}?,{gamma.key.id},home"):
+            agent = await home.launch(packed(ON), owner=OWNER, via=way)
+            assert places(await agent.wait(PATIENCE)) == ["home", "gamma", "home"], way
+        roaming = program(
+            "(drop (call $go (s 0))) (call $tell_here) (drop (call $go (s 1))) (call $tell_here)", "gamma|home"
+        )
+        agent = await home.launch(packed(roaming), owner=OWNER, via="roam")
+        report = await agent.wait(PATIENCE)
+        assert places(report) == [stay.station for stay in report.trail][1:] == ["gamma", "home"]
+        with pytest.raises(WayError, match="write the whole key"):
+            await home.itinerary("any@me")
+        with pytest.raises(WayError, match="name is missing"):
+            await home.launch(packed(ON), owner=OWNER, via="beta,,gamma")

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 from attrs import evolve
 
 from agents.credentials.itinerary import Alt, Itinerary, Loop, Seq, Stop
 from agents.credentials.permit import Budget, Permit
 from docking import Policy, Terms
-from docking.config import OwnerRule
 from docking.launching import DEFAULT_PERMIT
-from tests.station.harbour import OWNER, Watch, begin, harbour, journey, numbers, packed, places, program, run
+from docking.residents.berth import Standing
+from docking.trust.agent_credentials import with_checkpoint
+from docking.trust.policy import DEFAULT_BUDGET, OwnerRule
+from tests.patience import PATIENCE
+from tests.residents.guests import GOER, RESTING
+from tests.station.harbour import (
+    OWNER,
+    Watch,
+    begin,
+    harbour,
+    journey,
+    key_of,
+    meet,
+    numbers,
+    packed,
+    places,
+    program,
+    run,
+    settled,
+    station,
+)
 
 # Goes to three stations in a loop that counts, and tells where it is and how far the count is.
 TOUR = program(
@@ -57,14 +79,14 @@ async def test_an_unknown_station_is_an_error_where_the_agent_is() -> None:
 async def test_a_station_that_is_not_in_the_itinerary_is_refused_here() -> None:
     async with harbour("home", "beta1", "gamma") as (home, _, gamma):
         report = await journey(home, errno("gamma"), "beta1")
-        assert gamma.office.counts["arrived"] == 0
+        assert gamma.core.here.counts["arrived"] == 0
     assert (numbers(report, "e"), places(report)) == ([-63], ["home"])
 
 
 @run
 async def test_a_policy_that_does_not_know_the_owner_refuses() -> None:
     async with harbour("home", "beta1") as (home, beta):
-        beta.office.customs.policy = Policy()
+        await beta.replace_policy(Policy())
         watch = Watch(home)
         report = await journey(home, errno("beta1"), "beta1")
         refused = await watch.until("refused")
@@ -84,7 +106,7 @@ async def test_a_station_that_is_gone_is_an_error() -> None:
 @run
 async def test_a_busy_station_asks_to_come_later() -> None:
     async with harbour("home", "beta1") as (home, beta):
-        beta.office.customs.policy = evolve(beta.policy, residents=0)
+        await beta.replace_policy(evolve(beta.policy, residents=0))
         report = await journey(home, errno("beta1"), "beta1")
     assert numbers(report, "e") == [-6]
 
@@ -92,10 +114,10 @@ async def test_a_busy_station_asks_to_come_later() -> None:
 @run
 async def test_a_state_beyond_the_policy_does_not_travel() -> None:
     async with harbour("home", "beta1") as (home, beta):
-        beta.office.customs.policy = evolve(beta.policy, state=100)
-        received = beta._app.reception.received_bytes  # type: ignore[union-attr]
+        await beta.replace_policy(evolve(beta.policy, state=100))
+        received = beta.reception.received_bytes
         report = await journey(home, errno("beta1"), "beta1")
-        assert beta._app.reception.received_bytes - received < 20_000  # type: ignore[union-attr]
+        assert beta.reception.received_bytes - received < 20_000
     assert numbers(report, "e") == [-51]
 
 
@@ -215,7 +237,7 @@ async def test_a_hop_costs_the_same_however_long_the_trail_is() -> None:
         sent = []
         async for event in agent.events():
             if event.kind == "left":
-                sent.append(home._client.sent_bytes)  # type: ignore[union-attr]
+                sent.append(home.client.sent_bytes)
         report = await agent.wait()
     assert numbers(report, "n") == [60]
     assert len(report.trail) == 121
@@ -244,8 +266,8 @@ async def test_a_station_that_is_new_to_the_agent_gets_a_checkpoint_by_home() ->
         agent = await home.launch(packed(tour), owner=OWNER, itinerary=route)
         report = await agent.wait()
         # 40 hops make 120 links of 400 bytes and more; gamma and delta saw but a few of them.
-        assert gamma._app.reception.received_bytes < 12_000  # type: ignore[union-attr]
-        assert delta._app.reception.received_bytes < 12_000  # type: ignore[union-attr]
+        assert gamma.reception.received_bytes < 12_000
+        assert delta.reception.received_bytes < 12_000
     assert places(report) == ["delta"]
     assert len(report.trail) == 43
 
@@ -258,8 +280,8 @@ async def test_a_peer_that_has_forgotten_the_trail_gets_all_of_it() -> None:
         watch = Watch(home)
         for _ in range(10):
             await watch.until("left")
-        beta.office.knowledge._recent.clear()
-        beta.office.store._tables._points.clear()
+        beta.core.trails.recent.clear()
+        beta.core.here.store.tables.writer.execute("DELETE FROM points")
         report = await agent.wait()
     assert len(report.trail) == 121
 
@@ -292,10 +314,91 @@ async def test_a_needed_capability_that_is_not_granted_refuses_the_agent() -> No
     needs = Permit(Budget(10**6, 1 << 26, 1 << 26, 100), ("service:safe.open",), ("service:safe.open",))
     async with harbour("home", "beta1") as (home, beta):
         rule = OwnerRule(OWNER.public, capabilities=["service:thermometer.*"])
-        beta.office.customs.policy = Policy(owners=[rule])
+        await beta.replace_policy(Policy(owners=[rule]))
         watch = Watch(home)
         agent = await begin(home, errno("beta1"), "beta1", terms=Terms(permit=needs))
         report = await agent.wait()
         refused = await watch.until("refused")
     assert numbers(report, "e") == [-2]
     assert "safe.open" in refused.text
+
+
+@run
+async def test_trail_and_results_of_an_agent_that_has_not_left_yet_hold() -> None:
+    async with harbour("alpha") as (alpha,):
+        agent = await begin(alpha, RESTING)
+        assert agent.trail() == ()
+        assert agent.results() == []
+
+
+@run
+async def test_trail_and_results_hold_at_each_moment_of_a_first_hop() -> None:
+    async with harbour("alpha", "beta") as (alpha, beta):
+        agent = await begin(alpha, GOER, "beta")
+        while agent.key not in beta.core.here.berths:
+            assert len(agent.trail()) <= 1
+            assert len(agent.results()) <= 1
+            await asyncio.sleep(0)
+        await settled(beta, agent, Standing.WAITING)
+        assert [stay.station for stay in agent.trail()] == ["alpha"]
+        assert [result.text for result in agent.results()] == ["alpha"]
+
+
+@run
+async def test_a_long_journey_that_ends_at_home_after_a_restart_has_its_whole_trail(tmp_path: Path) -> None:
+    """Home keeps the last points of a trail and all its links; its checkpoint is for others."""
+    hops = 56
+    wat = program(
+        """(loop $l (drop (call $go (s 0)))
+             (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 56))))
+           (call $tell (i32.const 110) (local.get $n)) (drop (call $sleep (i32.const 3600000)))""",
+        "next",
+        "(local $n i32)",
+    )
+    async with harbour("beta") as (beta,):
+        async with station("home", tmp_path / "home") as home:
+            await meet(home, beta)
+            agent = await begin(home, wat, *["beta", "home"] * (hops // 2))
+            while agent.where() != "home" or len(agent.trail()) < hops:
+                await asyncio.sleep(0.05)
+            await settled(home, agent, Standing.WAITING)
+        async with station("home", tmp_path / "home") as home:
+            again = home.agent(agent.id, OWNER)
+            assert again.wake() == "obeyed"
+            report = await again.wait(PATIENCE)
+            assert [stay.index for stay in report.trail] == list(range(hops + 1))
+            assert numbers(report, "n") == [hops]
+
+
+@run
+async def test_home_signs_no_checkpoint_for_a_beginning_that_it_has_not_itself() -> None:
+    wat = program(
+        """(loop $l (drop (call $go (s 0)))
+             (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 8))))
+           (drop (call $sleep (i32.const 3600000)))""",
+        "next",
+        "(local $n i32)",
+    )
+    async with harbour("home", "beta") as (home, _):
+        agent = await begin(home, wat, *["beta", "home"] * 4)
+        while agent.where() != "home" or len(agent.trail()) < 8:
+            await asyncio.sleep(0.05)
+        await settled(home, agent, Standing.WAITING)
+        own, trails = home.core.here.berths[agent.key].credentials, home.core.trails
+        home.core.here.idle()
+        assert with_checkpoint(own, own.since, key_of("home"), trails).checkpoint is not None
+        for table in ("links", "points"):
+            home.core.here.store.tables.writer.execute(f"DELETE FROM {table}")
+        trails.recent.clear()
+        trails._links.clear()
+        assert with_checkpoint(own, own.since, key_of("home"), trails).checkpoint is None
+
+
+@run
+async def test_an_agent_with_more_memory_than_it_may_have_is_refused_and_not_taken_to_be_stopped() -> None:
+    small = Policy(owners=[OwnerRule(OWNER.public, budget=evolve(DEFAULT_BUDGET, memory=32 << 10))])
+    async with harbour("home") as (home,), station("beta", policy=small) as beta:
+        await meet(home, beta)
+        report = await journey(home, program("(call $tell (i32.const 103) (call $go (s 0)))", "beta"), "beta")
+        assert numbers(report, "g") == [-19]  # EDQUOT
+        assert beta.core.here.berths == {}

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from agents import canonical
-from docking.changes import Checkpoint, PostLetter, PutFact, StoredPart
-from docking.disk import DiskTables
 from docking.errors import StoreFull
 from docking.handoff.messages import Part
-from docking.journal import Journal
-from docking.reserve import SIZE, Reserve
-from docking.store import Store
+from docking.store.changes import Change, Learn, Link, PostLetter, PutCheckpoint, PutFact, StoredPart
+from docking.store.group_commit import GroupCommit
+from docking.store.reserve import RESERVE_BYTES, Reserve
+from docking.store.sqlite import SqliteBackend
+from docking.store.store import Store
+from tests.patience import PATIENCE
 
 KEY = b"k" * 32
 
@@ -26,20 +27,20 @@ def opened(path: Path) -> Store:
 
 def pages(store: Store, more: int | None) -> None:
     """Let the store's file have no more than so many pages beyond those it has; None: as many as it likes."""
-    tables = store._tables
-    assert isinstance(tables, DiskTables)
-    (now,) = tables._writer.execute("PRAGMA page_count").fetchone()
-    tables._writer.execute(f"PRAGMA max_page_count = {2**30 if more is None else now + more}").fetchone()
+    tables = store.tables
+    assert isinstance(tables, SqliteBackend)
+    (now,) = tables.writer.execute("PRAGMA page_count").fetchone()
+    tables.writer.execute(f"PRAGMA max_page_count = {2**30 if more is None else now + more}").fetchone()
 
 
 def letter(size: int) -> PostLetter:
     return PostLetter(KEY, "message", os.urandom(size), 10)
 
 
-def state(number: int, size: int) -> Checkpoint:
+def state(number: int, size: int) -> PutCheckpoint:
     body = os.urandom(size)
     part = Part("state", canonical.digest(body), size)
-    return Checkpoint(number.to_bytes(32, "big"), 0, (StoredPart(part, body),), b"")
+    return PutCheckpoint(number.to_bytes(32, "big"), 0, (StoredPart(part, body),), b"")
 
 
 def test_what_does_not_fit_fails_alone_and_certainly(tmp_path: Path) -> None:
@@ -59,32 +60,42 @@ def test_what_does_not_fit_fails_alone_and_certainly(tmp_path: Path) -> None:
     again.close()
 
 
+def learnt(size: int) -> Learn:
+    """Links of a trail: peers send only what comes after those that we knew."""
+    body = os.urandom(size)
+    return Learn(KEY, 10, (Link(canonical.digest(body), bytes(32), body),), canonical.digest(body), 1, b"point")
+
+
+@pytest.mark.parametrize("change", [letter(200_000), learnt(200_000)], ids=["letter", "trail"])
 def test_what_must_be_written_waits_for_room_and_the_order_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change
 ) -> None:
-    monkeypatch.setattr("docking.journal.AGAIN", 0.01)
+    monkeypatch.setattr("docking.store.group_commit.FULL_RETRY_S", 0.01)
 
     async def main() -> None:
         store = opened(tmp_path)
-        journal = Journal(store)
+        journal = GroupCommit(store)
         pages(store, 2)
         optional = journal.write([state(1, 1 << 20)], True)
         with pytest.raises(StoreFull):
             await optional
-        first = journal.write([letter(200_000)], True)
+        first = journal.write([change], False)
         then = journal.write([PutFact("then", b"x")], True)
         await asyncio.sleep(0.2)
         assert not first.done()
         assert not then.done()
         assert store.fact("then") is None
         pages(store, None)
-        await asyncio.wait_for(asyncio.gather(first, then), 10)
-        assert len(store.letters(2, 9)) == 1
+        await asyncio.wait_for(asyncio.gather(first, then), PATIENCE)
+        if isinstance(change, Learn):
+            assert store.links(change.head, bytes(32), 9) == [change.links[0].body]
+        else:
+            assert len(store.letters(2, 9)) == 1
         # A station that stops does not wait for room.
         pages(store, 0)
         last = journal.write([letter(200_000)], True)
         await asyncio.sleep(0.05)
-        await asyncio.wait_for(journal.close(), 5)
+        await asyncio.wait_for(journal.close(), PATIENCE)
         await asyncio.sleep(0)
         assert isinstance(last.exception(), StoreFull)
         store.close()
@@ -95,7 +106,7 @@ def test_what_must_be_written_waits_for_room_and_the_order_stays(
 def test_room_is_kept_and_given_up_once(tmp_path: Path) -> None:
     store = opened(tmp_path)
     kept = tmp_path / "station.db.reserve"
-    assert kept.stat().st_size == SIZE
+    assert kept.stat().st_size == RESERVE_BYTES
     assert store.make_room()
     assert not kept.exists()
     assert not store.make_room()

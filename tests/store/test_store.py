@@ -15,24 +15,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agents import canonical
-from docking.changes import (
+from docking.errors import StoreError, StoreFull, StoreUnusable, WriteFailed
+from docking.handoff.actions import Cargo, Persist, Record
+from docking.handoff.messages import Body, Offer, Part, Side
+from docking.handoff.states import Destination, Source
+from docking.store.changes import (
     Annotate,
     Change,
-    Checkpoint,
     DropCapsule,
     DropLetter,
     KeepPart,
     PostLetter,
     Purge,
+    PutCheckpoint,
     PutFact,
     RetryLetter,
     StoredPart,
 )
-from docking.errors import StoreError, StoreFull, StoreUnusable, WriteFailed
-from docking.handoff.actions import Cargo, Persist, Record
-from docking.handoff.messages import Body, Offer, Part, Side
-from docking.handoff.states import Destination, Source
-from docking.store import SCHEMA, Store
+from docking.store.store import SCHEMA_FILE, Store
+from tests.thorough import examples
 
 EPOCH = b"e" * 16
 AGENT = b"a" * 32
@@ -134,13 +135,13 @@ def test_a_held_capsule_follows_the_ledger(store: Store, then: Destination, stan
 
 
 def test_a_leaving_capsule_follows_the_ledger(store: Store) -> None:
-    ok(store, Checkpoint(AGENT, 3, (part("state", b"one"),), b"note"))
+    ok(store, PutCheckpoint(AGENT, 3, (part("state", b"one"),), b"note"))
     ok(store, Persist(record(Source.FROZEN), None, durable=False))
     assert [c.note for c in store.capsules("live")] == [b"note"]
     ok(store, Persist(record(Source.COMMITTED), None, durable=True))
     assert [c.standing for c in store.capsules("departed")] == ["departed"]
     # What has left is not written again: it would be two agents.
-    (error,) = store.commit([[Checkpoint(AGENT, 3, (part("state", b"two"),))]])
+    (error,) = store.commit([[PutCheckpoint(AGENT, 3, (part("state", b"two"),))]])
     assert isinstance(error, StoreError)
     ok(store, Persist(record(Source.GONE), None, durable=False))
     assert store.capsule(AGENT, 3) is None
@@ -149,7 +150,7 @@ def test_a_leaving_capsule_follows_the_ledger(store: Store) -> None:
 
 def test_an_agent_comes_back(store: Store) -> None:
     """There, and here again: two visits, two capsules, never confused."""
-    ok(store, Checkpoint(AGENT, 3, (part("state", b"leaving"), part("image", b"image"))))
+    ok(store, PutCheckpoint(AGENT, 3, (part("state", b"leaving"), part("image", b"image"))))
     ok(store, Persist(record(Source.COMMITTED), None, durable=True))
     ok(store, held(b"back", image=None, hid=b"i" * 32, hop=4))
     ok(store, Persist(record(Destination.RUNNING, b"i" * 32, 4), None, durable=False))
@@ -174,13 +175,13 @@ def test_a_group_that_cannot_be_written_hinders_no_other(store: Store) -> None:
 def test_a_body_of_the_wrong_size_is_not_taken_for_a_known_part(store: Store) -> None:
     ok(store, KeepPart(part("image", b"image").part, b"image"))
     liar = StoredPart(Part("image", canonical.digest(b"image"), 99), None)
-    assert store.commit([[Checkpoint(AGENT, 0, (liar,))]]) != [None]
-    ok(store, Checkpoint(AGENT, 0, (known("image", b"image"),)))
+    assert store.commit([[PutCheckpoint(AGENT, 0, (liar,))]]) != [None]
+    ok(store, PutCheckpoint(AGENT, 0, (known("image", b"image"),)))
 
 
 def test_a_full_disk_refuses_the_large_and_takes_the_small(tmp_path: Path) -> None:
     store = opened(tmp_path / "s.db")
-    writer: Any = store._tables._writer  # type: ignore[attr-defined]
+    writer: Any = store.tables.writer
     (pages,) = writer.execute("PRAGMA page_count").fetchone()
     writer.execute(f"PRAGMA max_page_count = {pages + 20}")
     results = store.commit([[PutFact("a", b"1")], [held(bytes(1 << 20))], [PutFact("b", b"2")]])
@@ -204,10 +205,10 @@ def test_a_failed_commit_ends_all_writing(tmp_path: Path) -> None:
             return super().execute(sql, *values)
 
     store = opened(tmp_path / "s.db")
-    tables: Any = store._tables
-    tables._writer.close()
+    tables: Any = store.tables
+    tables.writer.close()
     writer = sqlite3.connect(tmp_path / "s.db", isolation_level=None, factory=Failing)
-    tables._writer = tables._writing._connection = writer
+    tables.writer = tables.writing.connection = writer
     writer.fail = True
     with pytest.raises(WriteFailed, match="disk I/O error"):
         store.commit([[PutFact("a", b"1")]])
@@ -245,7 +246,7 @@ def test_idle_parts_are_purged_oldest_first(store: Store, clock: Clock) -> None:
         clock.now += 1
         body = bytes([number]) * 100
         ok(store, KeepPart(part("image", body).part, body))
-    ok(store, Checkpoint(AGENT, 0, (known("image", bytes([0]) * 100),)))
+    ok(store, PutCheckpoint(AGENT, 0, (known("image", bytes([0]) * 100),)))
     ok(store, Purge(200))
     there = [store.has_part(canonical.digest(bytes([number]) * 100)) for number in range(4)]
     assert there == [True, False, True, True]
@@ -289,26 +290,26 @@ def test_only_its_user_reads_it(tmp_path: Path) -> None:
 
 
 def test_migrations_keep_what_is_there(tmp_path: Path) -> None:
-    schema = SCHEMA.read_text("utf-8")
+    schema = SCHEMA_FILE.read_text("utf-8")
     old = opened(tmp_path / "s.db", schema=schema)
     ok(old, PutFact("name", b"alpha"))
     old.close()
     newer = schema + "\n-- version 4\nALTER TABLE facts ADD COLUMN since INTEGER NOT NULL DEFAULT 7;\n"
     store = opened(tmp_path / "s.db", schema=newer)
-    assert store._tables._read("SELECT value, since FROM facts WHERE name = 'name'", ()) == [(b"alpha", 7)]
+    assert store.tables.read("SELECT value, since FROM facts WHERE name = 'name'", ()) == [(b"alpha", 7)]
     store.close()
     with pytest.raises(StoreUnusable, match="newer release"):
         opened(tmp_path / "s.db", schema=schema)
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
-    schema = SCHEMA.read_text("utf-8")
+    schema = SCHEMA_FILE.read_text("utf-8")
     opened(tmp_path / "s.db", schema=schema).close()
     broken = schema + "\n-- version 4\nALTER TABLE facts ADD COLUMN since INTEGER;\nALTER TABLE nothing ADD COLUMN x;\n"
     with pytest.raises(StoreUnusable):
         opened(tmp_path / "s.db", schema=broken)
     store = opened(tmp_path / "s.db", schema=schema)
-    assert len(store._tables._read("SELECT * FROM facts LIMIT 1", ())[0]) == 2
+    assert len(store.tables.read("SELECT * FROM facts LIMIT 1", ())[0]) == 2
     store.close()
 
 
@@ -328,7 +329,7 @@ def test_the_log_is_emptied_beside_the_commits(tmp_path: Path) -> None:
     store.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 4), max_size=4), st.booleans()), max_size=25))
 def test_parts_are_kept_as_long_as_a_capsule_needs_them(steps: list[tuple[int, list[int], bool]]) -> None:
     """Against a model: who uses what."""
@@ -339,7 +340,7 @@ def test_parts_are_kept_as_long_as_a_capsule_needs_them(steps: list[tuple[int, l
             ok(store, DropCapsule(AGENT, hop))
             uses.pop(hop, None)
         else:
-            ok(store, Checkpoint(AGENT, hop, tuple(part("state", bytes([b]) * 10) for b in bodies)))
+            ok(store, PutCheckpoint(AGENT, hop, tuple(part("state", bytes([b]) * 10) for b in bodies)))
             uses[hop] = bodies
         needed = {body for bodies in uses.values() for body in bodies}
         for body in range(5):
@@ -359,10 +360,10 @@ def test_a_power_cut_loses_a_tail_and_never_a_middle(tmp_path: Path) -> None:
     store = opened(tmp_path / "s.db")
     for number in range(12):
         fact = PutFact("count", str(number).encode())
-        ok(store, fact, Checkpoint(AGENT, 0, (part("state", str(number).encode() * 500),)))
+        ok(store, fact, PutCheckpoint(AGENT, 0, (part("state", str(number).encode() * 500),)))
     log = (tmp_path / "s.db-wal").read_bytes()
     seen = set()
-    frame = 24 + store._tables._read("PRAGMA page_size", ())[0][0]
+    frame = 24 + store.tables.read("PRAGMA page_size", ())[0][0]
     for at in range(32, len(log) + 1, frame):
         for cut in (at - 7, at, at + 11):
             folder = tmp_path / f"cut-{cut}"
@@ -377,7 +378,7 @@ def test_a_power_cut_loses_a_tail_and_never_a_middle(tmp_path: Path) -> None:
                 assert capsules == []
             else:
                 assert [cut_store.part(c.parts[0].digest) for c in capsules] == [count * 500]
-            (verdict,) = cut_store._tables._read("PRAGMA integrity_check", ())
+            (verdict,) = cut_store.tables.read("PRAGMA integrity_check", ())
             assert verdict == ("ok",)
             seen.add(None if count is None else int(count))
             cut_store.close()
@@ -401,8 +402,8 @@ def bodies(tmp_path: Path) -> set[str]:
 def test_large_bodies_come_and_go_with_their_rows(tmp_path: Path, name: str | None) -> None:
     store = large(name and tmp_path / name)
     digest = canonical.digest(LARGE)
-    ok(store, Checkpoint(AGENT, 0, (part("state", memoryview(LARGE)), part("state", b"small"))))  # type: ignore[arg-type]
-    ok(store, Checkpoint(AGENT, 1, (known("state", LARGE),)))
+    ok(store, PutCheckpoint(AGENT, 0, (part("state", memoryview(LARGE)), part("state", b"small"))))  # type: ignore[arg-type]
+    ok(store, PutCheckpoint(AGENT, 1, (known("state", LARGE),)))
     ok(store, DropCapsule(AGENT, 0))
     assert store.has_part(digest)
     assert store.part(digest) == LARGE
@@ -411,7 +412,7 @@ def test_large_bodies_come_and_go_with_their_rows(tmp_path: Path, name: str | No
         store.close()
         store = opened(tmp_path / name)  # what counts as large may change between releases
         assert store.part(digest) == LARGE
-    ok(store, Checkpoint(AGENT, 1, (part("state", LARGE),)))  # the same again
+    ok(store, PutCheckpoint(AGENT, 1, (part("state", LARGE),)))  # the same again
     assert store.part(digest) == LARGE
     ok(store, DropCapsule(AGENT, 1))
     assert store.part(digest) is None
@@ -424,7 +425,7 @@ def test_large_bodies_come_and_go_with_their_rows(tmp_path: Path, name: str | No
 @pytest.mark.parametrize("name", ["s.db", None])
 def test_a_large_body_of_a_group_that_fails_is_removed(tmp_path: Path, name: str | None) -> None:
     store = large(name and tmp_path / name)
-    bad: list[Change] = [Checkpoint(AGENT, 0, (part("state", LARGE),)), Annotate(AGENT, 9, b"")]
+    bad: list[Change] = [PutCheckpoint(AGENT, 0, (part("state", LARGE),)), Annotate(AGENT, 9, b"")]
     assert isinstance(store.commit([bad])[0], StoreError)
     assert [type(result) for result in store.commit([bad, [PutFact("a", b"1")]])] == [StoreError, type(None)]
     assert store.part(canonical.digest(LARGE)) is None
@@ -443,12 +444,12 @@ def test_a_crash_before_the_commit_leaves_a_body_that_is_removed_later(tmp_path:
 
     store = large(tmp_path / "s.db", failpoint=crash)
     with pytest.raises(Crash):
-        store.commit([[Checkpoint(AGENT, 0, (part("state", LARGE),))]])
+        store.commit([[PutCheckpoint(AGENT, 0, (part("state", LARGE),))]])
     assert len(bodies(tmp_path)) == 1  # it was on the disk before its row
     store.close()
     store = large(tmp_path / "s.db")
     assert bodies(tmp_path) == set()
-    ok(store, Checkpoint(AGENT, 0, (part("state", LARGE),)))
+    ok(store, PutCheckpoint(AGENT, 0, (part("state", LARGE),)))
     store.close()
 
 

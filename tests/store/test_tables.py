@@ -1,4 +1,8 @@
-"""Rows on the disk and rows in memory: both take and leave the same changes, and tell the same of them."""
+"""A store on the disk and one in memory take and leave the same changes, and tell the same of them.
+
+No row is left over. The one has a reader of its own and files for large bodies; the other has neither, and takes other
+bodies for large.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents import canonical
-from docking.changes import (
+from docking.handoff.actions import Cargo, Persist, Record
+from docking.handoff.messages import Body, Offer, Part, Side
+from docking.handoff.states import Destination, Source
+from docking.store.changes import (
     Annotate,
     Change,
-    Checkpoint,
     DropCapsule,
     DropLetter,
     KeepPart,
@@ -26,17 +32,15 @@ from docking.changes import (
     Link,
     PostLetter,
     Purge,
+    PutCheckpoint,
     PutFact,
     PutJourney,
     RetryLetter,
     StoredPart,
 )
-from docking.disk import APPLICATION_ID, SCHEMA, schema_steps
-from docking.handoff.actions import Cargo, Persist, Record
-from docking.handoff.messages import Body, Offer, Part, Side
-from docking.handoff.states import Destination, Source
-from docking.store import Store
-from docking.tables import OPEN
+from docking.store.sqlite import APPLICATION_ID, SCHEMA_FILE, schema_steps
+from docking.store.store import Store
+from tests.thorough import examples
 
 EPOCH = b"e" * 16
 PEER = b"p" * 32
@@ -102,7 +106,7 @@ changes: st.SearchStrategy[Change] = st.one_of(
     persists(),
     persists(),
     learned(),
-    st.builds(Checkpoint, agents, hops, st.lists(parts(), max_size=3).map(tuple), small),
+    st.builds(PutCheckpoint, agents, hops, st.lists(parts(), max_size=3).map(tuple), small),
     st.builds(Annotate, st.sampled_from(AGENTS), hops, small),
     st.builds(DropCapsule, st.sampled_from(AGENTS), hops),
     parts().filter(lambda each: each.body is not None).map(lambda each: KeepPart(each.part, each.body or b"")),
@@ -145,7 +149,7 @@ def both(clock: Clock) -> Iterator[tuple[Store, Store]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "s.db"
         disk = Store.open(path, new_epoch=EPOCH, clock=clock, large_from=1000)
-        memory = Store.open(None, new_epoch=EPOCH, clock=clock)
+        memory = Store.open(None, new_epoch=EPOCH, clock=clock, large_from=500)
         try:
             yield disk, memory
         finally:
@@ -153,7 +157,7 @@ def both(clock: Clock) -> Iterator[tuple[Store, Store]]:
             memory.close()
 
 
-@settings(max_examples=int(os.environ.get("TABLES_EXAMPLES", "150")), deadline=None)
+@settings(max_examples=examples(30))
 @given(st.lists(batches, max_size=12))
 def test_disk_and_memory_tell_the_same(steps: list[tuple[list[list[Change]], int]]) -> None:
     clock = Clock()
@@ -163,34 +167,31 @@ def test_disk_and_memory_tell_the_same(steps: list[tuple[list[list[Change]], int
             outcomes = [[type(each) for each in store.commit(groups)] for store in (disk, memory)]
             assert outcomes[0] == outcomes[1]
             assert told(disk) == told(memory)
-        # Nothing is kept that nothing names, and what an index says its table says.
-        tables: Any = disk._tables
-        assert tables._read("SELECT number FROM bodies EXCEPT SELECT number FROM parts", ()) == []
-        rows: Any = memory._tables
-        keys = sorted(
-            (agent, hop, hid) for (hid, _), (r, _) in rows._ledger.items() for agent, hop in [(r.agent, r.hop)]
-        )
-        listed = [(a, hop, k[0]) for a, at in rows._visits.items() for hop, visits in at.items() for k in visits]
-        assert sorted(listed) == keys
-        assert all(rows._visits.values())
-        assert set(rows._open) == {key for key, (row, _) in rows._ledger.items() if row.state in OPEN}
-        assert sorted((row[0], head) for head, row in rows._points.items()) == sorted(
-            (agent, head) for agent, at in rows._trails.items() for head in at
-        )
+        # Nothing is kept that nothing names, and every use is counted.
+        for each in (disk, memory):
+            tables = each.tables
+            assert tables.read("SELECT number FROM bodies EXCEPT SELECT number FROM parts", ()) == []
+            counted = tables.read("SELECT digest, count(*) FROM cargo GROUP BY digest ORDER BY digest", ())
+            assert tables.read("SELECT digest, uses FROM parts WHERE uses > 0 ORDER BY digest", ()) == counted
+            large = {digest for (digest,) in tables.read("SELECT digest FROM parts WHERE number IS NULL", ())}
+            assert tables.large.here == large
+        assert set(os.listdir(disk.tables.large.folder)) == {each.hex() for each in disk.tables.large.here}
+        assert set(memory.tables.large.bodies) == memory.tables.large.here
 
 
 def test_a_small_part_does_not_keep_its_message_alive() -> None:
     store = Store.open(None, new_epoch=EPOCH, clock=Clock())
     message = bytearray(300_000)
-    large, little = memoryview(message)[:200_000], memoryview(message)[200_000:200_100]
-    rest = memoryview(message)[250_000:]  # large in itself, and little of the whole
-    for body in (large, little, rest):
+    large, rest = (
+        memoryview(message)[:200_000],
+        memoryview(message)[250_000:],
+    )  # large in itself, and little of the whole
+    for body in (large, rest):
         part = Part("image", canonical.digest(body), len(body))
         assert store.commit([[KeepPart(part, body)]]) == [None]
         assert store.part(part.digest) == body
-    rows: Any = store._tables
-    kept = [row[3] for row in rows._parts.values()]
-    assert [isinstance(body, memoryview) for body in kept] == [True, False, False]
+    kept = store.tables.large.bodies.values()
+    assert [isinstance(body, memoryview) for body in kept] == [True, False]
     store.close()
 
 
@@ -214,7 +215,7 @@ def test_a_store_of_the_version_before_is_brought_forward(tmp_path: Path) -> Non
     path, bodies = tmp_path / "s.db", tmp_path / "s.db.bodies"
     large = b"large" * 1000
     old = sqlite3.connect(path, isolation_level=None)
-    for step in schema_steps(SCHEMA.read_text("utf-8"))[:2]:
+    for step in schema_steps(SCHEMA_FILE.read_text("utf-8"))[:2]:
         old.executescript(step)
     old.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     old.execute("PRAGMA user_version = 2")
@@ -235,7 +236,7 @@ def test_a_store_of_the_version_before_is_brought_forward(tmp_path: Path) -> Non
     assert [store.part(part.digest) for part in capsule.parts] == [body for body, _ in given]
     new = b"new"
     state = StoredPart(Part("state", canonical.digest(new), len(new)), new)
-    assert store.commit([[DropCapsule(AGENTS[0], 0)], [Checkpoint(AGENTS[0], 1, (state,))]]) == [None, None]
+    assert store.commit([[DropCapsule(AGENTS[0], 0)], [PutCheckpoint(AGENTS[0], 1, (state,))]]) == [None, None]
     assert [store.part(canonical.digest(body)) for body, _ in given] == [None, None, None]
     assert store.part(canonical.digest(new)) == new
     assert list(bodies.iterdir()) == []

@@ -16,25 +16,25 @@ from attrs import evolve
 from agents import canonical
 from agents.capsule import Capsule
 from agents.credentials import envelope, logbook
-from agents.credentials.itinerary import Alt, Itinerary, Loop, Place, Position, Seq, Set, Stop
-from agents.credentials.itinerary import Any as Certified
+from agents.credentials.itinerary import (
+    Alt,
+    CertifiedStop,
+    FreeStop,
+    Itinerary,
+    Loop,
+    Opt,
+    Position,
+    PositionKind,
+    Seq,
+    Set,
+    Stop,
+)
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import Results
-from agents.credentials.sealing import PIECE, seal
+from agents.credentials.sealing import PIECE_BYTES, seal
 from agents.credentials.trail import Trail
 from agents.credentials.visits import Head
-from tests.credentials.journeys import (
-    HOUR,
-    IMAGE,
-    NOW,
-    PERMIT,
-    Journey,
-    fresh,
-    key,
-    make_passport,
-    public,
-    state,
-)
+from tests.credentials.journeys import HOUR, IMAGE, NOW, PERMIT, Journey, fresh, key, make_passport, public, state
 
 HERE = Path(__file__).parent
 POLICY = f'''
@@ -71,11 +71,9 @@ def envelopes() -> Iterator[dict[str, Any]]:
         "commit": journey.links[2],
         "results": journey.entries[0],
         "entry": journey.entries[1],
-        "clone": logbook.clone(
-            journey.point, 0, journey.point.state, journey.head, NOW, key("alpha")
-        ).envelope,
-        "certificate": logbook.certify(public("guest"), NOW, NOW + HOUR, "guest", key("certifier")).envelope,
-        "checkpoint": logbook.checkpoint(journey.point, NOW, key("home")).envelope,
+        "clone": logbook.sign_clone(journey.point, 0, journey.point.state, journey.head, NOW, key("alpha")).envelope,
+        "certificate": logbook.sign_certificate(public("guest"), NOW, NOW + HOUR, "guest", key("certifier")).envelope,
+        "checkpoint": logbook.sign_checkpoint(journey.point, NOW, key("home")).envelope,
     }
     for kind, data in statements.items():
         vector = {"kind": kind, "envelope": data.hex(), "digest": canonical.digest(data).hex()}
@@ -104,8 +102,16 @@ def itineraries() -> Iterator[dict[str, Any]]:
         ("loop, three turns", Loop(3, Seq([a, b])), "alpha beta alpha beta alpha beta", True),
         ("loop, left early", Seq([Loop(3, a), b]), "alpha beta", True),
         ("loop, one turn too many", Loop(2, a), "alpha alpha alpha", False),
-        ("any, certified", Seq([Certified(public("certifier")), b]), "guest beta", True),
-        ("any, not certified", Seq([Certified(public("certifier")), b]), "mallory beta", False),
+        ("any, certified", Seq([CertifiedStop(public("certifier")), b]), "guest beta", True),
+        ("any, not certified", Seq([CertifiedStop(public("certifier")), b]), "mallory beta", False),
+        ("opt, taken", Seq([a, Opt(b), c]), "alpha beta gamma", True),
+        ("opt, left out", Seq([a, Opt(b), c]), "alpha gamma", True),
+        ("opt, twice", Seq([a, Opt(b), c]), "alpha beta beta gamma", False),
+        ("a seq of opts in a loop", Seq([Loop(2, Seq([Opt(a), Opt(b)])), c]), "beta alpha gamma", True),
+        ("a set that may be left with a part undone", Seq([Set([a, Opt(b)]), c]), "alpha gamma", True),
+        ("a set that may not", Seq([Set([a, Opt(b)]), c]), "beta gamma", False),
+        ("free", Seq([FreeStop(), b]), "mallory beta", True),
+        ("free, closed", Seq([FreeStop(NOW - 1), b]), "mallory beta", False),
         ("recalled home", Seq([a, b, c]), "alpha home", True),
         ("from home after a recall", Seq([a, b, c]), "alpha home beta", False),
         ("home before the first stop", Seq([a, b]), "home", False),
@@ -124,7 +130,7 @@ def itineraries() -> Iterator[dict[str, Any]]:
 
 
 def sealings() -> Iterator[dict[str, Any]]:
-    for size in (0, 1, 100, PIECE, PIECE + 1):
+    for size in (0, 1, 100, PIECE_BYTES, PIECE_BYTES + 1):
         plain = bytes(size)
         data = seal(plain, public("alpha").box(), b"context", fresh("ephemeral", size))
         yield {
@@ -166,9 +172,7 @@ def tour(**changes: Any) -> Journey:
 class Case:
     """One arrival at beta, from alpha."""
 
-    def __init__(
-        self, name: str, expect: str, journey: Journey, capsule: Capsule | None = None, **more: Any
-    ) -> None:
+    def __init__(self, name: str, expect: str, journey: Journey, capsule: Capsule | None = None, **more: Any) -> None:
         self.vector = {
             "name": name,
             "policy": more.pop("policy", POLICY),
@@ -204,13 +208,9 @@ def owner_cases() -> Iterator[Case]:
     yield Case("an expired passport", "expired", journey, now=NOW + 25 * HOUR)
     yield Case("a passport from the future", "not-yet-valid", journey, now=NOW - 2 * HOUR)
     bent = capsule.passport[:-1] + bytes([capsule.passport[-1] ^ 1])
-    yield Case(
-        "a passport with another signature", "passport-signature", journey, evolve(capsule, passport=bent)
-    )
+    yield Case("a passport with another signature", "passport-signature", journey, evolve(capsule, passport=bent))
     forged = envelope.sign(journey.passport.body, key("mallory")).envelope
-    yield Case(
-        "a passport signed by another", "passport-signature", journey, evolve(capsule, passport=forged)
-    )
+    yield Case("a passport signed by another", "passport-signature", journey, evolve(capsule, passport=forged))
     payload = {**journey.passport.body.payload(), 2: fresh("another id")}
     liar = _Signable("passport", payload)
     yield Case(
@@ -251,9 +251,7 @@ def body_cases() -> Iterator[Case]:
     yield Case("no state", "state-missing", journey, evolve(capsule, state_bytes=None))
     entries = capsule.results.entries
     yield Case("results cut off", "results-chain", journey, evolve(capsule, results=Results(entries[:1])))
-    yield Case(
-        "results twice", "results-chain", journey, evolve(capsule, results=Results((*entries, entries[1])))
-    )
+    yield Case("results twice", "results-chain", journey, evolve(capsule, results=Results((*entries, entries[1]))))
     signature = bytes([entries[1][-1] ^ 1])
     bent = Results((entries[0], entries[1][:-1] + signature))
     yield Case("a result altered", "results-signature", journey, evolve(capsule, results=bent))
@@ -290,9 +288,9 @@ def trail_cases() -> Iterator[Case]:
     yield Case("a beginning that is not known here", "trail-unknown", journey, known)
     point = journey.trail(3)
     home = tour()
-    checkpoint = logbook.checkpoint(home.point, NOW, key("home")).envelope
+    checkpoint = logbook.sign_checkpoint(home.point, NOW, key("home")).envelope
     yield Case("a checkpoint by home", "ok", journey, _from(journey, point, checkpoint))
-    forged = logbook.checkpoint(home.point, NOW, key("alpha")).envelope
+    forged = logbook.sign_checkpoint(home.point, NOW, key("alpha")).envelope
     yield Case("a checkpoint by another", "checkpoint", journey, _from(journey, point, forged))
     yield Case("offered by another station", "wrong-sender", journey, sender="mallory")
     yield Case("replayed to another station", "not-for-us", journey, here="gamma")
@@ -352,7 +350,7 @@ def _bent(kind: str, changes: dict[str, Any]) -> Journey:
 def _signed_by_another() -> Journey:
     journey = Journey.via("alpha", "beta")
     journey.leave("alpha")
-    receipt = logbook.acknowledge(journey.point, NOW, key("alpha"))
+    receipt = logbook.sign_receipt(journey.point, NOW, key("alpha"))
     journey.links.append(envelope.sign(receipt.body, key("mallory")).envelope)
     return journey
 
@@ -384,26 +382,22 @@ def route_cases() -> Iterator[Case]:
         hops=["alpha", "beta"],
         to="alpha",
     )
-    yield bent(
-        "a stop that has closed", "itinerary", root=Seq([Stop(public("alpha")), Stop(public("beta"), NOW)])
-    )
+    yield bent("a stop that has closed", "itinerary", root=Seq([Stop(public("alpha")), Stop(public("beta"), NOW)]))
     for name, path in [
         ("a position beyond the end", (7,)),
         ("no position", ()),
         ("a position too deep", (0, 0)),
     ]:
-        yield bent(name, "itinerary", position=Position(Place.STOP, path))
+        yield bent(name, "itinerary", position=Position(PositionKind.STOP, path))
     yield bent(
         "a position further on",
         "itinerary",
         to="gamma",
         root=Seq(stops("alpha", "beta", "gamma")),
-        position=Position(Place.STOP, (1,)),
+        position=Position(PositionKind.STOP, (1,)),
     )
-    yield bent(
-        "a stay after the passport expired", "itinerary", arrived=NOW + 30 * HOUR, departed=NOW + 31 * HOUR
-    )
-    anyone = Seq([Certified(public("certifier")), Stop(public("beta"))])
+    yield bent("a stay after the passport expired", "itinerary", arrived=NOW + 30 * HOUR, departed=NOW + 31 * HOUR)
+    anyone = Seq([CertifiedStop(public("certifier")), Stop(public("beta"))])
     yield bent("a stop that nobody certified", "itinerary", root=anyone, hops=[], to="alpha")
     yield bent("more hops than allowed", "hops", passport={"hops": 1})
     yield bent("more computing than allowed", "budget", used=Budget(cpu=2**40))
@@ -417,7 +411,7 @@ def route_cases() -> Iterator[Case]:
         ("a clone from another place", "trail-link", {"previous": fresh("x")}),
     ]:
         journey = tour()
-        clone = logbook.clone(journey.point, 0, canonical.digest(state(1)), journey.head, NOW, key("alpha"))
+        clone = logbook.sign_clone(journey.point, 0, canonical.digest(state(1)), journey.head, NOW, key("alpha"))
         journey.add(clone.body, **changes)
         journey.leave("beta")
         yield Case(name, code, journey)
@@ -429,7 +423,7 @@ def route_cases() -> Iterator[Case]:
         journey = Journey(make_passport(Itinerary(anyone)))
         journey.leave("guest")
         journey.arrive("guest", certified=True)
-        certificate = logbook.certify(public("guest"), at - HOUR, at + HOUR, "guest", key(signer)).envelope
+        certificate = logbook.sign_certificate(public("guest"), at - HOUR, at + HOUR, "guest", key(signer)).envelope
         journey.leave("beta", certificate=certificate)
         yield Case(name, code, journey, sender="guest")
 

@@ -16,16 +16,16 @@ from docking.handoff import codec
 from docking.handoff.messages import (
     Abort,
     Body,
-    Commit,
+    CommitMessage,
     Done,
+    HandoffStanding,
     Message,
     Offer,
     Part,
-    Receipt,
+    ReceiptMessage,
     Refuse,
     Side,
-    Standing,
-    State,
+    StateAnswer,
     Status,
     Transfer,
     Want,
@@ -49,13 +49,13 @@ def messages() -> dict[str, Message]:
         "WANT": Want(HID, (1,)),
         "REFUSE": Refuse(HID, "busy", "come again later", 30),
         "TRANSFER": Transfer(HID, (Body(1, IMAGE),)),
-        "RECEIPT": Receipt(HID, EPOCH, b"a signed receipt"),
-        "COMMIT": Commit(HID, b"a signed commit"),
+        "RECEIPT": ReceiptMessage(HID, EPOCH, b"a signed receipt"),
+        "COMMIT": CommitMessage(HID, b"a signed commit"),
         "DONE": Done(HID),
         "ABORT": Abort(HID),
         "STATUS of the source": Status(HID, Side.SOURCE, EPOCH),
-        "STATE pending": State(HID, Side.SOURCE, Standing.PENDING),
-        "STATE discarded": State(HID, Side.DESTINATION, Standing.DISCARDED),
+        "STATE pending": StateAnswer(HID, Side.SOURCE, HandoffStanding.PENDING),
+        "STATE discarded": StateAnswer(HID, Side.DESTINATION, HandoffStanding.DISCARDED),
     }
 
 
@@ -63,21 +63,21 @@ def _values(offer: Offer) -> list[object]:
     return [getattr(offer, field.name) for field in Offer.__attrs_attrs__]  # type: ignore[attr-defined]
 
 
-def _framed(value: object, version: int = codec.VERSION) -> bytes:
+def _framed(value: object, version: int = codec.PROTOCOL_VERSION) -> bytes:
     head = canonical.encode(value)
-    return codec.PREFIX.pack(codec.MAGIC, version, len(head)) + head
+    return codec.FRAME_PREFIX.pack(codec.MAGIC, version, len(head)) + head
 
 
 def refused() -> dict[str, tuple[bytes, str]]:
     """What is not a message, and the code of its refusal."""
-    done = b"".join(codec.encode(Done(HID)))
+    done = b"".join(codec.encode_message(Done(HID)))
     return {
         "another protocol": (b"GET /dock HTTP/1.1\r\n\r\n", "malformed-message"),
         "a later version": (_framed([7, HID], 2), "version"),
         "cut inside the prefix": (done[:7], "malformed-message"),
         "cut inside the head": (done[:-1], "malformed-message"),
         "a byte too many": (done + b"\0", "malformed-message"),
-        "a head that would be too large": (codec.PREFIX.pack(codec.MAGIC, 1, 1 << 31), "too-large"),
+        "a head that would be too large": (codec.FRAME_PREFIX.pack(codec.MAGIC, 1, 1 << 31), "too-large"),
         "bodies that would be too large": (_framed([4, HID, [[0, 1 << 40]]]), "too-large"),
         "an unknown message": (_framed([11, HID]), "malformed-message"),
         "a field too many": (_framed([7, HID, 0]), "malformed-message"),
@@ -87,7 +87,7 @@ def refused() -> dict[str, tuple[bytes, str]]:
         "a reason with a terminal's escapes": (_framed([3, HID, "busy", "\x1b[2J", 0]), "malformed-message"),
         "a code that is no word": (_framed([3, HID, "Busy!", "no", 0]), "malformed-message"),
         "a number in two bytes where one would do": (
-            codec.PREFIX.pack(codec.MAGIC, 1, 37) + b"\x82\x18\x07\x58\x20" + HID,
+            codec.FRAME_PREFIX.pack(codec.MAGIC, 1, 37) + b"\x82\x18\x07\x58\x20" + HID,
             "malformed-message",
         ),
     }
@@ -97,7 +97,8 @@ def document() -> dict[str, object]:
     """The file's content."""
     return {
         "messages": [
-            {"name": name, "bytes": b"".join(codec.encode(message)).hex()} for name, message in messages().items()
+            {"name": name, "bytes": b"".join(codec.encode_message(message)).hex()}
+            for name, message in messages().items()
         ],
         "refused": [{"name": name, "bytes": data.hex(), "code": code} for name, (data, code) in refused().items()],
     }

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import agents
-from agents.determinism import Seeded
-from agents.wasi import Limits, WasiState
+from agents.testing import Seeded
+from agents.wasi import WasiLimits, WasiState
 
 MIB = 1 << 20
 
@@ -25,8 +25,8 @@ class Station(Seeded):
 def main(path: str) -> None:
     """Prints standard error, then the growth of the process in KiB."""
     image = agents.pack(Path(path))
-    limits = Limits(luggage_bytes=16 * MIB, log_bytes=8 * MIB, files=5000)
-    calm = WasiState.launch(["calm"], limits=Limits(luggage_bytes=0))
+    limits = WasiLimits(luggage_bytes=16 * MIB, log_bytes=8 * MIB, files=5000)
+    calm = WasiState.launch(["calm"], limits=WasiLimits(luggage_bytes=0))
     agents.run(image, ambient=Station(1), wasi=calm)  # compiled, instantiated and run once
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     station = Station(1)

@@ -16,11 +16,11 @@ from typing import Any
 import wasmtime
 
 from agents.errors import CallFailed, GuestFault
-from agents.hostcalls import Context, GuestMemory
+from agents.hostcalls import CallContext, GuestMemory
 from agents.waits import Event, Suspend
-from agents.wasi import Limits, WasiState
+from agents.wasi import WasiLimits, WasiState
 from agents.wasi.abi import ALL_RIGHTS, DIRECTORY_RIGHTS, EFAULT, FD_READ, FD_WRITE, FILE_RIGHTS
-from agents.wasi.calls import FUNCTIONS, MODULE, SIGNATURES
+from agents.wasi.calls import SIGNATURES, WASI_FUNCTIONS, WASI_MODULE
 
 PAGES = 8
 PATH, PATH2, DATA, RESULT, VECTOR = 1024, 8192, 65536, 16, 32  # where the rig puts things
@@ -85,7 +85,8 @@ class Calls:
     def number(self, pointer: int = RESULT, size: int = 4) -> int:
         return int.from_bytes(self.get(pointer, size), "little")
 
-    def _path(self, path: str | bytes, at: int = PATH) -> tuple[int, int]:
+    def put_path(self, path: str | bytes, at: int = PATH) -> tuple[int, int]:
+        """Put a path into the memory; returns where it is and its size."""
         data = path.encode() if isinstance(path, str) else path
         self.put(at, data)
         return at, len(data)
@@ -109,7 +110,7 @@ class Calls:
         follow: bool = True,
         inheriting: int = ALL_RIGHTS,
     ) -> tuple[int, int]:
-        error = self.raw("path_open", fd, int(follow), *self._path(path), oflags, rights, inheriting, flags, RESULT)
+        error = self.raw("path_open", fd, int(follow), *self.put_path(path), oflags, rights, inheriting, flags, RESULT)
         return error, -1 if error else self.number()
 
     def write(self, fd: int, *parts: bytes) -> Any:
@@ -143,7 +144,7 @@ class Calls:
 
     def stat(self, path: str | bytes, follow: bool = False, fd: int = 3) -> tuple[int, tuple[int, ...]]:
         """Filetype, links, size, and the three times."""
-        error = self.raw("path_filestat_get", fd, int(follow), *self._path(path), DATA)
+        error = self.raw("path_filestat_get", fd, int(follow), *self.put_path(path), DATA)
         return error, () if error else self._stat()
 
     def fstat(self, fd: int) -> tuple[int, tuple[int, ...]]:
@@ -154,7 +155,7 @@ class Calls:
         return struct.unpack("<B7xQQQQQ", self.get(DATA + 16, 48))
 
     def inode(self, path: str) -> int:
-        assert self.raw("path_filestat_get", 3, 0, *self._path(path), DATA) == 0
+        assert self.raw("path_filestat_get", 3, 0, *self.put_path(path), DATA) == 0
         return self.number(DATA + 8, 8)
 
     def fdstat(self, fd: int) -> tuple[int, tuple[int, ...]]:
@@ -162,26 +163,26 @@ class Calls:
         return error, () if error else struct.unpack("<BxHxxxxQQ", self.get(DATA, 24))
 
     def mkdir(self, path: str | bytes, fd: int = 3) -> int:
-        return self.raw("path_create_directory", fd, *self._path(path))
+        return self.raw("path_create_directory", fd, *self.put_path(path))
 
     def rmdir(self, path: str, fd: int = 3) -> int:
-        return self.raw("path_remove_directory", fd, *self._path(path))
+        return self.raw("path_remove_directory", fd, *self.put_path(path))
 
     def unlink(self, path: str, fd: int = 3) -> int:
-        return self.raw("path_unlink_file", fd, *self._path(path))
+        return self.raw("path_unlink_file", fd, *self.put_path(path))
 
     def symlink(self, text: str | bytes, path: str, fd: int = 3) -> int:
-        return self.raw("path_symlink", *self._path(text), fd, *self._path(path, PATH2))
+        return self.raw("path_symlink", *self.put_path(text), fd, *self.put_path(path, PATH2))
 
     def readlink(self, path: str, size: int = 4096, fd: int = 3) -> tuple[int, bytes]:
-        error = self.raw("path_readlink", fd, *self._path(path), DATA, size, RESULT)
+        error = self.raw("path_readlink", fd, *self.put_path(path), DATA, size, RESULT)
         return error, b"" if error else self.get(DATA, self.number())
 
     def link(self, old: str, new: str, follow: bool = False, fd: int = 3, new_fd: int = 3) -> int:
-        return self.raw("path_link", fd, int(follow), *self._path(old), new_fd, *self._path(new, PATH2))
+        return self.raw("path_link", fd, int(follow), *self.put_path(old), new_fd, *self.put_path(new, PATH2))
 
     def rename(self, old: str, new: str, fd: int = 3, new_fd: int = 3) -> int:
-        return self.raw("path_rename", fd, *self._path(old), new_fd, *self._path(new, PATH2))
+        return self.raw("path_rename", fd, *self.put_path(old), new_fd, *self.put_path(new, PATH2))
 
     def readdir(self, fd: int, size: int = 4096, cookie: int = 0) -> tuple[int, list[tuple[int, int, bytes]]]:
         """Whole lines of one call: next cookie, filetype, name."""
@@ -237,7 +238,7 @@ class Virtual(Calls):
         self.station = station or Station()
         self.bytes = bytearray(PAGES * 65536)
         self.state = state or WasiState.launch(now=self.station.wall, **launch)
-        self.ctx = Context(GuestMemory(memoryview(self.bytes)), self.station, self.state)
+        self.ctx = CallContext(GuestMemory(memoryview(self.bytes)), self.station, self.state)
         self.waiting: tuple[str, tuple[int, ...]] | None = None
 
     def raw(self, name: str, *args: int) -> Any:
@@ -246,7 +247,7 @@ class Virtual(Calls):
             for arg, letter in zip(args, SIGNATURES[name][0], strict=True)
         ]
         try:
-            answer = FUNCTIONS[name](self.ctx, *bits)
+            answer = WASI_FUNCTIONS[name](self.ctx, *bits)
         except CallFailed as error:
             assert error.errno > 0
             answer = error.errno
@@ -265,8 +266,9 @@ class Virtual(Calls):
         finally:
             self.ctx.event = None
 
-    def hop(self, limits: Limits | None = None, grants: Any = None, station: Station | None = None) -> Virtual:
+    def hop(self, limits: WasiLimits | None = None, grants: Any = None, station: Station | None = None) -> Virtual:
         """This guest at another station: its WASI state through plain values, its memory as it is."""
+        self.state.pause(self.station)
         state = WasiState.decode(self.state.encode(), limits or self.state.limits, grants)
         there = Virtual(state, station or Station())
         there.bytes[:] = self.bytes
@@ -290,7 +292,7 @@ def trampolines() -> tuple[wasmtime.Engine, wasmtime.Module]:
     imports, exports = [], []
     for name, (params, results) in SIGNATURES.items():
         typed = "".join(f" (param {types[p]})" for p in params) + "".join(f" (result {types[r]})" for r in results)
-        imports.append(f'(import "{MODULE}" "{name}" (func ${name}{typed}))')
+        imports.append(f'(import "{WASI_MODULE}" "{name}" (func ${name}{typed}))')
         gets = " ".join(f"(local.get {index})" for index in range(len(params)))
         exports.append(f'(func (export "{name}"){typed} (call ${name} {gets}))')
     text = "\n".join(["(module", *imports, f'(memory (export "memory") {PAGES})', *exports, ")"])

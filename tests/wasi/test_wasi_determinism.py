@@ -10,9 +10,9 @@ import pytest
 
 import agents
 from agents import canonical
-from agents.determinism import EPOCH, Record, Recording, Replaying, Seeded
 from agents.errors import BadRecord, CallFailed, Diverged
 from agents.image import AgentImage
+from agents.testing import EPOCH_NS, Record, Recording, Replaying, Seeded
 from agents.waits import Call, Clone, Go, Input, Recv, Sleep, Yield
 from agents.wasi import WasiState
 
@@ -68,7 +68,7 @@ def station(seed: int) -> Seeded:
 
 
 def run(ambient: Any, answer: Any, script: bytes = SCRIPT, hop_every: int | None = None) -> agents.Outcome:
-    state = WasiState.launch(["micropython", "main.py"], files={"main.py": script}, now=EPOCH)
+    state = WasiState.launch(["micropython", "main.py"], files={"main.py": script}, now=EPOCH_NS)
     return agents.run(micropython(), ambient=ambient, wasi=state, answer=answer, hop_every=hop_every)
 
 

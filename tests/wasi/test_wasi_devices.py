@@ -6,7 +6,7 @@ import pytest
 
 from agents.errors import BadSnapshot
 from agents.wasi.abi import EISDIR, ENOENT, ENOTDIR, EPERM, EROFS, ESPIPE
-from agents.wasi.devices import NAMES, DeviceFile, decode_device
+from agents.wasi.devices import DEVICE_NAMES, DeviceFile, decode_device
 
 from .rig import DIRECTORY, READ_WRITE, Virtual
 
@@ -17,7 +17,7 @@ CHARACTER_DEVICE = 2
 def test_what_they_give_and_take() -> None:
     guest = Virtual()
     given = {}
-    for name in NAMES:
+    for name in DEVICE_NAMES:
         error, fd = guest.open(f"dev/{name}", CREAT, READ_WRITE)
         assert error == 0
         assert guest.write(fd, b"12345") == (0, 5)
@@ -32,7 +32,7 @@ def test_what_they_give_and_take() -> None:
 
 def test_nothing_else_is_there_and_nothing_changes() -> None:
     guest = Virtual()
-    assert set(guest.listing("dev")) == {b".", b"..", *(name.encode() for name in NAMES)}
+    assert set(guest.listing("dev")) == {b".", b"..", *(name.encode() for name in DEVICE_NAMES)}
     assert guest.stat("dev/null")[1][0] == CHARACTER_DEVICE
     assert guest.open("dev/sda")[0] == ENOENT
     assert guest.open("dev/null/x")[0] == ENOTDIR
@@ -67,5 +67,5 @@ def test_a_snapshot_with_another_device_is_refused(value: list[object]) -> None:
 
 
 def test_encoding() -> None:
-    for name in NAMES:
+    for name in DEVICE_NAMES:
         assert decode_device(DeviceFile(name).encode()).name == name

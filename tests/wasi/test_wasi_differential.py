@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agents.wasi.abi import DIRECTORY_RIGHTS, ENOTCAPABLE, FD_READ, FD_WRITE
+from tests.thorough import examples
 
 from .rig import READ_ONLY, READ_WRITE, Calls, Native, Virtual
 
@@ -141,7 +142,7 @@ def perform(guest: Calls, method: str, args: tuple[Any, ...], fds: dict[str, int
         return guest.raw(method, fds["fd"], *args)
     if method == "set_times":
         path, follow, which = args
-        return guest.raw("path_filestat_set_times", fds["fd"], int(follow), *guest._path(path), 7, 8, which)
+        return guest.raw("path_filestat_set_times", fds["fd"], int(follow), *guest.put_path(path), 7, 8, which)
     if method in ("write", "read", "pwrite", "pread", "seek", "tell", "close", "readdir", "fstat"):
         return getattr(guest, method)(fds["fd"], *args)
     return getattr(guest, method)(*args, **fds)
@@ -225,7 +226,7 @@ def test_a_directory_opened_without_rights_to_paths_opens_none(
 
 
 # The same sequences each time: other differences are found by who looks for them, with more of them.
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=examples(40), suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.lists(steps, min_size=5, max_size=50))
 def test_any_sequence_of_calls_does_the_same(
     new_pair: Callable[[], tuple[Virtual, Native]], sequence: list[Any]

@@ -10,17 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from agents import canonical
-from agents.wasi import Limits, WasiState
-from agents.wasi.abi import (
-    EBADF,
-    EFAULT,
-    EFBIG,
-    EILSEQ,
-    EINVAL,
-    EMFILE,
-    ENAMETOOLONG,
-    ENOSPC,
-)
+from agents.wasi import WasiLimits, WasiState
+from agents.wasi.abi import EBADF, EFAULT, EFBIG, EILSEQ, EINVAL, EMFILE, ENAMETOOLONG, ENOSPC
 from agents.wasi.calls import SIGNATURES
 
 from .rig import DIRECTORY, PAGES, READ_WRITE, Virtual
@@ -49,7 +40,7 @@ def overlapping(guest: Virtual, count: int) -> tuple[int, int]:
 
 
 def test_gigabyte_writes_stop_at_the_bound() -> None:
-    guest = Virtual(limits=Limits(luggage_bytes=8 * MIB, io_bytes=MIB))
+    guest = Virtual(limits=WasiLimits(luggage_bytes=8 * MIB, io_bytes=MIB))
     _, fd = guest.open("f", CREAT, READ_WRITE)
     vector = overlapping(guest, 1024)  # 448 MiB a call
     with at_most(24 * MIB):
@@ -68,7 +59,7 @@ def test_gigabyte_writes_stop_at_the_bound() -> None:
 
 
 def test_nothing_is_sparse() -> None:
-    guest = Virtual(limits=Limits(luggage_bytes=MIB))
+    guest = Virtual(limits=WasiLimits(luggage_bytes=MIB))
     _, fd = guest.open("f", CREAT, READ_WRITE)
     with at_most(4 * MIB):
         assert guest.pwrite(fd, b"x", 1 << 40)[0] == ENOSPC
@@ -118,7 +109,7 @@ def test_files_that_come_and_go_leave_nothing() -> None:
 
 
 def test_directories_as_deep_as_they_can_be() -> None:
-    guest = Virtual(limits=Limits(files=3000))
+    guest = Virtual(limits=WasiLimits(files=3000))
     fd = 3
     for _ in range(3000):  # deeper than any path, and than Python's own stack
         assert guest.mkdir("d", fd=fd) == 0
@@ -130,13 +121,13 @@ def test_directories_as_deep_as_they_can_be() -> None:
     assert guest.mkdir("d", fd=fd) == ENOSPC
     assert guest.stat("/".join("d" * 300))[0] == ENAMETOOLONG
     assert guest.stat("/".join("d" * 200))[0] == 0
-    state = WasiState.decode(canonical.decode(canonical.encode(guest.state.encode())), Limits(files=3000))
+    state = WasiState.decode(canonical.decode(canonical.encode(guest.state.encode())), WasiLimits(files=3000))
     assert state.encode() == guest.state.encode()
     assert guest.rename("d", "e", new_fd=fd) == EINVAL
 
 
 def test_log_floods() -> None:
-    guest = Virtual(limits=Limits(log_bytes=2 * MIB, io_bytes=MIB))
+    guest = Virtual(limits=WasiLimits(log_bytes=2 * MIB, io_bytes=MIB))
     vector = overlapping(guest, 1024)
     taken, error = 0, 0
     while not error:
@@ -152,7 +143,7 @@ def test_descriptors_are_bounded() -> None:
     opened = 0
     while guest.open("f")[0] == 0:
         opened += 1
-    assert opened == Limits().descriptors - 4
+    assert opened == WasiLimits().descriptors - 4
     assert guest.open("portcall/here")[0] == EMFILE
     assert guest.raw("fd_renumber", 5, 1 << 30) == EBADF  # a number is taken, never chosen
 

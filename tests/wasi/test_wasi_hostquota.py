@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from agents.wasi.abi import EBADF, EMFILE, ENOSPC
 from agents.wasi.hostdirs import HostGrant
 from agents.wasi.hostquota import Quota
+from tests.thorough import examples
 
 from .rig import DIRECTORY, READ_WRITE, Virtual
 
@@ -142,7 +143,7 @@ def test_emptying_gives_room_back(tmp_path: Path) -> None:
     assert quota.used == 100
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20))
 @given(st.integers(0, 2**32 - 1))
 def test_the_count_is_what_there_is(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     """Whatever agents do, in whatever order: bytes and names are those of the directory."""

@@ -56,7 +56,7 @@ def test_a_sleep_suspends_and_its_time_passes_wherever_it_ends() -> None:
     guest = Virtual()
     guest.station.mono += 1000
     assert poll(guest, clock(7, 500 * MS)) == Suspend(Sleep(500 * MS))
-    began = guest.state.elapsed
+    began = guest.state.elapsed_ns
     there = guest.hop()  # a station whose clock has hardly moved
     assert there.resume(Woke()) == 0
     assert events(there) == [(7, 0, CLOCK, 0, 0)]

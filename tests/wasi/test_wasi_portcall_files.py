@@ -9,7 +9,7 @@ import pytest
 from agents import hostcalls
 from agents.errors import BadSnapshot, CallFailed
 from agents.waits import (
-    BODY_MAX,
+    MAX_BODY_BYTES,
     Arrived,
     Call,
     Clone,
@@ -43,7 +43,7 @@ from agents.wasi.abi import (
     EROFS,
     ETIMEDOUT,
 )
-from agents.wasi.limits import Limits
+from agents.wasi.limits import WasiLimits
 from agents.wasi.state import WasiState
 
 from .rig import DIRECTORY, READ_ONLY, READ_WRITE, Station, Virtual
@@ -157,7 +157,7 @@ def test_a_call_of_a_service_with_a_slash_and_without_a_request() -> None:
 def test_a_request_is_bounded() -> None:
     guest = Virtual()
     fd = opened(guest, "call/x", write=True)
-    for _ in range(BODY_MAX // 65536):
+    for _ in range(MAX_BODY_BYTES // 65536):
         assert guest.write(fd, b"x" * 65536) == (0, 65536)
     assert guest.write(fd, b"x")[0] == EMSGSIZE
 
@@ -246,7 +246,7 @@ def test_send_report_and_log() -> None:
 
 
 def test_the_log_is_bounded() -> None:
-    guest = Virtual(limits=Limits(log_bytes=100))
+    guest = Virtual(limits=WasiLimits(log_bytes=100))
     fd = opened(guest, "log", write=True)
     assert guest.write(fd, b"x" * 60) == (0, 60)
     assert guest.write(fd, b"x" * 60)[0] == ENOSPC
@@ -297,7 +297,7 @@ def test_the_folder_can_be_looked_at() -> None:
     assert set(names) - {b".", b".."} == {name.encode() for name in hostcalls.IMPORTS} - {
         b"recv",
         b"exit",
-    } | {b"inbox"}
+    } | {b"inbox", b"args", b"environ"}
     assert guest.stat("portcall")[1][0] == 3
     assert guest.stat("portcall/call")[1][0] == 3
     assert guest.stat("portcall/go")[1][0] == 4
@@ -335,7 +335,7 @@ IMPORT_AND_FILE: list[tuple[str, tuple[Any, ...], str, bytes, Any]] = [
     ("go", ("n" * 2000,), "go", b"n" * 2000, ENAMETOOLONG),
     ("send", ("nobody", b"x"), "send/nobody", b"x", ENOENT),
     ("report", ("k" * 300, b"x"), "report/" + "k" * 255 + "/" + "k" * 44, b"x", ENAMETOOLONG),
-    ("send", ("bob", b"x" * (BODY_MAX + 1)), "send/bob", b"", EMSGSIZE),
+    ("send", ("bob", b"x" * (MAX_BODY_BYTES + 1)), "send/bob", b"", EMSGSIZE),
 ]
 
 
@@ -366,7 +366,7 @@ def test_a_long_write_to_the_log_is_taken_in_parts() -> None:
 
 def test_what_open_files_hold_together_is_bounded() -> None:
     """Not a megabyte in each of 256 descriptors: station memory that no permit counts."""
-    guest = Virtual(limits=Limits(call_bytes=3_000_000))
+    guest = Virtual(limits=WasiLimits(call_bytes=3_000_000))
     fds = [guest.open(f"portcall/call/{name}", rights=READ_WRITE)[1] for name in "abcd"]
     piece = bytes(200_000)
     for fd in fds[:3]:
@@ -386,7 +386,7 @@ def test_what_open_files_hold_together_is_bounded() -> None:
     there = guest.hop()
     assert there.read(inboxes[0], 1) == (0, b"\0")
     with pytest.raises(BadSnapshot, match="portcall"):
-        WasiState.decode(guest.state.encode(), Limits(call_bytes=1 << 20))
+        WasiState.decode(guest.state.encode(), WasiLimits(call_bytes=1 << 20))
 
 
 def test_a_request_is_forgotten_when_its_answer_is_there() -> None:

@@ -34,7 +34,7 @@ from agents.wasi.abi import (
     PATH_UNLINK_FILE,
 )
 from agents.wasi.hostdirs import HostGrant
-from agents.wasi.limits import Limits
+from agents.wasi.limits import WasiLimits
 
 from .rig import READ_ONLY, READ_WRITE, Virtual
 
@@ -285,7 +285,7 @@ def test_a_listing_can_go_back(place: Place) -> None:
 
 def test_times(place: Place) -> None:
     place.make("f", b"x")
-    path = place._path("f")
+    path = place.put_path("f")
     assert place.raw("path_filestat_set_times", place.base, 0, *path, 111, 222, 1 | 4) == 0
     assert place.stat("f", fd=place.base)[1][3:5] == (111, 222)
     assert place.raw("path_filestat_set_times", place.base, 0, *path, 1, 333, 4) == 0
@@ -314,7 +314,7 @@ def test_new_descriptors_get_the_lowest_number(place: Place) -> None:
 
 
 def test_descriptors_run_out(tmp_path: Path) -> None:
-    guest = Virtual(files={"f": b""}, limits=Limits(descriptors=10))
+    guest = Virtual(files={"f": b""}, limits=WasiLimits(descriptors=10))
     errors = [guest.open("f")[0] for _ in range(20)]
     assert errors == [0] * 6 + [EMFILE] * 14
     assert guest.open("g", CREAT, READ_WRITE)[0] == EMFILE
@@ -403,7 +403,7 @@ def test_a_read_only_grant_changes_nothing(tmp_path: Path) -> None:
         guest.symlink("f", "l", fd=4),
         guest.link("f", "g", fd=4, new_fd=4),
         guest.rename("f", "g", fd=4, new_fd=4),
-        guest.raw("path_filestat_set_times", 4, 0, *guest._path("f"), 0, 0, 10),
+        guest.raw("path_filestat_set_times", 4, 0, *guest.put_path("f"), 0, 0, 10),
     }
     assert refused == {69}
     _, fd = guest.at("f")

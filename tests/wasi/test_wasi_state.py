@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from agents import canonical
 from agents.errors import BadSnapshot, CallFailed
-from agents.wasi import Limits, WasiState
+from agents.wasi import WasiLimits, WasiState
 from agents.wasi.abi import EBADF, EINVAL, ENOENT
 from agents.wasi.hostdirs import HostGrant
+from agents.wasi.state import MAX_AWAY_NS, MONOTONIC_START_NS
+from tests.thorough import examples
 
 from .rig import DIRECTORY, READ_ONLY, READ_WRITE, Station, Virtual
 
@@ -109,30 +111,94 @@ def test_files_that_never_change_are_not_copied() -> None:
     assert any(item[5] is library for item in first.state.encode()[3][1])
 
 
+def shown(of: Virtual) -> int:
+    assert of.raw("clock_time_get", 1, 0, 64) == 0
+    return of.number(64, 8)
+
+
 def test_monotonic_time_goes_on_and_never_back() -> None:
     guest = Virtual()
-
-    def shown(of: Virtual) -> int:
-        assert of.raw("clock_time_get", 1, 0, 64) == 0
-        return of.number(64, 8)
-
-    assert shown(guest) == 0
+    assert shown(guest) == MONOTONIC_START_NS
     guest.station.mono += 700
-    assert shown(guest) == 700
+    assert shown(guest) == MONOTONIC_START_NS + 700
     guest.station.mono -= 500  # a clock that was set back
-    assert shown(guest) == 700
+    assert shown(guest) == MONOTONIC_START_NS + 700
     guest.station.mono += 600
-    assert shown(guest) == 800
+    assert shown(guest) == MONOTONIC_START_NS + 800
     far = Station()
     far.mono, far.wall = 12, 34
     there = guest.hop(station=far)
-    assert shown(there) == 800
+    assert shown(there) == MONOTONIC_START_NS + 800
     far.mono += 5
-    assert shown(there) == 805
+    assert shown(there) == MONOTONIC_START_NS + 805
     assert there.raw("clock_time_get", 0, 0, 64) == 0
     assert there.number(64, 8) == 34  # the wall is the station's
-    home = there.hop()
-    assert shown(home) == 805
+
+
+def test_monotonic_time_counts_what_nobody_looked_at() -> None:
+    guest = Virtual()
+    guest.state.begin(guest.station)
+    guest.station.mono += 300  # ran, and hops without a look
+    far = Station()
+    far.mono, far.wall = 12, guest.station.wall + 50  # the way took 50
+    there = guest.hop(station=far)
+    there.state.begin(far)
+    far.mono += 7
+    parked = there.hop(station=far)  # captured again before anybody looks
+    assert shown(parked) == MONOTONIC_START_NS + 357
+
+
+def test_time_between_stations_is_believed_within_bounds() -> None:
+    guest = Virtual()
+    assert shown(guest) == MONOTONIC_START_NS
+    future = Station()
+    future.wall += 1000 * MAX_AWAY_NS  # its calendar is wrong by centuries
+    there = guest.hop(station=future)
+    assert shown(there) == MONOTONIC_START_NS + MAX_AWAY_NS
+    assert shown(there.hop()) == MONOTONIC_START_NS + MAX_AWAY_NS  # and back: time does not go back
+
+
+def test_an_agent_that_has_not_begun_keeps_no_time() -> None:
+    state = WasiState.launch()
+    before = state.encode()
+    state.pause(Station())
+    assert state.encode() == before
+
+
+def test_a_sleep_counts_once_though_its_time_passed_between_stations() -> None:
+    guest = Virtual()
+    guest.state.wait_begins(guest.station)
+    later = Station()
+    later.wall += 5000
+    there = guest.hop(station=later)
+    there.state.waited(later, 4000)
+    assert shown(there) == MONOTONIC_START_NS + 5000
+    early = guest.hop(station=Station())
+    early.state.waited(early.station, 4000)
+    assert shown(early) == MONOTONIC_START_NS + 4000
+
+
+@pytest.mark.parametrize("time", [1, [1], [1, None], [1, -1], [1, 1 << 64], [None, 1], [1, 2, 3], [True, 1]])
+def test_impossible_times(time: object) -> None:
+    guest = Virtual()
+    assert shown(guest) == MONOTONIC_START_NS
+    guest.state.pause(guest.station)
+    value = guest.state.encode()
+    assert value[0] == 2
+    assert WasiState.decode(value).encode() == value
+    value[6] = time
+    with pytest.raises(BadSnapshot):
+        WasiState.decode(value)
+
+
+def test_states_of_the_first_version_are_read_and_hold_no_time_of_capture() -> None:
+    value = Virtual().state.encode()
+    assert value[0] == 1
+    value[6] = 700  # as agents that were on their way wrote it
+    assert WasiState.decode(value).encode() == value
+    value[6] = [700, 1]
+    with pytest.raises(BadSnapshot):
+        WasiState.decode(value)
 
 
 def test_a_clock_at_the_end_of_time_stays_there() -> None:
@@ -277,9 +343,9 @@ def test_an_agent_that_was_packed_is_equipped_where_it_begins(tmp_path: Path) ->
         {"files": {"portcall/go": b""}},
         {"files": {"../x": b""}},
         {"files": {"a": b"", "a/b": b""}},
-        {"files": {"f": b"x" * 200}, "limits": Limits(luggage_bytes=100)},
-        {"files": {f"f{index}": b"" for index in range(20)}, "limits": Limits(files=10)},
-        {"stdin": b"x" * 20, "limits": Limits(stdin_bytes=10)},
+        {"files": {"f": b"x" * 200}, "limits": WasiLimits(luggage_bytes=100)},
+        {"files": {f"f{index}": b"" for index in range(20)}, "limits": WasiLimits(files=10)},
+        {"stdin": b"x" * 20, "limits": WasiLimits(stdin_bytes=10)},
     ],
 )
 def test_a_launch_beyond_its_bounds_is_refused(launch: dict[str, Any]) -> None:
@@ -358,12 +424,12 @@ def test_bounds_are_the_arriving_stations(tmp_path: Path) -> None:
     value = busy().state.encode()
     WasiState.decode(copy.deepcopy(value))
     for narrow in (
-        Limits(luggage_bytes=5),
-        Limits(files=3),
-        Limits(descriptors=4),
-        Limits(name_bytes=2),
-        Limits(environment_bytes=10),
-        Limits(stdin_bytes=1),
+        WasiLimits(luggage_bytes=5),
+        WasiLimits(files=3),
+        WasiLimits(descriptors=4),
+        WasiLimits(name_bytes=2),
+        WasiLimits(environment_bytes=10),
+        WasiLimits(stdin_bytes=1),
     ):
         with pytest.raises(BadSnapshot):
             WasiState.decode(copy.deepcopy(value), narrow)
@@ -381,7 +447,7 @@ def mutate(value: Any, dice: random.Random) -> Any:
     return dice.choice([None, 0, 1, -1, "", "a", "..", b"", b"x", [], [[]], {}, True, 1.5, "file", ["lost"], ["stdin"]])
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(120), suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False))
 def test_a_snapshot_with_any_change_is_refused_or_works(dice: random.Random) -> None:
     value = busy().state.encode()

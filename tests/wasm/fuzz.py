@@ -20,16 +20,17 @@ from pathlib import Path
 from random import Random
 
 from agents.errors import InvalidModule, MalformedModule, ModuleError, UnsupportedFeature
-from agents.wasm.bounds import Bounds
+from agents.wasm.bounds import ModuleBounds
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
 from agents.wasm.syntax import Module
 from agents.wasm.validate import validate_module
+from tests.fuzz.amount import Amount
 
 from .generate import change, damage, random_module
 from .tools import commands, engine_accepts, run_tool, spec_scripts, wasm_tools
 
-BOUNDS = Bounds(module=1 << 20, entries=10_000)
+BOUNDS = ModuleBounds(module=1 << 20, entries=10_000)
 REFUSED_BY_SMITH = ("gc", "threads", "custom-page-sizes", "shared-everything-threads", "wide-arithmetic")
 REFUSED_BY_SMITH += ("compact-imports", "custom-descriptors")
 
@@ -112,13 +113,13 @@ def spec_modules() -> list[bytes]:
 
 
 def run(
-    rng: Random, corpus: list[bytes], smith: bool, going: Callable[[], bool], use_engine: bool = True
+    rng: Random, corpus: list[bytes], smith: bool, amount: Amount, use_engine: bool = True
 ) -> collections.Counter[str]:
-    """Try cases while `going()`; how many came out as what. A failing case is saved, and its error raised."""
+    """Try cases of that amount; how many came out as what. A failing case is saved, and its error raised."""
     counts: collections.Counter[str] = collections.Counter()
     corpus = corpus + [encode_module(random_module(rng)) for _ in range(20)]
-    while going():
-        data = case(rng, corpus, smith)
+    while amount.more():
+        data = amount.give(case(rng, corpus, smith))
         try:
             outcome = examine(data, engine_accepts if use_engine else None)
         except BaseException:
@@ -134,6 +135,7 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.wasm.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--bytes", type=int, default=0)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--spec", action="store_true")
     parser.add_argument("--smith", action="store_true")
@@ -144,13 +146,13 @@ def main() -> int:
     seed = time.time_ns() if args.seed is None else args.seed
     print(f"seed {seed}")
     corpus = spec_modules() if args.spec else []
-    deadline = time.monotonic() + args.seconds
+    amount = Amount(args.seconds, args.bytes)
     try:
-        counts = run(Random(seed), corpus, args.smith, lambda: time.monotonic() < deadline)
+        counts = run(Random(seed), corpus, args.smith, amount)
     except Exception as error:
         print(f"fuzz-failure.wasm: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    print(", ".join(f"{count} {outcome}" for outcome, count in counts.most_common()))
+    print(f"{amount.given} bytes, " + ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common()))
     return 0
 
 

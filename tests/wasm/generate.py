@@ -38,7 +38,6 @@ from agents.wasm.syntax import (
     Import,
     ImportFunc,
     Instr,
-    Limits,
     MemArg,
     MemType,
     Module,
@@ -46,6 +45,7 @@ from agents.wasm.syntax import (
     Table,
     TableType,
     Tag,
+    TypeLimits,
     ValType,
 )
 
@@ -167,9 +167,9 @@ def constant(rng: Random, kind: ValType) -> Expr:
     return (instruction(rng, plain[kind]), END)
 
 
-def _limits(rng: Random) -> Limits:
+def _limits(rng: Random) -> TypeLimits:
     least = small(rng)
-    return Limits(least, rng.choice([None, least + small(rng), small(rng)]))
+    return TypeLimits(least, rng.choice([None, least + small(rng), small(rng)]))
 
 
 def _global_type(rng: Random) -> GlobalType:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agents.errors import MalformedModule, ModuleTooLarge, UnsupportedFeature
 from agents.wasm import opcodes as op
-from agents.wasm.bounds import Bounds
+from agents.wasm.bounds import ModuleBounds
 from agents.wasm.decode import custom_section, decode_module, instruction_offsets, sections
 from agents.wasm.encode import encode_instruction, encode_module, unsigned
 from agents.wasm.expressions import Expressions
@@ -186,7 +186,7 @@ def _constants(count: int) -> bytes:
 )
 def test_bounds(bound: str, limit: int, fits: bytes, exceeds: bytes) -> None:
     """At the bound is fine; beyond it is refused, naming the bound."""
-    bounds = Bounds(**{bound: limit})
+    bounds = ModuleBounds(**{bound: limit})
     decode_module(fits, bounds)
     with pytest.raises(ModuleTooLarge, match=f"for {bound}"):
         decode_module(exceeds, bounds)
@@ -213,8 +213,8 @@ def test_equal_instructions_are_one_object() -> None:
 def test_both_roads_give_the_same_body(seed: int) -> None:
     """The quick road through a body, and the careful one."""
     code = b"".join(map(encode_instruction, body(Random(seed))))
-    quick = Expressions(code, Bounds()).body(0, len(code), 0)
-    careful = Expressions(code, Bounds()).constant(Reader(code))
+    quick = Expressions(code, ModuleBounds()).body(0, len(code), 0)
+    careful = Expressions(code, ModuleBounds()).constant(Reader(code))
     assert quick == careful
 
 
@@ -234,12 +234,12 @@ def test_both_roads_give_the_same_error(seed: int, noise: bytes) -> None:
 
     def careful() -> object:
         r = Reader(code, function=0)
-        found = Expressions(code, Bounds()).constant(r)
+        found = Expressions(code, ModuleBounds()).constant(r)
         if r.position != len(code):
             raise r.malformed("section size mismatch: bytes after the end of the function")
         return found
 
-    assert outcome(lambda: Expressions(code, Bounds()).body(0, len(code), 0)) == outcome(careful)
+    assert outcome(lambda: Expressions(code, ModuleBounds()).body(0, len(code), 0)) == outcome(careful)
 
 
 @pytest.mark.parametrize(

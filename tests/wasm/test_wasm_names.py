@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agents.errors import MalformedModule, ModuleTooLarge
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
-from agents.wasm.names import SECTION, Names, decode_names, encode_names, module_names, with_names
+from agents.wasm.names import NAME_SECTION, Names, decode_names, encode_names, module_names, with_names
 from agents.wasm.syntax import Custom, Module
 
 INDEX = st.integers(0, 0xFFFFFFFF)
@@ -71,14 +71,14 @@ def test_malformed(payload: bytes, offset: int) -> None:
         decode_names(payload)
     assert caught.value.offset == offset
     # In a module, names that cannot be read are no names, and no error (A.7).
-    assert module_names(Module(customs=(Custom(SECTION, payload, 0),))) == Names()
+    assert module_names(Module(customs=(Custom(NAME_SECTION, payload, 0),))) == Names()
 
 
 def test_a_name_section_is_replaced_in_its_place() -> None:
-    old, other = Custom(SECTION, b"", 1), Custom("other", b"x", 11)
+    old, other = Custom(NAME_SECTION, b"", 1), Custom("other", b"x", 11)
     names = Names(functions={0: "new"})
     changed = with_names(Module(customs=(old, other)), names)
-    assert changed.customs == (Custom(SECTION, encode_names(names), 1), other)
+    assert changed.customs == (Custom(NAME_SECTION, encode_names(names), 1), other)
     assert module_names(decode_module(encode_module(changed))) == names
     added = with_names(Module(customs=(other,)), names)
     assert module_names(added) == names

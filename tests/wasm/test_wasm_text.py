@@ -31,7 +31,6 @@ from agents.wasm.syntax import (
     Import,
     ImportFunc,
     Instr,
-    Limits,
     MemArg,
     MemType,
     Module,
@@ -39,9 +38,11 @@ from agents.wasm.syntax import (
     Table,
     TableType,
     Tag,
+    TypeLimits,
 )
 from agents.wasm.text import instruction_text, print_function, print_module
 from agents.wasm.validate import validate_module
+from tests.thorough import examples, one_in
 
 from .fuzz import smith_module
 from .generate import random_module
@@ -51,7 +52,7 @@ END = Instr(op.END)
 
 MODULE = Module(
     types=(FuncType((I32,), (I64,)), FuncType(), FuncType((RefType(True, 0),), ())),
-    imports=(Import("env", 'q"\n', ImportFunc(1)), Import("env", "m", MemType(Limits(1, 2), True))),
+    imports=(Import("env", 'q"\n', ImportFunc(1)), Import("env", "m", MemType(TypeLimits(1, 2), True))),
     funcs=(
         Func(
             0,
@@ -73,8 +74,8 @@ MODULE = Module(
             ),
         ),
     ),
-    tables=(Table(TableType(FUNCREF, Limits(3))),),
-    mems=(MemType(Limits(1)),),
+    tables=(Table(TableType(FUNCREF, TypeLimits(3))),),
+    mems=(MemType(TypeLimits(1)),),
     tags=(Tag(1),),
     globals=(Global(GlobalType(F32, True), (Instr(op.F32_CONST, 0x3FC00000), END)),),
     exports=(Export("go", "func", 1),),
@@ -177,7 +178,7 @@ def test_an_assembler_reads_it_back() -> None:
     _reassembles(MODULE)
     rng = Random(7)
     done = 0
-    while done < 40:
+    while done < examples(15):
         module = random_module(rng)
         try:
             validate_module(module)
@@ -185,7 +186,7 @@ def test_an_assembler_reads_it_back() -> None:
             continue
         _reassembles(decode_module(encode_module(module)))
         done += 1
-    for _ in range(20):
+    for _ in range(examples(8)):
         made = smith_module(rng)
         if made is not None:
             _reassembles(decode_module(made))
@@ -194,10 +195,10 @@ def test_an_assembler_reads_it_back() -> None:
 @needs_assembler
 @pytest.mark.parametrize("name", ["try_table.wast", "simd_const.wast", "memory_init64.wast", "elem.wast", "const.wast"])
 def test_an_assembler_reads_back_the_specification(name: str, tmp_path: Path) -> None:
-    """Some of its scripts, one module in five."""
+    """Some modules of some of its scripts."""
     scripts = [script for script in spec_scripts() if script.name == name]
     if not scripts:
         pytest.skip("no folder of specification scripts: set PORTCALL_WASM_SPEC")
     valid = [c.module for c in commands(scripts[0], tmp_path) if c.kind == "module"]
-    for data in valid[::5]:
+    for data in one_in(1 + len(valid) // 12, valid):
         _reassembles(decode_module(data))

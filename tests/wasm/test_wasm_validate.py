@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agents.errors import InvalidModule, ModuleTooLarge
 from agents.wasm import opcodes as op
-from agents.wasm.bounds import Bounds
+from agents.wasm.bounds import ModuleBounds
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
 from agents.wasm.matching import canonical_types, matches
@@ -37,13 +37,13 @@ from agents.wasm.syntax import (
     Import,
     ImportFunc,
     Instr,
-    Limits,
     MemType,
     Module,
     RefType,
     Table,
     TableType,
     Tag,
+    TypeLimits,
     ValType,
 )
 from agents.wasm.validate import operand_types, validate_context, validate_module
@@ -226,9 +226,9 @@ ZERO: Expr = (const(0), END)
     [
         (Module(types=(FuncType((RefType(True, 1),)), FuncType())), "unknown type 1"),
         (Module(imports=(Import("", "", ImportFunc(0)),)), "unknown type 0"),
-        (Module(mems=(MemType(Limits(65537)),)), "memory size"),
-        (Module(mems=(MemType(Limits(2, 1)),)), "minimum must not be greater"),
-        (Module(tables=(Table(TableType(FUNC, Limits(0))),)), "needs an initialiser"),
+        (Module(mems=(MemType(TypeLimits(65537)),)), "memory size"),
+        (Module(mems=(MemType(TypeLimits(2, 1)),)), "minimum must not be greater"),
+        (Module(tables=(Table(TableType(FUNC, TypeLimits(0))),)), "needs an initialiser"),
         (Module(globals=(Global(GlobalType(I64), ZERO),)), "type mismatch"),
         (Module(globals=(Global(GlobalType(I32), (const(1), I(op.I32_CLZ), END)),)), "constant expression"),
         (Module(globals=(Global(GlobalType(I32), (I(op.GLOBAL_GET, 0), END)),)), "unknown global 0"),
@@ -325,7 +325,7 @@ def test_the_operand_stack_is_bounded() -> None:
 )
 def test_operands_moved_are_bounded(code: Callable[[int], list[Instr]]) -> None:
     """A thousand of them for two bytes, in dead code too."""
-    bounds = Bounds(moves=200_000)
+    bounds = ModuleBounds(moves=200_000)
     with pytest.raises(ModuleTooLarge, match="for moves"):
         validate_module(_large(*code(300)), bounds)
     validate_module(_large(*code(20)), bounds)
@@ -335,7 +335,7 @@ def test_a_branch_table_looks_at_each_type_of_label_once() -> None:
     """65,000 labels of a thousand operands each are four bytes of type and 65 kB of labels."""
     table = I(op.BR_TABLE, ((0,) * 60_000, 0))
     module = _large(I(op.BLOCK, 1), I(op.CALL, 1), const(0), table, END)
-    validate_module(module, Bounds(moves=20_000))
+    validate_module(module, ModuleBounds(moves=20_000))
 
 
 def test_made_modules_that_are_not_well_nested_are_invalid() -> None:
@@ -349,7 +349,7 @@ def test_made_modules_that_are_not_well_nested_are_invalid() -> None:
 def test_reported_operands_are_bounded() -> None:
     """A high stack, reported at every place."""
     module = one(*[const(1)] * 300, I(op.UNREACHABLE))
-    bounds = Bounds(moves=10_000)
+    bounds = ModuleBounds(moves=10_000)
     context = validate_context(module, bounds)
     assert len(operand_types(context, 1, (300,))[300]) == 300
     with pytest.raises(ModuleTooLarge, match="for moves"):

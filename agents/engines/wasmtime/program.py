@@ -6,78 +6,136 @@ import contextlib
 import ctypes
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from ctypes import c_void_p
 from importlib.metadata import version as package_version
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import wasmtime
 
-from agents.engines import DEFAULT_STACK, Exported, HostCall, ImportedFunction, Limits
 from agents.engines.codecache import open_cache
-from agents.engines.interface import Interface, check_limits, interface
+from agents.engines.interface import Interface, check_limits, extension_interface, interface
 from agents.engines.pages import Initial
+from agents.engines.protocols import (
+    DEFAULT_STACK_BYTES,
+    CompileLimits,
+    Exported,
+    HostCall,
+    ImportedFunction,
+    Limits,
+    Program,
+)
 from agents.engines.watch import Watch
 from agents.errors import EngineError, ModuleError
 
-from .callbacks import HOST_CALLBACK, reader, writer
-from .capi import cut, increment_epoch, linker_define, message
+from .callbacks import HOST_CALLBACK, Signatures, reader, writer
+from .capi import increment_epoch, linker_define, message, shorten
+from .compiler import configured
+from .compiling import compile_aside, is_small
+from .extension import WasmtimeExtension
 from .instance import WasmtimeInstance
 
-_KEEP = 8  # programs kept in memory per engine; each holds its machine code
-_UNLIMITED = 1 << 40  # bytes: for the instance that only shows what memories hold at first
+_KEEP = 8  # programs kept in memory per engine, and as many extensions; each holds its machine code
+_UNLIMITED = 1 << 40  # bytes: for the instance that only shows the initial contents of memories
+
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """The last few things that were made, by key. Of threads that want the same one, one makes it."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._made: dict[Hashable, T] = {}
+        self._making: dict[Hashable, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What was made for this key, or is now. Raises what `make` raises, a `ModuleError` as `EngineError`."""
+        while True:
+            with self._lock:
+                found = self._made.pop(key, None)
+                if found is not None:
+                    self._made[key] = found
+                    return found
+                other = self._making.get(key)
+                if other is None:
+                    mine = self._making[key] = threading.Event()
+                    break
+            other.wait()  # if it fails, the others try
+        try:
+            made = make()
+            with self._lock:
+                self._made[key] = made
+                while len(self._made) > self._most:
+                    del self._made[next(iter(self._made))]
+            return made
+        except ModuleError as error:
+            raise EngineError(f"the module cannot be read: {error}") from None
+        finally:
+            with self._lock:
+                del self._making[key]
+            mine.set()
 
 
 class WasmtimeEngine:
-    """wasmtime with all that Portcall supports switched on and limits on everything else."""
+    """wasmtime with everything that Portcall supports switched on, and everything else switched off or limited."""
 
     name = "wasmtime"
     profiles = frozenset({"standard", "portable"})
 
-    def __init__(self, *, cache: Path | str | None = "", stack: int = DEFAULT_STACK) -> None:
+    def __init__(self, *, cache: Path | str | None = "", stack: int = DEFAULT_STACK_BYTES) -> None:
         """`cache`: directory of compiled code, None for none, "" for the default. `stack`: bytes."""
         self.version = package_version("wasmtime")
         self._cache = open_cache(cache)
-        self._stack = stack
+        self.stack = stack
         self._lock = threading.Lock()
         self._engines: dict[bool, wasmtime.Engine] = {}
-        self._programs: dict[tuple[bytes, bool], WasmtimeProgram] = {}
+        self._programs: Kept[WasmtimeProgram] = Kept(_KEEP)
+        self._extensions: Kept[WasmtimeExtension] = Kept(_KEEP)
         self.watch = Watch()
 
-    def program(self, code: bytes, digest: bytes, *, interruptible: bool = True) -> WasmtimeProgram:
-        """Compile, or take from the cache. Code that is not interruptible runs faster."""
-        with self._lock:
-            found = self._programs.pop((digest, interruptible), None)
-            if found is not None:
-                self._programs[digest, interruptible] = found
-                return found
-        try:
+    def program(
+        self, code: bytes, digest: bytes, *, interruptible: bool = True, limits: CompileLimits | None = None
+    ) -> WasmtimeProgram:
+        """Compile the code, or take it from the cache. Code that is not interruptible runs faster."""
+
+        def make() -> WasmtimeProgram:
             shape = interface(code)
-        except ModuleError as error:
-            raise EngineError(f"the module cannot be read: {error}") from None
-        engine = self._engine(interruptible)
-        module = self._compile(engine, code, digest, interruptible)
-        program = WasmtimeProgram(self, engine, module, digest, shape, interruptible)
-        with self._lock:
-            self._programs[digest, interruptible] = program
-            while len(self._programs) > _KEEP:
-                del self._programs[next(iter(self._programs))]
-        return program
+            module = self._compile(code, digest, interruptible, limits)
+            return WasmtimeProgram(self, self._engine(interruptible), module, digest, shape, interruptible)
+
+        return self._programs.get((digest, interruptible), make)
+
+    def extension(
+        self, program: Program, code: bytes, digest: bytes, *, limits: CompileLimits | None = None
+    ) -> WasmtimeExtension:
+        """Compile the code, or take it from the cache."""
+        assert isinstance(program, WasmtimeProgram)
+
+        def make() -> WasmtimeExtension:
+            shape = extension_interface(code, program.interface)
+            return WasmtimeExtension(self._compile(code, digest, program.interruptible, limits), digest, shape)
+
+        return self._extensions.get((program.digest, digest, program.interruptible), make)
+
+    def quick(self, code: bytes) -> bool:
+        """Whether it is compiled in this process."""
+        return is_small(code)
 
     def _engine(self, interruptible: bool) -> wasmtime.Engine:
         with self._lock:
             if interruptible not in self._engines:
-                config = wasmtime.Config()
-                config.epoch_interruption = interruptible
-                config.max_wasm_stack = self._stack
-                for feature in ("exceptions", "multi_memory", "memory64", "tail_call", "function_references"):
-                    setattr(config, f"wasm_{feature}", True)
-                config.wasm_gc = True  # function references stand on it; the decoder refuses GC types
-                config.cranelift_opt_level = "speed"
-                self._engines[interruptible] = wasmtime.Engine(config)
+                # Its time is that of the thread that compiles.
+                self._engines[interruptible] = configured(interruptible, self.stack, parallel=False)
             return self._engines[interruptible]
 
-    def _compile(self, engine: wasmtime.Engine, code: bytes, digest: bytes, interruptible: bool) -> wasmtime.Module:
+    def _compile(
+        self, code: bytes, digest: bytes, interruptible: bool, limits: CompileLimits | None
+    ) -> wasmtime.Module:
+        engine = self._engine(interruptible)
         flavour = "epochs" if interruptible else "plain"
         key = f"wasmtime-{self.version}-{sys.platform}-{flavour}-{digest.hex()}"
         if self._cache is not None:
@@ -85,13 +143,24 @@ class WasmtimeEngine:
             if stored is not None:
                 with contextlib.suppress(wasmtime.WasmtimeError):  # of another build: compile again
                     return _deserialize(engine, stored)
-        try:
-            module = wasmtime.Module(engine, code)
-        except wasmtime.WasmtimeError as error:
-            raise EngineError(f"wasmtime cannot compile the module: {cut(str(error))}") from None
+        small = is_small(code)
+        if small or limits is None or not sys.executable:
+            # A large one on all processors: nobody counts its time.
+            compiler = engine if small else configured(interruptible, self.stack, parallel=True)
+            try:
+                module = wasmtime.Module(compiler, code)
+            except wasmtime.WasmtimeError as error:
+                raise EngineError(f"wasmtime cannot compile the module: {shorten(str(error))}") from None
+            if small and self._cache is None:
+                return module
+            compiled = bytes(module.serialize())
+            if self._cache is not None:
+                self._cache.store(key, compiled)
+            return module if small else wasmtime.Module.deserialize(engine, compiled)
+        compiled = compile_aside(code, interruptible, self.stack, limits)
         if self._cache is not None:
-            self._cache.store(key, module.serialize())
-        return module
+            self._cache.store(key, compiled)
+        return wasmtime.Module.deserialize(engine, compiled)
 
 
 def _deserialize(engine: wasmtime.Engine, stored: memoryview) -> wasmtime.Module:
@@ -99,7 +168,7 @@ def _deserialize(engine: wasmtime.Engine, stored: memoryview) -> wasmtime.Module
 
 
 class WasmtimeProgram:
-    """A compiled module with its host functions linked: instances need nothing further."""
+    """A compiled module with its host functions linked: instances need nothing else."""
 
     def __init__(
         self,
@@ -111,10 +180,11 @@ class WasmtimeProgram:
         interruptible: bool,
     ) -> None:
         self.engine, self.digest, self.interface, self.interruptible = engine, digest, shape, interruptible
+        self.stack = engine.stack
         self.imports: Sequence[ImportedFunction] = shape.imports
         self.exports: Mapping[str, Exported] = shape.exports
         self.starts = shape.start
-        self.signatures = [(reader(entry.params), writer(entry.results)) for entry in shape.imports]
+        self.signatures: Signatures = [(reader(entry.params), writer(entry.results)) for entry in shape.imports]
         self._module, self._native = module, native
         self._initial: dict[str, Initial] = {}
         self._lock = threading.Lock()
@@ -126,7 +196,7 @@ class WasmtimeProgram:
         try:
             self._pre = self._linker.instantiate_pre(module)
         except wasmtime.WasmtimeError as error:
-            raise EngineError(f"wasmtime cannot link the module: {cut(str(error))}") from None
+            raise EngineError(f"wasmtime cannot link the module: {shorten(str(error))}") from None
         self.pre = ctypes.cast(self._pre.ptr(), c_void_p)
         self.native = ctypes.cast(native.ptr(), c_void_p)
 
@@ -144,11 +214,11 @@ class WasmtimeProgram:
             raise EngineError(f"wasmtime cannot link {entry.module}.{entry.name}: {message(error)}")
 
     def interrupt(self) -> None:
-        """Have `tick` called by every running instance, those of other programs too."""
+        """Have `tick` called soon by every running instance, including those of other programs."""
         increment_epoch(self.native)
 
     def initial(self, name: str) -> Initial:
-        """What the memory `name` holds in a fresh instance."""
+        """The contents of the memory `name` in a fresh instance."""
         with self._lock:
             found = self._initial.get(name)
             if found is None:
@@ -160,7 +230,7 @@ class WasmtimeProgram:
             return found
 
     def instantiate(self, host: HostCall, tick: Callable[[], None], limits: Limits) -> WasmtimeInstance:
-        """A fresh instance, about 10 µs."""
+        """A fresh instance; takes about 10 µs."""
         check_limits(self.interface, limits)
         return WasmtimeInstance(self, host, tick, limits)
 

@@ -78,3 +78,38 @@ const portcall = (() => {
     exit: (code = 0) => std.exit(code),
   };
 })();
+
+// Timers as elsewhere. An error that one of their functions throws ends the agent.
+const { setTimeout, clearTimeout, setInterval, clearInterval } = (() => {
+  const running = new Map(); // number -> timer of `os`
+  let last = 0;
+
+  function start(act, delay, values, again) {
+    const number = ++last;
+    const wait = () => running.set(number, os.setTimeout(run, Math.max(0, Number(delay) || 0)));
+    const run = () => {
+      if (again) wait();
+      else running.delete(number);
+      try {
+        act(...values);
+      } catch (error) {
+        std.err.puts(`${error}\n${error?.stack ?? ""}\n`);
+        std.exit(1);
+      }
+    };
+    wait();
+    return number;
+  }
+
+  function stop(number) {
+    if (running.has(number)) os.clearTimeout(running.get(number));
+    running.delete(number);
+  }
+
+  return {
+    setTimeout: (act, delay, ...values) => start(act, delay, values, false),
+    setInterval: (act, delay, ...values) => start(act, delay, values, true),
+    clearTimeout: stop,
+    clearInterval: stop,
+  };
+})();

@@ -4,12 +4,25 @@ Each function writes or reads a file below /portcall/, and nothing else: an inte
 all of this. A call that the station refuses or that fails is an OSError with its number, like any other I/O.
 """
 
+import gc
 import sys
+from errno import EAGAIN
+
+if hasattr(gc, "threshold"):  # MicroPython: what nobody needs any more should not fill the heap, and travel
+    gc.threshold(2 << 20)
+
+
+def _raise_again(result: object) -> None:
+    """Raise EAGAIN, which Python takes for a file that has nothing now: reading and writing give None then."""
+    if result is None:
+        raise OSError(EAGAIN, "try again later")
 
 
 def _read(name: str) -> bytes:
     with open("/portcall/" + name, "rb") as file:
-        return file.read()
+        answer = file.read()
+    _raise_again(answer)
+    return answer
 
 
 def _write(name: str, data: "str | bytes") -> None:
@@ -17,7 +30,7 @@ def _write(name: str, data: "str | bytes") -> None:
         data = data.encode()
     # Unbuffered: one write is one call, and its error is raised here.
     with open("/portcall/" + name, "wb", 0) as file:
-        file.write(data)
+        _raise_again(file.write(data))
 
 
 def go(station: str) -> None:
@@ -49,8 +62,10 @@ def call(service: str, request: "str | bytes" = b"") -> bytes:
     if isinstance(request, str):
         request = request.encode()
     with open("/portcall/call/" + service, "r+b", 0) as file:
-        file.write(request)
-        return file.read()
+        _raise_again(file.write(request))
+        reply = file.read()
+    _raise_again(reply)
+    return reply
 
 
 def lookup(service: str) -> "list[str]":

@@ -8,56 +8,57 @@
   (type (;6;) (func (param i32)))
   (type (;7;) (func))
   (import "t" "tick" (func (;0;) (type 0))) ;; tick
-  (table (;0;) 1 1 (ref null func))
+  (table (;0;) 4 4 (ref null func))
   (memory (;0;) 1)
   (global (;0;) (mut i32) i32.const 0)
   (global (;1;) (mut i32) i32.const 32)
   (global (;2;) (mut i32) i32.const 32)
   (global (;3;) i32 i32.const 32)
   (export "run" (func 1))
-  (export "portcall.resume" (func 10))
   (export "portcall.frames" (memory 0))
   (export "portcall.base" (global 3))
   (export "portcall.bottom" (global 1))
   (export "portcall.state" (global 0))
   (export "portcall.top" (global 2))
-  (elem (;0;) (table 0) (offset i32.const 0) func 11)
+  (export "portcall.link" (table 0))
+  (elem (;0;) (table 0) (offset i32.const 0) func 1 2 4 5)
   (func (;1;) (type 0) (param i32) (result i32) ;; fib
-    block (type 1)
-      block
-        local.get 0
-        i32.const 2
-        i32.lt_s
-        if (result i32)
-          local.get 0
-          call 0 ;; tick
-        else
-          local.get 0
-          i32.const 1
-          i32.sub
-          call 1 ;; fib
-          global.get 0
-          br_if 1
+    block
+      block (type 1)
+        block
           local.get 0
           i32.const 2
-          i32.sub
-          call 1 ;; fib
-          global.get 0
-          br_if 2
-          i32.add
+          i32.lt_s
+          if (result i32)
+            local.get 0
+            call 0 ;; tick
+          else
+            local.get 0
+            i32.const 1
+            i32.sub
+            call 1 ;; fib
+            global.get 0
+            br_if 1
+            local.get 0
+            i32.const 2
+            i32.sub
+            call 1 ;; fib
+            global.get 0
+            br_if 2
+            i32.add
+          end
+          return
         end
-        return
+        i32.const 1
+        local.get 0
+        i32.const 0
+        call 2 ;; portcall.save...i.0
+        br 1
       end
-      i32.const 1
-      local.get 0
+      i32.const 2
       i32.const 0
-      call 2 ;; portcall.save...i.0
-      i32.const 0
-      return
+      call 5 ;; portcall.save.i.i..0
     end
-    i32.const 2
-    i32.const 0
-    call 5 ;; portcall.save.i.i..0
     i32.const 0
   )
   (func (;2;) (type 2) (param i32 i32 i32) ;; portcall.save...i.0
@@ -146,11 +147,94 @@
     local.get 0
     i32.store offset=16 align=1
   )
-  (func (;6;) (type 5) (result i32) ;; portcall.site
+  ;; custom section "name": 99 bytes
+  ;; custom section "portcall": 149 bytes
+  ;; custom section "portcall.resume": 659 bytes
+)
+(module
+  (type (;0;) (func (param i32) (result i32)))
+  (type (;1;) (func (result i32 i32)))
+  (type (;2;) (func (param i32 i32 i32)))
+  (type (;3;) (func (param i32 i32 i32) (result i32)))
+  (type (;4;) (func (param i32 i32 i32 i32)))
+  (type (;5;) (func (result i32)))
+  (type (;6;) (func (param i32)))
+  (type (;7;) (func))
+  (import "portcall" "portcall.link" (table (;0;) 4 4 (ref null func)))
+  (import "portcall" "portcall.frames" (memory (;0;) 1))
+  (import "portcall" "portcall.state" (global (;0;) (mut i32)))
+  (import "portcall" "portcall.bottom" (global (;1;) (mut i32)))
+  (import "portcall" "portcall.top" (global (;2;) (mut i32)))
+  (export "portcall.resume" (func 6))
+  (func (;0;) (type 7) ;; fib (resumed)
+    (local i32 i32 i32 i32)
+    call 1 ;; portcall.site
+    local.set 1
+    block
+      block
+        block
+          local.get 1
+          br_table 0 0 1
+        end
+        call 2 ;; portcall.load.i.0
+        local.set 0
+        br 1
+      end
+      call 2 ;; portcall.load.i.0
+      local.set 2
+    end
+    call 3 ;; portcall.take.i.0
+    local.set 3
+    block
+      block (type 1)
+        block
+          block (result i32)
+            block (result i32)
+              block
+                block
+                  block
+                    local.get 1
+                    br_table 1 1 2
+                  end
+                  unreachable
+                end
+                local.get 3
+                local.get 0
+                i32.const 2
+                i32.sub
+                i32.const 0
+                call_indirect 0 (type 0)
+                global.get 0
+                br_if 4
+                local.set 3
+                local.set 2
+              end
+              local.get 2
+              local.get 3
+              i32.add
+            end
+          end
+          call 4 ;; portcall.put.i
+          return
+        end
+        i32.const 1
+        local.get 0
+        i32.const 0
+        i32.const 1
+        call_indirect 0 (type 2)
+        br 1
+      end
+      i32.const 2
+      i32.const 0
+      i32.const 3
+      call_indirect 0 (type 4)
+    end
+  )
+  (func (;1;) (type 5) (result i32) ;; portcall.site
     global.get 1
     i32.load offset=4 align=1
   )
-  (func (;7;) (type 5) (result i32) ;; portcall.load.i.0
+  (func (;2;) (type 5) (result i32) ;; portcall.load.i.0
     (local i32)
     global.get 1
     local.tee 0
@@ -160,16 +244,29 @@
     local.get 0
     i32.load offset=16 align=1
   )
-  (func (;8;) (type 5) (result i32) ;; portcall.take.i.0
+  (func (;3;) (type 5) (result i32) ;; portcall.take.i.0
     i32.const 0
     i32.load offset=16 align=1
   )
-  (func (;9;) (type 6) (param i32) ;; portcall.put.i
+  (func (;4;) (type 6) (param i32) ;; portcall.put.i
     i32.const 0
     local.get 0
     i32.store offset=16 align=1
   )
-  (func (;10;) (type 7) ;; portcall.resume
+  (func (;5;) (type 6) (param i32) ;; portcall.dispatch.0.1
+    block
+      block
+        local.get 0
+        i32.const 1
+        i32.div_u
+        br_table 0 1
+      end
+      call 0 ;; fib (resumed)
+      return
+    end
+    unreachable
+  )
+  (func (;6;) (type 7) ;; portcall.resume
     (local i32 i32)
     i32.const 0
     global.set 0
@@ -188,7 +285,7 @@
       local.set 0
       global.get 1
       i32.load align=1
-      call_indirect 0 (type 7)
+      call 5 ;; portcall.dispatch.0.1
       global.get 0
       i32.eqz
       br_if 0
@@ -218,7 +315,8 @@
       i32.sub
       local.set 1
       local.get 1
-      call 4 ;; portcall.reserve
+      i32.const 2
+      call_indirect 0 (type 0)
       global.get 1
       local.get 1
       memory.copy 0 0
@@ -226,65 +324,5 @@
       global.set 1
     end
   )
-  (func (;11;) (type 7) ;; fib (resumed)
-    (local i32 i32 i32 i32)
-    call 6 ;; portcall.site
-    local.set 1
-    block
-      block
-        block
-          local.get 1
-          br_table 0 0 1
-        end
-        call 7 ;; portcall.load.i.0
-        local.set 0
-        br 1
-      end
-      call 7 ;; portcall.load.i.0
-      local.set 2
-    end
-    call 8 ;; portcall.take.i.0
-    local.set 3
-    block (type 1)
-      block
-        block (result i32)
-          block (result i32)
-            block
-              block
-                block
-                  local.get 1
-                  br_table 1 1 2
-                end
-                unreachable
-              end
-              local.get 3
-              local.get 0
-              i32.const 2
-              i32.sub
-              call 1 ;; fib
-              global.get 0
-              br_if 4
-              local.set 3
-              local.set 2
-            end
-            local.get 2
-            local.get 3
-            i32.add
-          end
-        end
-        call 9 ;; portcall.put.i
-        return
-      end
-      i32.const 1
-      local.get 0
-      i32.const 0
-      call 2 ;; portcall.save...i.0
-      return
-    end
-    i32.const 2
-    i32.const 0
-    call 5 ;; portcall.save.i.i..0
-  )
-  ;; custom section "name": 201 bytes
-  ;; custom section "portcall": 149 bytes
+  ;; custom section "name": 127 bytes
 )

@@ -1,0 +1,218 @@
+"""What an engine must do to run agents: the protocols that both engines implement, and the limits that they enforce.
+
+Not here: which engines there are (`agents.engines.load` finds one). Invariant: nothing here imports an engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+import attrs
+
+from .watch import Watch
+
+DEFAULT_STACK_BYTES = 1 << 20  # bytes of native stack that agent code may use; every thread of Python has more
+Kind = Literal["func", "memory", "global", "table", "tag"]
+
+# Calls import number `index` with bits; returns the result's bits, or a tuple if there are several results.
+HostCall = Callable[[int, Sequence[int]], "int | tuple[int, ...] | None"]
+
+
+@attrs.frozen
+class Limits:
+    """What one instance may use. The engine refuses more, whatever the code says.
+
+    memory: bytes of all linear memories of the agent together; against allocation bombs. The memory that
+        holds a suspended stack is extra, and bounded by the same number
+    table_elements: elements in each table; against table.grow in a loop
+    tables, memories: how many; each reserves address space even when it is empty
+    """
+
+    memory: int = 256 << 20
+    table_elements: int = 1 << 20
+    tables: int = 32
+    memories: int = 16
+
+
+@attrs.frozen
+class CompileLimits:
+    """What compiling one module may take: nanoseconds of processor time, and bytes of address space."""
+
+    cpu_ns: int = 60_000_000_000
+    memory: int = 2 << 30
+
+
+@attrs.frozen
+class ImportedFunction:
+    """An imported function. Types are letters: i i32, I i64, f f32, F f64, v v128, r and x references."""
+
+    module: str
+    name: str
+    params: str
+    results: str
+
+
+@attrs.frozen
+class Exported:
+    """An export, and its index in the module.
+
+    For a function, its types as letters; `results` also holds the type of a global, of a table's elements, and of a
+    memory's addresses. minimum, maximum: pages of a memory, elements of a table.
+    """
+
+    kind: Kind
+    params: str = ""
+    results: str = ""
+    minimum: int = 0
+    maximum: int | None = None
+    mutable: bool = False
+    index: int = 0
+
+
+class Instance(Protocol):
+    """One running module. Not for two threads at once, except that memory at an address may be written.
+
+    Any method raises `EngineError` for an export that is missing or of another kind.
+    """
+
+    def call(self, name: str, args: Sequence[int] = ()) -> tuple[int, ...]:
+        """Call an export. Raises `RunStopped`, or whatever the host call raised."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is an export with this name."""
+
+    def get_global(self, name: str) -> tuple[str, int]:
+        """Type letter and bits; for a reference, an identity that `functions` knows, 0 for null."""
+
+    def set_global(self, name: str, bits: int) -> None:
+        """Set a mutable global of a number type."""
+
+    def memory_pages(self, name: str) -> int:
+        """Size in pages of 65536 bytes."""
+
+    def memory_grow(self, name: str, pages: int) -> None:
+        """Grow to `pages` in total. Raises `LimitReached`."""
+
+    def memory(self, name: str) -> memoryview:
+        """Its bytes, writable. Invalid once it has grown or the instance is closed."""
+
+    def memory_address(self, name: str) -> int:
+        """Address of its first byte. Constant for a 32-bit memory while the instance is open."""
+
+    def changed(self, name: str) -> list[tuple[int, int]]:
+        """Runs (first, number) of 4 KiB pages of a memory that differ from a fresh instance."""
+
+    def expect(self, name: str, offset: int, size: int) -> None:
+        """Announce that these bytes of a memory are about to be written."""
+
+    def functions(self, table: str) -> dict[int, int]:
+        """Identity -> index, for each function in the table; the lowest index if there are several."""
+
+    def table_elements(self, table: str) -> list[int]:
+        """Identities of all elements; 0 for null. Raises `EngineError` for elements that cannot be named."""
+
+    def table_grow(self, table: str, elements: int) -> None:
+        """Grow with nulls to `elements` in total. Raises `LimitReached`."""
+
+    def table_set(self, table: str, index: int, functions: str, function: int | None) -> None:
+        """Set an element to what the table `functions` holds at `function`, or to null."""
+
+    def set_reference(self, name: str, functions: str, function: int | None) -> None:
+        """Set a mutable global to what the table `functions` holds at `function`, or to null."""
+
+    def extend(self, extension: Extension) -> None:
+        """Add the functions of an extension of its program, to be called as its own. None of its code runs.
+
+        Raises `RunStopped` if the limits forbid it, `EngineError` if the engine cannot.
+        """
+
+    def close(self) -> None:
+        """Free everything. Harmless to repeat."""
+
+
+class Extension(Protocol):
+    """Compiled code that instances of one program can be extended by: its imports are their exports."""
+
+    @property
+    def digest(self) -> bytes:
+        """Digest of the code it was compiled from."""
+
+    @property
+    def exports(self) -> Mapping[str, Exported]:
+        """The functions that it adds."""
+
+
+class Program(Protocol):
+    """Compiled code, for any number of instances in any threads."""
+
+    @property
+    def digest(self) -> bytes:
+        """Digest of the code it was compiled from."""
+
+    @property
+    def imports(self) -> Sequence[ImportedFunction]:
+        """The functions that `instantiate` must supply, by index."""
+
+    @property
+    def exports(self) -> Mapping[str, Exported]:
+        """The exports of an instance."""
+
+    @property
+    def starts(self) -> bool:
+        """Whether it has a start function, which then runs in each new instance."""
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether agent code that never returns can be stopped."""
+
+    def interrupt(self) -> None:
+        """Have `tick` called soon by every instance that runs agent code. Thread-safe."""
+
+    def instantiate(self, host: HostCall, tick: Callable[[], None], limits: Limits) -> Instance:
+        """A fresh instance. `tick` is called between two instructions, and may raise `RunStopped`.
+
+        Raises `RunStopped` if the limits or the code forbid it, `EngineError` if the engine cannot.
+        """
+
+
+class Engine(Protocol):
+    """A WebAssembly engine."""
+
+    @property
+    def name(self) -> str:
+        """Its name, one of `ENGINE_NAMES`."""
+
+    @property
+    def version(self) -> str:
+        """The version of its package."""
+
+    @property
+    def watch(self) -> Watch:
+        """Calls actions at given times, in a thread of its own."""
+
+    @property
+    def profiles(self) -> frozenset[str]:
+        """Profiles of rewritten modules that it can run."""
+
+    def quick(self, code: bytes) -> bool:
+        """Whether compiling this takes little, whatever it is. Raises `ModuleError`."""
+
+    def program(
+        self, code: bytes, digest: bytes, *, interruptible: bool = True, limits: CompileLimits | None = None
+    ) -> Program:
+        """Compile `code` (whose digest is `digest`), or take it from the cache.
+
+        Without `limits` it takes what it takes.
+
+        Raises `EngineError`; of these `CompilingTooCostly` if it takes more.
+        """
+
+    def extension(
+        self, program: Program, code: bytes, digest: bytes, *, limits: CompileLimits | None = None
+    ) -> Extension:
+        """Compile `code`, which extends instances of `program`, or take it from the cache.
+
+        Raises as `program` does; `EngineError` too if the code defines anything but functions, or imports anything but
+        what the program exports, as the type that it has there.
+        """

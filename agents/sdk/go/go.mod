@@ -1,0 +1,3 @@
+module portcall
+
+go 1.21

@@ -1,0 +1,65 @@
+"""A station's counters, in the Prometheus text format (version 0.0.4).
+
+Each module keeps its own counters; this one only formats them. Invariant: names and meanings of metrics are
+stable; no label is an agent or a peer, so the number of series is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from docking.http.client import Client
+from docking.http.dispatch import Dispatcher
+from docking.residents.berth import Standing
+from docking.residents.departures import Departures
+from docking.residents.residents import Residents
+from docking.residents.services import Services
+
+
+def metrics(
+    here: Residents,
+    services: Services,
+    departures: Departures,
+    kept: int,
+    dispatcher: Dispatcher | None,
+    client: Client | None,
+) -> str:
+    """All metrics of a station. `kept`: agents here that could not be resumed."""
+    berths = list(here.berths.values())
+    standing = {each.value: 0 for each in Standing if each is not Standing.ENDED}
+    for berth in berths:
+        standing[berth.standing.value] = standing.get(berth.standing.value, 0) + 1
+    load = here.load()
+    lines: list[str] = []
+    _family(lines, "agents", "gauge", "Agents here, by what they do.", "standing", standing.items())
+    _single(lines, "agents_busy", "gauge", "Agents that run or queue for a thread.", load.busy)
+    _single(lines, "agents_memory_bytes", "gauge", "Memory of the agents that have an instance.", load.memory_bytes)
+    _single(lines, "handoffs_in_doubt", "gauge", "Agents held: their source does not answer.", len(here.in_doubt))
+    _single(lines, "agents_kept", "gauge", "Agents here that could not be taken up at the start.", kept)
+    failed = int(bool(here.failure))
+    _single(lines, "store_failed", "gauge", "1: the store does not write, and nothing goes on.", failed)
+    counts = sorted((kind, count) for kind, count in here.counts.items() if kind != "log")
+    _family(lines, "events_total", "counter", "What happened, by kind.", "kind", counts)
+    _single(lines, "service_calls_total", "counter", "Calls of services by agents.", services.calls)
+    _single(lines, "service_failures_total", "counter", "Of these, failed.", services.failures)
+    _single(lines, "state_sent_bytes_total", "counter", "State of agents that left.", departures.bytes_out)
+    _single(lines, "letters_delivered_total", "counter", "Letters that other stations took.", here.outbox.delivered)
+    peers = here.peers.all()
+    _single(lines, "peers", "gauge", "Stations that are known.", len(peers))
+    if dispatcher is not None:
+        _single(lines, "http_received_bytes_total", "counter", "Bodies of requests.", dispatcher.received_bytes)
+        _single(lines, "http_answered_bytes_total", "counter", "Bodies of answers.", dispatcher.sent_bytes)
+        refused = [(str(status), count) for status, count in sorted(dispatcher.refused.items())]
+        _family(lines, "http_refused_total", "counter", "Requests refused, by status.", "status", refused)
+    if client is not None:
+        _single(lines, "http_sent_bytes_total", "counter", "Requests to other stations.", client.sent_bytes)
+    return "\n".join(lines) + "\n"
+
+
+def _single(lines: list[str], name: str, kind: str, text: str, value: int) -> None:
+    lines += [f"# HELP portcall_{name} {text}", f"# TYPE portcall_{name} {kind}", f"portcall_{name} {value}"]
+
+
+def _family(lines: list[str], name: str, kind: str, text: str, label: str, values: Iterable[tuple[str, int]]) -> None:
+    lines += [f"# HELP portcall_{name} {text}", f"# TYPE portcall_{name} {kind}"]
+    lines += [f'portcall_{name}{{{label}="{key}"}} {value}' for key, value in values]

@@ -1,0 +1,303 @@
+"""A station without a network: creates its parts, connects them, and starts and closes them in the right order.
+
+No HTTP, no mDNS, no files: `docking.station` adds those. Each part has a module of its own and gets only what it may
+touch; only the station that embeds the core holds a reference to it. All parts run in one event loop; agents run in
+workers.
+
+Invariants: an agent runs only if the ledger says that it belongs to this station; after the store has failed, nothing
+runs, calls, sends or leaves; closing suspends every agent and stores it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from attrs import define, field, frozen
+
+from agents.brief import brief
+from agents.credentials.itinerary import Leaf
+from agents.credentials.keys import PublicKey, SecretKey
+from agents.engines import Engine
+from agents.wasi.hostdirs import HostGrant
+from docking.aio.clocks import Clocks
+from docking.aio.timeouts import ended
+from docking.courier import Carrier, Courier
+from docking.events import Events
+from docking.handoff.actions import Timing
+from docking.handoff.table import HandoffTable, Ledger
+from docking.letters.journeys import Journeys
+from docking.letters.outbox import Outbox
+from docking.peers.directory import PeerDirectory
+from docking.residents.arrivals import Arrivals
+from docking.residents.berth import HostEnvironment
+from docking.residents.commands import Commands
+from docking.residents.deltas import REMEMBERED_BYTES, Deltas
+from docking.residents.departures import Departures
+from docking.residents.endings import Endings
+from docking.residents.inbound import Inbound
+from docking.residents.launches import Launches
+from docking.residents.lifecycle import Lifecycle
+from docking.residents.notices import Notices
+from docking.residents.queries import Queries
+from docking.residents.recovery import Recovery
+from docking.residents.residents import Residents
+from docking.residents.review import Review
+from docking.residents.services import Services
+from docking.residents.upkeep import Upkeep
+from docking.residents.witnesses import Witnesses
+from docking.residents.workers import Workers
+from docking.store.changes import PutFact
+from docking.store.group_commit import GroupCommit
+from docking.store.store import Failpoint, Store, never
+from docking.trust import agent_credentials
+from docking.trust.admission_controller import AdmissionController, Admitted
+from docking.trust.certificates import Certificates
+from docking.trust.images import Images
+from docking.trust.in_force import PolicyInForce
+from docking.trust.verified_trails import VerifiedTrails
+
+DELTAS_SHARE = 8
+"""Remembered states take up at most one part in this many of the memory that agents may hold."""
+MAX_SERVICE_STATIONS = 64
+"""The most stations in the answer to an agent that looks up a service."""
+
+
+class PeerNetwork(Carrier, Protocol):
+    """What the core needs from the network; see `docking.peers.introductions.Introductions`."""
+
+    async def letter(self, peer: PublicKey, value: object) -> object:
+        """Deliver a letter; returns the answer. Raises `CarrierError`."""
+
+    async def find(self, text: str, stops: Sequence[Leaf] = (), wait: float = 0.0) -> PublicKey:
+        """The station that a name stands for. Raises `UnknownStation`, `KeyChanged`."""
+
+
+@frozen
+class CoreOptions:
+    """The settings of a core.
+
+    threads: agents that run at once
+    timing: of handoffs
+    certificates: this station's certificates
+    directories: of this machine, lent to agents by name; the creator of the core opens and closes them
+    failed: called once, when the store has failed
+    failpoint: for tests of crashes
+    """
+
+    threads: int = 2
+    timing: Timing = field(factory=Timing)
+    certificates: Certificates = field(factory=Certificates)
+    directories: Mapping[str, HostGrant] = field(factory=dict, repr=brief)
+    failed: Callable[[], None] = lambda: None
+    failpoint: Failpoint = never
+
+
+@define(eq=False, repr=False)
+class StationCore:
+    """The parts of a station, which hands each to those that need it: the HTTP side, the control channel, handles."""
+
+    here: Residents
+    policy: PolicyInForce
+    services: Services
+    images: Images
+    trails: VerifiedTrails
+    deltas: Deltas
+    admissions: AdmissionController
+    courier: Courier[Admitted]
+    departures: Departures
+    lifecycle: Lifecycle
+    arrivals: Arrivals
+    queries: Queries
+    commands: Commands
+    inbound: Inbound
+    witnesses: Witnesses
+    launches: Launches
+    notices: Notices
+    upkeep: Upkeep
+    review: Review
+    _failed: Callable[[], None]
+
+    @classmethod
+    def wire(
+        cls,
+        name: str,
+        key: SecretKey,
+        policy: PolicyInForce,
+        store: Store,
+        engine: Engine,
+        network: PeerNetwork,
+        peers: PeerDirectory,
+        clocks: Clocks,
+        options: CoreOptions | None = None,
+    ) -> StationCore:
+        """Make all parts of the station called `name`. Each gets only what it may touch.
+
+        Some call back into parts that are made later: the journal (`store_failed`), the outbox (`not_taken`), the
+        admissions (`departures`) and the courier (`notices`). They do so only once the station has started.
+        """
+        opts = options or CoreOptions()
+        clock, random = clocks.now, clocks.random
+        core: StationCore
+        journal = GroupCommit(store, lambda reason: core.store_failed(reason))
+        trails = VerifiedTrails(store)
+        images = Images(store, engine)
+        journeys = Journeys(key.public, store, trails, clock)
+        workers = Workers(opts.threads)
+
+        async def deliver(peer: PublicKey, value: object) -> object:
+            """Deliver a letter; one to this station itself, for an agent that is busy here, skips the network."""
+            if peer == key.public:
+                return await core.inbound.receive(peer, value)
+            return await network.letter(peer, value)
+
+        outbox = Outbox(key.public, journal, deliver, clock, lambda *said: core.inbound.not_taken(*said))
+        here = Residents(name, key, store, journal, peers, clocks, Events(), workers, journeys, outbox)
+        here.memory = lambda: policy.now.memory
+        services = Services()
+
+        def offering(service: str) -> tuple[str, ...]:
+            """The stations that offer a service. Runs in a worker."""
+            own = [name] if service in services.names else []
+            return tuple(own + [peer.name for peer in peers.offering(service)])[:MAX_SERVICE_STATIONS]
+
+        environment = HostEnvironment(
+            name=name,
+            key=key,
+            engine=engine,
+            wall=clocks.wall,
+            monotonic=clocks.monotonic,
+            random=random,
+            lookup=offering,
+            label=lambda stop: peers.label(stop.station),
+            told=here.told,
+            send=lambda *message: core.inbound.send(*message),
+            crowded=here.crowded,
+            untold=lambda own: agent_credentials.untold(own, trails),
+            wasi=policy.now.wasi,
+            directories=opts.directories,
+        )
+        admissions = AdmissionController(
+            key,
+            policy,
+            store,
+            images,
+            trails,
+            clock,
+            here.load,
+            lambda hid: core.departures.leaving(hid),
+            opts.certificates,
+        )
+        table: HandoffTable[Admitted] = HandoffTable(
+            key.public.raw,
+            store.epoch,
+            Ledger(store.record, store.copies),
+            admissions.source(),
+            admissions.destination(),
+            opts.timing,
+        )
+        courier = Courier(
+            table, journal, network, lambda notice: core.notices.follow(notice), opts.failpoint, compiling=images.aside
+        )
+        deltas = Deltas(min(REMEMBERED_BYTES, policy.now.memory // DELTAS_SHARE))
+        departures = Departures(
+            key,
+            courier,
+            peers,
+            trails,
+            images,
+            clock,
+            random,
+            store.epoch,
+            network.find,
+            deltas,
+            opts.timing.patience_s,
+        )
+        endings = Endings(key, trails, journeys, clock)
+        recovery = Recovery(key.public, policy, store, images, trails, environment, opts.certificates)
+        lifecycle = Lifecycle(here, environment, policy, services, departures, endings, trails)
+        arrivals = Arrivals(here, lifecycle, recovery, environment, trails, opts.certificates, deltas)
+        review = Review(here, policy, lifecycle, arrivals)
+        queries = Queries(here, journeys, peers, store, trails, arrivals.kept)
+        commands = Commands(here, lifecycle, queries)
+        witnesses = Witnesses(here, commands, network.letter)
+        inbound = Inbound(here, journal, journeys, outbox, peers, lifecycle, commands, queries, endings, witnesses)
+        lifecycle.ordered = commands.carry_out
+        core = cls(
+            here,
+            policy,
+            services,
+            images,
+            trails,
+            deltas,
+            admissions,
+            courier,
+            departures,
+            lifecycle,
+            arrivals,
+            queries,
+            commands,
+            inbound,
+            witnesses,
+            Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),
+            Notices(here, arrivals, departures),
+            Upkeep(here, commands),
+            review,
+            opts.failed,
+        )
+        return core
+
+    def start(self) -> None:
+        """Restore agents and handoffs from the store, and start."""
+        here = self.here
+        here.loop = asyncio.get_running_loop()
+        here.peers.restore(here.store.fact("peers") or b"")
+        recovered = self.courier.recover()
+        for capsule in recovered.residents:
+            self.arrivals.resume(capsule)
+        for record in recovered.held:
+            text = "held: the station was stopped before the source had said commit"
+            here.tell("alarm", record.agent, text=text)
+        here.outbox.start()
+        self.upkeep.start()
+
+    def note_peers(self) -> None:
+        """Store the addresses of the known stations."""
+        self.here.write([PutFact("peers", self.here.peers.encode())])
+
+    def store_failed(self, reason: str) -> None:
+        """Stop everything: what happens from now on would be lost, so no agent may run, call, send or leave.
+
+        A restart continues from what was written.
+        """
+        here = self.here
+        here.failure = f"{reason}. Nothing is lost that was written: see to the disk, and start the station again"
+        here.tell("alarm", text=f"this station cannot go on: {here.failure}")
+        here.closing = True
+        here.workers.interrupt_all()
+        self.courier.fail()
+        if here.loop is not None:  # otherwise it has not started
+            here.run(here.outbox.close())
+        here.events.close()
+        self._failed()
+
+    async def close(self) -> None:
+        """Suspend every agent, write everything to the store, and stop. The next start continues from there."""
+        here = self.here
+        here.closing = True
+        self.upkeep.close()
+        for timer in here.timers.values():
+            timer.cancel()
+        here.workers.interrupt_all()
+        await here.workers.close()
+        self.arrivals.close()
+        await asyncio.sleep(0)  # let the results of the workers' last turns arrive
+        here.catch_up()
+        await ended(here.tasks)
+        for berth in tuple(here.berths.values()):
+            self.lifecycle.put_away(berth)
+        self.note_peers()
+        await here.outbox.close()
+        await self.courier.close()
+        here.events.close()

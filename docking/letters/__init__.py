@@ -1,0 +1,1 @@
+"""Messages between stations other than handoffs."""

@@ -1,0 +1,239 @@
+"""The register of a home: the agents launched here, their last known stations, and how their journeys ended.
+
+A report from another station is a hint where to ask, and decides nothing. The end of a journey counts only as far as
+its trail and results verify. Invariant: a journey that is over has a complete trail, back to the launch.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Callable
+
+from attrs import define, evolve, field, frozen
+
+from agents import canonical
+from agents.capsule import Capsule
+from agents.credentials import results as reports
+from agents.credentials.envelope import Signed
+from agents.credentials.fields import array, byte_string, text, uint
+from agents.credentials.keys import PublicKey
+from agents.credentials.passport import Passport, verify_passport
+from agents.credentials.results import Results, verify_results
+from agents.credentials.trail import Followed, Trail, verify_trail
+from agents.credentials.trailpoint import Phase, TrailPoint, launch_point
+from agents.errors import CredentialError, NotCanonical
+from docking.store.changes import Change, Link, PutJourney
+from docking.store.store import Store
+from docking.trust.agent_credentials import SignedDeparture
+from docking.trust.verified_trails import VerifiedTrail, VerifiedTrails, moved_on, result_links, trail_links
+
+MAX_NOTE_BYTES = 1000
+# Journeys that are over are kept for this long after the passport expired (ms), for later questions.
+KEEP_MS = 30 * 24 * 3600 * 1000
+# Journeys whose newest state is cached: more than one write can change.
+MAX_NEWEST = 4096
+_BOUNDS = canonical.DecodeBounds(max_bytes=64 << 10, max_depth=3, max_items=64)
+
+
+class JourneyStanding(str, enum.Enum):
+    """How a journey stands, as its home knows. Each is also the word that is stored and sent."""
+
+    TRAVELLING = "travelling"
+    FINISHED = "finished"
+    """It ended normally; `Journey.text` is the exit code."""
+    STOPPED = "stopped"
+    """It trapped or used up its budget. It is kept where it stopped."""
+    DISPOSED = "disposed"
+    """Ended by an order."""
+
+    __str__ = str.__str__
+
+
+OVER = (JourneyStanding.FINISHED, JourneyStanding.DISPOSED)
+"""The final standings."""
+
+
+@frozen
+class Journey:
+    """What a home knows about one agent. Times: ms; `place`: its last known station; `text`: how it ended."""
+
+    agent: bytes
+    passport: bytes = field(repr=False)
+    label: str
+    owner: PublicKey
+    expires: int
+    launched: int
+    place: PublicKey
+    hop: int = 0
+    standing: JourneyStanding = JourneyStanding.TRAVELLING
+    changed: int = 0
+    text: str = ""
+
+    def encode(self) -> bytes:
+        """As bytes, for the store."""
+        return canonical.encode(
+            [
+                *(self.agent, self.passport, self.label, self.owner.raw, self.expires, self.launched),
+                *(self.place.raw, self.hop, self.standing.value, self.changed, self.text),
+            ]
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Journey:
+        """The inverse of `encode`. Raises `CredentialError`: the store is damaged."""
+        try:
+            agent, passport, label, owner, expires, launched, place, hop, standing, changed, said = array(
+                canonical.decode(data, _BOUNDS), "journey", 11
+            )
+            standing = JourneyStanding(standing)
+        except (NotCanonical, ValueError) as error:
+            raise CredentialError("journey", f"what the store says of a journey cannot be read: {error}") from error
+        return cls(
+            agent, passport, label, PublicKey(owner), expires, launched, PublicKey(place), hop, standing, changed, said
+        )
+
+
+@frozen
+class VerifiedEnd:
+    """The end of a journey, of which all that was sent is verified: its passport, and where its trail leads."""
+
+    capsule: Capsule
+    passport: Signed[Passport]
+    followed: Followed
+
+
+def sayable(said: str) -> str:
+    """`text` cut down to at most `MAX_NOTE_BYTES` printable bytes."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in said[:MAX_NOTE_BYTES])
+    return shown.encode()[:MAX_NOTE_BYTES].decode("utf-8", "ignore")
+
+
+def check_said(said: object) -> None:
+    """Check a text, perhaps empty, from another station. Raises `CredentialError`."""
+    if said != "":
+        text(said, "text", MAX_NOTE_BYTES)
+
+
+@define(eq=False, repr=False)
+class Journeys:
+    """The journeys of the station `here`. `clock`: ms."""
+
+    here: PublicKey
+    _store: Store
+    _trails: VerifiedTrails
+    _clock: Callable[[], int]
+    # The newest state of each journey, perhaps not written yet. The next change must build on it: otherwise a word read
+    # before the end of a journey could be written after it, and the journey would never be over.
+    _newest: OrderedDict[bytes, Journey] = field(factory=OrderedDict, repr=False)
+
+    def all(self) -> list[Journey]:
+        """All journeys, the latest launched last."""
+        found = [Journey.decode(record) for _, record in self._store.journeys()]
+        return sorted(found, key=lambda journey: (journey.launched, journey.agent))
+
+    def get(self, agent: bytes) -> Journey | None:
+        """The journey of an agent, or None."""
+        found = self._store.journey(agent)
+        return None if found is None else Journey.decode(found[0])
+
+    def capsule(self, agent: bytes) -> Capsule | None:
+        """Trail and results of a journey that is over, for the audit."""
+        found = self._store.journey(agent)
+        return None if found is None or not found[1] else Capsule.decode(found[1])
+
+    def opened(self, agent: bytes, passport: Signed[Passport], place: PublicKey) -> PutJourney:
+        """Open the journey of an agent, or of a clone."""
+        body, now = passport.body, self._clock()
+        return self._put(Journey(agent, passport.digest, body.label, body.owner, body.expires, now, place, changed=now))
+
+    def told(self, sender: PublicKey, word: object) -> PutJourney | None:
+        """Process a station's word that it has an agent. None if it is old news, or the agent is not ours."""
+        agent, passport, hop, standing, said = array(word, "word", 5)
+        byte_string(agent, "agent", 32)
+        uint(hop, "hop")
+        if standing not in (JourneyStanding.TRAVELLING, JourneyStanding.STOPPED):
+            # The end of a journey is only accepted with its trail and results.
+            raise CredentialError("malformed", "a word says that an agent travels, or that it was stopped")
+        check_said(said)
+        journey = self._last(agent)
+        if journey is None or journey.passport != passport or journey.standing in OVER:
+            return None
+        if hop < journey.hop or (sender != journey.place and hop == journey.hop):
+            return None
+        standing = JourneyStanding(standing)
+        return self._put(evolve(journey, place=sender, hop=hop, standing=standing, changed=self._clock(), text=said))
+
+    def word(self, agent: bytes, passport: bytes, hop: int, standing: JourneyStanding, said: str) -> list[object]:
+        """The word that `told` reads."""
+        return [agent, passport, hop, standing.value, sayable(said)]
+
+    def closed(self, leaving: SignedDeparture, capsule: Capsule, standing: JourneyStanding, said: str) -> PutJourney:
+        """Close a journey that ended here, at home. `capsule`: complete."""
+        return self._put(self._over(leaving.credentials.passport, leaving.point, standing, said), capsule.encode())
+
+    def judge(self, data: bytes, place: PublicKey) -> VerifiedEnd:
+        """Verify the end of a journey that a station sent. Perhaps thousands of signatures; callable from any thread.
+
+        Raises `CredentialError`; the code `trail-unknown` asks for the trail from its beginning.
+        """
+        capsule = Capsule.decode(data, len(data))
+        passport = verify_passport(capsule.passport)
+        if passport.body.home.station != self.here:
+            raise CredentialError("not-home", "this is not the home of that agent")
+        followed = verify_trail(capsule.trail, passport, self._trails, capsule.checkpoint)
+        verify_results(capsule.results, passport, followed)
+        if followed.point.phase is not Phase.ENDED or followed.point.source != place:
+            raise CredentialError("trail-order", "the trail does not end at the station that sends it")
+        return VerifiedEnd(capsule, passport, followed)
+
+    def ended(self, judged: VerifiedEnd, standing: JourneyStanding, said: str) -> tuple[Journey, list[Change]]:
+        """Record a journey's end that `judge` verified. Raises `CredentialError` if its beginning is no longer here."""
+        capsule, passport, followed = judged.capsule, judged.passport, judged.followed
+        start, point = followed.start, followed.point
+        new = [Link(*link) for link in trail_links(followed.steps, point)]
+        entries = result_links(capsule.results.entries, start.results)
+        links = self._trails.trail(start.head, launch_point(passport).head)
+        reported = [] if start.results is None else self._trails.results(start.results, None)
+        whole = Capsule(
+            passport=capsule.passport,
+            trail=Trail((*links, *(link.body for link in new))),
+            results=Results((*reported, *(entry.body for entry in entries))),
+            image=passport.body.image,
+            state=point.state,
+        )
+        known = VerifiedTrail(point, moved_on({}, followed.steps, point))
+        learned = self._trails.learn(known, [*new, *entries], passport.body.expires)
+        journey = self._over(passport, point, standing, said)
+        return journey, [learned, self._put(journey, whole.encode())]
+
+    def _over(self, passport: Signed[Passport], point: TrailPoint, standing: JourneyStanding, said: str) -> Journey:
+        old, now = self._last(point.agent), self._clock()
+        return Journey(
+            agent=point.agent,
+            passport=passport.digest,
+            label=passport.body.label,
+            owner=passport.body.owner,
+            expires=passport.body.expires,
+            launched=now if old is None else old.launched,
+            place=point.source,
+            hop=point.index - 1,
+            standing=standing,
+            changed=now,
+            text=sayable(said),
+        )
+
+    def _last(self, agent: bytes) -> Journey | None:
+        return self._newest.get(agent) or self.get(agent)
+
+    def _put(self, journey: Journey, capsule: bytes | None = None) -> PutJourney:
+        self._newest[journey.agent] = journey
+        self._newest.move_to_end(journey.agent)
+        if len(self._newest) > MAX_NEWEST:
+            self._newest.popitem(last=False)
+        return PutJourney(journey.agent, journey.expires + KEEP_MS, journey.encode(), capsule)
+
+
+def open_reports(capsule: Capsule, secret: bytes) -> list[reports.OpenedReport]:
+    """What the agent reported, opened with the owner's X25519 key. Raises `CredentialError`."""
+    return list(reports.open_results(capsule.results.entries[1:], secret))

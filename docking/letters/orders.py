@@ -1,0 +1,96 @@
+"""Orders for an agent, from its home: retract, dispose, sleep, wake, clone.
+
+An order for an agent that is elsewhere is a statement signed by its home, which follows the agent along its route. Not
+here: carrying orders out (the station does that). Invariant: an agent obeys only its home and the operator of its
+current station.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+from attrs import frozen
+
+from agents.credentials import envelope
+from agents.credentials.fields import Fields
+from agents.credentials.keys import PublicKey, SecretKey
+from agents.errors import CredentialError, MalformedCredential
+
+# Milliseconds: an order that is older than this is not obeyed, so an old one cannot be replayed.
+ORDER_LIFETIME_MS = 3_600_000
+
+
+class OrderKind(str, enum.Enum):
+    """What an order asks for. The values are stored and signed."""
+
+    RETRACT = "retract"
+    DISPOSE = "dispose"
+    SLEEP = "sleep"
+    WAKE = "wake"
+    CLONE = "clone"
+
+    __str__ = str.__str__
+
+
+class OrderOutcome(str, enum.Enum):
+    """What became of an order. Each is also that word, as `str`."""
+
+    OBEYED = "obeyed"
+    """The agent is here: the order is carried out, at the latest when the agent's turn has ended."""
+    SENT = "sent"
+    """The agent is elsewhere: the order travels after it, for up to an hour."""
+
+    __str__ = str.__str__
+
+
+class SendOutcome(str, enum.Enum):
+    """What became of a message that was sent from this station. Each is also that word, as `str`."""
+
+    DELIVERED = "delivered"
+    """The agent is here, and the message is in its inbox."""
+    SENT = "sent"
+    """The message travels after the agent, for up to seven days."""
+    UNKNOWN = "unknown"
+    """Nothing is known about the agent here."""
+
+    __str__ = str.__str__
+
+
+@frozen
+class Order:
+    """The statement. `agent`: its id; `time`: ms since 1970."""
+
+    KIND: ClassVar[str] = "order"
+
+    agent: bytes
+    what: OrderKind
+    time: int
+
+    def payload(self) -> dict[int, object]:
+        """As a map for CBOR."""
+        return {1: self.agent, 2: self.what.value, 3: self.time}
+
+    @classmethod
+    def from_payload(cls, value: object) -> Order:
+        """The inverse of `payload`; `MalformedCredential`."""
+        read = Fields.of(value, "order")
+        agent, what, time = read.digest(1, "agent id"), read.text(2, "what", 16), read.time(3, "time")
+        read.done()
+        try:
+            return cls(agent, OrderKind(what), time)
+        except ValueError:
+            raise MalformedCredential("order: not one that is known") from None
+
+
+def sign_order(agent: bytes, what: OrderKind, now: int, home: SecretKey) -> bytes:
+    """The envelope of an order."""
+    return envelope.sign(Order(agent, what, now), home).envelope
+
+
+def read_order(data: bytes, now: int) -> tuple[Order, PublicKey]:
+    """An order and who signed it. Raises `CredentialError`."""
+    signed = envelope.verify(Order, data)
+    if abs(now - signed.body.time) > ORDER_LIFETIME_MS:
+        raise CredentialError("order-old", "the order is too old, or from the future")
+    return signed.body, signed.signer

@@ -1,0 +1,104 @@
+"""What peers may ask of a station, and how another application has it inside.
+
+Nothing is decided here. Invariant: who reaches `PeerApi` has proven its key, and nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from attrs import define
+
+from agents.credentials.keys import PublicKey
+from docking.courier import Courier
+from docking.errors import LocalProtocolError, StoreError
+from docking.handoff.messages import Message, Offer
+from docking.http.app import App, Receive, Scope, Send
+from docking.peers.introductions import Introductions
+from docking.residents.deltas import Deltas
+from docking.residents.inbound import Inbound
+from docking.residents.notices import Notices
+from docking.residents.residents import Residents
+from docking.trust.admission_controller import Admitted
+
+
+@define(eq=False, repr=False, slots=False)
+class PeerApi:
+    """The requests of peers; see `docking.http.dispatch.PeerRequests`. `metrics()`: what a scraper is told."""
+
+    _here: Residents
+    _courier: Courier[Admitted]
+    _deltas: Deltas
+    _notices: Notices
+    _inbound: Inbound
+    _introductions: Introductions
+    metrics: Callable[[], str]
+
+    @property
+    def name(self) -> str:
+        """The station's name."""
+        return self._here.name
+
+    async def handoff(self, sender: PublicKey, message: Message) -> Message | None:
+        """A message of a handoff; its answer. Raises `LocalProtocolError`."""
+        self._check()
+        if isinstance(message, Offer):
+            self._notices.see_off(message.agent)
+        try:
+            return await self._courier.handle(sender.raw, self._deltas.completed(sender.raw, message))
+        except StoreError as error:
+            raise LocalProtocolError("this station cannot read its store") from error
+
+    async def letter(self, sender: PublicKey, value: object) -> object:
+        """A letter; its answer. Raises `LocalProtocolError`."""
+        self._check()
+        self._here.outbox.heard_from(sender)
+        return await self._inbound.receive(sender, value)
+
+    async def hello(self, sender: PublicKey, value: object, address: str) -> object:
+        """A greeting from an address; who is here. Raises `LocalProtocolError`."""
+        self._check()
+        self._here.outbox.heard_from(sender)
+        self._introductions.introduced(sender, value, address)
+        return self._introductions.card(sender)
+
+    def _check(self) -> None:
+        """Where nothing can be promised any more, whoever asks is sent away for now."""
+        if self._here.failure:
+            raise LocalProtocolError("this station cannot write to its store, and must be started again")
+
+
+class Mounted:
+    """A station as an ASGI application.
+
+    start, close: of the station, called by the server's lifespan
+    application: the application that answers peers; starts the station if nothing has yet
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], Awaitable[None]],
+        close: Callable[[], Awaitable[None]],
+        application: Callable[[], Awaitable[App]],
+    ) -> None:
+        self._start, self._close, self._application = start, close, application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI: a lifespan is the station's, other scopes are its application's."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            application = await self._application()
+            await application(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self._start()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._close()
+        await send({"type": "lifespan.shutdown.complete"})

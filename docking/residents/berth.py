@@ -1,0 +1,563 @@
+"""One agent at this station: its run, its budgets, its reports, and its state while it waits.
+
+`Berth.turn` runs in a worker thread, from one wait to the next. Everything else runs in the event loop, and never
+during
+a turn (except `interrupt`). Nothing here decides where an agent goes, or writes to the store.
+
+Invariants: an agent's code runs only inside `turn`; what it used is counted however the turn ends; what a berth holds
+for
+its agent (log, reports, messages) is bounded; a waiting berth holds no thread, and a parked one no instance.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+
+from attrs import define, field, frozen
+
+from agents import canonical
+from agents.brief import brief
+from agents.budget import TimeBudget as TimeBudget
+from agents.budget import spent_ns
+from agents.credentials.itinerary import Stop
+from agents.credentials.keys import SecretKey, text_of
+from agents.credentials.permit import Budget, Permit
+from agents.credentials.results import MAX_SEALED_BYTES, append
+from agents.credentials.visits import Head
+from agents.engines import Engine, Limits
+from agents.errors import CallFailed, CompilingTooCostly, CredentialError, PortcallError
+from agents.image import AgentImage
+from agents.outcomes import Exhausted, Finished, Trapped
+from agents.runtime import Execution
+from agents.runtime import Stop as Ending
+from agents.snapshot import Snapshot
+from agents.waits import Call, Event, Input, Message, Sleep, Wait, Yield
+from agents.wasi.hostdirs import HostGrant
+from agents.wasi.limits import WasiLimits
+from docking.handoff.messages import Part
+from docking.letters.orders import OrderKind
+from docking.store.changes import Link
+from docking.trust.admission_controller import Mailbox
+from docking.trust.agent_credentials import AgentCredentials
+
+_log = logging.getLogger(__name__)
+EDQUOT, ENOSPC, EPERM = 19, 51, 63
+SPENT = "the agent has sent and called as often as its budget of messages allows"
+# A shorter sleep keeps its instance: parking and restoring it would take as long.
+PARK_NS = 50_000_000  # ns
+# Bytes of memory from which on an agent's instance and states are not kept for the sake of speed.
+LARGE = 4 << 20
+# Reports of one stay: the station must hold and sign them.
+MAX_REPORTS = 10_000
+# Bytes of results that its home does not have yet: they go home in one letter, with the trail (`MAX_LETTER_BYTES`).
+MAX_UNTOLD = 12 << 20
+# Bytes of an entry beside what is sealed, at most.
+ENTRY = 512
+# Log lines kept per agent, the longest line, and characters in all: thousands of agents may be here, and the logs of
+# hundreds that left are kept.
+LOG_LINES = 1000
+LOG_LINE_CHARS = 2000
+# The least that a line counts for, in bytes: each is kept with a time and a name.
+LOG_LINE_COST = 64
+LOG_CHARS = 1 << 16
+# Unread messages.
+MAX_INBOX = 1000
+MAX_INBOX_BYTES = 8 << 20
+
+
+class Standing(enum.Enum):
+    """What an agent is doing here."""
+
+    READY = "ready"  # it runs, or queues for a thread
+    WAITING = "waiting"  # for time, a message or a service
+    LEAVING = "leaving"  # a handoff decides
+    ASLEEP = "asleep"  # by order
+    SUSPENDED = "suspended"  # the policy does not admit it any more
+    STOPPED = "stopped"  # it trapped or used up its budget
+    ENDED = "ended"
+
+
+class Delivery(enum.Enum):
+    """What became of a message for an agent."""
+
+    TAKEN = "taken"  # it is in the agent's inbox
+    AGAIN = "again"  # it was there before
+    FULL = "full"  # the inbox has no room
+    BUSY = "busy"  # the agent is leaving, or suspended by the policy
+    AWAY = "away"  # the agent is not here
+
+
+@frozen
+class HostEnvironment:
+    """What a station provides to its agents. Times in nanoseconds; `told(berth)`: it has new log lines (from any
+    thread).
+
+    `crowded()`: whether agents hold so much memory that none is kept for speed (any thread); `untold(own)`: bytes of
+    the results with which an agent came and that its home does not know (any thread);
+    `send(berth, to, body, number)`, in a worker: returns when the message is taken, durably. Raises `CallFailed`.
+    """
+
+    name: str
+    key: SecretKey
+    engine: Engine
+    wall: Callable[[], int]
+    monotonic: Callable[[], int]
+    random: Callable[[int], bytes]
+    lookup: Callable[[str], tuple[str, ...]]
+    label: Callable[[Stop], str]
+    told: Callable[[Berth], None]
+    send: Callable[[Berth, str, bytes, int], None]
+    crowded: Callable[[], bool] = lambda: False
+    untold: Callable[[AgentCredentials], int] = lambda own: 0
+    wasi: WasiLimits = field(factory=WasiLimits)
+    directories: Mapping[str, HostGrant] = field(factory=dict, repr=brief)  # by the name that agents have for them
+
+
+@frozen
+class Turn:
+    """How a turn ended. `state`: the encoded snapshot, if the agent gave up its instance; `digest`: of it, if it is
+    large; `after`: takes the instance down, in the worker, once
+    the event loop has handled the end of the turn.
+    """
+
+    stop: Ending
+    state: bytes | None = field(default=None, repr=False)
+    digest: bytes = b""
+    after: Callable[[], None] | None = field(default=None, repr=False, eq=False)
+
+
+@frozen
+class LogLine:
+    """A line of an agent's log. `time`: ms; `level`: 0 error, 1 warning, 2 information or output, 3 detail."""
+
+    time: int
+    level: int
+    text: str
+
+
+@define(eq=False, repr=False)
+class Berth:
+    """One agent that is here. `state` is None while it has an instance, or while only the store has its state."""
+
+    environment: HostEnvironment
+    credentials: AgentCredentials
+    grant: Permit
+    image: AgentImage
+    image_part: Part
+    _state: bytes | Snapshot | None = field(default=None, repr=False)
+    standing: Standing = Standing.READY
+    wait: Wait | None = None
+    until: int = 0  # ms since 1970, when `wait` has an end
+    text: str = ""  # why it stopped
+    agent: bytes = field(init=False)
+    head: Head = field(init=False)
+    reports: list[Link] = field(factory=list, repr=False)
+    report_bytes: int = 0
+    calls: int = 0
+    sent: int = 0
+    cloned: int = 0  # clones of this agent so far, over its whole journey
+    cpu_us: int = 0  # in this stay
+    memory_bytes: int = 0  # peak
+    inbox: deque[Message] = field(factory=deque, repr=False)
+    taken: list[Message] = field(factory=list, repr=False)
+    """Messages received since the last checkpoint: a crash gives them back."""
+    seen: OrderedDict[bytes, None] = field(factory=OrderedDict, repr=False)
+    lines: deque[LogLine] = field(factory=lambda: deque(maxlen=LOG_LINES), repr=False)
+    fresh: deque[LogLine] = field(factory=lambda: deque(maxlen=LOG_LINES), repr=False)
+    life: Execution | None = field(default=None, repr=False)
+    running: bool = False
+    begun: bool = False  # it has had a turn here, so its state at arrival is outdated
+    order: OrderKind | None = None  # what an operator or the home asked for, to be done when the turn has ended
+    to: str = ""  # where it is leaving to
+    barred: str = ""  # why the policy suspends it here
+    astray: bool = False  # an alarm said that it may live twice
+    saved: object = None  # what the store has of it: `docking.residents.checkpoints.StoredState`
+    occupied: int = 0  # bytes that its instance takes, and what is being made of it
+    _digest: bytes = b""  # of `state`, if it is known
+    _hurry: bool = False
+    _lock: threading.Lock = field(factory=threading.Lock, repr=False)
+    _opening: threading.Lock = field(factory=threading.Lock, repr=False)
+    _kept: int = 0  # characters of `lines`
+    _remarked: bool = False
+    _came_with: int | None = None
+    _partial: dict[int, bytes] = field(factory=dict, repr=False)
+    _told: bool = False
+    _written: int = 0  # bytes of output in this stay: parking does not renew the budget
+    _logged: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.agent = self.credentials.agent
+        self.head = self.credentials.results
+        self.cloned = self.credentials.point.cloned
+
+    @property
+    def state(self) -> bytes | Snapshot | None:
+        """Its state, where it has no instance and the store alone does not have it."""
+        return self._state
+
+    @state.setter
+    def state(self, state: bytes | Snapshot | None) -> None:
+        self._state, self._digest = state, b""
+
+    def put(self, state: bytes, digest: bytes = b"") -> None:
+        """It stands still in this state. `digest`: of it, where that is known."""
+        self._state, self._digest = state, digest
+
+    def digest_of(self, state: bytes) -> bytes:
+        """The digest of its state: computed once, in the worker if the state is large."""
+        if state is not self._state:
+            return canonical.digest(state)
+        self._digest = self._digest or canonical.digest(state)
+        return self._digest
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that the station holds for it now: its instance, its state, copies. From any thread."""
+        state = self._state
+        if isinstance(state, Snapshot):
+            return self.occupied + sum(len(block) for memory in state.memories for block in memory.blocks)
+        return self.occupied + (0 if state is None else len(state))
+
+    @property
+    def visit(self) -> int:
+        """The index of this visit."""
+        return self.credentials.visit
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.credentials.passport.body.label
+
+    @property
+    def used(self) -> Budget:
+        """What it used in this stay; `carried` is known only when it leaves."""
+        # It was stopped when its time was used up. Stopping takes a moment more, which is not charged.
+        cpu = min(self.cpu_us, self.grant.budget.cpu)
+        # Refused calls have numbers too, and do not count.
+        messages = min(self.sent + self.calls, self.grant.budget.messages)
+        return Budget(cpu, self.memory_bytes, 0, messages)
+
+    # In a worker
+
+    def ready(self) -> None:
+        """Make the instance before the agent belongs to this station. None of its code runs."""
+        with self._opening:
+            if self.life is None and self.state is not None:
+                # The same error is raised, and handled, when it should run.
+                with contextlib.suppress(PortcallError):
+                    self._open().open()
+
+    def fetch(self, stored: Callable[[Berth], bytes]) -> None:
+        """Load the stored state, unless there is another one or an instance."""
+        with self._opening:
+            if self.life is None and self.state is None:
+                self.state = stored(self)
+
+    def unready(self) -> None:
+        """It will not belong to this station: give up the instance."""
+        with self._opening:
+            self.close()
+
+    def turn(self, event: Event | None) -> Turn:
+        """Run until the agent waits, leaves or ends. All that this takes is its own time: decoding and making its
+        instance, running, capturing, compressing.
+        """
+        began = spent_ns()
+        try:
+            with self._opening:
+                life = self._open()
+            self.begun = True
+            try:
+                stop = life.advance(event)
+            finally:
+                usage = life.usage()
+                self.memory_bytes = max(self.memory_bytes, usage.memory)
+                self.occupied = usage.memory
+                self._written = 0 if life.wasi is None else life.wasi.logged
+                self._flush()
+            if isinstance(stop, Finished | Trapped | Exhausted):
+                self.close()
+                return Turn(stop)
+            if self._stays(stop):
+                return Turn(stop)
+            return self._leave_instance(life, stop)
+        except CompilingTooCostly as error:
+            return Turn(Exhausted(error.what, error.reason))
+        except PortcallError as error:
+            # A foreign state that does not fit its image, or a state that cannot travel.
+            self.close()
+            return Turn(Trapped("state", str(error)))
+        finally:
+            # Rounded up: a turn of less than a microsecond is not free.
+            self.cpu_us += -((began - spent_ns()) // 1000)
+
+    def _leave_instance(self, life: Execution, stop: Ending) -> Turn:
+        large = self.occupied >= LARGE
+        if large:
+            self.occupied *= 2
+        snapshot = life.snapshot()
+        if not large:
+            with self._lock:
+                self.life = None
+            self.occupied = 0
+            return Turn(stop, snapshot.encode(), after=life.close)
+        # Memory, its compressed copy, and that as one: only two of the three at once.
+        self.close()
+        self.occupied = sum(len(block) for memory in snapshot.memories for block in memory.blocks)
+        state = snapshot.encode()
+        del snapshot
+        self.occupied = 0
+        return Turn(stop, state, canonical.digest(state))
+
+    def _open(self) -> Execution:
+        life = self.life
+        if life is None:
+            assert self.state is not None
+            snapshot = self.state if isinstance(self.state, Snapshot) else Snapshot.decode(self.state)
+            life = Execution(
+                self.image,
+                engine=self.environment.engine,
+                ambient=self,
+                snapshot=snapshot,
+                wasi_limits=self.environment.wasi,
+                grants=self._directories(),
+                limits=Limits(memory=self.grant.budget.memory),
+                budget=TimeBudget(cpu_ns=max(1, self.grant.budget.cpu - self.cpu_us) * 1000),
+            )
+            if life.wasi is not None:
+                life.wasi.logged = self._written
+            self.state = None
+        with self._lock:
+            self.life = life
+            if self._hurry:
+                self._hurry = False
+                life.suspend()
+        return life
+
+    def _directories(self) -> dict[str, HostGrant]:
+        """The directories of this machine that its permit covers."""
+        allowed = self.grant.allows
+        return {f"/{name}": found for name, found in self.environment.directories.items() if allowed(f"dir:{name}")}
+
+    def _stays(self, stop: Ending) -> bool:
+        """Whether the agent keeps its instance while it waits."""
+        if self.occupied >= LARGE and self.environment.crowded():
+            return False
+        match stop:
+            case Call() | Yield() | Input():
+                return True
+            case Sleep(ns):
+                return ns < PARK_NS
+            case _:
+                return False
+
+    def close(self) -> None:
+        """Give up the instance."""
+        with self._lock:
+            life, self.life = self.life, None
+        if life is not None:
+            life.close()
+            self.occupied = 0
+
+    def interrupt(self) -> None:
+        """Ask the agent to suspend at its next loop turn. From any thread."""
+        with self._lock:
+            if self.life is not None:
+                self.life.suspend()
+            else:
+                self._hurry = True
+
+    # What the agent asks for while it runs: `agents.hostcalls.Ambient`
+
+    @property
+    def station(self) -> str:
+        """See `Ambient`."""
+        return self.environment.name
+
+    @property
+    def agent_id(self) -> str:
+        """See `Ambient`."""
+        return text_of(self.agent)
+
+    @property
+    def next_stop(self) -> str:
+        """See `Ambient`."""
+        named = (stop for stop in self.credentials.next_stops() if isinstance(stop, Stop))
+        return next(map(self.environment.label, named), "")
+
+    def wall_ns(self) -> int:
+        """See `Ambient`."""
+        return self.environment.wall()
+
+    def monotonic_ns(self) -> int:
+        """See `Ambient`."""
+        return self.environment.monotonic()
+
+    def random(self, size: int) -> bytes:
+        """See `Ambient`."""
+        return self.environment.random(size)
+
+    def log(self, level: int, text: str) -> None:
+        """See `Ambient`. Log lines share the budget of output, which is charged in `output`."""
+        self._logged += len(text) + LOG_LINE_COST * (1 + text.count("\n"))
+        if self._logged > self.environment.wasi.log_bytes:
+            raise CallFailed(ENOSPC, "the log of this visit is full")
+        for line in text.rsplit("\n", LOG_LINES + 1)[-LOG_LINES:]:
+            self._line(level, line)
+
+    def remark(self, text: str) -> None:
+        """In the loop, while the agent does not run: add a line of the station to its log, since a failed call gives it
+        only a number.
+        """
+        self._line(1, text)
+
+    def remark_spent(self) -> None:
+        """Its budget of messages is used up: once a visit, however often it tries."""
+        if not self._remarked:
+            self._remarked = True
+            self.remark(SPENT)
+
+    def recall(self, earlier: Berth) -> None:
+        """It was here before: what it logged then stands before what it logs now."""
+        now, self.lines, self._kept = tuple(self.lines), earlier.lines, earlier._kept
+        for line in now:
+            self._keep(line)
+
+    def output(self, fd: int, data: bytes) -> None:
+        """See `Ambient`."""
+        # Look at no more of a flood than is kept: one write may have megabytes of nothing but line ends.
+        written = self._partial.get(fd, b"") + data[-LOG_LINES * LOG_LINE_CHARS :]
+        *whole, rest = written.rsplit(b"\n", LOG_LINES + 1)
+        for line in whole[-LOG_LINES:]:
+            self._pieces(fd, line)
+        # An overlong line is already cut; its last piece waits for more.
+        begun = max(len(rest) - 1, 0) // LOG_LINE_CHARS * LOG_LINE_CHARS
+        if begun:
+            self._pieces(fd, rest[:begun])
+        self._partial[fd] = rest[begun:]
+
+    def _pieces(self, fd: int, line: bytes) -> None:
+        for at in range(0, max(len(line), 1), LOG_LINE_CHARS):
+            self._line(2 if fd == 1 else 1, line[at : at + LOG_LINE_CHARS].decode("utf-8", "replace"))
+
+    def _flush(self) -> None:
+        for fd, rest in self._partial.items():
+            if rest:
+                self._line(2 if fd == 1 else 1, rest.decode("utf-8", "replace"))
+        self._partial.clear()
+
+    def _line(self, level: int, text: str) -> None:
+        shown = "".join(
+            c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text[:LOG_LINE_CHARS]
+        )
+        line = LogLine(self.environment.wall() // 1_000_000, level, shown)
+        self._keep(line)
+        self.fresh.append(line)
+        self._tell()
+
+    def _keep(self, line: LogLine) -> None:
+        if len(self.lines) == LOG_LINES:
+            self._kept -= len(self.lines[0].text)
+        self.lines.append(line)
+        self._kept += len(line.text)
+        while self._kept > LOG_CHARS:
+            self._kept -= len(self.lines.popleft().text)
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            self.environment.told(self)
+
+    def listen(self) -> list[LogLine]:
+        """In the loop: the new lines."""
+        self._told = False
+        fresh = []
+        while self.fresh:
+            fresh.append(self.fresh.popleft())
+        return fresh
+
+    def report(self, key: str, value: bytes) -> None:
+        """See `Ambient`."""
+        size = len(key) + len(value)
+        if len(self.reports) >= MAX_REPORTS or self._untold(size) > MAX_UNTOLD:
+            raise CallFailed(ENOSPC, "the agent has reported as much as it may before its home knows of it")
+        environment = self.environment
+        try:
+            signed, head = append(
+                self.head,
+                self.agent,
+                self.visit,
+                environment.wall() // 1_000_000,
+                (key, value),
+                self.credentials.passport.body.results,
+                environment.key,
+                environment.random(32),
+            )
+        except CredentialError as error:
+            raise CallFailed(ENOSPC, error.reason) from error
+        self.reports.append(Link(head.digest, self.head.digest, signed.envelope))
+        self.head = head
+        self.report_bytes += len(signed.envelope)
+
+    def _untold(self, size: int) -> int:
+        """Bytes of its results that home does not know, with another of this size: they come there in one letter."""
+        own = self.credentials
+        if self._came_with is None:
+            # They are counted only where they can matter.
+            most = own.results.count * (MAX_SEALED_BYTES + ENTRY)
+            if self.report_bytes + most + size <= MAX_UNTOLD:
+                return self.report_bytes + size
+            self._came_with = self.environment.untold(own)
+        return self.report_bytes + self._came_with + size
+
+    def lookup(self, service: str) -> tuple[str, ...]:
+        """See `Ambient`."""
+        return self.environment.lookup(service)
+
+    def send(self, to: str, body: bytes) -> None:
+        """See `Ambient`."""
+        if not self.grant.allows("host:send"):
+            raise CallFailed(EPERM, "the agent's permit here does not cover host:send")
+        if self.sent + self.calls >= self.grant.budget.messages:
+            self.remark_spent()
+            raise CallFailed(EDQUOT, SPENT)
+        # The number is part of the letter's identity, so it is used up only when the message was taken.
+        self.environment.send(self, to, body, self.sent + 1)
+        self.sent += 1
+
+    # Messages
+
+    def deliver(self, message: Message, ident: bytes) -> Delivery:
+        """Take a message for the agent: TAKEN, AGAIN or FULL."""
+        if ident in self.seen:
+            return Delivery.AGAIN
+        # Messages that were read count until the state is stored: a crash brings them back.
+        size = sum(len(each.body) for each in (*self.inbox, *self.taken))
+        if len(self.inbox) + len(self.taken) >= MAX_INBOX or size + len(message.body) > MAX_INBOX_BYTES:
+            return Delivery.FULL
+        self.see(ident)
+        self.inbox.append(message)
+        return Delivery.TAKEN
+
+    def open_mailbox(self, mailbox: Mailbox) -> None:
+        """Take the messages that came with the agent, or were stored with it."""
+        self.inbox.extend(mailbox.messages)
+        for ident in mailbox.seen:
+            self.see(ident)
+
+    def see(self, ident: bytes) -> None:
+        """Remember a letter, so that a repeated one is recognized. The oldest are forgotten."""
+        self.seen[ident] = None
+        while len(self.seen) > 2 * MAX_INBOX:
+            self.seen.popitem(last=False)
+
+    def receive(self) -> Message:
+        """The next message, for the agent."""
+        message = self.inbox.popleft()
+        self.taken.append(message)
+        return message

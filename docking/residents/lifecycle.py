@@ -1,0 +1,502 @@
+"""The life of agents that are here: after each turn, they run on, wait, call, clone, leave or end.
+
+The event loop's side of `docking.residents.berth`, which has the turn itself. Not arrivals (`arrivals`), and not orders
+(`commands`). Invariants: an agent has at most one turn, wait or departure at a time; the state of an agent that waits
+for long is in the store, and not in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+
+from attrs import define, evolve, field
+
+from agents.credentials.keys import text_of
+from agents.errors import CredentialError, PortcallError
+from agents.outcomes import Exhausted, Finished, Trapped
+from agents.runtime import Asked, Spent
+from agents.snapshot import Snapshot
+from agents.waits import (
+    Arrived,
+    Call,
+    Clone,
+    Cloned,
+    Event,
+    Failed,
+    Go,
+    GoAt,
+    Input,
+    InputReady,
+    Listen,
+    Recv,
+    Refused,
+    Reply,
+    Sleep,
+    TimedOut,
+    Wait,
+    Woke,
+    Yield,
+)
+from docking.errors import LocalProtocolError, StationError, StoreError, StoreFull, WriteFailed
+from docking.events import EventKind
+from docking.letters.journeys import JourneyStanding
+from docking.letters.orders import OrderKind
+from docking.residents import checkpoints
+from docking.residents.berth import EDQUOT, ENOSPC, EPERM, LARGE, SPENT, Berth, HostEnvironment, Standing, Turn
+from docking.residents.cloning import make_clone
+from docking.residents.departures import Departures, errno_of
+from docking.residents.endings import Endings
+from docking.residents.residents import Residents, seen
+from docking.residents.services import Services, Visitor
+from docking.residents.workers import Job
+from docking.store.changes import Change, DropCapsule
+from docking.trust.in_force import PolicyInForce
+from docking.trust.verified_trails import VerifiedTrails
+
+_log = logging.getLogger(__name__)
+EINTR = 27
+DAY_S = 86_400.0
+# After so many messages read, the state is stored although the agent does not wait.
+MAX_UNSAVED_MAIL = 64
+# The alarm for an agent that its destination already got from here.
+AMNESIA = (
+    "has had this agent from here before, and the store here does not know: was it restored from an old copy, or did "
+    "its disk lose what it said was written? The agent may live twice: put this one to sleep (portcall sleep), which "
+    "loses nothing, and dispose of it only when portcall where shows the other one"
+)
+# Bytes of states that wait to be written, from which on agents with large ones wait for that.
+BACKLOG = 64 << 20
+# Seconds until a state that did not fit on the disk is written again.
+PARK_RETRY_S = 5.0
+
+
+@define(eq=False, repr=False)
+class Lifecycle:
+    """The turns, waits and endings of the agents that are `here`."""
+
+    _here: Residents
+    _environment: HostEnvironment
+    _policy: PolicyInForce
+    _services: Services
+    _departures: Departures
+    _endings: Endings
+    _trails: VerifiedTrails
+    _delayed: dict[bytes, tuple[Berth, Event | None]] = field(factory=dict)
+    ordered: Callable[[Berth, Wait | Asked | None, bytes | None], None] = field(init=False)
+    """Told that an agent for which there is an order stands still."""
+
+    suspended: Callable[[Berth], None] = field(init=False)
+    """Told of an agent that the policy does not admit any more, when it is put away."""
+
+    def __attrs_post_init__(self) -> None:
+        self._here.hear = self._hear
+
+    def _store(self, change: Change) -> asyncio.Future[None]:
+        """Write a berth down as it is, after what it refers to: the trail of one that just came may be put aside."""
+        self._here.catch_up()
+        return self._here.journal.write([change], False)
+
+    def put_away(self, berth: Berth) -> None:
+        """When the station stops: store the state of an agent that still has an instance, or waits for the disk."""
+        delayed = self._delayed.pop(berth.agent, None)
+        if delayed is not None:
+            self._not_begun(*delayed)
+            return
+        if berth.life is not None and not berth.running and berth.standing is not Standing.LEAVING:
+            change = self._captured(berth)
+            if change is not None:
+                self._store(change).add_done_callback(seen)
+
+    def _captured(self, berth: Berth) -> Change | None:
+        """Give up the instance of a suspended agent; returns what to write of it, if anything."""
+        life = berth.life
+        if life is None or not berth.begun:  # made in advance: the store has the state that arrived
+            berth.close()
+            return None
+        if isinstance(berth.wait, Call):
+            berth.calls -= 1  # it is made again, with the same number
+        try:
+            return checkpoints.put_checkpoint(berth, life.snapshot().encode())
+        except PortcallError as error:
+            _log.error("an agent could not be put away: %s", error, extra={"agent": text_of(berth.agent)})
+            return None
+        finally:
+            berth.close()
+
+    def suspend(self, berth: Berth) -> None:
+        """Put away a suspended agent that may not run here, as if the station closed for it alone."""
+        if self._here.berths.get(berth.agent) is not berth or berth.standing is Standing.SUSPENDED:
+            return
+        change = self._captured(berth)
+        if change is None and isinstance(berth.state, bytes):
+            change = checkpoints.put_checkpoint(berth, berth.state)
+        elif change is None and berth.begun and berth.inbox:
+            change = checkpoints.with_mail(berth)
+        berth.standing, berth.wait = Standing.SUSPENDED, None
+        timer = self._here.timers.pop(berth.agent, None)
+        if timer is not None:
+            timer.cancel()
+        berth.remark(f"suspended: {berth.barred}")
+        self._put_aside(berth, [] if change is None else [change])
+
+    def _put_aside(self, berth: Berth, changes: list[Change]) -> None:
+        """Take it off the table once it is written; on a full disk, that is retried."""
+
+        def written(future: asyncio.Future[None]) -> None:
+            if self._here.closing or self._here.berths.get(berth.agent) is not berth:
+                return
+            if seen(future):
+                self._here.unsettle(berth, Standing.SUSPENDED)
+                self.suspended(berth)
+            elif not future.cancelled() and isinstance(future.exception(), StoreFull):
+                asyncio.get_running_loop().call_later(PARK_RETRY_S, again)
+
+        def again() -> None:
+            if not self._here.closing:
+                self._put_aside(berth, changes)
+
+        self._here.catch_up()
+        self._here.journal.write(changes, False).add_done_callback(written)
+
+    def begin(self, berth: Berth, snapshot: Snapshot, arrived: bool) -> None:
+        """Resume from a snapshot: with the arrival, or with what it waited for."""
+        wait = None if snapshot.pending is None else snapshot.pending.wait
+        if wait is None:
+            self.go_on(berth, None)
+        elif isinstance(wait, (Go, GoAt)):
+            self.go_on(berth, Arrived() if arrived else Refused(EINTR, "the station was restarted"))
+        else:
+            self.wait(berth, wait)
+
+    def go_on(self, berth: Berth, event: Event | None) -> None:
+        """Queue the agent for a worker."""
+        if self._here.closing:
+            return
+        if berth.barred:
+            self.suspend(berth)
+            return
+        written = self._make_room(berth, event)
+        berth.wait, berth.until, berth.standing, berth.running = None, 0, Standing.READY, True
+        self._here.active[berth.agent] = berth
+        timer = self._here.timers.pop(berth.agent, None)
+        if timer is not None:
+            timer.cancel()
+        if written is None:
+            self._submit(berth, event)
+            return
+        self._delayed[berth.agent] = (berth, event)
+
+        def go(_: asyncio.Future[None]) -> None:
+            if not self._here.closing and self._delayed.pop(berth.agent, None) is not None:
+                self._submit(berth, event)
+
+        written.add_done_callback(go)
+
+    def _make_room(self, berth: Berth, event: Event | None) -> asyncio.Future[None] | None:
+        """Where much memory is held: the write after which an agent with a large state may go on. Its own, so that the
+        state is forgotten until the agent's turn comes; or of others, when these make them faster than the disk.
+        """
+        here, state = self._here, berth.state
+        if not isinstance(state, bytes) or len(state) < LARGE or here.store.volatile:
+            return None
+        # What else it may be told is not in the store, or counted where it is.
+        if here.crowded() and (event is None or isinstance(event, (Woke, Refused))):
+            stored = isinstance(berth.saved, checkpoints.StoredState) and berth.saved.state.digest
+            if stored == berth.digest_of(state):
+                written = here.journal.write([], False)
+            else:
+                written = self._store(checkpoints.put_checkpoint(berth, state))
+            written.add_done_callback(functools.partial(self._forget, berth, state))
+            return written
+        return here.journal.write([], False) if here.journal.backlog >= BACKLOG else None
+
+    def _forget(self, berth: Berth, state: bytes, future: asyncio.Future[None]) -> None:
+        """It is in the store: fetched again when it is needed."""
+        if seen(future) and berth.state is state:
+            berth.state = None
+
+    def _submit(self, berth: Berth, event: Event | None) -> None:
+        def work() -> Turn:
+            try:
+                berth.fetch(self._here.state_of)
+            except (StationError, StoreError) as error:
+                return Turn(Trapped("state", str(error)))
+            return berth.turn(event)
+
+        turned, dropped = functools.partial(self._turned, berth), functools.partial(self._not_begun, berth, event)
+        self._here.workers.submit(Job(work, berth.interrupt, turned, dropped))
+
+    def _not_begun(self, berth: Berth, event: Event | None) -> None:
+        """The station stops before the agent's turn began. If it had waited for something, the store has that wait. If
+        it was just to run on, its state may be nowhere else.
+        """
+        berth.running = False
+        if isinstance(event, (Reply, Failed)):
+            berth.calls -= 1  # as in `put_away`
+        if event is None and isinstance(berth.state, bytes):
+            self._store(checkpoints.put_checkpoint(berth, berth.state)).add_done_callback(seen)
+
+    def _turned(self, berth: Berth, turn: Turn | None, error: BaseException | None) -> None:
+        """A turn has ended."""
+        berth.running = False
+        self._hear(berth)
+        if turn is None:
+            _log.error("a turn of an agent failed", exc_info=error, extra={"agent": text_of(berth.agent)})
+            self._stop(berth, None, "the station failed to run the agent")
+            return
+        if turn.state is not None:
+            berth.put(turn.state, turn.digest)
+        self._here.look_at(berth)
+        stop = turn.stop
+        if isinstance(stop, Finished):
+            self.finish(berth, JourneyStanding.FINISHED, str(stop.exit_code))
+        elif isinstance(stop, Trapped):
+            self._stop(berth, None, f"trapped: {stop.reason}")
+        elif isinstance(stop, Exhausted):
+            self._stop(berth, None, f"{stop.what}: {stop.reason}")
+        elif isinstance(stop, Spent):
+            self._stop(berth, turn.state, f"{stop.error.what}: {stop.error.reason}")
+        elif self._here.closing:
+            self._close_berth(berth, turn)
+        elif berth.order:
+            self.ordered(berth, stop, turn.state)
+        elif isinstance(stop, Asked):
+            self.go_on(berth, None)
+        else:
+            self.wait(berth, stop)
+
+    def _close_berth(self, berth: Berth, turn: Turn) -> None:
+        if turn.state is not None:
+            if isinstance(turn.stop, (Sleep, Recv)):
+                self._note_wait(berth, turn.stop)
+            self._store(checkpoints.put_checkpoint(berth, turn.state)).add_done_callback(seen)
+
+    def wait(self, berth: Berth, wait: Wait) -> None:
+        """The agent waits: see to it that the wait ends."""
+        if berth.barred:
+            if isinstance(wait, (Sleep, Recv)):
+                self._note_wait(berth, wait)
+            self.suspend(berth)
+            return
+        berth.standing = Standing.WAITING
+        berth.wait = wait
+        match wait:
+            case Go(host) | GoAt(host):
+                berth.standing = Standing.LEAVING
+                self._here.begin(self.depart(berth, host))
+            case Sleep():
+                self._note_wait(berth, wait)
+                self.park(berth)
+                self.sleep_until(berth, berth.until)
+            case Recv():
+                if berth.inbox:
+                    self._keep_mail_short(berth)
+                    self.go_on(berth, berth.receive())
+                    return
+                self._note_wait(berth, wait)
+                self.park(berth)
+                if berth.until:
+                    self.sleep_until(berth, berth.until)
+            case Call(service, request):
+                if self._here.crowded():
+                    self.park(berth)
+                berth.calls += 1
+                self._here.run(self._call(berth, service, request))
+            case Clone():
+                self._here.run(self._clone(berth))
+            case Listen() if berth.inbox:
+                self._keep_mail_short(berth)
+                self.go_on(berth, berth.receive())
+            case Input() | Listen():  # a station has no standard input: it ends at once
+                self.go_on(berth, InputReady(b""))
+            case Yield():
+                self.go_on(berth, Woke())
+
+    def _note_wait(self, berth: Berth, wait: Sleep | Recv) -> None:
+        berth.wait, berth.standing = wait, Standing.WAITING
+        ns = wait.ns if isinstance(wait, Sleep) else wait.timeout_ns
+        berth.until = 0 if ns is None else min(self._here.clocks.now() + -(-ns // 1_000_000), 2**52)
+
+    def _keep_mail_short(self, berth: Berth) -> None:
+        """Read messages are kept until the next checkpoint; store the state of an agent that reads many and never
+        waits.
+        """
+        if len(berth.taken) < MAX_UNSAVED_MAIL:
+            return
+        state = berth.state if isinstance(berth.state, bytes) else None
+        if state is None and berth.life is not None:
+            state = berth.life.snapshot().encode()
+        if state is not None:
+            self._store(checkpoints.put_checkpoint(berth, state)).add_done_callback(seen)
+
+    def park(self, berth: Berth) -> None:
+        """Write the state down, and drop it from memory until it is needed."""
+        state = berth.state
+        if not isinstance(state, bytes):
+            return
+
+        def written(future: asyncio.Future[None]) -> None:
+            if seen(future):
+                if berth.state is state and not berth.running:
+                    berth.state = None
+                    self._here.look_at(berth)
+            elif not future.cancelled() and isinstance(future.exception(), StoreFull):
+                asyncio.get_running_loop().call_later(PARK_RETRY_S, park_again)
+
+        def park_again() -> None:
+            if berth.state is state and not berth.running and not self._here.closing:
+                self.park(berth)
+
+        self._store(checkpoints.put_checkpoint(berth, state)).add_done_callback(written)
+
+    def sleep_until(self, berth: Berth, until: int) -> None:
+        berth.until, berth.standing = until, Standing.WAITING
+        wait = max(0.0, (until - self._here.clocks.now()) / 1000)
+        # On the loop's monotonic clock: setting the wall clock back an hour must not prolong a sleep by an hour. Some
+        # loops cannot wait longer than a day: check again then.
+        self._here.timers[berth.agent] = asyncio.get_running_loop().call_later(
+            min(wait, DAY_S), self._woken, berth, wait <= DAY_S
+        )
+
+    def _woken(self, berth: Berth, over: bool) -> None:
+        self._here.timers.pop(berth.agent, None)
+        if self._here.closing or berth.standing is not Standing.WAITING:
+            return
+        if not over:
+            self.sleep_until(berth, berth.until)
+        else:
+            self.go_on(berth, Woke() if isinstance(berth.wait, Sleep) else TimedOut())
+
+    async def _call(self, berth: Berth, service: str, request: bytes) -> None:
+        if berth.sent + berth.calls > berth.grant.budget.messages:
+            berth.remark_spent()
+            self.go_on(berth, Failed(EDQUOT, SPENT))
+            return
+        body = berth.credentials.passport.body
+        visitor = Visitor(text_of(berth.agent), berth.label, body.owner, berth.visit, berth.calls, self._here.name)
+        answer = await self._services.call(service, request, visitor, berth.grant.allows(f"service:{service}"))
+        if self._here.closing or berth.standing in (Standing.ENDED, Standing.SUSPENDED):
+            return
+        said = answer.reason if isinstance(answer, Failed) else ""
+        self._here.tell("call", berth.agent, place=service, text=said)
+        if said:
+            berth.remark(f"call({service[:80]!r}) failed: {said}")
+        self.go_on(berth, answer)
+
+    async def depart(self, berth: Berth, host: str) -> None:
+        state = berth.state if isinstance(berth.state, bytes) else self._here.state_of(berth)
+        berth.state = state
+        self._here.tell("leaving", berth.agent, place=host)
+        # Do postponed work now, while the destination judges: the offer is sent in the next step of the loop.
+        asyncio.get_running_loop().call_soon(self._here.catch_up)
+        try:
+            refused = await self._departures.depart(berth, host, state)
+        except (StoreError, LocalProtocolError) as error:
+            # It is unknown what is on the disk: only a restart can tell.
+            if not self._here.closing:
+                self._here.tell("alarm", berth.agent, text=f"it neither left nor stays until a restart: {error}")
+            return
+        if refused is None or self._here.closing:
+            return
+        if refused.code == "here":
+            self.go_on(berth, Arrived())
+            return
+        self._here.tell("refused", berth.agent, place=host, text=f"{refused.code}: {refused.reason}")
+        if refused.code == "duplicate" and not berth.astray:
+            # According to the ledger here, this hop was never given away.
+            berth.astray = True
+            self._here.tell("alarm", berth.agent, place=berth.to, text=AMNESIA)
+        berth.remark(f"go({host[:80]!r}) was refused: {refused.reason}")
+        if berth.order is OrderKind.RETRACT:
+            berth.order = None
+            self._go_on_after(berth)
+        else:
+            self.go_on(berth, Refused(errno_of(refused.code), refused.reason))
+
+    def _go_on_after(self, berth: Berth) -> None:
+        """Resume with what the agent waited for before it was to be retracted."""
+        berth.state = Snapshot.decode(berth.state) if isinstance(berth.state, bytes) else berth.state
+        assert isinstance(berth.state, Snapshot)
+        self.begin(berth, berth.state, arrived=False)
+
+    def finish(self, berth: Berth, standing: JourneyStanding, said: str) -> None:
+        """The journey is over: sign the last visit, and send everything home."""
+        changes: list[Change] = [DropCapsule(berth.agent, berth.visit)]
+        try:
+            # Of one that lives elsewhere too, only what is here ends: its home is not told that the journey is over.
+            if not (berth.astray and standing == JourneyStanding.DISPOSED):
+                changes += self._endings.changes(berth, standing, said)
+        except PortcallError as error:
+            _log.error("the end of a journey cannot be told: %s", error, extra={"agent": text_of(berth.agent)})
+        self._here.unsettle(berth, Standing.ENDED)
+        berth.text = said
+        kind: EventKind = "finished" if standing is JourneyStanding.FINISHED else "disposed"
+        self._here.catch_up()
+        future = self._here.journal.write(changes, True)
+        future.add_done_callback(functools.partial(self._finished, berth, kind, said))
+
+    def _finished(self, berth: Berth, kind: EventKind, said: str, future: asyncio.Future[None]) -> None:
+        if seen(future):
+            self._here.tell(kind, berth.agent, text=said)
+            if berth.credentials.passport.body.home.station == self._here.key.public and not berth.astray:
+                self._here.tell("home", berth.agent, place=self._here.name, text=said)
+            self._here.outbox.nudge()
+
+    def stop(self, berth: Berth, why: str) -> None:
+        """Stop an agent whose state cannot be used."""
+        self._stop(berth, None, why)
+
+    def _stop(self, berth: Berth, state: bytes | None, why: str) -> None:
+        """The agent cannot run on. Its last state is kept for diagnosis."""
+        berth.close()
+        berth.remark(f"stopped: {why}")
+        self._hear(berth)  # before it is told that nothing more will come
+        berth.standing, berth.text, berth.wait, berth.until = Standing.STOPPED, why, None, 0
+        if state is None and isinstance(berth.saved, checkpoints.StoredState):
+            note = evolve(berth.saved.note, standing=Standing.STOPPED, text=why[:900], cpu_us=berth.cpu_us)
+            berth.saved = evolve(berth.saved, note=note)
+            change: Change = checkpoints.with_mail(berth)
+        else:
+            assert state is not None
+            change = checkpoints.put_checkpoint(berth, state)
+        berth.state = None
+        self._here.look_at(berth)
+        self._here.catch_up()
+        # In one write with the news for its home, where that is here: readers see both, or neither.
+        changes = [change, *self._here.word_home(berth, JourneyStanding.STOPPED, why)]
+        future = self._here.journal.write(changes, False)
+        future.add_done_callback(functools.partial(self._stopped, berth, why))
+
+    def _stopped(self, berth: Berth, why: str, future: asyncio.Future[None]) -> None:
+        # A stop that was not written did not happen: after a restart the agent resumes from the last checkpoint.
+        if future.cancelled() or not isinstance(future.exception(), WriteFailed):
+            if not seen(future):  # the state does not fit; waiters are notified all the same
+                self._here.tell_home(berth, JourneyStanding.STOPPED, why)
+            self._here.tell("stopped", berth.agent, text=why)
+
+    def _hear(self, berth: Berth) -> None:
+        for line in berth.listen():
+            self._here.tell("log", berth.agent, place=self._here.name, text=line.text, label=berth.label)
+
+    async def clone(self, berth: Berth, state: bytes) -> Berth | None:
+        """A second agent made of this one, durable, not yet running. Raises `CredentialError`, `StoreFull`."""
+        return await make_clone(self._here, self._environment, self._policy, self._trails, berth, state)
+
+    async def _clone(self, berth: Berth) -> None:
+        """The agent asked for a clone of itself."""
+        state = berth.state if isinstance(berth.state, bytes) else self._here.state_of(berth)
+        try:
+            child = await self.clone(berth, state)
+        except CredentialError as error:
+            self.go_on(berth, Refused(EPERM, error.reason))
+            return
+        except StoreFull as error:
+            self.go_on(berth, Refused(ENOSPC, str(error)))
+            return
+        if child is None or self._here.closing:
+            return
+        self.go_on(berth, Cloned(text_of(child.agent)))
+        self.go_on(child, Cloned(None))

@@ -1,0 +1,204 @@
+"""Which agents are known here, what they do, and where those that left went."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define, field
+
+from agents import canonical
+from agents.capsule import Capsule
+from agents.credentials.keys import PublicKey, bytes_of, text_of
+from agents.credentials.passport import verify_passport
+from agents.errors import CredentialError
+from docking.errors import UnknownAgent
+from docking.handoff.messages import Side
+from docking.handoff.states import Destination, Source
+from docking.letters.journeys import OVER, Journey, Journeys, JourneyStanding
+from docking.peers.directory import PeerDirectory
+from docking.residents.berth import Berth, LogLine, Standing
+from docking.residents.residents import Residents
+from docking.store.store import Store
+from docking.trust import agent_credentials
+from docking.trust.verified_trails import VerifiedTrail, VerifiedTrails
+
+
+@define(eq=False, repr=False)
+class Queries:
+    """What can be asked about agents. `kept`: those that cannot be resumed."""
+
+    _here: Residents
+    _journeys: Journeys
+    _peers: PeerDirectory
+    _store: Store
+    _trails: VerifiedTrails
+    kept: Mapping[bytes, Any] = field(factory=dict)
+
+    def find_agent(self, text: str) -> bytes:
+        """The agent that an id, the beginning of one, or a label means. Raises `UnknownAgent`."""
+        whole = _exact(text)
+        if whole is not None and (self.berth_of(whole) is not None or self._journeys.get(whole) is not None):
+            return whole  # without searching thousands
+        journeys = {journey.agent: journey for journey in self._journeys.all()}
+        known = {agent: berth.label for agent, berth in self._here.past.items()}
+        known |= {agent: journey.label for agent, journey in journeys.items()}
+        known |= {agent: berth.label for agent, berth in self._here.berths.items()}
+        known |= {agent: known.get(agent, "") for agent in (*self.undecided(), *self.kept)}
+        named = [agent for agent, label in known.items() if text == label]
+        found = named or [agent for agent in known if len(text) >= 4 and text_of(agent).startswith(text)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            here = [agent for agent in found if agent in self._here.berths]
+            if len(here) == 1:
+                return here[0]
+            if named and not here and all(agent in journeys for agent in found):
+                # The same script is often launched again: prefer the one that travels, else the last that ended.
+                going = [agent for agent in found if journeys[agent].standing is JourneyStanding.TRAVELLING]
+                if len(going) < 2:
+                    return going[0] if going else max(found, key=lambda agent: journeys[agent].launched)
+            raise UnknownAgent(f"{len(here or found)} agents are called {text[:80]!r}: name the one you mean by its id")
+        raise UnknownAgent(f"no agent {text[:80]!r} is known at {self._here.name}")
+
+    def undecided(self) -> set[bytes]:
+        """The agents about which the operator has to decide where they live."""
+        found = [self._store.record(hid, side) for hid in self._here.in_doubt for side in Side]
+        return {record.agent for record in found if record is not None}
+
+    def berth_of(self, agent: bytes) -> Berth | None:
+        """The berth of an agent that is here, or was a moment ago."""
+        return self._here.berths.get(agent) or self._here.past.get(agent)
+
+    @property
+    def station(self) -> str:
+        """The name of this station."""
+        return self._here.name
+
+    def journey(self, agent: bytes) -> Journey | None:
+        """What this station knows as the home of an agent; None if it is not."""
+        return self._journeys.get(agent)
+
+    def label(self, agent: bytes) -> str:
+        """What people call an agent, as its owner signed it; empty if nothing is known here."""
+        found = self.berth_of(agent) or self.journey(agent)
+        return "" if found is None else found.label
+
+    def standing(self, agent: bytes) -> str:
+        """What an agent does, as far as this station knows: a `Standing` or a `JourneyStanding`, or "elsewhere"."""
+        found = self._here.berths.get(agent) or self.journey(agent)
+        return "elsewhere" if found is None else found.standing.value
+
+    def place(self, agent: bytes) -> str:
+        """The name of the station where an agent is, as far as this station knows. Raises `UnknownAgent`."""
+        if agent in self._here.berths:
+            return self._here.name
+        journey = self.journey(agent)
+        at = journey.place if journey is not None and journey.standing in OVER else self.where(agent)
+        if at is None:
+            raise UnknownAgent(f"nothing is known of {text_of(agent)}")
+        return self._peers.label(at)
+
+    def lines(self, agent: bytes) -> list[LogLine]:
+        """The latest lines of the log of an agent that is here, or was a moment ago."""
+        berth = self.berth_of(agent)
+        return [] if berth is None else list(berth.lines)
+
+    def rows(self) -> list[dict[str, object]]:
+        """The agents that are here, and those that were launched here; the ones here first."""
+        rows = []
+        for berth in self._here.berths.values():
+            rows.append(self._row(berth))
+        journeys = self._journeys.all()
+        labels = {journey.agent: journey.label for journey in journeys}
+        for agent, kept in self.kept.items():
+            rows.append(
+                {
+                    "agent": text_of(agent),
+                    "label": labels.get(agent, ""),
+                    "station": self._here.name,
+                    "standing": "kept",
+                    "hop": kept.hop,
+                    "since": kept.since,
+                    "text": f"it cannot be taken up: {kept.why}",
+                    "here": True,
+                }
+            )
+        for journey in journeys:
+            if journey.agent not in self._here.berths and journey.agent not in self.kept:
+                place = self._peers.label(journey.place)
+                rows.append(
+                    {
+                        "agent": text_of(journey.agent),
+                        "label": journey.label,
+                        "station": place,
+                        "standing": journey.standing.value,
+                        "hop": journey.hop,
+                        "since": journey.changed,
+                        "text": journey.text,
+                        "here": False,
+                    }
+                )
+        return rows
+
+    def _row(self, berth: Berth) -> dict[str, object]:
+        text = berth.text
+        if berth.standing is Standing.WAITING and berth.wait is not None:
+            text = type(berth.wait).__name__.lower()
+        elif berth.standing is Standing.LEAVING:
+            text = f"to {berth.to}"
+        return {
+            "agent": text_of(berth.agent),
+            "label": berth.label,
+            "station": self._here.name,
+            "standing": berth.standing.value,
+            "hop": berth.visit,
+            "since": berth.credentials.since,
+            "text": text,
+            "here": True,
+        }
+
+    def capsule_of(self, agent: bytes) -> Capsule:
+        """Trail and results of an agent, as far as this station verified them. Raises `UnknownAgent`."""
+        found = self._journeys.capsule(agent)
+        if found is not None:
+            return found
+        berth, last = self._here.berths.get(agent), self.berth_of(agent)
+        # Its first visit holds the results with which it started; of an agent that just left, the latest is perhaps not
+        # written yet.
+        came = None if last is None else last.credentials.results
+        if berth is not None:
+            known, passport = berth.credentials.known, berth.credentials.passport
+        else:
+            data = self._store.last_point(agent)
+            if data is None:
+                raise UnknownAgent(f"nothing is known here of {text_of(agent)}")
+            known = VerifiedTrail.decode(data)
+            record = self._store.part(known.point.passport)
+            if record is None:
+                raise UnknownAgent("the agent's passport is not kept here")
+            passport = verify_passport(record)
+        return agent_credentials.so_far(passport, known, self._trails, came)
+
+    def arriving(self, agent: bytes) -> bool:
+        """Whether this station holds the agent for a source that has not said commit."""
+        return any(record.state is Destination.HELD for record in self._here.store.history(agent))
+
+    def where(self, agent: bytes) -> PublicKey | None:
+        """Where an agent that left went: to whom this station handed it, or what its home was told."""
+        went = [record for record in self._store.history(agent) if record.state in (Source.COMMITTED, Source.GONE)]
+        journey = self._journeys.get(agent)
+        if went and (journey is None or journey.hop <= went[-1].hop + 1):
+            return PublicKey(went[-1].peer)
+        if journey is not None and journey.place != self._here.key.public:
+            return journey.place
+        return None
+
+
+def _exact(text: str) -> bytes | None:
+    """The agent id that `text` is in full, or None."""
+    with contextlib.suppress(CredentialError):
+        ident = bytes_of(text)
+        return ident if len(ident) == canonical.DIGEST_SIZE else None
+    return None

@@ -1,0 +1,1 @@
+"""Whom a station trusts, and which agents it admits."""

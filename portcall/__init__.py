@@ -1,0 +1,91 @@
+"""The module `portcall` outside an agent: for unit tests, editors and type checkers.
+
+Agents carry a module of the same name, `agents/sdk/python/portcall.py`, which asks their station. This one has the same
+functions, with the same types, and each raises `OutsideAgent`: what they do can be done at a station only. A unit test
+of a function that calls one replaces it: `monkeypatch.setattr(portcall, "call", lambda service, request: b"12")`.
+"""
+
+from __future__ import annotations
+
+
+class OutsideAgent(RuntimeError):
+    """A function of this module was called by a program that is no agent."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"portcall.{name}() is for agents, and this program is none: `portcall run FILE.py` runs a script as an"
+            " agent; in a test, the fixture `agent` does (pytest --fixtures)"
+        )
+
+
+def go(station: str) -> None:
+    """Move to a station, by name, key id or host:port; the next line runs there.
+
+    Raises OSError, at the origin, when the move was refused or failed.
+    """
+    raise OutsideAgent("go")
+
+
+def here() -> str:
+    """The name of this station."""
+    raise OutsideAgent("here")
+
+
+def me() -> str:
+    """This agent's id."""
+    raise OutsideAgent("me")
+
+
+def next_stop() -> str:
+    """The itinerary's next stop; empty at its end."""
+    raise OutsideAgent("next_stop")
+
+
+def call(service: str, request: str | bytes = b"") -> bytes:
+    """The bytes that a service of this station replies. Raises OSError."""
+    raise OutsideAgent("call")
+
+
+def lookup(service: str) -> list[str]:
+    """Names of stations that offer a service, best first."""
+    raise OutsideAgent("lookup")
+
+
+def send(agent: str, message: str | bytes) -> None:
+    """Hand a message over for delivery to another agent, by its id. Raises OSError."""
+    raise OutsideAgent("send")
+
+
+def recv(timeout: float | None = None) -> bytes:
+    """The next message; waits for it, at most `timeout` seconds. Raises OSError (ETIMEDOUT) when none came."""
+    raise OutsideAgent("recv")
+
+
+def sender() -> str:
+    """Who sent the message received last: an agent's id or a station's name."""
+    raise OutsideAgent("sender")
+
+
+def sleep(seconds: float) -> None:
+    """Sleep; the agent waits as data and holds no thread."""
+    raise OutsideAgent("sleep")
+
+
+def clone() -> str | None:
+    """Become two agents: the new one's id in the original, None in the clone. Raises OSError."""
+    raise OutsideAgent("clone")
+
+
+def report(key: str, value: object) -> None:
+    """Append a result to this agent's signed chain: text, bytes, or anything that prints."""
+    raise OutsideAgent("report")
+
+
+def log(text: str, level: str = "info") -> None:
+    """One line for the station's log: error, warning, info or detail. What is printed goes there too."""
+    raise OutsideAgent("log")
+
+
+def exit(code: int = 0) -> None:
+    """End the agent, wherever it is; `finally` blocks run first."""
+    raise OutsideAgent("exit")
