@@ -17,6 +17,7 @@ from docking.handle import Agent
 from docking.handoff.messages import Side
 from docking.handoff.states import Destination, Source
 from docking.residents.berth import Standing
+from docking.residents.lifecycle import EINTR
 from tests.station.harbour import OWNER, Watch, begin, harbour, meet, numbers, places, program, run, settled, station
 
 # Goes to beta, tells whether it got there and where it is, and wants to go on to gamma.
@@ -135,9 +136,10 @@ async def test_a_destination_that_lost_its_disk_is_told_and_the_agent_reclaimed(
             assert record.state is Source.COMMITTED
             assert list(home.core.here.in_doubt) == [record.hid]  # shown, with what a person may do
             home.core.courier.decide(record.hid, Decision.RECLAIM)
-            # It goes on from its last checkpoint here, which is older than its departure: it goes again.
+            # It goes on from its last checkpoint here, and goes again; or, where the commit took so long that its state
+            # was stored while it was leaving (docs/adr/checkpoints-that-wait), its `go` fails here.
             report = await agent.wait()
-    assert (numbers(report, "e")[0], places(report)[0]) == (0, "beta")
+    assert (numbers(report, "e")[0], places(report)[0]) in ((0, "beta"), (-EINTR, "home"))
 
 
 @run
