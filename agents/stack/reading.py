@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
+
 from agents.image import AgentImage
 from agents.snapshot import Snapshot
 
-from .frames import StackFrame
+from .frames import MAX_FRAMES, StackFrame
 from .webassembly import wasm_frames
 
 
@@ -15,4 +17,4 @@ def stack_of(image: AgentImage, snapshot: Snapshot) -> tuple[StackFrame, ...]:
     Raises `FormatError` or `ModuleError` if the image cannot be read, `BadSnapshot` if the snapshot is not of it.
     """
     snapshot.check(image)
-    return tuple(wasm_frames(image, snapshot.frames))
+    return tuple(islice(chain.from_iterable(wasm_frames(image, snapshot.frames)), MAX_FRAMES))

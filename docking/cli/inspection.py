@@ -84,6 +84,12 @@ def _line(value: Any) -> str:
     return ", ".join(words)
 
 
+def _place(frame: Described) -> str:
+    """What is called, and where it is in the source, if that is known."""
+    line = f":{frame['line']}" if frame.get("line") else ""
+    return plain(frame["function"]) + (f" at {plain(frame['file'])}{line}" if "file" in frame else "")
+
+
 def _show_stack(stack: list[Described], frames: int) -> None:
     click.echo(f"\nstack, innermost first ({frames} {'frame' if frames == 1 else 'frames'})")
     for number, frame in enumerate(stack):
@@ -91,9 +97,12 @@ def _show_stack(stack: list[Described], frames: int) -> None:
             where = f"function {frame['function']}, site {frame['site']}"
             click.echo(f"  {number}  {where}, {frame['bytes']} bytes")
             continue
+        shown = str(number)
         doing = f"calls {plain(frame['calls'])}" if frame["kind"] == "call" else "at the head of a loop"
-        place = f" at {plain(frame['file'])}:{frame['line']}" if "file" in frame else ""
-        click.echo(f"  {number}  {plain(frame['function'])}{place}, site {frame['site']}: {doing}")
+        for place in frame.get("inlined", ()):
+            click.echo(f"  {shown}  {_place(place)}, inlined")
+            shown = " " * len(shown)
+        click.echo(f"  {shown}  {_place(frame)}, site {frame['site']}: {doing}")
         print_fields(((v["what"], f"{v['type']:<4}  {v['value']}") for v in frame["values"]), indent=7)
     if frames > len(stack):
         click.echo(f"  and {frames - len(stack)} more")
