@@ -33,6 +33,12 @@ TELLS = program("(call $tell (i32.const 101) (call $go (s 0))) (call $tell_here)
 QUICK = docking.residents.arrivals.Arrivals._quick
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, what follows may take longer than a station keeps an instance in advance."""
+    monkeypatch.setattr(docking.residents.arrivals, "EXPECTED_S", PATIENCE)
+
+
 @pytest.fixture(autouse=True, params=["in the loop", "in a thread"])
 def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where instances are made. They are held for long, since the machine may be busy with other tests."""
