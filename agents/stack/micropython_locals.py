@@ -12,9 +12,10 @@ was compiled gets no wrong names.
 from __future__ import annotations
 
 import ast
+import operator
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import attrs
@@ -31,6 +32,23 @@ _SCOPES = {
     ast.GeneratorExp: "<genexpr>",
 }
 ITERATED = "*"  # the parameter of a comprehension
+_SMALL = 1 << 30  # the integers below that the compiler computes with
+_UNARY: dict[type[ast.unaryop], Callable[[int], int]] = {
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+    ast.Invert: operator.invert,
+    ast.Not: operator.not_,
+}
+_BINARY: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+}
 
 
 @attrs.define
@@ -376,12 +394,26 @@ class _Pass:
 
 def _constant(test: ast.expr) -> bool | None:
     """What a condition is to the compiler; None if that depends."""
-    if isinstance(test, ast.Constant) and isinstance(test.value, int):
-        return bool(test.value) if test.value in (0, 1) else None
-    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        inner = _constant(test.operand)
-        return None if inner is None else not inner
-    return None
+    value = _folded(test)
+    return None if value is None else bool(value)
+
+
+def _folded(node: ast.expr) -> int | None:
+    """The value of an expression that the compiler computes; None for another."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, int) and abs(node.value) < _SMALL else None
+    value = None
+    if isinstance(node, ast.UnaryOp):
+        operand = _folded(node.operand)
+        value = None if operand is None else _UNARY[type(node.op)](operand)
+    elif isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+        left, right = _folded(node.left), _folded(node.right)
+        if left is not None and right is not None:
+            try:
+                value = _BINARY[type(node.op)](left, right)
+            except ArithmeticError:
+                return None
+    return value if value is not None and abs(value) < _SMALL else None
 
 
 def _range(node: ast.For) -> tuple[ast.expr, ...] | None:
@@ -396,15 +428,9 @@ def _range(node: ast.For) -> tuple[ast.expr, ...] | None:
             return (end,)
         case [start, end]:
             return end, start
-        case [start, end, step] if _small(step):
+        case [start, end, step] if _folded(step) is not None:
             return end, start
     return None
-
-
-def _small(step: ast.expr) -> bool:
-    if isinstance(step, ast.UnaryOp) and isinstance(step.op, ast.USub):
-        step = step.operand
-    return isinstance(step, ast.Constant) and isinstance(step.value, int)
 
 
 def _number(scope: Scope) -> None:
