@@ -15,15 +15,13 @@ from agents.errors import ModuleError
 from agents.image import AgentImage
 from agents.lines import Lines, lines_of
 from agents.rewrite.metadata import Frame, Metadata, frame_values
-from agents.wasm.decode import custom_section, decode_module, sections
-from agents.wasm.encode import unsigned
+from agents.wasm.decode import IMPORT, TYPE, custom_section, decode_sections
 from agents.wasm.names import Names, decode_names
 from agents.wasm.syntax import Import, ImportFunc
 
 from .frames import MAX_FRAMES, StackFrame, Variable
 
 MAX_VALUES = 1000  # of one frame that are shown; a hostile image could claim millions
-_TYPE_SECTION, _IMPORT_SECTION = 1, 2  # section ids
 
 
 def wasm_frames(image: AgentImage, frames: tuple[Frame, ...]) -> Iterator[tuple[StackFrame, ...]]:
@@ -77,9 +75,5 @@ class FunctionNames:
 
 
 def imports_of(code: bytes) -> tuple[Import, ...]:
-    """The imports, read without decoding the code, as if the module contained nothing else. Raises `ModuleError`."""
-    head = b"\0asm\1\0\0\0"
-    for section, _, payload in sections(code):
-        if section in (_TYPE_SECTION, _IMPORT_SECTION):
-            head += bytes([section]) + unsigned(len(payload)) + bytes(payload)
-    return decode_module(head).imports
+    """The imports, read without decoding the code. Raises `ModuleError`."""
+    return decode_sections(code, TYPE, IMPORT).imports

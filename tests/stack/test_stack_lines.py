@@ -115,7 +115,7 @@ def test_nested_and_inlined_calls_are_at_their_lines(
     image = packed(name, source, tmp_path, monkeypatch)
     outcome = agents.run(image)
     assert isinstance(outcome, Waiting)
-    frames = [frame for frame in stack_of(image, outcome.snapshot) if frame.file == name]
+    frames = [frame for frame in stack_of(image, outcome.snapshot).frames if frame.file == name]
     found = [(frame.function.replace("::", ".").rpartition(".")[2], frame.line) for frame in frames]
     expected = [
         ("rest", "SUSPENDED"),
@@ -131,6 +131,6 @@ def test_a_loop_is_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     image = packed("loop.c", LOOP, tmp_path, monkeypatch)
     taken: list[bytes] = []
     agents.run(image, hop_every=1, hops=20, on_hop=taken.append)
-    inner = [stack_of(image, Snapshot.decode(each))[0] for each in taken]
+    inner = [stack_of(image, Snapshot.decode(each)).frames[0] for each in taken]
     lines = {frame.line for frame in inner if frame.function == "main"}
     assert lines == {marked(LOOP, "LOOP")}
