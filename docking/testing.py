@@ -44,7 +44,7 @@ from docking.handle import Report, Result
 from docking.launching import DEFAULT_PERMIT, Terms, first_state
 from docking.options import Timing
 from docking.residents.services import Offering, ServiceFunction
-from docking.simulation import SimulatedAgent, Simulation, way_of
+from docking.simulation import SimulatedAgent, Simulation, check_stop, way_of
 from docking.station import Station
 from docking.threaded import Threaded, ThreadedAgent
 from docking.trust.policy import Policy
@@ -130,10 +130,14 @@ def play(
     """
     image = _image(source)
     world = _TestWorld(seed)
+    way = way_of(via)
+    for full in services if isinstance(services, Mapping) else ():
+        if "@" in full:
+            check_stop(full.partition("@")[2], way, home)
     simulation = Simulation(
         world,
         home=home,
-        via=way_of(via),
+        via=way,
         down=down,
         offers=offers_of(services or {}),
         messages=[_bytes(each) for each in messages],

@@ -90,7 +90,7 @@ def test_services_of_a_module(tmp_path: Path) -> None:
     ]
     assert said("--services", "shop:other") == [
         "few ['beta']",
-        "warning: call failed: this station offers no service 'stock.count'",
+        "warning: call failed: this station offers no service 'stock.count', nor any other",
     ]
     assert [line.split()[0] for line in said("--service", "stock.count=shop:upper")] == ["NUTS", "NUTS"]
 
