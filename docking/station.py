@@ -509,6 +509,11 @@ class Station:
         return self._introductions
 
     @property
+    def contacts(self) -> Introductions:
+        """The older name of `introductions`."""
+        return self.introductions
+
+    @property
     def announcer(self) -> Mdns:
         """Its announcements by mDNS, for tests. Raises `StationError` while it makes none."""
         if self._announcer is None:

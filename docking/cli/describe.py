@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from agents import canonical
 from agents.capsule import CAPSULE_FORMAT, Capsule
 from agents.credentials.keys import text_of
 from agents.credentials.passport import Passport, verify_passport
-from agents.errors import FormatError, ModuleError
+from agents.errors import FormatError
 from agents.image import IMAGE_MAGICS, AgentImage, Manifest
 from agents.outcomes import number
 from agents.rewrite.metadata import Frame, Metadata, frame_values
 from agents.rewrite.spilled import SPILLED_SECTION as SPILL
 from agents.rewrite.spilled import spilled
 from agents.snapshot import SNAPSHOT_MAGIC, Snapshot
+from agents.stack import MAX_FRAMES, StackFrame
+from agents.stack.webassembly import MAX_VALUES, FunctionNames, imports_of, wasm_frames
 from agents.waits import Wait, encode_wait
 from agents.wasi.abi import DIRECTORY
 from agents.wasi.state import WasiState
-from agents.wasm.decode import WASM_MAGIC, custom_section, decode_module, sections
-from agents.wasm.encode import unsigned
-from agents.wasm.names import Names, decode_names, module_names
-from agents.wasm.syntax import Import, ImportFunc, Module
+from agents.wasm.decode import WASM_MAGIC, custom_section, decode_module
+from agents.wasm.names import Names, module_names
+from agents.wasm.syntax import Module
 from agents.wasm.text import print_function, print_module
 from docking.cli.ways import shown_way
 
-TYPE_SECTION, IMPORT_SECTION = 1, 2  # section ids
 TYPE_NAMES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64", "v": "v128", "r": "reference", "x": "exnref"}
-MAX_VALUES = 1000  # of one frame that are shown; a hostile image could claim millions
-MAX_FRAMES = 10_000  # of one stack that are shown
 Described = dict[str, Any]
 
 
@@ -156,27 +153,7 @@ def describe_capsule(capsule: Capsule, names: Mapping[str, str]) -> Described:
 
 def imports(code: bytes) -> list[str]:
     """`module.name` of each import. Raises `ModuleError`."""
-    return [f"{entry.module}.{entry.name}" for entry in _imports(code)]
-
-
-def _imports(code: bytes) -> tuple[Import, ...]:
-    """The imports, read without decoding the code, as if the module contained nothing else."""
-    head = b"\0asm\1\0\0\0"
-    for section, _, payload in sections(code):
-        if section in (TYPE_SECTION, IMPORT_SECTION):
-            head += bytes([section]) + unsigned(len(payload)) + bytes(payload)
-    return decode_module(head).imports
-
-
-def function_names(code: bytes) -> tuple[list[str], Names]:
-    """Names of the imported functions, by index, and the name section. Raises `ModuleError`."""
-    names = Names()
-    payload = custom_section(code, "name")
-    # A name section that does not decode is ignored (spec, appendix A.7).
-    with suppress(ModuleError):
-        names = decode_names(payload or b"")
-    imported = [f"{e.module}.{e.name}" for e in _imports(code) if isinstance(e.desc, ImportFunc)]
-    return imported, names
+    return [f"{entry.module}.{entry.name}" for entry in imports_of(code)]
 
 
 def code_of(data: bytes, function: str) -> Iterator[str]:
@@ -237,37 +214,27 @@ def _wait(wait: Wait) -> Described:
 def _stack(frames: tuple[Frame, ...], image: AgentImage | None) -> list[Described]:
     if image is None or image.metadata is None:
         return [{"function": f.resume, "site": f.site, "bytes": len(f.values)} for f in frames]
-    imported, names = function_names(image.code)
-    return [_frame(frame, image.metadata, imported, names) for frame in frames]
+    names, shown = FunctionNames(image.code), wasm_frames(image, frames)
+    return [_frame(frame, source, image.metadata, names) for frame, source in zip(frames, shown, strict=True)]
 
 
-def _frame(frame: Frame, metadata: Metadata, imported: list[str], names: Names) -> Described:
-    resume = metadata.resumes[frame.resume]
+def _frame(frame: Frame, source: StackFrame, metadata: Metadata, names: FunctionNames) -> Described:
+    function = metadata.resumes[frame.resume].function
     site = metadata.site(frame.resume, frame.site)
-    local_names: Mapping[int, str] = names.locals.get(resume.function, {})
-    described: Described = {
-        "function": _function(resume.function, imported, names),
-        "site": frame.site,
-        "kind": site.kind,
-    }
+    described: Described = {"function": source.function, "site": frame.site, "kind": site.kind}
+    if source.file:
+        described |= {"file": source.file, "line": source.line}
     if site.kind == "call":
-        callee = site.callee
-        described["calls"] = "through a table" if callee is None else _function(callee, imported, names)
+        described["calls"] = "through a table" if site.callee is None else names.function(site.callee)
     described["values"] = [
         {
-            "what": "operand" if info.local is None else local_names.get(info.local, f"local {info.local}"),
+            "what": "operand" if info.local is None else names.local(function, info.local),
             "type": TYPE_NAMES[info.type],
             "value": value.hex() if isinstance(value, bytes) else _in_json(value),
         }
         for _, (info, value) in zip(range(MAX_VALUES), frame_values(site, frame), strict=False)
     ]
     return described
-
-
-def _function(index: int, imported: list[str], names: Names) -> str:
-    if index < len(imported):
-        return imported[index]
-    return names.function(index) or f"function {index}"
 
 
 def _value(letter: str, bits: int | None) -> object:

