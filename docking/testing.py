@@ -35,7 +35,7 @@ from agents.engines import Engine, Limits, load
 from agents.engines.native_stack import DEEP, deep_threads
 from agents.image import AgentImage
 from agents.outcomes import Exhausted, Finished, Outcome, Trapped
-from agents.sdk.sources import load_image, user_cache
+from agents.sdk.sources import Choices, load_image, user_cache
 from agents.snapshot import Snapshot
 from agents.testing import Seeded
 from agents.waits import Sleep
@@ -56,6 +56,7 @@ WAIT_S = 60.0  # seconds that `Stations.run` waits for an agent
 
 
 Source: TypeAlias = "AgentImage | str | Path"
+Files: TypeAlias = "Sequence[str | Path] | Mapping[str, str | Path]"
 Services: TypeAlias = "Mapping[str, ServiceFunction | bytes | str] | Callable[[Offering], None]"
 
 
@@ -101,6 +102,8 @@ class Trial:
 def play(
     source: Source,
     *,
+    files: Files = (),
+    packages: Sequence[str] = (),
     via: str | Way | Sequence[str] = "",
     services: Services | None = None,
     down: Sequence[str] = (),
@@ -110,10 +113,13 @@ def play(
     permit: Permit = DEFAULT_PERMIT,
     seed: int = 0,
     hop_every: int | None = None,
+    folder: Path | None = None,
 ) -> Trial:
     """Run an agent, and its clones, with stations that this process plays.
 
     source: an image, or the path of a source or image
+    files: paths of data that it takes along, as `--file`; a mapping gives the agent's names for them
+    packages: names of packages of this environment that it takes along, as `--package`
     via: where it may go, as `portcall launch --via` takes it, or names in order; empty for anywhere
     services: names, each with a function of the request or with the reply; `NAME@STATION` at one station only. Or a
         function that is called with each station and offers what this one has
@@ -124,11 +130,12 @@ def play(
     permit: the processor time and memory that it may use; the default is that of a launch
     seed: decides what it draws at random
     hop_every: go on in a fresh instance, from bytes, at every so many opportunities to suspend
+    folder: where relative paths of sources and files begin; the current folder by default
 
     The same call does the same, whatever the time of day: the clock starts at a fixed time, and a sleep takes exactly
     its time, and none of yours. Raises what packing raises, and `StationError` for a service that cannot be offered.
     """
-    image = _image(source)
+    image = _image(source, folder, files, packages)
     world = _TestWorld(seed)
     way = way_of(via)
     for full in services if isinstance(services, Mapping) else ():
@@ -268,6 +275,8 @@ class Stations:
         self,
         source: Source,
         *,
+        files: Files = (),
+        packages: Sequence[str] = (),
         via: str | Way | Sequence[str] = "",
         at: str | None = None,
         args: Sequence[str] = (),
@@ -276,6 +285,7 @@ class Stations:
         """Sign an agent, and start it.
 
         source: an image, or the path of a source or image
+        files, packages: what it takes along, see `play`
         via: where it may go, as `portcall launch --via` takes it, or names in order; empty to stay at home
         at: the station that is its home; the one that was started first by default
         args: its arguments, after the program's own name
@@ -283,7 +293,7 @@ class Stations:
 
         Raises as `docking.Station.launch`.
         """
-        image = _image(source, self._folder)
+        image = _image(source, self._folder, files, packages)
         _of_one_code(image)
         home = next(iter(self._running.values())) if at is None else self._running[at]
         return home.launch(image, via=via, owner=self.owner, args=args, terms=terms)
@@ -382,10 +392,15 @@ def _engine() -> Engine:
     return load(stack=DEEP)
 
 
-def _image(source: Source, folder: Path | None = None) -> AgentImage:
+def _image(source: Source, folder: Path | None, files: Files, packages: Sequence[str]) -> AgentImage:
     if isinstance(source, AgentImage):
+        if files or packages:
+            raise TypeError("an image is packed already: files and packages go along with its source")
         return source
-    return load_image(Path(source) if folder is None else folder / source, cache=user_cache())
+    begin = folder or Path()
+    given = files if isinstance(files, Mapping) else {Path(path).name: path for path in files}
+    taken = {guest: begin / path for guest, path in given.items()}
+    return load_image(begin / source, Choices(files=taken, packages=tuple(packages)), cache=user_cache())
 
 
 _known: dict[bytes, AgentImage] = {}

@@ -67,6 +67,6 @@ def size_text(size: int) -> str:
     if size < 1024:
         return f"{size} B"
     value, units = size / 1024, ["GiB", "MiB", "KiB"]
-    while value >= 999.5 and len(units) > 1:  # from there on three digits are too few
+    while value >= 1024 and len(units) > 1:
         value, units = value / 1024, units[:-1]
     return f"{value:.3g} {units[-1]}" if value < 999.5 else f"{value:.0f} {units[-1]}"
