@@ -1,8 +1,9 @@
 import json
 from bisect import bisect
 
-import portcall
 from journey import stops
+
+import portcall
 
 
 def price(item, pieces):
