@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -275,7 +276,8 @@ def test_a_laboratory(tmp_path: Path) -> None:
             while (standing := shell.json("where", "survey")["standing"]) != "finished":
                 assert standing in ("leaving", "travelling")  # it leaves while beta compiles what it goes on with
             (logged,) = [row["text"] for row in shell.json("logs", "survey")]
-            assert logged == "nuts at beta for survey, hop 1, call 1 ['beta', 'alpha']"
+            # Other stations of this machine may be seen, which offer that too.
+            assert re.fullmatch(r"nuts at beta for survey, hop 1, call 1 \['beta', ('.*', )*'alpha'(, '.*')*\]", logged)
             homes = {json.loads(note.read_text())["home"] for note in (tmp_path / "running").glob("*.json")}
             assert len(homes) == 2
             lab.send_signal(signal.SIGINT)
