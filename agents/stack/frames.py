@@ -5,7 +5,11 @@ Data only. Invariant: every text is bounded by whoever makes it, since it comes 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import attrs
+
+from agents.brief import brief
 
 MAX_FRAMES = 10_000  # of one stack that are read
 
@@ -39,4 +43,18 @@ class StackFrame:
     function: str
     file: str = ""
     line: int | None = None
-    variables: tuple[Variable, ...] = ()
+    variables: tuple[Variable, ...] = attrs.field(default=(), repr=brief)
+
+
+@attrs.frozen
+class Stack:
+    """The stack of a frozen agent.
+
+    frames: innermost first
+    language: "python" for the functions of a script, "webassembly" for those of the module
+    note: why it is not in the language of the agent, a sentence; empty if it is
+    """
+
+    frames: tuple[StackFrame, ...] = attrs.field(default=(), repr=brief)
+    language: Literal["python", "webassembly"] = "webassembly"
+    note: str = ""

@@ -12,15 +12,13 @@ from itertools import islice
 from agents.errors import ModuleError
 from agents.image import AgentImage
 from agents.rewrite.metadata import Frame, Metadata, SiteInfo, frame_values
-from agents.wasm.decode import custom_section, decode_module, sections
-from agents.wasm.encode import unsigned
+from agents.wasm.decode import IMPORT, TYPE, custom_section, decode_sections
 from agents.wasm.names import Names, decode_names
 from agents.wasm.syntax import Import, ImportFunc
 
 from .frames import MAX_FRAMES, Place, StackFrame, Variable
 
 MAX_VALUES = 1000  # of one frame that are shown; a hostile image could claim millions
-_TYPE_SECTION, _IMPORT_SECTION = 1, 2  # section ids
 Places = Callable[[int, SiteInfo], "Place | None"]
 """The place in the source of a function, by its index, and a site in it."""
 
@@ -78,9 +76,5 @@ class FunctionNames:
 
 
 def imports_of(code: bytes) -> tuple[Import, ...]:
-    """The imports, read without decoding the code, as if the module contained nothing else. Raises `ModuleError`."""
-    head = b"\0asm\1\0\0\0"
-    for section, _, payload in sections(code):
-        if section in (_TYPE_SECTION, _IMPORT_SECTION):
-            head += bytes([section]) + unsigned(len(payload)) + bytes(payload)
-    return decode_module(head).imports
+    """The imports, read without decoding the code. Raises `ModuleError`."""
+    return decode_sections(code, TYPE, IMPORT).imports

@@ -21,7 +21,7 @@ from agents.rewrite.metadata import Frame, Metadata, frame_values
 from agents.rewrite.spilled import SPILLED_SECTION as SPILL
 from agents.rewrite.spilled import spilled
 from agents.snapshot import SNAPSHOT_MAGIC, Snapshot
-from agents.stack import MAX_FRAMES, StackFrame
+from agents.stack import MAX_FRAMES, StackFrame, stack_of
 from agents.stack.webassembly import MAX_VALUES, FunctionNames, imports_of, wasm_frames
 from agents.waits import Wait, encode_wait
 from agents.wasi.abi import DIRECTORY
@@ -30,6 +30,7 @@ from agents.wasm.decode import WASM_MAGIC, custom_section, decode_module
 from agents.wasm.names import Names, module_names
 from agents.wasm.syntax import Module
 from agents.wasm.text import print_function, print_module
+from docking.cli.stacks import described_stack
 from docking.cli.ways import shown_way
 
 TYPE_NAMES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64", "v": "v128", "r": "reference", "x": "exnref"}
@@ -114,7 +115,9 @@ def describe_snapshot(snapshot: Snapshot, image: AgentImage | None) -> Described
         "waits": _waits(snapshot),
     }
     if image is not None:
-        snapshot.check(image)
+        source = stack_of(image, snapshot)
+        if source.language == "python" or source.note:
+            described["python"] = described_stack(source)
     described["stack"] = _stack(snapshot.frames[:MAX_FRAMES], image)
     described["frames"] = len(snapshot.frames)
     described["memories"] = [

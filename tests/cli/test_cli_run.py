@@ -164,6 +164,32 @@ def test_a_frozen_stack_can_be_read_and_goes_on(count: Path, tmp_path: Path) -> 
     assert invoke("inspect", frozen).stdout.count("function") == 2
 
 
+def test_a_frozen_agent_in_python_shows_its_python_functions(tmp_path: Path) -> None:
+    source, frozen = tmp_path / "trip.py", tmp_path / "frozen"
+    source.write_text(
+        "import portcall\ndef visit(place):\n    seen = [place]\n    portcall.go(place)\nlimit = 3\nvisit('alpha')\n"
+    )
+    invoke("run", source, "--suspend-to", frozen)
+    described = json.loads(invoke("inspect", frozen, "--image", source, "--json").stdout)
+    assert described["python"]["language"] == "python"
+    visit, module = described["python"]["frames"][-2:]
+    assert visit == {
+        "function": "visit",
+        "file": "/agent/trip.py",
+        "line": 4,
+        "variables": [{"name": "place", "value": "'alpha'"}, {"name": "seen", "value": "['alpha']"}],
+    }
+    assert (module["function"], module["line"]) == ("<module>", 6)
+    assert len(described["stack"]) == described["frames"] > 10
+    text = invoke("inspect", frozen, "--image", source).stdout
+    assert "visit at /agent/trip.py:4\n       place  'alpha'\n       seen   ['alpha']\n" in text
+    assert "site" not in text
+    both = invoke("inspect", frozen, "--image", source, "--wasm").stdout
+    assert both.startswith(text)
+    assert "calls wasi_snapshot_preview1.fd_write" in both
+    assert "--image, with its image or its source" in invoke("inspect", frozen).stdout
+
+
 def test_a_program_that_ends_before_it_is_suspended(count: Path, tmp_path: Path) -> None:
     done = invoke("run", "--suspend-to", tmp_path / "frozen", "--hop-every", 1000, count, 5)
     assert done.stdout == "35\n"

@@ -31,7 +31,7 @@ def frozen() -> tuple[AgentImage, Snapshot]:
 
 def test_frames_have_the_names_and_values_of_their_locals() -> None:
     image, snapshot = frozen()
-    inner, outer = stack_of(image, snapshot)
+    inner, outer = stack_of(image, snapshot).frames
     assert inner == StackFrame("turn", variables=(Variable("n", "7"),))
     assert (outer.function, outer.file, outer.line) == ("run", "", None)
     assert outer.variables == (Variable("local 1", "0.5"),)
