@@ -15,14 +15,6 @@ MAX_FRAMES = 10_000  # of one stack that are read
 
 
 @attrs.frozen
-class Place:
-    """A line of a source file. `line` counts from 1."""
-
-    file: str
-    line: int
-
-
-@attrs.frozen
 class Variable:
     """A variable and its value, as text."""
 
