@@ -15,7 +15,7 @@ from agents.stack import StackFrame, Variable, stack_of
 
 COUNT = """(module (import "portcall" "sleep" (func $sleep (param i32) (result i32)))
   (func $turn (param $n i32) (result i32) (drop (call $sleep (i32.const 1000))) (local.get $n))
-  (func $run (export "run") (result i32) (local $sum i32) (local f64)
+  (func (export "run") (result i32) (local $sum i32) (local f64)
     (local.set $sum (i32.const 3)) (local.set 1 (f64.const 0.5))
     (local.set $sum (i32.add (local.get $sum) (call $turn (i32.const 7))))
     (drop (f64.add (local.get 1) (f64.const 1)))
