@@ -99,6 +99,10 @@ class BadSnapshot(FormatError):
     """Not a snapshot, a snapshot of another version, or one that does not belong to its image."""
 
 
+class BadDwarf(FormatError):
+    """Debug information that cannot be read, or not within bounds."""
+
+
 class BadRecord(FormatError):
     """Not the record of a run."""
 

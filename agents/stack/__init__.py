@@ -4,7 +4,7 @@
 from elsewhere, so every read is bounded, and what cannot be read is left out.
 """
 
-from .frames import MAX_FRAMES, Place, Stack, StackFrame, Variable
+from .frames import MAX_FRAMES, Stack, StackFrame, Variable
 from .reading import stack_of
 
-__all__ = ["MAX_FRAMES", "Place", "Stack", "StackFrame", "Variable", "stack_of"]
+__all__ = ["MAX_FRAMES", "Stack", "StackFrame", "Variable", "stack_of"]

@@ -11,15 +11,9 @@ import attrs
 
 from agents.brief import brief
 
+from .values import MAX_VARIABLES
+
 MAX_FRAMES = 10_000  # of one stack that are read
-
-
-@attrs.frozen
-class Place:
-    """A line of a source file. `line` counts from 1."""
-
-    file: str
-    line: int
 
 
 @attrs.frozen
@@ -60,10 +54,11 @@ class Stack:
     note: str = ""
 
     def cut(self, most: int, note: str = "") -> Stack:
-        """The stack with its `most` innermost frames, and with another note before its own."""
+        """The stack with its `most` innermost frames, `MAX_VARIABLES` of each, and another note before its own."""
         left = len(self.frames) - most
         notes = [note, self.note, f"{left} outer frames are left out" if left > 0 else ""]
-        return Stack(self.frames[:most], self.language, "; ".join(filter(None, notes)))
+        frames = tuple(attrs.evolve(each, variables=each.variables[:MAX_VARIABLES]) for each in self.frames[:most])
+        return Stack(frames, self.language, "; ".join(filter(None, notes)))
 
     def value(self) -> dict[str, Any]:
         """As plain values, for JSON and CBOR."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
+
 from agents.errors import FormatError, Unreadable
 from agents.image import AgentImage
 from agents.snapshot import Snapshot
 from agents.wasi.state import WasiState
 
 from . import micropython
-from .frames import Stack, StackFrame
+from .frames import MAX_FRAMES, Stack, StackFrame
 from .memory import FrozenMemory, data_segments
 from .webassembly import wasm_frames
 
@@ -29,7 +31,8 @@ def stack_of(image: AgentImage, snapshot: Snapshot) -> Stack:
             return Stack(_python_frames(image, snapshot), "python")
         except Unreadable as error:
             note = f"its Python functions cannot be shown: {error}"
-    return Stack(tuple(wasm_frames(image, snapshot.frames)), note=note)
+    frames = islice(chain.from_iterable(wasm_frames(image, snapshot.frames)), MAX_FRAMES)
+    return Stack(tuple(frames), note=note)
 
 
 def _python_frames(image: AgentImage, snapshot: Snapshot) -> tuple[StackFrame, ...]:

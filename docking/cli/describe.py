@@ -219,12 +219,13 @@ def _stack(frames: tuple[Frame, ...], image: AgentImage | None) -> list[Describe
     return [_frame(frame, source, image.metadata, names) for frame, source in zip(frames, shown, strict=True)]
 
 
-def _frame(frame: Frame, source: StackFrame, metadata: Metadata, names: FunctionNames) -> Described:
+def _frame(frame: Frame, source: tuple[StackFrame, ...], metadata: Metadata, names: FunctionNames) -> Described:
     function = metadata.resumes[frame.resume].function
     site = metadata.site(frame.resume, frame.site)
-    described: Described = {"function": source.function, "site": frame.site, "kind": site.kind}
-    if source.file:
-        described |= {"file": source.file, "line": source.line}
+    *inlined, itself = source
+    described: Described = {**_place(itself), "site": frame.site, "kind": site.kind}
+    if inlined:
+        described["inlined"] = list(map(_place, inlined))
     if site.kind == "call":
         described["calls"] = "through a table" if site.callee is None else names.function(site.callee)
     described["values"] = [
@@ -236,6 +237,11 @@ def _frame(frame: Frame, source: StackFrame, metadata: Metadata, names: Function
         for _, (info, value) in zip(range(MAX_VALUES), frame_values(site, frame), strict=False)
     ]
     return described
+
+
+def _place(frame: StackFrame) -> Described:
+    told = {"file": frame.file, "line": frame.line} if frame.file else {}
+    return {"function": frame.function, **told}
 
 
 def _value(letter: str, bits: int | None) -> object:

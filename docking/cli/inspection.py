@@ -13,7 +13,7 @@ from docking.cli.asking import station_names
 from docking.cli.describe import Described, code_of, describe
 from docking.cli.output import plain, print_fields, print_json, size_text
 from docking.cli.sources import about, image_of, read_file
-from docking.cli.stacks import print_stack
+from docking.cli.stacks import called_at, print_stack
 
 
 @click.command("inspect")
@@ -100,9 +100,12 @@ def _show_stack(stack: list[Described], frames: int) -> None:
             where = f"function {frame['function']}, site {frame['site']}"
             click.echo(f"  {number}  {where}, {frame['bytes']} bytes")
             continue
+        shown = str(number)
         doing = f"calls {plain(frame['calls'])}" if frame["kind"] == "call" else "at the head of a loop"
-        place = f" at {plain(frame['file'])}:{frame['line']}" if "file" in frame else ""
-        click.echo(f"  {number}  {plain(frame['function'])}{place}, site {frame['site']}: {doing}")
+        for place in frame.get("inlined", ()):
+            click.echo(f"  {shown}  {called_at(place)}, inlined")
+            shown = " " * len(shown)
+        click.echo(f"  {shown}  {called_at(frame)}, site {frame['site']}: {doing}")
         print_fields(((v["what"], f"{v['type']:<4}  {v['value']}") for v in frame["values"]), indent=7)
     if frames > len(stack):
         click.echo(f"  and {frames - len(stack)} more")
