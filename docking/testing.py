@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from agents import canonical
 from agents.brief import brief
@@ -37,6 +37,7 @@ from agents.image import AgentImage
 from agents.outcomes import Exhausted, Finished, Outcome, Trapped
 from agents.sdk.sources import Choices, load_image, user_cache
 from agents.snapshot import Snapshot
+from agents.stack import Stack, stack_of
 from agents.testing import Seeded
 from agents.waits import Sleep
 from docking.errors import StationError
@@ -83,6 +84,7 @@ class Trial:
     results: what it reported
     visited: the names of the stations where it was, from its home
     clones: the same of each clone of it or of a clone, in the order in which they were made
+    stack: its functions, lines and variables when its time was used up; None if it ended in another way
     """
 
     outcome: Outcome = field(repr=brief)
@@ -92,6 +94,7 @@ class Trial:
     results: tuple[Result, ...] = field(repr=brief)
     visited: tuple[str, ...] = field(repr=brief)
     clones: tuple[Trial, ...] = field(default=(), repr=brief)
+    stack: Stack | None = field(default=None, repr=brief)
 
     @property
     def exit_code(self) -> int | None:
@@ -164,8 +167,8 @@ def play(
         )
 
     _in_deep_thread(run)
-    first, *clones = [world.trial(agent) for agent in simulation.agents]
-    return Trial(first.outcome, first.output, first.errors, first.lines, first.results, first.visited, tuple(clones))
+    first, *clones = [world.trial(agent, image) for agent in simulation.agents]
+    return evolve(first, clones=tuple(clones))
 
 
 def offers_of(services: Services) -> Callable[[Offering], None]:
@@ -349,7 +352,7 @@ class _TestWorld:
         self._clock.answer(Sleep(ns or 0))
         return None
 
-    def trial(self, agent: SimulatedAgent) -> Trial:
+    def trial(self, agent: SimulatedAgent, image: AgentImage) -> Trial:
         """What is known of an agent that has ended."""
         said = self._said.get(agent.agent_id, [])
         written = {fd: b"".join(data for _, each, data in said if each == fd) for fd in (1, 2)}
@@ -365,7 +368,15 @@ class _TestWorld:
             tuple(_lines(said)),
             tuple(results),
             tuple(agent.visited),
+            stack=_stack(image, agent.outcome),
         )
+
+
+def _stack(image: AgentImage, outcome: Outcome) -> Stack | None:
+    """Where it was when it was stopped, if there is a state."""
+    if isinstance(outcome, Exhausted) and outcome.snapshot is not None:
+        return stack_of(image, outcome.snapshot)
+    return None
 
 
 def _why(outcome: Outcome) -> str:

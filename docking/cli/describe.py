@@ -30,7 +30,6 @@ from agents.wasm.decode import WASM_MAGIC, custom_section, decode_module
 from agents.wasm.names import Names, module_names
 from agents.wasm.syntax import Module
 from agents.wasm.text import print_function, print_module
-from docking.cli.stacks import described_stack
 from docking.cli.ways import shown_way
 
 TYPE_NAMES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64", "v": "v128", "r": "reference", "x": "exnref"}
@@ -117,7 +116,7 @@ def describe_snapshot(snapshot: Snapshot, image: AgentImage | None) -> Described
     if image is not None:
         source = stack_of(image, snapshot)
         if source.language == "python" or source.note:
-            described["python"] = described_stack(source)
+            described["python"] = source.value()
     described["stack"] = _stack(snapshot.frames[:MAX_FRAMES], image)
     described["frames"] = len(snapshot.frames)
     described["memories"] = [

@@ -143,6 +143,19 @@ def test_what_does_not_end_by_itself(tmp_path: Path) -> None:
     assert trial.errors == f"{trial.outcome.reason}\n"
 
 
+def test_where_an_agent_was_when_its_time_was_up(tmp_path: Path) -> None:
+    text = "def search(n):\n    while True:\n        n += 1\nsearch(5)\n"
+    permit = docking.Permit(docking.Budget(cpu=500_000, memory=64 << 20), ())
+    trial = run(tmp_path, text, permit=permit)
+    assert trial.stack is not None
+    search, module = trial.stack.frames
+    assert (search.function, search.file) == ("search", "/agent/script.py")
+    assert search.line in (2, 3)
+    assert [variable.name for variable in search.variables] == ["n"]
+    assert (module.function, module.line) == ("<module>", 4)
+    assert run(tmp_path, "pass").stack is None
+
+
 def test_input_is_at_its_end(tmp_path: Path) -> None:
     assert run(tmp_path, "import sys\nprint(repr(sys.stdin.read()))\n").output == "''\n"
 
