@@ -1,0 +1,2 @@
+/* Lua includes it; errors trap instead. */
+typedef int jmp_buf;
