@@ -93,17 +93,26 @@ def interface(code: bytes) -> Interface:
 _EXTENDING = _KEPT - {wasm.TABLE, wasm.MEMORY, wasm.TAG, wasm.GLOBAL} | {wasm.CUSTOM, wasm.CODE}
 
 
+_UNUSED = FuncType((), ())
+
+
 def extension_interface(code: bytes, base: Interface) -> ExtensionInterface:
     """Read it from the bytes of an extension of the module with the interface `base`. Raises `EngineError`."""
     for section, _, _ in wasm.sections(code):
         if section not in _EXTENDING:
             raise EngineError(f"an extension has a section {section}: it may define functions, and no more")
     module, _ = _declared(code)
-    if module.types != base.types:
+    # Each has an empty type for those that only the other one uses.
+    unlike = {index for index, pair in enumerate(zip(module.types, base.types, strict=False)) if pair[0] != pair[1]}
+    emptied = all(_UNUSED in (module.types[each], base.types[each]) for each in unlike)
+    if len(module.types) != len(base.types) or not emptied:
         raise EngineError("an extension has other types than the module that it extends")
     imports = []
     for entry in module.imports:
-        if entry.module != EXTENDED or entry.desc != base.provided.get(entry.name):
+        desc = entry.desc
+        if isinstance(desc, ImportFunc) and desc.type in unlike:
+            raise EngineError(f"an extension imports {entry.name} with another type than it has")
+        if entry.module != EXTENDED or desc != base.provided.get(entry.name):
             raise EngineError(f"an extension imports {entry.module}.{entry.name}, which the module does not export so")
         imports.append(entry.name)
     exports = {}

@@ -7,7 +7,7 @@ apart, for the resume module (:mod:`agents.rewrite.resume_module`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import (
@@ -91,6 +91,22 @@ class Additions:
             self.types.append(functype)
         return index
 
+    def types_for(self, funcs: Iterable[Func], others: Iterable[int] = ()) -> tuple[FuncType, ...]:
+        """All types, by their indices; of those that were added, an empty one for those that are not used, neither by
+        these functions nor among ``others``.
+
+        Engines compile, for each type of a module, code by which functions of the type could call their host.
+        """
+        used = set(others)
+        for func in funcs:
+            used.add(func.type)
+            for instr in func.body:
+                if instr.code in _TYPED:
+                    imm = instr.imm
+                    used.add(imm[0] if isinstance(imm, tuple) else imm)
+        kept = len(self.module.types)
+        return tuple(each if index < kept or index in used else _EMPTY for index, each in enumerate(self.types))
+
     def blocktype(self, results: Sequence[ValType], params: Sequence[ValType] = ()) -> object:
         """The immediate of a ``block`` that takes ``params`` and leaves ``results``."""
         if not params and not results:
@@ -160,6 +176,7 @@ class Additions:
 
 
 _EMPTY = FuncType((), ())
+_TYPED = frozenset((op.BLOCK, op.LOOP, op.IF, op.TRY_TABLE, op.CALL_INDIRECT, op.RETURN_CALL_INDIRECT))
 
 
 def frame_letters(valtypes: Sequence[ValType]) -> str:

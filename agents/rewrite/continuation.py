@@ -93,8 +93,9 @@ from agents.rewrite.skeleton import Construct
 from agents.wasm import opcodes as op
 from agents.wasm.syntax import I32, FuncType, Instr, Module, RefType, ValType
 
-#: Values that one helper takes; engines bound the parameters and results of a function at 1,000.
-HELPER_VALUES = 200
+#: Values that one helper takes. More make arms longer, since engines pass few values in registers, and make more types
+#: of helpers, each of which engines compile code for (docs/adr/frames-hold-what-is-live).
+HELPER_VALUES = 4
 
 
 @attrs.define

@@ -112,7 +112,8 @@ class _Linker:
         self.imported: list[int] = []  # those that are imports
 
     def link(self, copies: Sequence[Func], driver: int, export: str) -> Linked:
-        funcs = [*copies, *self.add.resumed]
+        funcs = self._with_own_helpers([*copies, *self.add.resumed])
+        copies = funcs[: len(copies)]
         counts: Counter[Instr] = Counter()
         for func in funcs:
             counts.update(func.body)
@@ -145,16 +146,38 @@ class _Linker:
             imports += [Import(FIRST, self._name(kind, index), descs[index]) for index in sorted(used[kind])]
         changed: dict[Instr, tuple[Instr, ...]] = {}
         for instr in counts:
-            moved = self._moved(instr)
-            if moved != (instr,):
-                changed[instr] = moved
+            new = self._moved(instr)
+            if new != (instr,):
+                changed[instr] = new
+        moved_funcs = tuple(attrs.evolve(func, body=_with(func.body, changed)) for func in funcs)
         made = Module(
-            types=tuple(self.add.types),
+            types=self.add.types_for(moved_funcs, map(self._type_of, self.imported)),
             imports=tuple(imports),
-            funcs=tuple(attrs.evolve(func, body=_with(func.body, changed)) for func in funcs),
+            funcs=moved_funcs,
             exports=(Export(export, "func", self._own(driver)),),
         )
         return Linked(made, tuple(linked), tuple(self.made))
+
+    def _with_own_helpers(self, funcs: Sequence[Func]) -> list[Func]:
+        """These functions with helpers of their own, which follow them, for those of the first module that they call.
+
+        A helper has no state, so a second one takes less than the code by which engines could call the first from
+        elsewhere.
+        """
+        own: dict[int, Instr] = {}
+        out = list(funcs)
+        helpers = range(self.add.first_function, self.add.first_function + len(self.add.functions))
+        for place, func in enumerate(out):  # it grows meanwhile
+            for instr in func.body:
+                if instr.code == op.CALL and instr.imm in helpers and instr.imm not in own:
+                    helper = instr.imm - self.add.first_function
+                    own[instr.imm] = self.add.instr(op.CALL, RESUMED + len(self.add.resumed))
+                    self.add.resumed.append(self.add.functions[helper])
+                    self.add.resumed_names.append(self.add.names[helper])
+                    out.append(self.add.functions[helper])
+            body = tuple(own.get(instr.imm, instr) if instr.code == op.CALL else instr for instr in func.body)
+            out[place] = attrs.evolve(func, body=body)
+        return out
 
     def _own(self, index: int) -> int:
         """The index of a function of the resume module: after the imports, the copies come first."""

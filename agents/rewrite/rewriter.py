@@ -226,10 +226,11 @@ def _assemble(
     names = name_section.module_names(module)
     if resume is not None:
         customs += (Custom(RESUME_SECTION, encode_module(_with_resumed_names(resume, names, additions, infos)), 11),)
+    funcs = (*fast, *additions.functions)
     made_module = attrs.evolve(
         module,
-        types=tuple(additions.types),
-        funcs=(*fast, *additions.functions),
+        types=additions.types_for(funcs),
+        funcs=funcs,
         tables=module.tables + tuple(made),
         mems=mems,
         globals=module.globals + tuple(additions.globals),

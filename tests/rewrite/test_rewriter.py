@@ -18,7 +18,7 @@ from agents.wasm import opcodes as op
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
 from agents.wasm.names import module_names
-from agents.wasm.syntax import Module
+from agents.wasm.syntax import FuncType, Module
 from agents.wasm.text import print_module
 from agents.wasm.validate import validate_module
 
@@ -147,7 +147,11 @@ def test_what_only_a_resumption_needs_is_in_the_resume_module() -> None:
         ("portcall", kind) for kind in ("table", "memory", "global")
     }
     assert not any((resumption.mems, resumption.globals, resumption.tags, resumption.datas, resumption.start))
-    assert resumption.types == packed.types
+    # The same types by their indices; where only one uses one, the other has an empty one.
+    assert len(resumption.types) == len(packed.types)
+    unlike = [pair for pair in zip(resumption.types, packed.types, strict=True) if pair[0] != pair[1]]
+    assert unlike
+    assert all(FuncType((), ()) in pair for pair in unlike)
 
 
 def test_a_resume_module_reaches_segments_and_references_of_its_instance() -> None:

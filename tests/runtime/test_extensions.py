@@ -14,6 +14,7 @@ from agents import engines
 from agents.budget import TimeBudget
 from agents.canonical import digest
 from agents.engines import Limits
+from agents.engines.interface import extension_interface, interface
 from agents.errors import EngineError, LimitReached
 from agents.outcomes import Exhausted, Finished, Waiting
 from agents.rewrite.metadata import RESUME_SECTION
@@ -186,3 +187,18 @@ def test_an_image_with_another_module_for_that_is_refused_when_it_goes_on():
     asleep = agents.run(forged, ambient=place(), args=[1])
     with pytest.raises(EngineError, match="other types"):
         agents.run(forged, ambient=place(), snapshot=asleep.snapshot, event=Woke())
+
+
+def test_an_extension_has_the_type_of_what_it_imports():
+    """Elsewhere a type may be an empty one, where only the module or only the extension uses it."""
+    base = interface(bytes(wasmtime.wat2wasm('(module (type (func (param i32))) (func (export "f") (type 0) nop))')))
+
+    def read(types: str, call: str) -> set[str]:
+        text = f'(module {types} (import "portcall" "f" (func (type 0))) (func (export "g") (type 0) {call}))'
+        return set(extension_interface(bytes(wasmtime.wat2wasm(text)), base).exports)
+
+    assert read("(type (func (param i32)))", "(call 0 (i32.const 1))") == {"g"}
+    with pytest.raises(EngineError, match="another type"):
+        read("(type (func))", "(call 0)")
+    with pytest.raises(EngineError, match="other types"):
+        read("(type (func (param i64)))", "(call 0 (i64.const 1))")

@@ -5,14 +5,14 @@
   (type (;3;) (func (param i32 i32 i32)))
   (type (;4;) (func (param i32 i32 i32) (result i32)))
   (type (;5;) (func (param i32 i32)))
-  (type (;6;) (func (result i32)))
+  (type (;6;) (func))
   (type (;7;) (func (result i32 i32)))
   (type (;8;) (func (param i32 i32 i32 i32)))
   (type (;9;) (func (param i32 i32 i32 i32 i32 i32)))
   (type (;10;) (func (param i32 i32 i32 i32 i32)))
-  (type (;11;) (func (result i32 i32 i32)))
+  (type (;11;) (func))
   (import "t" "tick" (func (;0;) (type 0))) ;; tick
-  (table (;0;) 9 9 (ref null func))
+  (table (;0;) 2 2 (ref null func))
   (memory (;0;) 1)
   (tag (;0;) (type 1))
   (tag (;1;) (type 2))
@@ -31,7 +31,7 @@
   (export "portcall.link.tag.1" (tag 1))
   (export "portcall.link.global.3" (global 3))
   (export "portcall.link" (table 0))
-  (elem (;0;) (table 0) (offset i32.const 0) func 0 2 4 6 7 8 9 10 11)
+  (elem (;0;) (table 0) (offset i32.const 0) func 0 2)
   (func (;1;) (type 0) (param i32) (result i32) ;; thrower
     block
       block
@@ -309,7 +309,7 @@
   )
   ;; custom section "name": 242 bytes
   ;; custom section "portcall": 197 bytes
-  ;; custom section "portcall.resume": 1481 bytes
+  ;; custom section "portcall.resume": 1900 bytes
 )
 (module
   (type (;0;) (func (param i32) (result i32)))
@@ -324,7 +324,7 @@
   (type (;9;) (func (param i32 i32 i32 i32 i32 i32)))
   (type (;10;) (func (param i32 i32 i32 i32 i32)))
   (type (;11;) (func (result i32 i32 i32)))
-  (import "portcall" "portcall.link" (table (;0;) 9 9 (ref null func)))
+  (import "portcall" "portcall.link" (table (;0;) 2 2 (ref null func)))
   (import "portcall" "portcall.frames" (memory (;0;) 1))
   (import "portcall" "portcall.link.tag.0" (tag (;0;) (type 1)))
   (import "portcall" "portcall.link.tag.1" (tag (;1;) (type 2)))
@@ -394,14 +394,12 @@
         i32.const 1
         local.get 0
         i32.const 0
-        i32.const 2
-        call_indirect 0 (type 3)
+        call 13 ;; portcall.save...i.0
         br 1
       end
       i32.const 2
       i32.const 0
-      i32.const 4
-      call_indirect 0 (type 5)
+      call 14 ;; portcall.save....0
     end
   )
   (func (;1;) (type 2) ;; between (resumed)
@@ -449,14 +447,12 @@
         end
         i32.const 1
         i32.const 2
-        i32.const 4
-        call_indirect 0 (type 5)
+        call 14 ;; portcall.save....0
         br 1
       end
       i32.const 2
       i32.const 2
-      i32.const 5
-      call_indirect 0 (type 8)
+      call 15 ;; portcall.save.i.i..0
     end
   )
   (func (;2;) (type 2) ;; 3 (resumed)
@@ -596,23 +592,20 @@
           local.get 0
           local.get 1
           i32.const 5
-          i32.const 6
-          call_indirect 0 (type 8)
+          call 16 ;; portcall.save...ii.0
           br 2
         end
         i32.const 2
         local.get 0
         local.get 1
         i32.const 5
-        i32.const 7
-        call_indirect 0 (type 9)
+        call 17 ;; portcall.save.i.i.ii.0
         br 1
       end
       i32.const 3
       local.get 0
       i32.const 4
-      i32.const 8
-      call_indirect 0 (type 10)
+      call 18 ;; portcall.save.i.i.i.0
     end
   )
   (func (;3;) (type 6) (result i32) ;; portcall.site
@@ -779,8 +772,7 @@
       i32.sub
       local.set 1
       local.get 1
-      i32.const 3
-      call_indirect 0 (type 0)
+      call 19 ;; portcall.reserve
       global.get 1
       local.get 1
       memory.copy 0 0
@@ -788,5 +780,144 @@
       global.set 1
     end
   )
-  ;; custom section "name": 241 bytes
+  (func (;13;) (type 3) (param i32 i32 i32) ;; portcall.save...i.0
+    (local i32)
+    local.get 2
+    local.get 0
+    i32.const 24
+    call 20 ;; portcall.begin
+    local.set 3
+    local.get 3
+    local.get 1
+    i32.store offset=16 align=1
+  )
+  (func (;14;) (type 5) (param i32 i32) ;; portcall.save....0
+    (local i32)
+    local.get 1
+    local.get 0
+    i32.const 16
+    call 20 ;; portcall.begin
+    local.set 2
+  )
+  (func (;15;) (type 8) (param i32 i32 i32 i32) ;; portcall.save.i.i..0
+    (local i32)
+    local.get 3
+    local.get 2
+    i32.const 24
+    call 20 ;; portcall.begin
+    local.set 4
+    local.get 4
+    local.get 0
+    i32.store offset=16 align=1
+  )
+  (func (;16;) (type 8) (param i32 i32 i32 i32) ;; portcall.save...ii.0
+    (local i32)
+    local.get 3
+    local.get 0
+    i32.const 32
+    call 20 ;; portcall.begin
+    local.set 4
+    local.get 4
+    local.get 1
+    i32.store offset=16 align=1
+    local.get 4
+    local.get 2
+    i32.store offset=24 align=1
+  )
+  (func (;17;) (type 9) (param i32 i32 i32 i32 i32 i32) ;; portcall.save.i.i.ii.0
+    (local i32)
+    local.get 5
+    local.get 2
+    i32.const 40
+    call 20 ;; portcall.begin
+    local.set 6
+    local.get 6
+    local.get 0
+    i32.store offset=16 align=1
+    local.get 6
+    local.get 3
+    i32.store offset=24 align=1
+    local.get 6
+    local.get 4
+    i32.store offset=32 align=1
+  )
+  (func (;18;) (type 10) (param i32 i32 i32 i32 i32) ;; portcall.save.i.i.i.0
+    (local i32)
+    local.get 4
+    local.get 2
+    i32.const 32
+    call 20 ;; portcall.begin
+    local.set 5
+    local.get 5
+    local.get 0
+    i32.store offset=16 align=1
+    local.get 5
+    local.get 3
+    i32.store offset=24 align=1
+  )
+  (func (;19;) (type 0) (param i32) (result i32) ;; portcall.reserve
+    (local i32)
+    global.get 2
+    local.get 0
+    i32.add
+    i32.const 65535
+    i32.add
+    i32.const 16
+    i32.shr_u
+    local.tee 1
+    memory.size 0
+    i32.gt_u
+    if
+      memory.size 0
+      memory.grow 0
+      i32.const -1
+      i32.eq
+      local.get 1
+      memory.size 0
+      i32.gt_u
+      i32.or
+      if
+        local.get 1
+        memory.size 0
+        i32.sub
+        memory.grow 0
+        i32.const -1
+        i32.eq
+        if
+          unreachable
+        end
+      end
+    end
+    global.get 2
+    global.get 2
+    local.get 0
+    i32.add
+    global.set 2
+  )
+  (func (;20;) (type 4) (param i32 i32 i32) (result i32) ;; portcall.begin
+    (local i32)
+    i32.const 1
+    global.set 0
+    local.get 2
+    call 19 ;; portcall.reserve
+    local.set 3
+    local.get 3
+    local.get 0
+    i32.const 1
+    i32.shr_u
+    i32.store align=1
+    local.get 3
+    local.get 1
+    i32.store offset=4 align=1
+    local.get 3
+    local.get 2
+    i32.store offset=8 align=1
+    local.get 3
+    local.get 0
+    i32.const 1
+    i32.and
+    i32.store offset=12 align=1
+    local.get 3
+  )
+  ;; custom section "name": 407 bytes
 )

@@ -1,17 +1,19 @@
 (module
   (type (;0;) (func (param i32) (result i32)))
   (type (;1;) (func (result i32 i32)))
-  (type (;2;) (func (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (type (;2;) (func (param i32 i32 i32 i32 i32 i32 i32 i32)))
   (type (;3;) (func (param i32 i32 i32) (result i32)))
-  (type (;4;) (func (param i32 i32 i32 i32 i32 i32 i32 i32)))
-  (type (;5;) (func (param i32 i32 i32 i32 i32)))
-  (type (;6;) (func (result i32)))
-  (type (;7;) (func (result i32 i32 i32 i32 i32 i32)))
-  (type (;8;) (func (result i32 i32 i32)))
-  (type (;9;) (func (param i32)))
+  (type (;4;) (func (param i32)))
+  (type (;5;) (func (param i32 i32 i32 i32 i32 i32)))
+  (type (;6;) (func (param i32 i32)))
+  (type (;7;) (func (param i32 i32 i32 i32 i32)))
+  (type (;8;) (func))
+  (type (;9;) (func))
   (type (;10;) (func))
+  (type (;11;) (func))
+  (type (;12;) (func))
   (import "t" "tick" (func (;0;) (type 0))) ;; tick
-  (table (;0;) 5 5 (ref null func))
+  (table (;0;) 1 1 (ref null func))
   (memory (;0;) 1)
   (global (;0;) (mut i32) i32.const 0)
   (global (;1;) (mut i32) i32.const 32)
@@ -24,7 +26,7 @@
   (export "portcall.state" (global 0))
   (export "portcall.top" (global 2))
   (export "portcall.link" (table 0))
-  (elem (;0;) (table 0) (offset i32.const 0) func 0 2 4 5 6)
+  (elem (;0;) (table 0) (offset i32.const 0) func 0)
   (func (;1;) (type 0) (param i32) (result i32)
     (local i32 i32 i32 i32 i32 i32)
     block
@@ -96,19 +98,21 @@
           local.get 1
           local.get 2
           local.get 3
-          local.get 4
           i32.const 0
-          call 2 ;; portcall.save.i.i.iiiii.0
+          call 2 ;; portcall.save.i.i.iiii.8
+          local.get 4
+          call 5 ;; portcall.save_more.i.0
           br 2
         end
         local.get 0
         local.get 1
         local.get 2
         local.get 3
+        i32.const 0
+        call 6 ;; portcall.save...iiii.16
         local.get 4
         local.get 5
-        i32.const 0
-        call 5 ;; portcall.save...iiiiii.0
+        call 7 ;; portcall.save_more.ii.0
         br 1
       end
       i32.const 4
@@ -116,35 +120,32 @@
       local.get 3
       local.get 4
       i32.const 0
-      call 6 ;; portcall.save...iii.0
+      call 8 ;; portcall.save...iii.0
     end
     i32.const 0
   )
-  (func (;2;) (type 2) (param i32 i32 i32 i32 i32 i32 i32 i32 i32) ;; portcall.save.i.i.iiiii.0
+  (func (;2;) (type 2) (param i32 i32 i32 i32 i32 i32 i32 i32) ;; portcall.save.i.i.iiii.8
     (local i32)
-    local.get 8
+    local.get 7
     local.get 2
     i32.const 64
     call 3 ;; portcall.begin
-    local.set 9
-    local.get 9
+    local.set 8
+    local.get 8
     local.get 0
     i32.store offset=16 align=1
-    local.get 9
+    local.get 8
     local.get 3
     i32.store offset=24 align=1
-    local.get 9
+    local.get 8
     local.get 4
     i32.store offset=32 align=1
-    local.get 9
+    local.get 8
     local.get 5
     i32.store offset=40 align=1
-    local.get 9
+    local.get 8
     local.get 6
     i32.store offset=48 align=1
-    local.get 9
-    local.get 7
-    i32.store offset=56 align=1
   )
   (func (;3;) (type 3) (param i32 i32 i32) (result i32) ;; portcall.begin
     (local i32)
@@ -210,33 +211,50 @@
     i32.add
     global.set 2
   )
-  (func (;5;) (type 4) (param i32 i32 i32 i32 i32 i32 i32 i32) ;; portcall.save...iiiiii.0
+  (func (;5;) (type 4) (param i32) ;; portcall.save_more.i.0
     (local i32)
-    local.get 7
+    global.get 2
+    i32.const 8
+    i32.sub
+    local.set 1
+    local.get 1
+    local.get 0
+    i32.store align=1
+  )
+  (func (;6;) (type 5) (param i32 i32 i32 i32 i32 i32) ;; portcall.save...iiii.16
+    (local i32)
+    local.get 5
     local.get 0
     i32.const 64
     call 3 ;; portcall.begin
-    local.set 8
-    local.get 8
+    local.set 6
+    local.get 6
     local.get 1
     i32.store offset=16 align=1
-    local.get 8
+    local.get 6
     local.get 2
     i32.store offset=24 align=1
-    local.get 8
+    local.get 6
     local.get 3
     i32.store offset=32 align=1
-    local.get 8
+    local.get 6
     local.get 4
     i32.store offset=40 align=1
-    local.get 8
-    local.get 5
-    i32.store offset=48 align=1
-    local.get 8
-    local.get 6
-    i32.store offset=56 align=1
   )
-  (func (;6;) (type 5) (param i32 i32 i32 i32 i32) ;; portcall.save...iii.0
+  (func (;7;) (type 6) (param i32 i32) ;; portcall.save_more.ii.0
+    (local i32)
+    global.get 2
+    i32.const 16
+    i32.sub
+    local.set 2
+    local.get 2
+    local.get 0
+    i32.store align=1
+    local.get 2
+    local.get 1
+    i32.store offset=8 align=1
+  )
+  (func (;8;) (type 7) (param i32 i32 i32 i32 i32) ;; portcall.save...iii.0
     (local i32)
     local.get 4
     local.get 0
@@ -253,29 +271,31 @@
     local.get 3
     i32.store offset=32 align=1
   )
-  ;; custom section "name": 141 bytes
+  ;; custom section "name": 189 bytes
   ;; custom section "portcall": 173 bytes
-  ;; custom section "portcall.resume": 981 bytes
+  ;; custom section "portcall.resume": 1584 bytes
 )
 (module
   (type (;0;) (func (param i32) (result i32)))
   (type (;1;) (func (result i32 i32)))
-  (type (;2;) (func (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (type (;2;) (func (param i32 i32 i32 i32 i32 i32 i32 i32)))
   (type (;3;) (func (param i32 i32 i32) (result i32)))
-  (type (;4;) (func (param i32 i32 i32 i32 i32 i32 i32 i32)))
-  (type (;5;) (func (param i32 i32 i32 i32 i32)))
-  (type (;6;) (func (result i32)))
-  (type (;7;) (func (result i32 i32 i32 i32 i32 i32)))
-  (type (;8;) (func (result i32 i32 i32)))
-  (type (;9;) (func (param i32)))
-  (type (;10;) (func))
-  (import "portcall" "portcall.link" (table (;0;) 5 5 (ref null func)))
+  (type (;4;) (func (param i32)))
+  (type (;5;) (func (param i32 i32 i32 i32 i32 i32)))
+  (type (;6;) (func (param i32 i32)))
+  (type (;7;) (func (param i32 i32 i32 i32 i32)))
+  (type (;8;) (func (result i32)))
+  (type (;9;) (func (result i32 i32 i32 i32 i32)))
+  (type (;10;) (func (result i32 i32 i32 i32)))
+  (type (;11;) (func (result i32 i32 i32)))
+  (type (;12;) (func))
+  (import "portcall" "portcall.link" (table (;0;) 1 1 (ref null func)))
   (import "portcall" "portcall.frames" (memory (;0;) 1))
   (import "portcall" "portcall.state" (global (;0;) (mut i32)))
   (import "portcall" "portcall.bottom" (global (;1;) (mut i32)))
   (import "portcall" "portcall.top" (global (;2;) (mut i32)))
-  (export "portcall.resume" (func 7))
-  (func (;0;) (type 10) ;; 1 (resumed)
+  (export "portcall.resume" (func 10))
+  (func (;0;) (type 12) ;; 1 (resumed)
     (local i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)
     call 1 ;; portcall.site
     local.set 6
@@ -286,30 +306,32 @@
             local.get 6
             br_table 0 0 1 1 2
           end
-          call 2 ;; portcall.load.iiiiii.0
-          local.set 4
+          call 2 ;; portcall.load.iiiii.8
           local.set 3
           local.set 2
           local.set 1
           local.set 0
           local.set 7
+          call 3 ;; portcall.load_more.i.0
+          local.set 4
           br 2
         end
-        call 2 ;; portcall.load.iiiiii.0
-        local.set 5
-        local.set 4
+        call 4 ;; portcall.load.iiii.16
         local.set 3
         local.set 2
         local.set 1
         local.set 0
+        call 5 ;; portcall.load_more.ii.0
+        local.set 5
+        local.set 4
         br 1
       end
-      call 3 ;; portcall.load.iii.0
+      call 6 ;; portcall.load.iii.0
       local.set 4
       local.set 3
       local.set 2
     end
-    call 4 ;; portcall.take.i.0
+    call 7 ;; portcall.take.i.0
     local.set 8
     block
       block
@@ -413,7 +435,7 @@
               i32.add
               i32.xor
             end
-            call 5 ;; portcall.put.i
+            call 8 ;; portcall.put.i
             return
           end
           i32.const 1
@@ -421,21 +443,21 @@
           local.get 1
           local.get 2
           local.get 3
-          local.get 4
           i32.const 0
-          i32.const 1
-          call_indirect 0 (type 2)
+          call 11 ;; portcall.save.i.i.iiii.8
+          local.get 4
+          call 12 ;; portcall.save_more.i.0
           br 2
         end
         local.get 0
         local.get 1
         local.get 2
         local.get 3
+        i32.const 0
+        call 13 ;; portcall.save...iiii.16
         local.get 4
         local.get 5
-        i32.const 0
-        i32.const 3
-        call_indirect 0 (type 4)
+        call 14 ;; portcall.save_more.ii.0
         br 1
       end
       i32.const 4
@@ -443,15 +465,14 @@
       local.get 3
       local.get 4
       i32.const 0
-      i32.const 4
-      call_indirect 0 (type 5)
+      call 15 ;; portcall.save...iii.0
     end
   )
-  (func (;1;) (type 6) (result i32) ;; portcall.site
+  (func (;1;) (type 8) (result i32) ;; portcall.site
     global.get 1
     i32.load offset=4 align=1
   )
-  (func (;2;) (type 7) (result i32 i32 i32 i32 i32 i32) ;; portcall.load.iiiiii.0
+  (func (;2;) (type 9) (result i32 i32 i32 i32 i32) ;; portcall.load.iiiii.8
     (local i32)
     global.get 1
     local.tee 0
@@ -468,10 +489,44 @@
     i32.load offset=40 align=1
     local.get 0
     i32.load offset=48 align=1
-    local.get 0
-    i32.load offset=56 align=1
   )
-  (func (;3;) (type 8) (result i32 i32 i32) ;; portcall.load.iii.0
+  (func (;3;) (type 8) (result i32) ;; portcall.load_more.i.0
+    (local i32)
+    global.get 1
+    i32.const 8
+    i32.sub
+    local.set 0
+    local.get 0
+    i32.load align=1
+  )
+  (func (;4;) (type 10) (result i32 i32 i32 i32) ;; portcall.load.iiii.16
+    (local i32)
+    global.get 1
+    local.tee 0
+    i32.const 64
+    i32.add
+    global.set 1
+    local.get 0
+    i32.load offset=16 align=1
+    local.get 0
+    i32.load offset=24 align=1
+    local.get 0
+    i32.load offset=32 align=1
+    local.get 0
+    i32.load offset=40 align=1
+  )
+  (func (;5;) (type 1) (result i32 i32) ;; portcall.load_more.ii.0
+    (local i32)
+    global.get 1
+    i32.const 16
+    i32.sub
+    local.set 0
+    local.get 0
+    i32.load align=1
+    local.get 0
+    i32.load offset=8 align=1
+  )
+  (func (;6;) (type 11) (result i32 i32 i32) ;; portcall.load.iii.0
     (local i32)
     global.get 1
     local.tee 0
@@ -485,16 +540,16 @@
     local.get 0
     i32.load offset=32 align=1
   )
-  (func (;4;) (type 6) (result i32) ;; portcall.take.i.0
+  (func (;7;) (type 8) (result i32) ;; portcall.take.i.0
     i32.const 0
     i32.load offset=16 align=1
   )
-  (func (;5;) (type 9) (param i32) ;; portcall.put.i
+  (func (;8;) (type 4) (param i32) ;; portcall.put.i
     i32.const 0
     local.get 0
     i32.store offset=16 align=1
   )
-  (func (;6;) (type 9) (param i32) ;; portcall.dispatch.0.1
+  (func (;9;) (type 4) (param i32) ;; portcall.dispatch.0.1
     block
       block
         local.get 0
@@ -507,7 +562,7 @@
     end
     unreachable
   )
-  (func (;7;) (type 10) ;; portcall.resume
+  (func (;10;) (type 12) ;; portcall.resume
     (local i32 i32)
     i32.const 0
     global.set 0
@@ -526,7 +581,7 @@
       local.set 0
       global.get 1
       i32.load align=1
-      call 6 ;; portcall.dispatch.0.1
+      call 9 ;; portcall.dispatch.0.1
       global.get 0
       i32.eqz
       br_if 0
@@ -556,8 +611,7 @@
       i32.sub
       local.set 1
       local.get 1
-      i32.const 2
-      call_indirect 0 (type 0)
+      call 16 ;; portcall.reserve
       global.get 1
       local.get 1
       memory.copy 0 0
@@ -565,5 +619,152 @@
       global.set 1
     end
   )
-  ;; custom section "name": 152 bytes
+  (func (;11;) (type 2) (param i32 i32 i32 i32 i32 i32 i32 i32) ;; portcall.save.i.i.iiii.8
+    (local i32)
+    local.get 7
+    local.get 2
+    i32.const 64
+    call 17 ;; portcall.begin
+    local.set 8
+    local.get 8
+    local.get 0
+    i32.store offset=16 align=1
+    local.get 8
+    local.get 3
+    i32.store offset=24 align=1
+    local.get 8
+    local.get 4
+    i32.store offset=32 align=1
+    local.get 8
+    local.get 5
+    i32.store offset=40 align=1
+    local.get 8
+    local.get 6
+    i32.store offset=48 align=1
+  )
+  (func (;12;) (type 4) (param i32) ;; portcall.save_more.i.0
+    (local i32)
+    global.get 2
+    i32.const 8
+    i32.sub
+    local.set 1
+    local.get 1
+    local.get 0
+    i32.store align=1
+  )
+  (func (;13;) (type 5) (param i32 i32 i32 i32 i32 i32) ;; portcall.save...iiii.16
+    (local i32)
+    local.get 5
+    local.get 0
+    i32.const 64
+    call 17 ;; portcall.begin
+    local.set 6
+    local.get 6
+    local.get 1
+    i32.store offset=16 align=1
+    local.get 6
+    local.get 2
+    i32.store offset=24 align=1
+    local.get 6
+    local.get 3
+    i32.store offset=32 align=1
+    local.get 6
+    local.get 4
+    i32.store offset=40 align=1
+  )
+  (func (;14;) (type 6) (param i32 i32) ;; portcall.save_more.ii.0
+    (local i32)
+    global.get 2
+    i32.const 16
+    i32.sub
+    local.set 2
+    local.get 2
+    local.get 0
+    i32.store align=1
+    local.get 2
+    local.get 1
+    i32.store offset=8 align=1
+  )
+  (func (;15;) (type 7) (param i32 i32 i32 i32 i32) ;; portcall.save...iii.0
+    (local i32)
+    local.get 4
+    local.get 0
+    i32.const 40
+    call 17 ;; portcall.begin
+    local.set 5
+    local.get 5
+    local.get 1
+    i32.store offset=16 align=1
+    local.get 5
+    local.get 2
+    i32.store offset=24 align=1
+    local.get 5
+    local.get 3
+    i32.store offset=32 align=1
+  )
+  (func (;16;) (type 0) (param i32) (result i32) ;; portcall.reserve
+    (local i32)
+    global.get 2
+    local.get 0
+    i32.add
+    i32.const 65535
+    i32.add
+    i32.const 16
+    i32.shr_u
+    local.tee 1
+    memory.size 0
+    i32.gt_u
+    if
+      memory.size 0
+      memory.grow 0
+      i32.const -1
+      i32.eq
+      local.get 1
+      memory.size 0
+      i32.gt_u
+      i32.or
+      if
+        local.get 1
+        memory.size 0
+        i32.sub
+        memory.grow 0
+        i32.const -1
+        i32.eq
+        if
+          unreachable
+        end
+      end
+    end
+    global.get 2
+    global.get 2
+    local.get 0
+    i32.add
+    global.set 2
+  )
+  (func (;17;) (type 3) (param i32 i32 i32) (result i32) ;; portcall.begin
+    (local i32)
+    i32.const 1
+    global.set 0
+    local.get 2
+    call 16 ;; portcall.reserve
+    local.set 3
+    local.get 3
+    local.get 0
+    i32.const 1
+    i32.shr_u
+    i32.store align=1
+    local.get 3
+    local.get 1
+    i32.store offset=4 align=1
+    local.get 3
+    local.get 2
+    i32.store offset=8 align=1
+    local.get 3
+    local.get 0
+    i32.const 1
+    i32.and
+    i32.store offset=12 align=1
+    local.get 3
+  )
+  ;; custom section "name": 380 bytes
 )

@@ -4,11 +4,11 @@
   (type (;2;) (func (param i32 i32 i32)))
   (type (;3;) (func (param i32 i32 i32) (result i32)))
   (type (;4;) (func (param i32 i32 i32 i32)))
-  (type (;5;) (func (result i32)))
-  (type (;6;) (func (param i32)))
+  (type (;5;) (func))
+  (type (;6;) (func))
   (type (;7;) (func))
   (import "t" "tick" (func (;0;) (type 0))) ;; tick
-  (table (;0;) 4 4 (ref null func))
+  (table (;0;) 1 1 (ref null func))
   (memory (;0;) 1)
   (global (;0;) (mut i32) i32.const 0)
   (global (;1;) (mut i32) i32.const 32)
@@ -21,7 +21,7 @@
   (export "portcall.state" (global 0))
   (export "portcall.top" (global 2))
   (export "portcall.link" (table 0))
-  (elem (;0;) (table 0) (offset i32.const 0) func 1 2 4 5)
+  (elem (;0;) (table 0) (offset i32.const 0) func 1)
   (func (;1;) (type 0) (param i32) (result i32) ;; fib
     block
       block (type 1)
@@ -149,7 +149,7 @@
   )
   ;; custom section "name": 99 bytes
   ;; custom section "portcall": 149 bytes
-  ;; custom section "portcall.resume": 659 bytes
+  ;; custom section "portcall.resume": 892 bytes
 )
 (module
   (type (;0;) (func (param i32) (result i32)))
@@ -160,7 +160,7 @@
   (type (;5;) (func (result i32)))
   (type (;6;) (func (param i32)))
   (type (;7;) (func))
-  (import "portcall" "portcall.link" (table (;0;) 4 4 (ref null func)))
+  (import "portcall" "portcall.link" (table (;0;) 1 1 (ref null func)))
   (import "portcall" "portcall.frames" (memory (;0;) 1))
   (import "portcall" "portcall.state" (global (;0;) (mut i32)))
   (import "portcall" "portcall.bottom" (global (;1;) (mut i32)))
@@ -220,14 +220,12 @@
         i32.const 1
         local.get 0
         i32.const 0
-        i32.const 1
-        call_indirect 0 (type 2)
+        call 7 ;; portcall.save...i.0
         br 1
       end
       i32.const 2
       i32.const 0
-      i32.const 3
-      call_indirect 0 (type 4)
+      call 8 ;; portcall.save.i.i..0
     end
   )
   (func (;1;) (type 5) (result i32) ;; portcall.site
@@ -315,8 +313,7 @@
       i32.sub
       local.set 1
       local.get 1
-      i32.const 2
-      call_indirect 0 (type 0)
+      call 9 ;; portcall.reserve
       global.get 1
       local.get 1
       memory.copy 0 0
@@ -324,5 +321,91 @@
       global.set 1
     end
   )
-  ;; custom section "name": 127 bytes
+  (func (;7;) (type 2) (param i32 i32 i32) ;; portcall.save...i.0
+    (local i32)
+    local.get 2
+    local.get 0
+    i32.const 24
+    call 10 ;; portcall.begin
+    local.set 3
+    local.get 3
+    local.get 1
+    i32.store offset=16 align=1
+  )
+  (func (;8;) (type 4) (param i32 i32 i32 i32) ;; portcall.save.i.i..0
+    (local i32)
+    local.get 3
+    local.get 2
+    i32.const 24
+    call 10 ;; portcall.begin
+    local.set 4
+    local.get 4
+    local.get 0
+    i32.store offset=16 align=1
+  )
+  (func (;9;) (type 0) (param i32) (result i32) ;; portcall.reserve
+    (local i32)
+    global.get 2
+    local.get 0
+    i32.add
+    i32.const 65535
+    i32.add
+    i32.const 16
+    i32.shr_u
+    local.tee 1
+    memory.size 0
+    i32.gt_u
+    if
+      memory.size 0
+      memory.grow 0
+      i32.const -1
+      i32.eq
+      local.get 1
+      memory.size 0
+      i32.gt_u
+      i32.or
+      if
+        local.get 1
+        memory.size 0
+        i32.sub
+        memory.grow 0
+        i32.const -1
+        i32.eq
+        if
+          unreachable
+        end
+      end
+    end
+    global.get 2
+    global.get 2
+    local.get 0
+    i32.add
+    global.set 2
+  )
+  (func (;10;) (type 3) (param i32 i32 i32) (result i32) ;; portcall.begin
+    (local i32)
+    i32.const 1
+    global.set 0
+    local.get 2
+    call 9 ;; portcall.reserve
+    local.set 3
+    local.get 3
+    local.get 0
+    i32.const 1
+    i32.shr_u
+    i32.store align=1
+    local.get 3
+    local.get 1
+    i32.store offset=4 align=1
+    local.get 3
+    local.get 2
+    i32.store offset=8 align=1
+    local.get 3
+    local.get 0
+    i32.const 1
+    i32.and
+    i32.store offset=12 align=1
+    local.get 3
+  )
+  ;; custom section "name": 205 bytes
 )
