@@ -29,7 +29,9 @@ def not_over(source: Path, target: Path) -> None:
     """Refuse to overwrite the input, which may be the only copy. Raises `click.ClickException`."""
     with suppress(OSError):
         if target.is_file() and target.samefile(source):
-            raise click.ClickException(f"{click.format_filename(target)} is the source: write to another file")
+            raise click.ClickException(
+                f"{click.format_filename(target)} is the source, or goes along: write to another file"
+            )
 
 
 def _replace(path: Path, data: bytes) -> None:
