@@ -55,6 +55,7 @@ from docking.peers.introductions import Introductions
 from docking.peers.links import Link, links, own_addresses, towards
 from docking.peers.mdns import Mdns, Spot
 from docking.residents.services import F, ServiceFunction, check_service
+from docking.residents.stacks import Stacks
 from docking.trust.identity import check_name
 from docking.trust.in_force import PolicyInForce
 from docking.trust.policy import Policy, check_policy, development
@@ -276,6 +277,7 @@ class Station:
             inbound=core.inbound,
             events=here.events,
             peers=here.peers,
+            stacks=Stacks(here),
             written=lambda: here.journal.write([], True),
             now=here.clocks.now,
         )

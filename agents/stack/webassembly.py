@@ -15,11 +15,12 @@ from agents.errors import ModuleError
 from agents.image import AgentImage
 from agents.lines import Lines, lines_of
 from agents.rewrite.metadata import Frame, Metadata, frame_values
-from agents.wasm.decode import IMPORT, TYPE, custom_section, decode_sections
+from agents.wasm.decode import EXPORT, IMPORT, TYPE, custom_section, decode_sections
 from agents.wasm.names import Names, decode_names
 from agents.wasm.syntax import Import, ImportFunc
 
 from .frames import MAX_FRAMES, StackFrame, Variable
+from .values import MAX_CHARS
 
 MAX_VALUES = 1000  # of one frame that are shown; a hostile image could claim millions
 
@@ -52,7 +53,7 @@ def _frame(frame: Frame, metadata: Metadata, names: FunctionNames, lines: Lines)
 
 
 class FunctionNames:
-    """What the functions and locals of a module are called; by their numbers where they have no name."""
+    """What the functions and locals of a module are called: by its name section, its exports, or their numbers."""
 
     def __init__(self, code: bytes) -> None:
         """Raises `ModuleError` if the code cannot be read."""
@@ -60,18 +61,20 @@ class FunctionNames:
         # A name section that does not decode is ignored (spec, appendix A.7).
         with suppress(ModuleError):
             self._names = decode_names(custom_section(code, "name") or b"")
-        self._imported = [f"{e.module}.{e.name}" for e in imports_of(code) if isinstance(e.desc, ImportFunc)]
+        module = decode_sections(code, TYPE, IMPORT, EXPORT)
+        self._imported = [f"{e.module}.{e.name}" for e in module.imports if isinstance(e.desc, ImportFunc)]
+        self._exported = {e.index: e.name for e in module.exports if e.kind == "func"}
 
     def function(self, index: int) -> str:
         """The name of a function; of an imported one, with its module."""
         if index < len(self._imported):
             return self._imported[index]
-        return readable(self._names.function(index) or f"function {index}")
+        return readable(self._names.function(index) or self._exported.get(index) or f"function {index}")[:MAX_CHARS]
 
     def local(self, function: int, index: int) -> str:
         """The name of a function's local."""
         names: Mapping[int, str] = self._names.locals.get(function, {})
-        return names.get(index) or f"local {index}"
+        return (names.get(index) or f"local {index}")[:MAX_CHARS]
 
 
 def imports_of(code: bytes) -> tuple[Import, ...]:

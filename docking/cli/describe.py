@@ -30,7 +30,6 @@ from agents.wasm.decode import WASM_MAGIC, custom_section, decode_module
 from agents.wasm.names import Names, module_names
 from agents.wasm.syntax import Module
 from agents.wasm.text import print_function, print_module
-from docking.cli.stacks import described_stack
 from docking.cli.ways import shown_way
 
 TYPE_NAMES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64", "v": "v128", "r": "reference", "x": "exnref"}
@@ -99,6 +98,7 @@ def describe_image(image: AgentImage) -> Described:
         described["spilled pointers"] = {"functions": done.functions, "stores": done.stores, "bytes": done.room}
     if image.luggage:
         described["luggage"] = {"bytes": len(image.luggage)}
+        described["files"] = _files(_state(image.luggage))
     if image.started:
         described["started"] = {"bytes": len(image.started)}
     return described
@@ -116,7 +116,7 @@ def describe_snapshot(snapshot: Snapshot, image: AgentImage | None) -> Described
     if image is not None:
         source = stack_of(image, snapshot)
         if source.language == "python" or source.note:
-            described["python"] = described_stack(source)
+            described["python"] = source.value()
     described["stack"] = _stack(snapshot.frames[:MAX_FRAMES], image)
     described["frames"] = len(snapshot.frames)
     described["memories"] = [
@@ -255,9 +255,13 @@ def _in_json(value: int | float) -> int | float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _wasi(data: bytes) -> Described:
-    state = WasiState.decode(canonical.decode(data, canonical.DecodeBounds(max_bytes=1 << 28, max_items=1_000_000)))
-    files = []
+def _state(data: bytes) -> WasiState:
+    return WasiState.decode(canonical.decode(data, canonical.DecodeBounds(max_bytes=1 << 28, max_items=1_000_000)))
+
+
+def _files(state: WasiState) -> list[Described]:
+    """The files of its luggage, by path."""
+    files: list[Described] = []
     todo = [("", state.luggage.root)]
     while todo:
         path, node = todo.pop()
@@ -266,10 +270,15 @@ def _wasi(data: bytes) -> Described:
                 todo.append((f"{path}/{name}", child))
             else:
                 files.append({"path": f"{path}/{name}", "bytes": len(child.data)})
+    return sorted(files, key=lambda file: str(file["path"]))
+
+
+def _wasi(data: bytes) -> Described:
+    state = _state(data)
     return {
         "arguments": [argument.decode(errors="replace") for argument in state.args],
         "environment": [entry.decode(errors="replace") for entry in state.environ],
-        "files": sorted(files, key=lambda file: str(file["path"])),
+        "files": _files(state),
         "open": " ".join(str(fd) for fd, _ in state.table),
         "elapsed_ms": state.elapsed_ns // 1_000_000,
     }
