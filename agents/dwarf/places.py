@@ -6,29 +6,13 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-import attrs
-
 from .cursor import OBJECT, Budget
 from .line_program import LineProgram, Row, read_line_program
+from .source_place import MAX_INLINED, SourcePlace
 from .units import FUNCTION_ITSELF, Inlined, Unit, Units
 
-MAX_INLINED = 64  # calls inlined into each other at one address that are told: the innermost ones
 # Rust's own library lies elsewhere on each machine.
 _LIBRARY = re.compile(r"/(library/[a-z_]+/src/.+)$")
-
-
-@attrs.frozen
-class SourcePlace:
-    """A place in a source file.
-
-    function: the inlined function that it is in; empty for the one that the module has
-    file: relative to the folder in which it was compiled, or only its name; empty if unknown
-    line: from 1; 0 if it is of no line in particular
-    """
-
-    function: str
-    file: str
-    line: int
 
 
 def source_places(sections: Mapping[str, bytes], addresses: Iterable[int]) -> dict[int, tuple[SourcePlace, ...]]:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 import attrs
 
-from agents.dwarf import SourcePlace, source_places
+from agents.dwarf import SourcePlace
+from agents.dwarf.places import source_places
 from agents.errors import BadDwarf
 from agents.rewrite.metadata import METADATA_SECTION, ResumeInfo, SiteInfo, decode_metadata
 from agents.rewrite.skeleton import CALLS, TERMINATORS
