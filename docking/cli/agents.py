@@ -162,14 +162,14 @@ def _follow(ident: str, station: str | None, as_json: bool) -> None:
 
 
 def _is_over(station: str | None, agent: str) -> bool:
-    """Whether any station here knows that its journey is over."""
+    """Whether the journey is over, also for its home, if that is here: it hears of the end a moment later."""
     from docking.control.client import connections
 
+    standings = []
     for line in connections(station):
         with line, suppress(ControlError):  # a station that has forgotten it raises
-            if line.ask("where", agent=agent)["standing"] in ("finished", "stopped", "disposed"):
-                return True
-    return False
+            standings.append(line.ask("where", agent=agent)["standing"])
+    return not {"finished", "stopped", "disposed"}.isdisjoint(standings) and "travelling" not in standings
 
 
 def _known_lines(station: str | None, agent: str) -> list[tuple[str, Any]]:

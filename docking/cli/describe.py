@@ -98,6 +98,7 @@ def describe_image(image: AgentImage) -> Described:
         described["spilled pointers"] = {"functions": done.functions, "stores": done.stores, "bytes": done.room}
     if image.luggage:
         described["luggage"] = {"bytes": len(image.luggage)}
+        described["files"] = _files(_state(image.luggage))
     if image.started:
         described["started"] = {"bytes": len(image.started)}
     return described
@@ -254,9 +255,13 @@ def _in_json(value: int | float) -> int | float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _wasi(data: bytes) -> Described:
-    state = WasiState.decode(canonical.decode(data, canonical.DecodeBounds(max_bytes=1 << 28, max_items=1_000_000)))
-    files = []
+def _state(data: bytes) -> WasiState:
+    return WasiState.decode(canonical.decode(data, canonical.DecodeBounds(max_bytes=1 << 28, max_items=1_000_000)))
+
+
+def _files(state: WasiState) -> list[Described]:
+    """The files of its luggage, by path."""
+    files: list[Described] = []
     todo = [("", state.luggage.root)]
     while todo:
         path, node = todo.pop()
@@ -265,10 +270,15 @@ def _wasi(data: bytes) -> Described:
                 todo.append((f"{path}/{name}", child))
             else:
                 files.append({"path": f"{path}/{name}", "bytes": len(child.data)})
+    return sorted(files, key=lambda file: str(file["path"]))
+
+
+def _wasi(data: bytes) -> Described:
+    state = _state(data)
     return {
         "arguments": [argument.decode(errors="replace") for argument in state.args],
         "environment": [entry.decode(errors="replace") for entry in state.environ],
-        "files": sorted(files, key=lambda file: str(file["path"])),
+        "files": _files(state),
         "open": " ".join(str(fd) for fd, _ in state.table),
         "elapsed_ms": state.elapsed_ns // 1_000_000,
     }

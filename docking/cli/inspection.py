@@ -86,6 +86,8 @@ def _line(value: Any) -> str:
     for name, item in value.items():
         if name in ("bytes", "changed", "compressed"):
             words.append(f"{size_text(item)} {name}" if name != "bytes" else size_text(item))
+        elif name == "path":
+            words.append(str(item))
         elif isinstance(item, list):
             words.append(f"{name}: {', '.join(_line(each) for each in item) or 'none'}")
         else:

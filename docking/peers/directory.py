@@ -410,4 +410,6 @@ class PeerDirectory:
             return wanted[0]
         if wanted:
             raise UnknownStation(f"{len(wanted)} stations call themselves {text!r}: name the one you mean by its key")
-        raise UnknownStation(f"no station {text[:80]!r} is known here; is it running, and on this network?")
+        raise UnknownStation(
+            f"no station {text[:80]!r} is known here: it is not running, or not on this network, or called otherwise"
+        )

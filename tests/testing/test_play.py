@@ -89,6 +89,24 @@ def test_failures_are_told(tmp_path: Path) -> None:
     assert trial.errors == "warning: go failed: the station 'beta' does not answer\n"
 
 
+def test_files_and_packages_go_along(tmp_path: Path) -> None:
+    (tmp_path / "prices.json").write_text("{}")
+    text = "import bisect\nprint(open('/agent/prices.json').read(), open('/agent/other').read(), bisect.bisect([1], 2))"
+    given = {"prices.json": "prices.json", "other": tmp_path / "prices.json"}
+    script(tmp_path, text)
+    assert play("script.py", files=given, packages=["bisect"], folder=tmp_path).output == "{} {} 1\n"
+    script(tmp_path, "print(open('/agent/prices.json').read())")
+    assert play("script.py", files=["prices.json"], folder=tmp_path).output == "{}\n"
+    with pytest.raises(TypeError, match="packed already"):
+        play(packed(program("nop")), files=["prices.json"])
+
+
+@pytest.mark.parametrize("wrong", [{"down": ["beat"]}, {"services": {"x@beat": "1"}}])
+def test_a_station_that_is_no_stop(wrong: Any, tmp_path: Path) -> None:
+    with pytest.raises(StationError, match="'beat' is no stop of its way, alpha,beta"):
+        run(tmp_path, STOCK, via="alpha,beta", **wrong)
+
+
 def test_arguments_and_messages(tmp_path: Path) -> None:
     text = "import sys, portcall\nprint(sys.argv[1:], portcall.recv(), portcall.recv(), portcall.sender())\n"
     trial = run(tmp_path, text, args=["a", "b c"], messages=["one", b"\xff"], home="office")
