@@ -58,7 +58,7 @@ def pack_command(source: Path, output: Path | None, polls: str | None, profile: 
     not_over(source, target)
     taken = by_guest_path(files)
     for each in taken.values():
-        not_over(each, target)
+        not_over(each, target, "goes along")
     choices = Choices(entry, profile, polls, spill_pointers, python, taken, packages)  # type: ignore[arg-type]  # checked
     image = image_of(source, choices)
     missing = _missing(image)
