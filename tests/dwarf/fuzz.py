@@ -2,8 +2,8 @@
 
     python -m tests.dwarf.fuzz --seconds 60 [--seed N]
 
-Sections written by hand, and those of a program in Zig where its compiler is installed, are damaged. What must hold: places or
-`BadDwarf`, a table or `FormatError`, a name; and never another exception. A failure names its seed.
+Sections written by hand, and those of a program in Zig where its compiler is installed, are damaged. What must hold:
+places or `BadDwarf`, a table or `FormatError`, a name; and never another exception. A failure names its seed.
 """
 
 from __future__ import annotations
