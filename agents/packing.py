@@ -21,7 +21,7 @@ from .engines.protocols import Limits
 from .errors import BadDwarf, EngineError, InvalidModule, ModuleError, ModuleTooLarge
 from .hostcalls import ABI_VERSION
 from .image import MAX_TEXT_BYTES, AgentImage, ImageProfile, Manifest
-from .lines import with_lines
+from .lines.building import with_lines
 from .rewrite.options import DEFAULT_SUSPENDING, Options, Polls
 from .rewrite.rewriter import rewrite
 from .rewrite.spill import spill_pointers as spill

@@ -11,7 +11,7 @@ from agents.demangle import demangled
 from agents.errors import BadDwarf
 
 from .abbreviations import Shape, pass_over, read_entry, read_shapes, shape_at
-from .cursor import Budget, Cursor
+from .cursor import OBJECT, Budget, Cursor
 from .forms import REF_ADDR, UNIT_REFS, Forms
 from .ranges import Range, new_ranges, old_ranges
 
@@ -85,7 +85,7 @@ class Units:
     def _read(self) -> Iterator[Unit]:
         rest = Cursor(self._data)
         while rest.at < rest.end:
-            self._budget.spend(1)
+            self._budget.spend(10 * OBJECT)
             header = rest.at
             body, offset_size = rest.unit()
             version = body.number(2)
@@ -159,6 +159,7 @@ class Units:
                 if covered and shape.tag == _FUNCTION:
                     here = FUNCTION_ITSELF
                 elif covered and outer is not None:
+                    self._budget.spend(3 * OBJECT)
                     here = len(found)
                     file, line = entry.get(_CALL_FILE, (0, 0))[0], entry.get(_CALL_LINE, (0, 0))[0]
                     found.append(Inlined(self._name(unit, entry), outer, file, line))

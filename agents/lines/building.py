@@ -10,18 +10,30 @@ from collections.abc import Iterable
 
 import attrs
 
-from agents.dwarf import SourcePlace, source_places
+from agents.dwarf import SourcePlace
+from agents.dwarf.places import source_places
+from agents.errors import BadDwarf
 from agents.rewrite.metadata import METADATA_SECTION, ResumeInfo, SiteInfo, decode_metadata
 from agents.rewrite.skeleton import CALLS, TERMINATORS
 from agents.wasm import opcodes as op
 from agents.wasm.decode import CODE, instruction_offsets, sections
 from agents.wasm.syntax import Custom, Expr, Module
 
-from .table import LINES_SECTION, MAX_LINE, MAX_TEXT_CHARS, Call, Lines, Site, encode_lines, encode_sites
+from .table import (
+    LINES_BOUNDS,
+    LINES_SECTION,
+    MAX_LINE,
+    MAX_TEXT_CHARS,
+    Call,
+    Lines,
+    Site,
+    encode_lines,
+    encode_sites,
+)
 
 DEBUG_PREFIX = ".debug_"
 _AFTER = 11  # the data section, which the other sections of this package follow too
-_LOOKED_AT = 32  # instructions at the beginning of a loop: those that LLVM adds or moves have no line
+_LOOKED_AT = 16  # instructions at the beginning of a loop: those that LLVM adds or moves have no line
 _DROPS = frozenset((op.DATA_DROP, op.ELEM_DROP))  # the rewriter adds instructions after these
 Place = tuple[SourcePlace, ...]
 
@@ -30,7 +42,7 @@ def with_lines(packed: Module, original: Module, before: Module) -> Module:
     """The packed module with the table of its source lines; unchanged where the original tells none.
 
     original: as its compiler wrote it, decoded from bytes. before: what the rewriter was given, in which pointers
-    may have been spilled. Raises `BadDwarf` for debug information that cannot be read.
+    may have been spilled. Raises `BadDwarf` for debug information that cannot be read, or is too large.
     """
     debug = {each.name: each.data for each in original.customs if each.name.startswith(DEBUG_PREFIX)}
     section = packed.custom(METADATA_SECTION)
@@ -45,7 +57,10 @@ def with_lines(packed: Module, original: Module, before: Module) -> Module:
     for resume, sites in zip(resumes, addresses, strict=True):
         found = [[places[address] for address in told if address in places] for told in sites]
         table.add(_place(site, told) for site, told in zip(resume.sites, found, strict=True))
-    return attrs.evolve(packed, customs=(*packed.customs, Custom(LINES_SECTION, table.encode(), _AFTER)))
+    encoded = table.encode()
+    if len(encoded) > LINES_BOUNDS.max_bytes:
+        raise BadDwarf(f"the table of its lines would take {len(encoded)} bytes")
+    return attrs.evolve(packed, customs=(*packed.customs, Custom(LINES_SECTION, encoded, _AFTER)))
 
 
 def _place(site: SiteInfo, told: list[Place]) -> Place:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.dwarf import SourcePlace, source_places
+from agents.dwarf import SourcePlace
 from agents.dwarf.cursor import Budget
-from agents.dwarf.places import shown_path
+from agents.dwarf.places import shown_path, source_places
 from agents.errors import BadDwarf, ToolchainMissing
 from agents.sdk.toolchains import compile_rust, compile_zig, find_ziglang
 from agents.wasm import opcodes as op

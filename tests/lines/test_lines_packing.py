@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import agents
+from agents.canonical import DecodeBounds
 from agents.image import AgentImage
 from agents.lines import LINES_SECTION, lines_of
 from agents.sdk.sources import Choices, load_image
@@ -128,6 +129,15 @@ def test_damaged_debug_information_never_fails_packing(program: bytes, section: 
     assert all_but_customs(image.code) == all_but_customs(agents.pack(without_debug(program)).code)
     if warnings:
         assert image == agents.pack(without_debug(program))
+
+
+def test_a_table_that_would_be_too_large_is_left_out_with_a_warning(
+    program: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr("agents.lines.building.LINES_BOUNDS", DecodeBounds(max_bytes=100))
+    assert agents.pack(program, warn=warnings.append) == agents.pack(without_debug(program))
+    assert "the table of its lines would take" in warnings[0]
 
 
 def test_debug_information_that_cannot_be_read_is_left_out_with_a_warning(program: bytes) -> None:
