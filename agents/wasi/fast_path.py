@@ -1,0 +1,216 @@
+"""Calls that are answered without Python: the clocks, random bytes, seeking, and writing to standard output and error.
+
+A call from the agent into Python takes about 2 µs. So a module of ours, beside the agent and with its memory, answers
+the calls that are made most often, with what Python *lends* it: the difference between the station's clock and the
+agent's, random bytes in advance, the offset of one file, and room for output. Whatever is not ordinary, such as a
+pointer outside the memory, it leaves to Python (docs/adr/calls-answered-beside-the-agent).
+
+Invariants:
+- Python takes everything back before it does anything else for the agent, so `WasiState` is always right in Python, and
+  output comes before what follows it;
+- nothing here is part of a snapshot: random bytes that were drawn in advance are not either;
+- an agent whose station wants it to leave asks Python each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .abi import FD_SEEK, OFFSET_MAX
+from .calls import clock_time_get, random_get
+from .descriptors import Descriptor
+from .fd_calls import fd_read, fd_seek, fd_write
+from .state import WasiState
+from .streams import OutputStream
+
+if TYPE_CHECKING:
+    from agents.engines import Rebound
+    from agents.hostcalls import CallContext
+
+BUFFERS = 16  # of one write; more are left to Python
+POOL, POOL_BYTES = 1024, 4096  # where the random bytes are
+OUTPUT, OUTPUT_BYTES = 8192, 4096  # where output is; a station's log takes so much at once without losing a line
+# The other places, as indices of 4 and of 8 bytes.
+_STREAM, _USED, _ROOM, _FILE, _RANDOM, _CLOCKS = range(6)
+_OFFSET, _SHIFT, _SHOWN = 4, 5, 6
+_SCRATCH = 56
+_NONE = -1  # no descriptor
+_FAR = 1 << 62  # ns: beyond, a clock is left to Python
+_OF_DESCRIPTORS = frozenset((fd_read, fd_seek, fd_write))
+CALLED_OFTEN = frozenset((clock_time_get, fd_seek, fd_write, random_get))
+"""The functions that the module answers."""
+
+# What each function does is what that of the same name does in `calls` and `fd_calls`. `$leave` is the poll flag.
+MODULE = f"""
+(module
+  (import "host" "clock_time_get" (func $clock_time_get (param i32 i64 i32) (result i32)))
+  (import "host" "fd_seek" (func $fd_seek (param i32 i64 i32 i32) (result i32)))
+  (import "host" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "host" "random_get" (func $random_get (param i32 i32) (result i32)))
+  (import "late" "table" (table 4 funcref))
+  (import "agent" "memory" (memory $agent 0))
+  (import "agent" "frames" (memory $frames 1))
+  (import "native" "clock_time_get" (func $native (param i32 i64 i32) (result i32)))
+  (memory $own (export "memory") 1 1)
+  (elem (i32.const 0) func $clock $seek $write $random)
+
+  (func $leave (result i32) (i32.load $frames (i32.const 0)))
+
+  (func $inside (param $pointer i32) (param $size i64) (result i32)
+    (i64.le_u
+      (i64.add (i64.extend_i32_u (local.get $pointer)) (local.get $size))
+      (i64.shl (i64.extend_i32_u (memory.size $agent)) (i64.const 16))))
+
+  (func $clock (param $id i32) (param $precision i64) (param $result i32) (result i32) (local $now i64)
+    (if (i32.or (call $leave)
+          (i32.or (i32.ge_u (local.get $id) (i32.load $own (i32.const {4 * _CLOCKS})))
+            (i32.eqz (call $inside (local.get $result) (i64.const 8)))))
+      (then (return (call $clock_time_get (local.get $id) (local.get $precision) (local.get $result)))))
+    (if (call $native (local.get $id) (i64.const 1) (i32.const {_SCRATCH}))
+      (then (return (call $clock_time_get (local.get $id) (local.get $precision) (local.get $result)))))
+    (local.set $now (i64.load $own (i32.const {_SCRATCH})))
+    (if (local.get $id) (then
+      (local.set $now (i64.add (local.get $now) (i64.load $own (i32.const {8 * _SHIFT}))))
+      (if (i64.lt_s (local.get $now) (i64.load $own (i32.const {8 * _SHOWN})))
+        (then (local.set $now (i64.load $own (i32.const {8 * _SHOWN})))))))
+    (i64.store $agent (local.get $result) (local.get $now))
+    (i32.const 0))
+
+  (func $seek (param $fd i32) (param $offset i64) (param $whence i32) (param $result i32) (result i32)
+    (local $target i64)
+    (local.set $target (local.get $offset))
+    (if (local.get $whence)
+      (then (local.set $target (i64.add (local.get $offset) (i64.load $own (i32.const {8 * _OFFSET}))))))
+    (if (i32.or
+          (i32.or (call $leave) (i32.ne (local.get $fd) (i32.load $own (i32.const {4 * _FILE}))))
+          (i32.or
+            (i32.or (i32.gt_u (local.get $whence) (i32.const 1)) (i64.lt_s (local.get $target) (i64.const 0)))
+            (i32.eqz (call $inside (local.get $result) (i64.const 8)))))
+      (then (return
+        (call $fd_seek (local.get $fd) (local.get $offset) (local.get $whence) (local.get $result)))))
+    (i64.store $own (i32.const {8 * _OFFSET}) (local.get $target))
+    (i64.store $agent (local.get $result) (local.get $target))
+    (i32.const 0))
+
+  ;; The bytes of all buffers, or -1 if one is outside the memory.
+  (func $total (param $vector i32) (param $count i32) (result i64) (local $size i64) (local $total i64)
+    (block $end (loop $next
+      (br_if $end (i32.eqz (local.get $count)))
+      (local.set $size (i64.load32_u $agent offset=4 (local.get $vector)))
+      (if (i32.eqz (call $inside (i32.load $agent (local.get $vector)) (local.get $size)))
+        (then (return (i64.const -1))))
+      (local.set $total (i64.add (local.get $total) (local.get $size)))
+      (local.set $vector (i32.add (local.get $vector) (i32.const 8)))
+      (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+      (br $next)))
+    (local.get $total))
+
+  ;; Python may take what is there between two turns of this loop: whatever it needs to know is in the memory by then.
+  (func $append (param $vector i32) (param $count i32) (local $size i32) (local $used i32)
+    (block $end (loop $next
+      (br_if $end (i32.eqz (local.get $count)))
+      (local.set $used (i32.load $own (i32.const {4 * _USED})))
+      (local.set $size (i32.load $agent offset=4 (local.get $vector)))
+      (memory.copy $own $agent (i32.add (i32.const {OUTPUT}) (local.get $used))
+        (i32.load $agent (local.get $vector)) (local.get $size))
+      (i32.store $own (i32.const {4 * _USED}) (i32.add (local.get $used) (local.get $size)))
+      (local.set $vector (i32.add (local.get $vector) (i32.const 8)))
+      (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+      (br $next))))
+
+  (func $write (param $fd i32) (param $vector i32) (param $count i32) (param $result i32) (result i32)
+    (local $total i64)
+    (block $ordinary
+      (block $other
+        (br_if $other (i32.ne (local.get $fd) (i32.load $own (i32.const {4 * _STREAM}))))
+        (br_if $other (call $leave))
+        (br_if $other (i32.gt_u (local.get $count) (i32.const {BUFFERS})))
+        (br_if $other (i32.eqz
+          (call $inside (local.get $vector) (i64.extend_i32_u (i32.shl (local.get $count) (i32.const 3))))))
+        (br_if $other (i32.eqz (call $inside (local.get $result) (i64.const 4))))
+        (local.set $total (call $total (local.get $vector) (local.get $count)))
+        (br_if $ordinary (i64.le_u (local.get $total) (i64.extend_i32_u
+          (i32.sub (i32.load $own (i32.const {4 * _ROOM})) (i32.load $own (i32.const {4 * _USED})))))))
+      (return (call $fd_write (local.get $fd) (local.get $vector) (local.get $count) (local.get $result))))
+    (call $append (local.get $vector) (local.get $count))
+    (i32.store $agent (local.get $result) (i32.wrap_i64 (local.get $total)))
+    (i32.const 0))
+
+  (func $random (param $buffer i32) (param $size i32) (result i32) (local $left i32)
+    (local.set $left (i32.load $own (i32.const {4 * _RANDOM})))
+    (if (i32.or (call $leave)
+          (i32.or (i32.gt_u (local.get $size) (local.get $left))
+            (i32.eqz (call $inside (local.get $buffer) (i64.extend_i32_u (local.get $size))))))
+      (then (return (call $random_get (local.get $buffer) (local.get $size)))))
+    (local.set $left (i32.sub (local.get $left) (local.get $size)))
+    (i32.store $own (i32.const {4 * _RANDOM}) (local.get $left))
+    (memory.copy $agent $own (local.get $buffer) (i32.add (i32.const {POOL}) (local.get $left)) (local.get $size))
+    (i32.const 0))
+)
+"""
+
+
+class FastPath:
+    """What the module works with: lent by Python after a call that Python answered, and taken back at the next."""
+
+    def __init__(self, rebound: Rebound, ctx: CallContext) -> None:
+        self._memory, self._origin, self._ctx = rebound.memory, rebound.origin, ctx
+        self._cells, self._wide = rebound.memory[:64].cast("i"), rebound.memory[:64].cast("q")
+        self._cells[_STREAM] = self._cells[_FILE] = _NONE
+        self._stream: Descriptor | None = None
+        self._file: Descriptor | None = None
+        self.set_clocks()
+
+    def set_clocks(self) -> None:
+        """Lend the clocks. Call this whenever the agent's clock may have been set, as after a wait."""
+        state: WasiState = self._ctx.wasi
+        shift, self._shown = self._origin - state.origin(self._ctx.ambient), state.elapsed_ns
+        usual = abs(shift) < _FAR and state.elapsed_ns < _FAR
+        if usual:
+            self._wide[_SHIFT], self._wide[_SHOWN] = shift, state.elapsed_ns
+        self._cells[_CLOCKS] = 2 if usual else 1
+
+    def take_back(self) -> None:
+        """Take everything back but the clocks and the random bytes. Raises what the station raises about output."""
+        if self._file is not None:
+            self._file.offset = self._wide[_OFFSET]
+            self._file, self._cells[_FILE] = None, _NONE
+        if self._stream is not None:
+            self.flush()
+            self._stream, self._cells[_STREAM] = None, _NONE
+
+    def flush(self) -> None:
+        """Give the station the output that there is."""
+        used = self._cells[_USED]
+        if self._stream is None or not used:
+            return
+        self._cells[_USED] = 0
+        data = bytes(self._memory[OUTPUT : OUTPUT + used])
+        self._stream.offset = min(self._stream.offset + used, OFFSET_MAX)
+        self._ctx.wasi.logged += used
+        self._cells[_ROOM] = self._room()
+        assert isinstance(self._stream.channel, OutputStream)
+        self._ctx.ambient.output(self._stream.channel.fd, data)
+
+    def _room(self) -> int:
+        state: WasiState = self._ctx.wasi
+        limits = state.limits
+        return max(min(OUTPUT_BYTES, limits.log_bytes - state.logged, limits.io_bytes), 0)
+
+    def lend(self, function: Callable[..., Any], args: Sequence[int]) -> None:
+        """After `function` succeeded: lend what another such call needs."""
+        if self._ctx.wasi.elapsed_ns != self._shown:  # it showed the agent its clock
+            self.set_clocks()
+        if function is random_get:
+            if args[1] <= POOL_BYTES:
+                self._memory[POOL : POOL + POOL_BYTES] = self._ctx.ambient.random(POOL_BYTES)
+                self._cells[_RANDOM] = POOL_BYTES
+        elif function in _OF_DESCRIPTORS:
+            found = self._ctx.wasi.table.open.get(args[0])
+            if found is None:
+                return
+            if found.file is not None and found.rights & FD_SEEK:
+                self._file, self._wide[_OFFSET], self._cells[_FILE] = found, found.offset, args[0]
+            elif isinstance(found.channel, OutputStream) and self._ctx.wasi.limits.buffers >= BUFFERS:
+                self._stream, self._cells[_ROOM], self._cells[_STREAM] = found, self._room(), args[0]
