@@ -31,11 +31,10 @@ if TYPE_CHECKING:
 BUFFERS = 16  # of one write; more are left to Python
 POOL, POOL_BYTES = 1024, 4096  # where the random bytes are
 OUTPUT, OUTPUT_BYTES = 8192, 4096  # where output is; a station's log takes so much at once without losing a line
-# The other places, as indices of 4 and of 8 bytes.
-_STREAM, _USED, _ROOM, _FILE, _RANDOM, _CLOCKS = range(6)
-_OFFSET, _SHIFT, _SHOWN = 4, 5, 6
-_SCRATCH = 56
-_NONE = -1  # no descriptor
+# The other places, as indices: of 8 bytes each, then of 4.
+_STREAM, _FILE, _OFFSET, _SHIFT, _SHOWN, _NOW = range(6)
+_USED, _ROOM, _RANDOM, _CLOCKS = range(12, 16)
+_NONE = -1  # no descriptor: these are 0 to 2**32 - 1
 _FAR = 1 << 62  # ns: beyond, a clock is left to Python
 _OF_DESCRIPTORS = frozenset((fd_read, fd_seek, fd_write))
 CALLED_OFTEN = frozenset((clock_time_get, fd_seek, fd_write, random_get))
@@ -67,9 +66,9 @@ MODULE = f"""
           (i32.or (i32.ge_u (local.get $id) (i32.load $own (i32.const {4 * _CLOCKS})))
             (i32.eqz (call $inside (local.get $result) (i64.const 8)))))
       (then (return (call $clock_time_get (local.get $id) (local.get $precision) (local.get $result)))))
-    (if (call $native (local.get $id) (i64.const 1) (i32.const {_SCRATCH}))
+    (if (call $native (local.get $id) (i64.const 1) (i32.const {8 * _NOW}))
       (then (return (call $clock_time_get (local.get $id) (local.get $precision) (local.get $result)))))
-    (local.set $now (i64.load $own (i32.const {_SCRATCH})))
+    (local.set $now (i64.load $own (i32.const {8 * _NOW})))
     (if (local.get $id) (then
       (local.set $now (i64.add (local.get $now) (i64.load $own (i32.const {8 * _SHIFT}))))
       (if (i64.lt_s (local.get $now) (i64.load $own (i32.const {8 * _SHOWN})))
@@ -83,7 +82,7 @@ MODULE = f"""
     (if (local.get $whence)
       (then (local.set $target (i64.add (local.get $offset) (i64.load $own (i32.const {8 * _OFFSET}))))))
     (if (i32.or
-          (i32.or (call $leave) (i32.ne (local.get $fd) (i32.load $own (i32.const {4 * _FILE}))))
+          (i32.or (call $leave) (i64.ne (i64.extend_i32_u (local.get $fd)) (i64.load $own (i32.const {8 * _FILE}))))
           (i32.or
             (i32.or (i32.gt_u (local.get $whence) (i32.const 1)) (i64.lt_s (local.get $target) (i64.const 0)))
             (i32.eqz (call $inside (local.get $result) (i64.const 8)))))
@@ -123,7 +122,7 @@ MODULE = f"""
     (local $total i64)
     (block $ordinary
       (block $other
-        (br_if $other (i32.ne (local.get $fd) (i32.load $own (i32.const {4 * _STREAM}))))
+        (br_if $other (i64.ne (i64.extend_i32_u (local.get $fd)) (i64.load $own (i32.const {8 * _STREAM}))))
         (br_if $other (call $leave))
         (br_if $other (i32.gt_u (local.get $count) (i32.const {BUFFERS})))
         (br_if $other (i32.eqz
@@ -157,7 +156,7 @@ class FastPath:
     def __init__(self, rebound: Rebound, ctx: CallContext) -> None:
         self._memory, self._origin, self._ctx = rebound.memory, rebound.origin, ctx
         self._cells, self._wide = rebound.memory[:64].cast("i"), rebound.memory[:64].cast("q")
-        self._cells[_STREAM] = self._cells[_FILE] = _NONE
+        self._wide[_STREAM] = self._wide[_FILE] = _NONE
         self._stream: Descriptor | None = None
         self._file: Descriptor | None = None
         self.set_clocks()
@@ -175,10 +174,10 @@ class FastPath:
         """Take everything back but the clocks and the random bytes. Raises what the station raises about output."""
         if self._file is not None:
             self._file.offset = self._wide[_OFFSET]
-            self._file, self._cells[_FILE] = None, _NONE
+            self._file, self._wide[_FILE] = None, _NONE
         if self._stream is not None:
             self.flush()
-            self._stream, self._cells[_STREAM] = None, _NONE
+            self._stream, self._wide[_STREAM] = None, _NONE
 
     def flush(self) -> None:
         """Give the station the output that there is."""
@@ -211,6 +210,6 @@ class FastPath:
             if found is None:
                 return
             if found.file is not None and found.rights & FD_SEEK:
-                self._file, self._wide[_OFFSET], self._cells[_FILE] = found, found.offset, args[0]
+                self._file, self._wide[_OFFSET], self._wide[_FILE] = found, found.offset, args[0]
             elif isinstance(found.channel, OutputStream) and self._ctx.wasi.limits.buffers >= BUFFERS:
-                self._stream, self._cells[_ROOM], self._cells[_STREAM] = found, self._room(), args[0]
+                self._stream, self._cells[_ROOM], self._wide[_STREAM] = found, self._room(), args[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from functools import cache
 from itertools import groupby
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from agents.wasi.calls import SIGNATURES, WASI_MODULE
 from agents.wasi.fast_path import BUFFERS, OUTPUT_BYTES, POOL_BYTES
 from tests.thorough import examples
 
-from .rig import DATA, PAGES, READ_WRITE, RESULT, VECTOR, Calls, Station, Virtual
+from .rig import DATA, PAGES, PATH, READ_WRITE, RESULT, VECTOR, Calls, Station, Virtual
 
 T = TypeVar("T")
 END = PAGES << 16
@@ -68,52 +68,50 @@ def merged(said: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
     return [piece for piece in pieces if piece[1]]
 
 
-class Beside(Calls):
-    """The calls of an agent, made while a host function runs."""
+Step = tuple[str, tuple[int, ...]]  # a function and its arguments
+NAMES = (
+    "clock_time_get", "fd_write", "fd_seek", "random_get", "fd_read", "fd_tell", "fd_fdstat_get", "fd_close",
+    "fd_renumber", "fd_filestat_set_size", "fd_fdstat_set_rights", "fd_fdstat_set_flags", "path_open", "poll_oneoff",
+    "sched_yield",
+)  # fmt: skip
+RECORDS, RECORD_BYTES = 6 << 16, 96  # which function, its answer, and ten arguments of 8 bytes
+CLOCK = 4096  # where the time is put
 
-    def __init__(self, ctx: CallContext) -> None:
-        self.ctx = ctx
 
-    def raw(self, name: str, *args: int) -> Any:
-        bits = [
-            arg & (0xFFFFFFFF if letter == "i" else (1 << 64) - 1)
-            for arg, letter in zip(args, SIGNATURES[name][0], strict=True)
-        ]
-        assert self.ctx.call is not None
-        (error,) = self.ctx.call(name, *bits)
-        return error
-
-    def get(self, pointer: int, size: int) -> bytes:
-        return bytes(self.ctx.memory.view[pointer : pointer + size])
-
-    def put(self, pointer: int, data: bytes) -> None:
-        self.ctx.memory.view[pointer : pointer + len(data)] = data
-
-    def clock(self, which: int = 1) -> int:
-        assert self.raw("clock_time_get", which, 1, RESULT) == 0
-        return self.number(size=8)
-
-    def warm_up(self) -> None:
-        """Until the calls are answered beside it."""
-        for _ in range(20):
-            self.clock()
+def calling(polls: str = "loops") -> AgentImage:
+    """An agent that makes the calls that lie in its memory, and then the host's function for more of them."""
+    return _calling(polls)
 
 
 @cache
-def calling() -> AgentImage:
-    """An agent that calls the host's function, and exports every function of WASI as it imports it."""
+def _calling(polls: Any) -> AgentImage:
     types = {"i": "i32", "I": "i64"}
-    imports, exports = ['(import "test" "drive" (func $drive))'], []
-    for name, (params, results) in SIGNATURES.items():
-        if not results:
-            continue
-        typed = "".join(f" (param {types[p]})" for p in params) + " (result i32)"
+    imports, cases = ['(import "test" "next" (func $next (result i32)))'], []
+    for index, name in enumerate(NAMES):
+        params, _ = SIGNATURES[name]
+        typed = "".join(f" (param {types[each]})" for each in params) + " (result i32)"
         imports.append(f'(import "{WASI_MODULE}" "{name}" (func ${name}{typed}))')
-        gets = " ".join(f"(local.get {index})" for index in range(len(params)))
-        exports.append(f'(func (export "{name}"){typed} (call ${name} {gets}))')
-    run = '(func (export "run") (call $drive))'
-    text = "\n".join(["(module", *imports, f'(memory (export "memory") {PAGES})', *exports, run, ")"])
-    return agents.pack(text, entry="run")
+        gets = " ".join(
+            f"({types[each]}.load offset={16 + 8 * at} (local.get $at))" for at, each in enumerate(params)
+        )
+        called = f"(i32.store offset=8 (local.get $at) (call ${name} {gets}))"
+        cases.append(f"(if (i32.eq (i32.load (local.get $at)) (i32.const {index})) (then {called}))")
+    text = f"""(module {" ".join(imports)}
+      (memory (export "memory") {PAGES})
+      (func $batch (param $n i32) (local $at i32)
+        (local.set $at (i32.const {RECORDS}))
+        (block $end (loop $each
+          (br_if $end (i32.eqz (local.get $n)))
+          {" ".join(cases)}
+          (local.set $at (i32.add (local.get $at) (i32.const {RECORD_BYTES})))
+          (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+          (br $each))))
+      (func (export "run") (local $n i32)
+        (loop $more
+          (local.set $n (call $next))
+          (call $batch (local.get $n))
+          (br_if $more (local.get $n)))))"""
+    return agents.pack(text, entry="run", polls=polls)
 
 
 @cache
@@ -121,18 +119,51 @@ def engine() -> engines.Engine:
     return engines.load("wasmtime")
 
 
-def drive(body: Callable[[Beside], T], host: StandaloneHost, wasi: WasiState | None = None) -> T:
-    """What `body` returns, run as a host function of that agent."""
-    answers: list[T] = []
+def encoded(steps: Sequence[Step]) -> bytes:
+    records = bytearray()
+    for name, args in steps:
+        params, _ = SIGNATURES[name]
+        bits = [arg & (0xFFFFFFFF if each == "i" else (1 << 64) - 1) for each, arg in zip(params, args, strict=True)]
+        record = struct.pack(f"<IIQ{len(bits)}Q", NAMES.index(name), 0, 0, *bits)
+        records += record.ljust(RECORD_BYTES, b"\0")
+    return bytes(records)
 
-    def driven(ctx: CallContext) -> None:
-        answers.append(body(Beside(ctx)))
 
-    imports = {("test", "drive"): HostImport("", "", driven)}
-    with Execution(calling(), engine=engine(), ambient=host, wasi=wasi, imports=imports) as life:
+Batches = Generator[list[Step], None, None]
+
+
+def following(batches: Callable[[CallContext], Batches]) -> dict[tuple[str, str], HostImport]:
+    """The host's function: puts the next steps into the agent's memory. The generator goes on when they were made."""
+    running: list[Batches] = []
+
+    def following_batch(ctx: CallContext) -> int:
+        if not running:
+            running.append(batches(ctx))
+        steps = next(running[0], [])
+        ctx.memory.write(RECORDS, encoded(steps))
+        return len(steps)
+
+    return {("test", "next"): HostImport("", "i", following_batch)}
+
+
+def answers(ctx: CallContext, count: int) -> list[int]:
+    """What the calls of the last batch returned."""
+    return [ctx.memory.u32(RECORDS + RECORD_BYTES * index + 8) for index in range(count)]
+
+
+WARM: list[Step] = [("clock_time_get", (1, 1, CLOCK))] * 20  # from then on the calls are answered beside the agent
+
+
+def drive(batches: Callable[[CallContext], Batches], host: StandaloneHost, **options: Any) -> None:
+    """Run the agent until there are no more batches."""
+    with Execution(calling(), engine=engine(), ambient=host, imports=following(batches), **options) as life:
         outcome = life.run()
         assert isinstance(outcome, Finished), outcome
-    return answers[0]
+
+
+def writing(data: bytes, fd: int = 1) -> Step:
+    """Write what is at `DATA`; `put` it there first."""
+    return ("fd_write", (fd, VECTOR, 1, RESULT))
 
 
 # --- the same answers ---
@@ -153,21 +184,24 @@ vectors = st.one_of(
 rights = st.sampled_from([FILE_RIGHTS, FILE_RIGHTS & ~FD_SEEK, FILE_RIGHTS & ~FD_WRITE, FD_READ])
 
 
-def call(name: str, *args: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[str, tuple[Any, ...]]]:
+def call(name: str, *args: st.SearchStrategy[Any]) -> st.SearchStrategy[Step]:
     return st.tuples(st.just(name), st.tuples(*args))
 
 
-writes = st.tuples(st.just("write"), st.tuples(fds, vectors, st.sampled_from([VECTOR, VECTOR, VECTOR, END - 8]), results))
-steps = st.one_of(
-    writes,
-    writes,
+# Where the vector of a write is, is said below.
+write = call("fd_write", fds, st.just(0), st.just(1), results)
+print_ = call("fd_write", st.just(1), st.just(0), st.just(1), st.just(RESULT))
+seek = call("fd_seek", st.just(4), offsets, st.integers(0, 3), results)
+draw = call(
+    "random_get", st.sampled_from([DATA, DATA, END - 16, 0xFFFFFFF0]), st.sampled_from([0, 1, 16, 17, 2000, 5000])
+)
+clock = call(
+    "clock_time_get", st.integers(0, 4), st.just(1), st.sampled_from([CLOCK, CLOCK, CLOCK, END - 7, 0xFFFFFFF8])
+)
+other = st.one_of(
     call("fd_seek", fds, offsets, st.integers(0, 3), results),
-    call("fd_seek", st.just(4), offsets, st.integers(0, 1), st.just(RESULT)),
-    call("clock_time_get", st.integers(0, 4), st.just(1), results),
-    call("random_get", st.sampled_from([DATA, END - 16, END, 0xFFFFFFF0]), st.sampled_from([0, 1, 16, 17, 5000, 1 << 31])),
-    st.tuples(st.just("read"), st.tuples(st.just(4), st.integers(0, 20))),
+    call("fd_read", st.just(4), st.just(VECTOR), st.just(1), st.just(RESULT)),
     call("fd_tell", fds, results),
-    call("fd_fdstat_get", fds, results),
     call("fd_filestat_set_size", st.just(4), st.sampled_from([0, 9])),
     call("fd_fdstat_set_rights", fds, rights, st.just(0)),
     call("fd_fdstat_set_flags", fds, st.sampled_from([0, 1, 4])),
@@ -176,15 +210,18 @@ steps = st.one_of(
 )
 
 
-def perform(guest: Calls, name: str, args: tuple[Any, ...]) -> Any:
-    if name == "read":
-        return guest.read(*args)
-    if name != "write":
-        return guest.raw(name, *args)
-    fd, vector, at, result = args
-    records = b"".join(struct.pack("<II", *each) for each in vector)[: max(END - at, 0)]
-    guest.put(at, records)
-    return guest.raw("fd_write", fd, at, len(vector), result)
+def burst(step: st.SearchStrategy[Step]) -> st.SearchStrategy[list[tuple[Step, list[tuple[int, int]]]]]:
+    """Several like it, so that those after the first are answered beside the agent."""
+    return st.lists(st.tuples(step, vectors), min_size=2, max_size=6)
+
+
+bursts = st.one_of(*(burst(each) for each in (write, print_, seek, draw, clock, st.one_of(print_, seek))), burst(other))
+batches = st.lists(
+    st.lists(bursts, min_size=1, max_size=5).map(lambda found: [step for each in found for step in each]),
+    min_size=1,
+    max_size=4,
+)
+Batch = list[tuple[Step, list[tuple[int, int]]]]
 
 
 class Ordered(Station):
@@ -201,31 +238,67 @@ class Ordered(Station):
         return bytes([CHANCE]) * size
 
 
-def both(sequence: list[tuple[str, tuple[Any, ...]]], limits: WasiLimits) -> tuple[Machine, Ordered]:
+VECTORS = 5 << 16
+
+
+def laid_out(batch: Batch, guests: Sequence[Calls]) -> list[Step]:
+    """Put the vectors of the batch's writes into the memories; returns its calls."""
+    found = []
+    for index, ((name, args), vector) in enumerate(batch):
+        if name == "fd_write":
+            at = VECTORS + 256 * index if args[3] != END - 4 else END - 8 * len(vector[:1])
+            for guest in guests:
+                guest.put(at, b"".join(struct.pack("<II", *each) for each in vector)[: END - at])
+            args = (args[0], at, len(vector), args[3])
+        found.append((name, args))
+    return found
+
+
+class Memory(Calls):
+    """Only the memory of an agent."""
+
+    def __init__(self, ctx: CallContext) -> None:
+        self.ctx = ctx
+
+    def get(self, pointer: int, size: int) -> bytes:
+        return bytes(self.ctx.memory.view[pointer : pointer + size])
+
+    def put(self, pointer: int, data: bytes) -> None:
+        self.ctx.memory.view[pointer : pointer + len(data)] = data
+
+
+def compare(given: list[Batch], limits: WasiLimits) -> None:
     """Make the calls beside an agent, and in Python alone; the answers, the memories and the states must be the same."""
     machine, station = Machine(), Ordered()
-    state = WasiState.launch(files={"f": b"0123456789"}, limits=limits)
+    files = {"f": b"0123456789"}
+    state = WasiState.launch(files=files, limits=limits)
+    there = Virtual(station=station, files=files, limits=limits)
 
-    def body(here: Beside) -> None:
-        here.warm_up()
-        there = Virtual(station=station, files={"f": b"0123456789"}, limits=limits)
-        here.put(0, bytes(END))
+    def body(ctx: CallContext) -> Batches:
+        here = Memory(ctx)
+        there.put_path("f")
+        here.put_path("f")
+        opening: Step = ("path_open", (3, 0, PATH, 1, 0, READ_WRITE, READ_WRITE, 0, RESULT))
+        yield [opening, *WARM]
+        assert there.raw(opening[0], *opening[1]) == 0
         for guest in (here, there):
+            guest.put(0, bytes(END))
             guest.put(DATA, bytes(range(256)) * 16)
-            assert guest.open("f", 0, READ_WRITE) == (0, 4)
-        for name, args in sequence:
-            a, b = perform(here, name, args), perform(there, name, args)
-            assert a == b, (name, args)
-            if name == "clock_time_get" and a == 0:
-                for guest in (here, there):
-                    guest.put(args[2], bytes(8))
-            assert here.get(0, END) == there.get(0, END), (name, args)
+            guest.put(VECTOR, struct.pack("<II", DATA + 5000, 20))
+        for batch in given:
+            calls = laid_out(batch, (here, there))
+            yield calls
+            expected = [there.raw(name, *args) for name, args in calls]
+            assert answers(ctx, len(calls)) == expected, calls
+            for guest in (here, there):
+                guest.put(CLOCK, bytes(8))
+                guest.put(RECORDS, bytes(RECORD_BYTES * len(calls)))
+            assert here.get(0, END) == there.get(0, END), calls
+            assert plain(state) == plain(there.state), calls
         assert merged(machine.said) == merged(station.said)
         assert state.logged == there.state.logged
-        assert plain(state) == plain(there.state)
 
-    drive(body, machine, state)
-    return machine, station
+    drive(body, machine, wasi=state)
 
 
 def plain(state: WasiState) -> list[Any]:
@@ -234,7 +307,80 @@ def plain(state: WasiState) -> list[Any]:
     return [args, environ, descriptors, stdin, polling]
 
 
-@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck), derandomize=True, deadline=None)
-@given(st.lists(steps, min_size=5, max_size=60), st.sampled_from([0, 300, 20_000, 1 << 24]))
-def test_any_sequence_of_calls_does_the_same(sequence: list[tuple[str, tuple[Any, ...]]], log_bytes: int) -> None:
-    both(sequence, WasiLimits(log_bytes=log_bytes))
+ROOMY = WasiLimits()
+ONE = [(DATA, 24)]
+LENT: Batch = [
+    (("fd_write", (1, 0, 1, RESULT)), ONE),
+    (("random_get", (DATA + 8192, 16)), ONE),
+    (("fd_seek", (4, 5, 0, RESULT)), ONE),
+    (("fd_write", (1, 0, 1, RESULT)), ONE),
+    (("fd_seek", (4, 1, 1, RESULT)), ONE),
+]
+POINTERS = [RESULT, DATA, END - 8, END - 7, END - 5, END - 4, END - 3, END, 0xFFFFFFFC, 0xFFFFFFFF]
+EDGES: Batch = [
+    *[(("fd_write", (1, 0, 1, pointer)), ONE) for pointer in POINTERS],
+    *[(("fd_write", (1, 0, 1, RESULT)), vector) for vector in (
+        [], [(DATA, 0)], [(END - 5, 5)], [(END - 5, 6)], [(END, 0)], [(END + 1, 0)], [(0xFFFFFFF0, 5)], [(0xFFFFFFF0, 32)],
+        [(DATA, 0xFFFFFFFF)], [(DATA, 5), (END - 5, 6)], [(DATA, 5), (DATA + 1, 7), (DATA + 2, 0), (DATA, 1)],
+        [(DATA, 3)] * (BUFFERS - 1), [(DATA, 3)] * BUFFERS, [(DATA, 3)] * (BUFFERS + 1),
+        [(DATA, OUTPUT_BYTES - 24)], [(DATA, OUTPUT_BYTES - 23)], [(DATA, OUTPUT_BYTES)], [(DATA, OUTPUT_BYTES + 1)],
+        [(DATA, OUTPUT_BYTES)] * 3,
+    )],
+    *[(("fd_seek", (4, offset, whence, RESULT)), ONE)
+      for whence in range(4) for offset in (0, 1, -1, -6, -7, 100, (1 << 63) - 1, -(1 << 63), 1 << 62)],
+    *[(("fd_seek", (4, 2, 0, pointer)), ONE) for pointer in POINTERS],
+    *[(("random_get", (pointer, size)), ONE)
+      for pointer in (DATA + 8192, END - 16, END - 15, END, 0xFFFFFFF0)
+      for size in (0, 1, 16, POOL_BYTES - 16, POOL_BYTES, POOL_BYTES + 1)],
+    *[(("clock_time_get", (which, 1, CLOCK)), ONE) for which in (*range(5), 0x80000000, 0xFFFFFFFF)],
+    *[(("clock_time_get", (1, 1, pointer)), ONE) for pointer in POINTERS if pointer > END - 8],
+    *[((name, (fd, *args)), ONE) for fd in (0, 2, 3, 5, 0xFFFFFFFF)
+      for name, args in (("fd_write", (0, 1, RESULT)), ("fd_seek", (1, 0, RESULT)))],
+]  # fmt: skip
+
+
+def test_what_is_at_the_edge_is_as_in_python() -> None:
+    compare([[*LENT, edge, edge, *LENT] for edge in EDGES], ROOMY)
+
+
+CHANGES: list[Step] = [
+    ("fd_close", (1,)),
+    ("fd_close", (4,)),
+    ("fd_renumber", (1, 4)),
+    ("fd_renumber", (4, 1)),
+    ("fd_renumber", (2, 1)),
+    ("fd_renumber", (2, 4)),
+    ("fd_fdstat_set_rights", (1, 0, 0)),
+    ("fd_fdstat_set_rights", (4, FD_READ | FD_WRITE, 0)),
+    ("fd_fdstat_set_rights", (4, FD_SEEK, 0)),
+    ("fd_fdstat_set_flags", (4, 1)),
+    ("fd_filestat_set_size", (4, 3)),
+    ("fd_read", (4, VECTOR, 1, RESULT)),
+    ("fd_tell", (4, RESULT)),
+    ("fd_write", (4, VECTOR, 1, RESULT)),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda step: "-".join(map(str, (step[0], *step[1]))))
+def test_python_knows_what_was_done_before_and_what_it_does_is_known_after(change: Step) -> None:
+    after = [*LENT, (("fd_read", (4, VECTOR, 1, RESULT)), ONE), *LENT, (("fd_tell", (4, RESULT)), ONE)]
+    compare([[*LENT, (change, ONE), *after], after], ROOMY)
+
+
+@pytest.mark.parametrize("limits", [
+    WasiLimits(log_bytes=0),
+    WasiLimits(log_bytes=24 * 25),
+    WasiLimits(log_bytes=24 * 25 + 1),
+    WasiLimits(log_bytes=OUTPUT_BYTES + 5),
+    WasiLimits(io_bytes=10),
+    WasiLimits(buffers=3),
+], ids=lambda limits: f"{limits.log_bytes}-{limits.io_bytes}-{limits.buffers}")  # fmt: skip
+def test_bounds_of_output_hold(limits: WasiLimits) -> None:
+    line: Step = ("fd_write", (1, 0, 1, RESULT))
+    compare([[(line, vector)] * 30 for vector in (ONE, [(DATA, 400)], [(DATA, 1)] * 3, [(DATA, 1)] * 4)], limits)
+
+
+@settings(max_examples=examples(40), suppress_health_check=list(HealthCheck), derandomize=True, deadline=None)
+@given(batches, st.sampled_from([0, 300, 20_000, 1 << 24]))
+def test_any_sequence_of_calls_does_the_same(given: list[Batch], log_bytes: int) -> None:
+    compare(given, WasiLimits(log_bytes=log_bytes))
