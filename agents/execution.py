@@ -494,7 +494,7 @@ class Execution:
         """Run agent code."""
         fast = self._fast
         if fast is not None:
-            fast.set_clocks()
+            fast.resume()
         try:
             return self._leaving.guest(code, self.instance, depth)
         finally:
@@ -556,8 +556,8 @@ class Execution:
             self._to_fast -= 1
             if not self._to_fast:
                 self._go_fast()
-        if self._fast is not None and not answer:
-            self._fast.lend(bound.function, args)
+        if self._fast is not None:
+            self._fast.returns(bound.function, args, not answer)
         return _masked(bound.result, answer)
 
     def _refusal(self, bound: Bound, wait: Wait) -> Refused | None:

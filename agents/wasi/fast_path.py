@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .abi import FD_SEEK, OFFSET_MAX
+from .abi import FD_SEEK, FD_WRITE, OFFSET_MAX
 from .calls import clock_time_get, random_get
 from .descriptors import Descriptor
 from .fd_calls import fd_read, fd_seek, fd_write
@@ -151,27 +151,37 @@ MODULE = f"""
 
 
 class FastPath:
-    """What the module works with: lent by Python after a call that Python answered, and taken back at the next."""
+    """What the module works with: lent by Python before the agent goes on, taken back before Python does anything."""
 
     def __init__(self, rebound: Rebound, ctx: CallContext) -> None:
         self._memory, self._origin, self._ctx = rebound.memory, rebound.origin, ctx
         self._cells, self._wide = rebound.memory[:64].cast("i"), rebound.memory[:64].cast("q")
         self._wide[_STREAM] = self._wide[_FILE] = _NONE
+        # What was written to last, and which file was used last, by number; and what is lent of them.
+        self._stream_fd = self._file_fd = _NONE
         self._stream: Descriptor | None = None
         self._file: Descriptor | None = None
-        self.set_clocks()
+        self._shown = 0
+        self.resume()
 
-    def set_clocks(self) -> None:
-        """Lend the clocks. Call this whenever the agent's clock may have been set, as after a wait."""
-        state: WasiState = self._ctx.wasi
-        shift, self._shown = self._origin - state.origin(self._ctx.ambient), state.elapsed_ns
-        usual = abs(shift) < _FAR and state.elapsed_ns < _FAR
-        if usual:
-            self._wide[_SHIFT], self._wide[_SHOWN] = shift, state.elapsed_ns
-        self._cells[_CLOCKS] = 2 if usual else 1
+    def resume(self) -> None:
+        """The agent goes on, perhaps after a wait, when its clock may have been set."""
+        self._set_clocks()
+        self._lend()
+
+    def returns(self, function: Callable[..., Any], args: Sequence[int], succeeded: bool) -> None:
+        """The agent goes on after a call of `function`."""
+        if self._ctx.wasi.elapsed_ns != self._shown:  # it may have shown the agent its clock
+            self._set_clocks()
+        if succeeded and function in _OF_DESCRIPTORS:
+            self._choose(args[0])
+        elif succeeded and function is random_get and args[1] <= POOL_BYTES:
+            self._memory[POOL : POOL + POOL_BYTES] = self._ctx.ambient.random(POOL_BYTES)
+            self._cells[_RANDOM] = POOL_BYTES
+        self._lend()
 
     def take_back(self) -> None:
-        """Take everything back but the clocks and the random bytes. Raises what the station raises about output."""
+        """Take back the file and the stream. Raises what the station raises about output."""
         if self._file is not None:
             self._file.offset = self._wide[_OFFSET]
             self._file, self._wide[_FILE] = None, _NONE
@@ -180,7 +190,7 @@ class FastPath:
             self._stream, self._wide[_STREAM] = None, _NONE
 
     def flush(self) -> None:
-        """Give the station the output that there is."""
+        """Give the station the output that there is. May be called between any two instructions of the agent."""
         used = self._cells[_USED]
         if self._stream is None or not used:
             return
@@ -192,24 +202,32 @@ class FastPath:
         assert isinstance(self._stream.channel, OutputStream)
         self._ctx.ambient.output(self._stream.channel.fd, data)
 
+    def _choose(self, fd: int) -> None:
+        state: WasiState = self._ctx.wasi
+        found = state.table.open[fd]
+        if found.file is not None:
+            self._file_fd = fd
+        elif isinstance(found.channel, OutputStream) and state.limits.buffers >= BUFFERS:
+            self._stream_fd = fd
+
+    def _lend(self) -> None:
+        state: WasiState = self._ctx.wasi
+        file, stream = state.table.open.get(self._file_fd), state.table.open.get(self._stream_fd)
+        if file is not None and file.file is not None and file.rights & FD_SEEK:
+            self._file, self._wide[_OFFSET], self._wide[_FILE] = file, file.offset, self._file_fd
+        if stream is not None and isinstance(stream.channel, OutputStream) and stream.rights & FD_WRITE:
+            self._stream, self._cells[_ROOM], self._wide[_STREAM] = stream, self._room(), self._stream_fd
+
     def _room(self) -> int:
+        """How many bytes of output are taken, in one write or in several."""
         state: WasiState = self._ctx.wasi
         limits = state.limits
         return max(min(OUTPUT_BYTES, limits.log_bytes - state.logged, limits.io_bytes), 0)
 
-    def lend(self, function: Callable[..., Any], args: Sequence[int]) -> None:
-        """After `function` succeeded: lend what another such call needs."""
-        if self._ctx.wasi.elapsed_ns != self._shown:  # it showed the agent its clock
-            self.set_clocks()
-        if function is random_get:
-            if args[1] <= POOL_BYTES:
-                self._memory[POOL : POOL + POOL_BYTES] = self._ctx.ambient.random(POOL_BYTES)
-                self._cells[_RANDOM] = POOL_BYTES
-        elif function in _OF_DESCRIPTORS:
-            found = self._ctx.wasi.table.open.get(args[0])
-            if found is None:
-                return
-            if found.file is not None and found.rights & FD_SEEK:
-                self._file, self._wide[_OFFSET], self._wide[_FILE] = found, found.offset, args[0]
-            elif isinstance(found.channel, OutputStream) and self._ctx.wasi.limits.buffers >= BUFFERS:
-                self._stream, self._cells[_ROOM], self._wide[_STREAM] = found, self._room(), args[0]
+    def _set_clocks(self) -> None:
+        state: WasiState = self._ctx.wasi
+        shift, self._shown = self._origin - state.origin(self._ctx.ambient), state.elapsed_ns
+        usual = abs(shift) < _FAR and self._shown < _FAR
+        if usual:
+            self._wide[_SHIFT], self._wide[_SHOWN] = shift, self._shown
+        self._cells[_CLOCKS] = 2 if usual else 1

@@ -363,7 +363,8 @@ CHANGES: list[Step] = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda step: "-".join(map(str, (step[0], *step[1]))))
 def test_python_knows_what_was_done_before_and_what_it_does_is_known_after(change: Step) -> None:
-    after = [*LENT, (("fd_read", (4, VECTOR, 1, RESULT)), ONE), *LENT, (("fd_tell", (4, RESULT)), ONE)]
+    read: Step = ("fd_read", (4, VECTOR, 1, RESULT))
+    after = [*LENT, (read, ONE), *LENT, (read, ONE), *reversed(LENT), (("fd_tell", (4, RESULT)), ONE)]
     compare([[*LENT, (change, ONE), *after], after], ROOMY)
 
 
