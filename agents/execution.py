@@ -517,7 +517,7 @@ class Execution:
         ctx = self._ctx
         ours = REBINDABLE.keys().isdisjoint(self._imports)
         if ours and native(ctx.ambient) and self._program.interruptible:
-            with suppress(LimitReached):
+            with suppress(EngineError, LimitReached):  # no room for it
                 rebound = self.instance.rebind(MODULE)
                 self._fast = None if rebound is None else FastPath(rebound, ctx)
 

@@ -32,8 +32,8 @@ BUFFERS = 16  # of one write; more are left to Python
 POOL, POOL_BYTES = 1024, 4096  # where the random bytes are
 OUTPUT, OUTPUT_BYTES = 8192, 4096  # where output is; a station's log takes so much at once without losing a line
 # The other places, as indices: of 8 bytes each, then of 4.
-_STREAM, _FILE, _OFFSET, _SHIFT, _SHOWN, _NOW = range(6)
-_USED, _ROOM, _RANDOM, _CLOCKS = range(12, 16)
+STREAM, FILE, OFFSET, SHIFT, SHOWN, NOW = range(6)
+USED, ROOM, RANDOM, CLOCKS = range(12, 16)
 _NONE = -1  # no descriptor: these are 0 to 2**32 - 1
 _FAR = 1 << 62  # ns: beyond, a clock is left to Python
 _OF_DESCRIPTORS = frozenset((fd_read, fd_seek, fd_write))
@@ -63,16 +63,16 @@ MODULE = f"""
 
   (func $clock (param $id i32) (param $precision i64) (param $result i32) (result i32) (local $now i64)
     (if (i32.or (call $leave)
-          (i32.or (i32.ge_u (local.get $id) (i32.load $own (i32.const {4 * _CLOCKS})))
+          (i32.or (i32.ge_u (local.get $id) (i32.load $own (i32.const {4 * CLOCKS})))
             (i32.eqz (call $inside (local.get $result) (i64.const 8)))))
       (then (return (call $clock_time_get (local.get $id) (local.get $precision) (local.get $result)))))
-    (if (call $native (local.get $id) (i64.const 1) (i32.const {8 * _NOW}))
+    (if (call $native (local.get $id) (i64.const 1) (i32.const {8 * NOW}))
       (then (return (call $clock_time_get (local.get $id) (local.get $precision) (local.get $result)))))
-    (local.set $now (i64.load $own (i32.const {8 * _NOW})))
+    (local.set $now (i64.load $own (i32.const {8 * NOW})))
     (if (local.get $id) (then
-      (local.set $now (i64.add (local.get $now) (i64.load $own (i32.const {8 * _SHIFT}))))
-      (if (i64.lt_s (local.get $now) (i64.load $own (i32.const {8 * _SHOWN})))
-        (then (local.set $now (i64.load $own (i32.const {8 * _SHOWN})))))))
+      (local.set $now (i64.add (local.get $now) (i64.load $own (i32.const {8 * SHIFT}))))
+      (if (i64.lt_s (local.get $now) (i64.load $own (i32.const {8 * SHOWN})))
+        (then (local.set $now (i64.load $own (i32.const {8 * SHOWN})))))))
     (i64.store $agent (local.get $result) (local.get $now))
     (i32.const 0))
 
@@ -80,15 +80,15 @@ MODULE = f"""
     (local $target i64)
     (local.set $target (local.get $offset))
     (if (local.get $whence)
-      (then (local.set $target (i64.add (local.get $offset) (i64.load $own (i32.const {8 * _OFFSET}))))))
+      (then (local.set $target (i64.add (local.get $offset) (i64.load $own (i32.const {8 * OFFSET}))))))
     (if (i32.or
-          (i32.or (call $leave) (i64.ne (i64.extend_i32_u (local.get $fd)) (i64.load $own (i32.const {8 * _FILE}))))
+          (i32.or (call $leave) (i64.ne (i64.extend_i32_u (local.get $fd)) (i64.load $own (i32.const {8 * FILE}))))
           (i32.or
             (i32.or (i32.gt_u (local.get $whence) (i32.const 1)) (i64.lt_s (local.get $target) (i64.const 0)))
             (i32.eqz (call $inside (local.get $result) (i64.const 8)))))
       (then (return
         (call $fd_seek (local.get $fd) (local.get $offset) (local.get $whence) (local.get $result)))))
-    (i64.store $own (i32.const {8 * _OFFSET}) (local.get $target))
+    (i64.store $own (i32.const {8 * OFFSET}) (local.get $target))
     (i64.store $agent (local.get $result) (local.get $target))
     (i32.const 0))
 
@@ -109,11 +109,11 @@ MODULE = f"""
   (func $append (param $vector i32) (param $count i32) (local $size i32) (local $used i32)
     (block $end (loop $next
       (br_if $end (i32.eqz (local.get $count)))
-      (local.set $used (i32.load $own (i32.const {4 * _USED})))
+      (local.set $used (i32.load $own (i32.const {4 * USED})))
       (local.set $size (i32.load $agent offset=4 (local.get $vector)))
       (memory.copy $own $agent (i32.add (i32.const {OUTPUT}) (local.get $used))
         (i32.load $agent (local.get $vector)) (local.get $size))
-      (i32.store $own (i32.const {4 * _USED}) (i32.add (local.get $used) (local.get $size)))
+      (i32.store $own (i32.const {4 * USED}) (i32.add (local.get $used) (local.get $size)))
       (local.set $vector (i32.add (local.get $vector) (i32.const 8)))
       (local.set $count (i32.sub (local.get $count) (i32.const 1)))
       (br $next))))
@@ -122,7 +122,7 @@ MODULE = f"""
     (local $total i64)
     (block $ordinary
       (block $other
-        (br_if $other (i64.ne (i64.extend_i32_u (local.get $fd)) (i64.load $own (i32.const {8 * _STREAM}))))
+        (br_if $other (i64.ne (i64.extend_i32_u (local.get $fd)) (i64.load $own (i32.const {8 * STREAM}))))
         (br_if $other (call $leave))
         (br_if $other (i32.gt_u (local.get $count) (i32.const {BUFFERS})))
         (br_if $other (i32.eqz
@@ -130,20 +130,20 @@ MODULE = f"""
         (br_if $other (i32.eqz (call $inside (local.get $result) (i64.const 4))))
         (local.set $total (call $total (local.get $vector) (local.get $count)))
         (br_if $ordinary (i64.le_u (local.get $total) (i64.extend_i32_u
-          (i32.sub (i32.load $own (i32.const {4 * _ROOM})) (i32.load $own (i32.const {4 * _USED})))))))
+          (i32.sub (i32.load $own (i32.const {4 * ROOM})) (i32.load $own (i32.const {4 * USED})))))))
       (return (call $fd_write (local.get $fd) (local.get $vector) (local.get $count) (local.get $result))))
     (call $append (local.get $vector) (local.get $count))
     (i32.store $agent (local.get $result) (i32.wrap_i64 (local.get $total)))
     (i32.const 0))
 
   (func $random (param $buffer i32) (param $size i32) (result i32) (local $left i32)
-    (local.set $left (i32.load $own (i32.const {4 * _RANDOM})))
+    (local.set $left (i32.load $own (i32.const {4 * RANDOM})))
     (if (i32.or (call $leave)
           (i32.or (i32.gt_u (local.get $size) (local.get $left))
             (i32.eqz (call $inside (local.get $buffer) (i64.extend_i32_u (local.get $size))))))
       (then (return (call $random_get (local.get $buffer) (local.get $size)))))
     (local.set $left (i32.sub (local.get $left) (local.get $size)))
-    (i32.store $own (i32.const {4 * _RANDOM}) (local.get $left))
+    (i32.store $own (i32.const {4 * RANDOM}) (local.get $left))
     (memory.copy $agent $own (local.get $buffer) (i32.add (i32.const {POOL}) (local.get $left)) (local.get $size))
     (i32.const 0))
 )
@@ -156,7 +156,7 @@ class FastPath:
     def __init__(self, rebound: Rebound, ctx: CallContext) -> None:
         self._memory, self._origin, self._ctx = rebound.memory, rebound.origin, ctx
         self._cells, self._wide = rebound.memory[:64].cast("i"), rebound.memory[:64].cast("q")
-        self._wide[_STREAM] = self._wide[_FILE] = _NONE
+        self._wide[STREAM] = self._wide[FILE] = _NONE
         # What was written to last, and which file was used last, by number; and what is lent of them.
         self._stream_fd = self._file_fd = _NONE
         self._stream: Descriptor | None = None
@@ -177,28 +177,28 @@ class FastPath:
             self._choose(args[0])
         elif succeeded and function is random_get and args[1] <= POOL_BYTES:
             self._memory[POOL : POOL + POOL_BYTES] = self._ctx.ambient.random(POOL_BYTES)
-            self._cells[_RANDOM] = POOL_BYTES
+            self._cells[RANDOM] = POOL_BYTES
         self._lend()
 
     def take_back(self) -> None:
         """Take back the file and the stream. Raises what the station raises about output."""
         if self._file is not None:
-            self._file.offset = self._wide[_OFFSET]
-            self._file, self._wide[_FILE] = None, _NONE
+            self._file.offset = self._wide[OFFSET]
+            self._file, self._wide[FILE] = None, _NONE
         if self._stream is not None:
             self.flush()
-            self._stream, self._wide[_STREAM] = None, _NONE
+            self._stream, self._wide[STREAM] = None, _NONE
 
     def flush(self) -> None:
         """Give the station the output that there is. May be called between any two instructions of the agent."""
-        used = self._cells[_USED]
+        used = self._cells[USED]
         if self._stream is None or not used:
             return
-        self._cells[_USED] = 0
+        self._cells[USED] = 0
         data = bytes(self._memory[OUTPUT : OUTPUT + used])
         self._stream.offset = min(self._stream.offset + used, OFFSET_MAX)
         self._ctx.wasi.logged += used
-        self._cells[_ROOM] = self._room()
+        self._cells[ROOM] = self._room()
         assert isinstance(self._stream.channel, OutputStream)
         self._ctx.ambient.output(self._stream.channel.fd, data)
 
@@ -214,9 +214,9 @@ class FastPath:
         state: WasiState = self._ctx.wasi
         file, stream = state.table.open.get(self._file_fd), state.table.open.get(self._stream_fd)
         if file is not None and file.file is not None and file.rights & FD_SEEK:
-            self._file, self._wide[_OFFSET], self._wide[_FILE] = file, file.offset, self._file_fd
+            self._file, self._wide[OFFSET], self._wide[FILE] = file, file.offset, self._file_fd
         if stream is not None and isinstance(stream.channel, OutputStream) and stream.rights & FD_WRITE:
-            self._stream, self._cells[_ROOM], self._wide[_STREAM] = stream, self._room(), self._stream_fd
+            self._stream, self._cells[ROOM], self._wide[STREAM] = stream, self._room(), self._stream_fd
 
     def _room(self) -> int:
         """How many bytes of output are taken, in one write or in several."""
@@ -229,5 +229,5 @@ class FastPath:
         shift, self._shown = self._origin - state.origin(self._ctx.ambient), state.elapsed_ns
         usual = abs(shift) < _FAR and self._shown < _FAR
         if usual:
-            self._wide[_SHIFT], self._wide[_SHOWN] = shift, self._shown
-        self._cells[_CLOCKS] = 2 if usual else 1
+            self._wide[SHIFT], self._wide[SHOWN] = shift, self._shown
+        self._cells[CLOCKS] = 2 if usual else 1

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import time
 from collections.abc import Callable, Generator, Sequence
 from functools import cache
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,21 +16,23 @@ from hypothesis import strategies as st
 import agents
 from agents import AgentImage, engines
 from agents.ambient import StandaloneHost
+from agents.budget import TimeBudget
+from agents.engines import Rebound
 from agents.execution import Execution
-from agents.hostcalls import CallContext, HostImport
+from agents.hostcalls import CallContext, GuestMemory, HostImport
 from agents.outcomes import Finished, Suspended, Trapped, Waiting
 from agents.snapshot import Snapshot
-from agents.testing import Recording, Replaying, Seeded
 from agents.waits import Woke
 from agents.wasi import WasiLimits, WasiState
-from agents.wasi.abi import E2BIG, EBADF, EFAULT, EINVAL, ENOSPC, FD_READ, FD_SEEK, FD_WRITE, FILE_RIGHTS
+from agents.wasi.abi import E2BIG, FD_READ, FD_SEEK, FD_WRITE, FILE_RIGHTS
 from agents.wasi.calls import SIGNATURES, WASI_MODULE
-from agents.wasi.fast_path import BUFFERS, OUTPUT_BYTES, POOL_BYTES
+from agents.wasi.fast_path import BUFFERS, OUTPUT, OUTPUT_BYTES, POOL_BYTES, ROOM, SHOWN, USED, FastPath
+from agents.wasi.fd_calls import fd_write
+from tests.patience import PATIENCE
 from tests.thorough import examples
 
 from .rig import DATA, PAGES, PATH, READ_WRITE, RESULT, VECTOR, Calls, Station, Virtual
 
-T = TypeVar("T")
 END = PAGES << 16
 CHANCE = 0x5A
 
@@ -91,9 +92,7 @@ def _calling(polls: Any) -> AgentImage:
         params, _ = SIGNATURES[name]
         typed = "".join(f" (param {types[each]})" for each in params) + " (result i32)"
         imports.append(f'(import "{WASI_MODULE}" "{name}" (func ${name}{typed}))')
-        gets = " ".join(
-            f"({types[each]}.load offset={16 + 8 * at} (local.get $at))" for at, each in enumerate(params)
-        )
+        gets = " ".join(f"({types[each]}.load offset={16 + 8 * at} (local.get $at))" for at, each in enumerate(params))
         called = f"(i32.store offset=8 (local.get $at) (call ${name} {gets}))"
         cases.append(f"(if (i32.eq (i32.load (local.get $at)) (i32.const {index})) (then {called}))")
     text = f"""(module {" ".join(imports)}
@@ -129,41 +128,60 @@ def encoded(steps: Sequence[Step]) -> bytes:
     return bytes(records)
 
 
+class Memory(Calls):
+    """The memory of an agent, wherever it goes on."""
+
+    ctx: CallContext
+
+    def get(self, pointer: int, size: int) -> bytes:
+        return bytes(self.ctx.memory.view[pointer : pointer + size])
+
+    def put(self, pointer: int, data: bytes) -> None:
+        self.ctx.memory.view[pointer : pointer + len(data)] = data
+
+
 Batches = Generator[list[Step], None, None]
 
 
-def following(batches: Callable[[CallContext], Batches]) -> dict[tuple[str, str], HostImport]:
+def following(batches: Callable[[Memory], Batches]) -> dict[tuple[str, str], HostImport]:
     """The host's function: puts the next steps into the agent's memory. The generator goes on when they were made."""
-    running: list[Batches] = []
+    here = Memory()
+    running = batches(here)
 
     def following_batch(ctx: CallContext) -> int:
-        if not running:
-            running.append(batches(ctx))
-        steps = next(running[0], [])
-        ctx.memory.write(RECORDS, encoded(steps))
+        here.ctx = ctx
+        steps = next(running, [])
+        here.put(RECORDS, encoded(steps))
         return len(steps)
 
     return {("test", "next"): HostImport("", "i", following_batch)}
 
 
-def answers(ctx: CallContext, count: int) -> list[int]:
+def answers(here: Memory, count: int) -> list[int]:
     """What the calls of the last batch returned."""
-    return [ctx.memory.u32(RECORDS + RECORD_BYTES * index + 8) for index in range(count)]
+    return [here.number(RECORDS + RECORD_BYTES * index + 8) for index in range(count)]
 
 
 WARM: list[Step] = [("clock_time_get", (1, 1, CLOCK))] * 20  # from then on the calls are answered beside the agent
 
 
-def drive(batches: Callable[[CallContext], Batches], host: StandaloneHost, **options: Any) -> None:
+def drive(batches: Callable[[Memory], Batches], host: StandaloneHost, **options: Any) -> None:
     """Run the agent until there are no more batches."""
     with Execution(calling(), engine=engine(), ambient=host, imports=following(batches), **options) as life:
         outcome = life.run()
         assert isinstance(outcome, Finished), outcome
 
 
-def writing(data: bytes, fd: int = 1) -> Step:
-    """Write what is at `DATA`; `put` it there first."""
-    return ("fd_write", (fd, VECTOR, 1, RESULT))
+LINE = b"a line\n"
+PRINT: Step = ("fd_write", (1, VECTOR, 1, RESULT))
+CRY: Step = ("fd_write", (2, VECTOR, 1, RESULT))
+YIELD: Step = ("sched_yield", ())
+
+
+def with_line(here: Memory) -> None:
+    """Put a line where `PRINT` and `CRY` find it."""
+    here.put(VECTOR, struct.pack("<II", DATA, len(LINE)))
+    here.put(DATA, LINE)
 
 
 # --- the same answers ---
@@ -254,28 +272,14 @@ def laid_out(batch: Batch, guests: Sequence[Calls]) -> list[Step]:
     return found
 
 
-class Memory(Calls):
-    """Only the memory of an agent."""
-
-    def __init__(self, ctx: CallContext) -> None:
-        self.ctx = ctx
-
-    def get(self, pointer: int, size: int) -> bytes:
-        return bytes(self.ctx.memory.view[pointer : pointer + size])
-
-    def put(self, pointer: int, data: bytes) -> None:
-        self.ctx.memory.view[pointer : pointer + len(data)] = data
-
-
 def compare(given: list[Batch], limits: WasiLimits) -> None:
-    """Make the calls beside an agent, and in Python alone; the answers, the memories and the states must be the same."""
+    """The same calls beside an agent and in Python alone: answers, memories and states must be the same."""
     machine, station = Machine(), Ordered()
     files = {"f": b"0123456789"}
     state = WasiState.launch(files=files, limits=limits)
     there = Virtual(station=station, files=files, limits=limits)
 
-    def body(ctx: CallContext) -> Batches:
-        here = Memory(ctx)
+    def body(here: Memory) -> Batches:
         there.put_path("f")
         here.put_path("f")
         opening: Step = ("path_open", (3, 0, PATH, 1, 0, READ_WRITE, READ_WRITE, 0, RESULT))
@@ -289,7 +293,7 @@ def compare(given: list[Batch], limits: WasiLimits) -> None:
             calls = laid_out(batch, (here, there))
             yield calls
             expected = [there.raw(name, *args) for name, args in calls]
-            assert answers(ctx, len(calls)) == expected, calls
+            assert answers(here, len(calls)) == expected, calls
             for guest in (here, there):
                 guest.put(CLOCK, bytes(8))
                 guest.put(RECORDS, bytes(RECORD_BYTES * len(calls)))
@@ -320,7 +324,8 @@ POINTERS = [RESULT, DATA, END - 8, END - 7, END - 5, END - 4, END - 3, END, 0xFF
 EDGES: Batch = [
     *[(("fd_write", (1, 0, 1, pointer)), ONE) for pointer in POINTERS],
     *[(("fd_write", (1, 0, 1, RESULT)), vector) for vector in (
-        [], [(DATA, 0)], [(END - 5, 5)], [(END - 5, 6)], [(END, 0)], [(END + 1, 0)], [(0xFFFFFFF0, 5)], [(0xFFFFFFF0, 32)],
+        [], [(DATA, 0)], [(END - 5, 5)], [(END - 5, 6)], [(END, 0)], [(END + 1, 0)],
+        [(0xFFFFFFF0, 5)], [(0xFFFFFFF0, 32)],
         [(DATA, 0xFFFFFFFF)], [(DATA, 5), (END - 5, 6)], [(DATA, 5), (DATA + 1, 7), (DATA + 2, 0), (DATA, 1)],
         [(DATA, 3)] * (BUFFERS - 1), [(DATA, 3)] * BUFFERS, [(DATA, 3)] * (BUFFERS + 1),
         [(DATA, OUTPUT_BYTES - 24)], [(DATA, OUTPUT_BYTES - 23)], [(DATA, OUTPUT_BYTES)], [(DATA, OUTPUT_BYTES + 1)],
@@ -385,3 +390,245 @@ def test_bounds_of_output_hold(limits: WasiLimits) -> None:
 @given(batches, st.sampled_from([0, 300, 20_000, 1 << 24]))
 def test_any_sequence_of_calls_does_the_same(given: list[Batch], log_bytes: int) -> None:
     compare(given, WasiLimits(log_bytes=log_bytes))
+
+
+# --- output ---
+
+PRINTS = 40
+PRINTING = """(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "portcall" "log" (func $log (param i32 i32 i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\\08\\00\\00\\00\\07\\00\\00\\00a line\\n")
+  (func $print (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 64))))
+  (func $prints (local $n i32) (local.set $n (i32.const 40))
+    (loop $each (call $print) (br_if $each (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))
+  (func (export "spins") (call $prints) (loop $ever (br $ever)))
+  (func (export "traps") (call $prints) unreachable)
+  (func (export "logs") (call $prints) (call $log (i32.const 2) (i32.const 8) (i32.const 6)) (call $prints))
+  (func (export "prints") (loop $ever (call $print) (br $ever))))"""
+
+
+@cache
+def printing(entry: str, polls: Any = "loops") -> AgentImage:
+    return agents.pack(PRINTING, entry=entry, polls=polls)
+
+
+def run(image: AgentImage, host: Machine, enough: int | None = None) -> Any:
+    """Run it; ask it to leave once it has written so many bytes."""
+    budget = TimeBudget(wall_ns=int(PATIENCE * 1e9))
+    with Execution(image, engine=engine(), ambient=host, budget=budget) as life:
+
+        def take(fd: int, data: bytes) -> None:
+            host.said.append((fd, data))
+            if enough is not None and sum(len(data) for _, data in host.said) >= enough:
+                life.suspend()
+
+        host.sink = take
+        return life.run()
+
+
+def test_what_an_agent_writes_is_shown_while_it_computes() -> None:
+    host = Machine()
+    assert isinstance(run(printing("spins"), host, PRINTS * len(LINE)), Suspended)
+    assert host.joined() == [(1, LINE * PRINTS)]
+    assert len(host.said) < PRINTS
+
+
+def test_a_trap_loses_no_output() -> None:
+    host = Machine()
+    assert isinstance(run(printing("traps"), host), Trapped)
+    assert host.joined() == [(1, LINE * PRINTS)]
+
+
+def test_output_comes_before_what_follows_it() -> None:
+    host = Machine()
+    assert isinstance(run(printing("logs"), host), Finished)
+    assert host.joined() == [(1, LINE * PRINTS), (2, b"info: a line\n"), (1, LINE * PRINTS)]
+
+    def body(here: Memory) -> Batches:
+        with_line(here)
+        yield WARM
+        yield [PRINT, PRINT, CRY, CRY, PRINT, PRINT, CRY]
+
+    host = Machine()
+    drive(body, host)
+    assert host.joined() == [(1, LINE * 2), (2, LINE * 2), (1, LINE * 2), (2, LINE)]
+
+
+@pytest.mark.parametrize("polls", ["none", "loops"])
+def test_an_agent_that_prints_for_ever_leaves_when_asked(polls: str) -> None:
+    host = Machine()
+    assert isinstance(run(printing("prints", polls), host, 100_000), Suspended)
+    assert set(host.joined()[0][1].splitlines(keepends=True)) == {LINE}
+
+
+def test_an_error_of_the_station_about_output_ends_the_run() -> None:
+    class Broken(Machine):
+        def output(self, fd: int, data: bytes) -> None:
+            if len(data) > len(LINE):  # not from a single call
+                raise BrokenPipeError("nobody reads")
+
+    with pytest.raises(BrokenPipeError):
+        agents.run(printing("traps"), ambient=Broken())
+
+
+def test_output_taken_between_two_instructions_counts() -> None:
+    state = WasiState.launch(limits=WasiLimits(log_bytes=1000))
+    host = Machine()
+    memory = memoryview(bytearray(1 << 16))
+    fast = FastPath(Rebound(memory, 0), CallContext(GuestMemory(memoryview(b"")), host, state))
+    fast.returns(fd_write, [1, 0, 1, 0], True)
+    cells = memory[:64].cast("i")
+    assert cells[ROOM] == 1000
+    memory[OUTPUT : OUTPUT + 600] = b"x" * 600
+    cells[USED] = 600
+    fast.flush()
+    assert (cells[USED], cells[ROOM]) == (0, 400)
+    assert (host.said, state.logged, state.table.get(1).offset) == ([(1, b"x" * 600)], 600, 600)
+    fast.flush()
+    assert len(host.said) == 1
+
+
+# --- clocks and random bytes ---
+
+
+def test_the_clocks_are_the_stations_and_never_go_back() -> None:
+    seen: list[tuple[int, int, int]] = []
+    host = Machine()
+    state = WasiState.launch()
+
+    def body(here: Memory) -> Batches:
+        yield WARM
+        before = host.asked
+        for which in (0, 1) * 20:
+            earlier = time.time_ns() if which == 0 else state.elapsed_ns
+            yield [("clock_time_get", (which, 1, CLOCK))]
+            shown = here.number(CLOCK, 8)
+            later = time.time_ns() if which == 0 else time.monotonic_ns() - state.origin(host)
+            seen.append((earlier, shown, later))
+        assert host.asked == before  # Python was not
+
+    drive(body, host, wasi=state)
+    for earlier, shown, later in seen[1::2]:
+        assert 1_000_000_000 <= earlier <= shown <= later
+    monotonic = [shown for _, shown, _ in seen[1::2]]
+    assert monotonic == sorted(monotonic)
+    for earlier, shown, later in seen[::2]:
+        assert earlier - 10**9 <= shown <= later + 10**9  # a wall clock may be set meanwhile, though not by much
+
+
+def test_the_clock_shows_no_less_than_python_showed() -> None:
+    state = WasiState.launch()
+    memory = memoryview(bytearray(1 << 16))
+    fast = FastPath(Rebound(memory, 0), CallContext(GuestMemory(memoryview(b"")), Machine(), state))
+    shown = state.monotonic(Machine())
+    fast.returns(fd_write, [1, 0, 1, 0], False)
+    assert memory[:64].cast("q")[SHOWN] == shown
+
+
+def test_a_clock_beyond_all_years_is_left_to_python() -> None:
+    state = WasiState.launch()
+    state.elapsed_ns = (1 << 64) - 1
+    seen = []
+
+    def body(here: Memory) -> Batches:
+        yield WARM
+        seen.append(here.number(CLOCK, 8))
+        yield [("clock_time_get", (0, 1, CLOCK))]
+        seen.append(here.number(CLOCK, 8))
+
+    drive(body, Machine(), wasi=state)
+    assert seen[0] == (1 << 64) - 1
+    assert seen[1] < 1 << 63
+
+
+def test_bytes_drawn_in_advance_stay_where_they_were_drawn() -> None:
+    class Counting(Machine):
+        def random(self, size: int) -> bytes:
+            self.asked += 1
+            return bytes([self.asked & 0xFF]) * size
+
+    draw: Step = ("random_get", (DATA, 2))
+    seen: list[bytes] = []
+
+    def body(here: Memory) -> Batches:
+        yield [*WARM, draw, draw]
+        before = host.asked
+        yield [draw] * 100
+        assert host.asked == before
+        seen.append(here.get(DATA, 2))
+        yield [YIELD, draw]
+        seen.append(here.get(DATA, 2))
+
+    host = Counting()
+    imports = following(body)
+    with Execution(calling(), engine=engine(), ambient=host, imports=imports) as life:
+        outcome = life.run()
+    assert isinstance(outcome, Waiting)
+    host.asked = 100
+    snapshot = Snapshot.decode(outcome.snapshot.encode())
+    with Execution(calling(), engine=engine(), ambient=host, imports=imports, snapshot=snapshot) as life:
+        assert isinstance(life.run(Woke()), Finished)
+    assert seen[1] >= bytes([100]) * 2 > seen[0]
+
+
+# --- who is asked ---
+
+
+def test_the_state_travels_as_it_would_without() -> None:
+    def body(here: Memory) -> Batches:
+        with_line(here)
+        here.put_path("f")
+        yield [("path_open", (3, 0, PATH, 1, 1, READ_WRITE, READ_WRITE, 0, RESULT)), *WARM]
+        yield [PRINT, ("fd_write", (4, VECTOR, 1, RESULT)), ("fd_seek", (4, 2, 0, RESULT)), PRINT, CRY] * 3 + [YIELD]
+        yield [("fd_seek", (4, 1, 1, RESULT)), PRINT, YIELD]
+
+    found = []
+    for native in (True, False):
+        host = Machine(native)
+        snapshots = []
+        imports = following(body)
+        with Execution(calling(), engine=engine(), ambient=host, imports=imports) as life:
+            outcome = life.run()
+            while isinstance(outcome, Waiting):
+                assert life.wasi is not None
+                snapshots.append(plain(WasiState.read(outcome.snapshot.wasi)))
+                outcome = life.run(Woke())
+        assert isinstance(outcome, Finished)
+        assert len(snapshots) == 2
+        found.append((snapshots, host.joined()))
+    assert found[0] == found[1]
+
+
+def test_a_station_that_does_not_let_the_engine_answer_is_asked_each_time() -> None:
+    def body(here: Memory) -> Batches:
+        with_line(here)
+        yield WARM
+        before, said = host.asked, len(host.said)
+        yield [PRINT, ("clock_time_get", (0, 1, CLOCK))] * 50
+        counts.append((host.asked - before, len(host.said) - said))
+
+    counts: list[tuple[int, int]] = []
+    for native in (False, True):
+        host = Machine(native)
+        drive(body, host)
+    assert counts[0] == (50, 50)
+    assert counts[1] == (0, 2)  # the first write, and what came together after it
+
+
+def test_a_function_that_was_given_is_called() -> None:
+    called = []
+
+    def own(ctx: CallContext, *args: int) -> int:
+        called.append(args)
+        return E2BIG
+
+    def body(here: Memory) -> Batches:
+        yield [*WARM, PRINT, PRINT]
+        assert answers(here, 22)[20:] == [E2BIG, E2BIG]
+
+    imports = following(body) | {(WASI_MODULE, "fd_write"): HostImport("iiii", "i", own)}
+    with Execution(calling(), engine=engine(), ambient=Machine(), imports=imports) as life:
+        assert isinstance(life.run(), Finished)
+    assert called == [PRINT[1]] * 2

@@ -12,7 +12,7 @@ from wasmtime import _ffi as ffi
 from agents.engines.interface import Interface
 from agents.engines.native_stack import check_stack
 from agents.engines.pages import Initial, Runs, expect
-from agents.engines.protocols import Exported, Extension, HostCall, Limits, Rebound
+from agents.engines.protocols import REBINDABLE, Exported, Extension, HostCall, Limits, Rebound
 from agents.errors import EngineError, LimitReached, WasmTrap
 from agents.wasm.bounds import WASM_PAGE_BYTES
 
@@ -94,7 +94,8 @@ class WasmtimeInstance:
         self._context = store_context(self._store)
         frames = "portcall.frames" in program.exports
         self._ceiling = limits.memory // max(1, len(program.interface.memories) - frames)
-        store_limiter(self._store, self._ceiling, limits.table_elements, _INSTANCES, -1, -1)
+        elements = max(limits.table_elements, len(REBINDABLE) if program.late else 0)
+        store_limiter(self._store, self._ceiling, elements, _INSTANCES, -1, -1)
         if program.interruptible:
             store_epoch_callback(self._store, EPOCH_CALLBACK, None, None)
             set_epoch_deadline(self._context, 1)

@@ -48,9 +48,9 @@ def late_bound(shape: Interface) -> bytes | None:
     found = {entry.name: index for index, entry in reversed(list(enumerate(imports))) if _rebindable(entry)}
     if not found or len(imports) > _MAX_IMPORTS or any(len(entry.params) > _MAX_PARAMS for entry in imports):
         return None
-    for name in AGENT_EXPORTS:
+    for name, minimum in zip(AGENT_EXPORTS, (0, 1), strict=True):
         exported = shape.exports.get(name.decode())
-        if exported is None or exported.kind != "memory" or exported.results != "i":
+        if exported is None or (exported.kind, exported.results) != ("memory", "i") or exported.minimum < minimum:
             return None
     return encode_module(_module(imports, found))
 
