@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .abi import FD_SEEK, FD_WRITE, OFFSET_MAX
 from .calls import clock_time_get, random_get
 from .descriptors import Descriptor
-from .fd_calls import fd_read, fd_seek, fd_write
+from .fd_calls import fd_seek, fd_write
 from .state import WasiState
 from .streams import OutputStream
 
@@ -36,7 +36,6 @@ STREAM, FILE, OFFSET, SHIFT, SHOWN, NOW = range(6)
 USED, ROOM, RANDOM, CLOCKS = range(12, 16)
 _NONE = -1  # no descriptor: these are 0 to 2**32 - 1
 _FAR = 1 << 62  # ns: beyond, a clock is left to Python
-_OF_DESCRIPTORS = frozenset((fd_read, fd_seek, fd_write))
 CALLED_OFTEN = frozenset((clock_time_get, fd_seek, fd_write, random_get))
 """The functions that the module answers."""
 
@@ -154,10 +153,12 @@ class FastPath:
     """What the module works with: lent by Python before the agent goes on, taken back before Python does anything."""
 
     def __init__(self, rebound: Rebound, ctx: CallContext) -> None:
-        self._memory, self._origin, self._ctx = rebound.memory, rebound.origin, ctx
+        self._memory, self._origin, self._ambient = rebound.memory, rebound.origin, ctx.ambient
+        self._state: WasiState = ctx.wasi
+        self._open = self._state.table.open
         self._cells, self._wide = rebound.memory[:64].cast("i"), rebound.memory[:64].cast("q")
         self._wide[STREAM] = self._wide[FILE] = _NONE
-        # What was written to last, and which file was used last, by number; and what is lent of them.
+        # The stream that was written to last and the file whose offset was set last, by number; and what is lent of them.
         self._stream_fd = self._file_fd = _NONE
         self._stream: Descriptor | None = None
         self._file: Descriptor | None = None
@@ -171,13 +172,10 @@ class FastPath:
 
     def returns(self, function: Callable[..., Any], args: Sequence[int], succeeded: bool) -> None:
         """The agent goes on after a call of `function`."""
-        if self._ctx.wasi.elapsed_ns != self._shown:  # it may have shown the agent its clock
+        if self._state.elapsed_ns != self._shown:  # it may have shown the agent its clock
             self._set_clocks()
-        if succeeded and function in _OF_DESCRIPTORS:
-            self._choose(args[0])
-        elif succeeded and function is random_get and args[1] <= POOL_BYTES:
-            self._memory[POOL : POOL + POOL_BYTES] = self._ctx.ambient.random(POOL_BYTES)
-            self._cells[RANDOM] = POOL_BYTES
+        if succeeded and function in CALLED_OFTEN:
+            self._note(function, args)
         self._lend()
 
     def take_back(self) -> None:
@@ -197,22 +195,24 @@ class FastPath:
         self._cells[USED] = 0
         data = bytes(self._memory[OUTPUT : OUTPUT + used])
         self._stream.offset = min(self._stream.offset + used, OFFSET_MAX)
-        self._ctx.wasi.logged += used
+        self._state.logged += used
         self._cells[ROOM] = self._room()
         assert isinstance(self._stream.channel, OutputStream)
-        self._ctx.ambient.output(self._stream.channel.fd, data)
+        self._ambient.output(self._stream.channel.fd, data)
 
-    def _choose(self, fd: int) -> None:
-        state: WasiState = self._ctx.wasi
-        found = state.table.open[fd]
-        if found.file is not None:
-            self._file_fd = fd
-        elif isinstance(found.channel, OutputStream) and state.limits.buffers >= BUFFERS:
-            self._stream_fd = fd
+    def _note(self, function: Callable[..., Any], args: Sequence[int]) -> None:
+        """What is lent from now on: it may be asked for again."""
+        if function is fd_seek:
+            self._file_fd = args[0]
+        elif function is fd_write:
+            if isinstance(self._open[args[0]].channel, OutputStream) and self._state.limits.buffers >= BUFFERS:
+                self._stream_fd = args[0]
+        elif function is random_get and args[1] <= POOL_BYTES:
+            self._memory[POOL : POOL + POOL_BYTES] = self._ambient.random(POOL_BYTES)
+            self._cells[RANDOM] = POOL_BYTES
 
     def _lend(self) -> None:
-        state: WasiState = self._ctx.wasi
-        file, stream = state.table.open.get(self._file_fd), state.table.open.get(self._stream_fd)
+        file, stream = self._open.get(self._file_fd), self._open.get(self._stream_fd)
         if file is not None and file.file is not None and file.rights & FD_SEEK:
             self._file, self._wide[OFFSET], self._wide[FILE] = file, file.offset, self._file_fd
         if stream is not None and isinstance(stream.channel, OutputStream) and stream.rights & FD_WRITE:
@@ -220,13 +220,12 @@ class FastPath:
 
     def _room(self) -> int:
         """How many bytes of output are taken, in one write or in several."""
-        state: WasiState = self._ctx.wasi
-        limits = state.limits
-        return max(min(OUTPUT_BYTES, limits.log_bytes - state.logged, limits.io_bytes), 0)
+        limits = self._state.limits
+        return max(min(OUTPUT_BYTES, limits.log_bytes - self._state.logged, limits.io_bytes), 0)
 
     def _set_clocks(self) -> None:
-        state: WasiState = self._ctx.wasi
-        shift, self._shown = self._origin - state.origin(self._ctx.ambient), state.elapsed_ns
+        state = self._state
+        shift, self._shown = self._origin - state.origin(self._ambient), state.elapsed_ns
         usual = abs(shift) < _FAR and self._shown < _FAR
         if usual:
             self._wide[SHIFT], self._wide[SHOWN] = shift, self._shown
