@@ -158,7 +158,7 @@ class FastPath:
         self._open = self._state.table.open
         self._cells, self._wide = rebound.memory[:64].cast("i"), rebound.memory[:64].cast("q")
         self._wide[STREAM] = self._wide[FILE] = _NONE
-        # The stream that was written to last and the file whose offset was set last, by number; and what is lent of them.
+        # By number, the stream that was written to last and the file whose offset was set last; what is lent of them.
         self._stream_fd = self._file_fd = _NONE
         self._stream: Descriptor | None = None
         self._file: Descriptor | None = None
