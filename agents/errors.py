@@ -10,7 +10,8 @@
     │   ├── NotCanonical           not deterministic CBOR, or beyond its bounds
     │   ├── BadImage
     │   ├── BadSnapshot
-    │   └── BadRecord              not the record of a run
+    │   ├── BadRecord              not the record of a run
+    │   └── Unreadable             a frozen memory that is not as its interpreter leaves it
     ├── CredentialError            a signed statement that does not verify: a code and a sentence
     │   ├── MalformedCredential    its bytes are not such a statement
     │   └── CannotOpen             sealed for another key, or altered on the way
@@ -98,8 +99,16 @@ class BadSnapshot(FormatError):
     """Not a snapshot, a snapshot of another version, or one that does not belong to its image."""
 
 
+class BadDwarf(FormatError):
+    """Debug information that cannot be read, or not within bounds."""
+
+
 class BadRecord(FormatError):
     """Not the record of a run."""
+
+
+class Unreadable(FormatError):
+    """What lies in the memory of a frozen agent is not what its interpreter keeps there, or too much of it."""
 
 
 class CredentialError(PortcallError):

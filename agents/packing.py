@@ -18,9 +18,10 @@ import attrs
 
 from .binding import INITIALIZE, UNINITIALIZED
 from .engines.protocols import Limits
-from .errors import EngineError, InvalidModule, ModuleError, ModuleTooLarge
+from .errors import BadDwarf, EngineError, InvalidModule, ModuleError, ModuleTooLarge
 from .hostcalls import ABI_VERSION
 from .image import MAX_TEXT_BYTES, AgentImage, ImageProfile, Manifest
+from .lines.building import with_lines
 from .rewrite.options import DEFAULT_SUSPENDING, Options, Polls
 from .rewrite.rewriter import rewrite
 from .rewrite.spill import spill_pointers as spill
@@ -50,6 +51,7 @@ def pack(
     luggage: bytes = b"",
     language: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] | None = None,
     bounds: ModuleBounds | None = None,
 ) -> AgentImage:
     """Make an image of a program.
@@ -67,6 +69,7 @@ def pack(
     luggage: the first state of its files, arguments and variables, encoded; see `agents.sdk`
     language: what it was written in; by default "wasm" or "wat"
     progress: called now and then with (functions done, functions in all)
+    warn: called with a sentence about what the image has to do without: source lines that cannot be read
     bounds: how large the module may be
 
     Raises `ModuleError` (malformed, invalid, unsupported, too large), `EngineError` for text that cannot be
@@ -89,7 +92,7 @@ def pack(
         source, language = _assemble(source), language or "wat"
     try:
         start, polls, code = _code(
-            source, entry, profile, polls, suspending, spill_pointers, progress, bounds or ModuleBounds()
+            source, entry, profile, polls, suspending, spill_pointers, progress, warn, bounds or ModuleBounds()
         )
     except ModuleError as error:
         _name(error, source)
@@ -108,10 +111,11 @@ def _code(
     suspending: frozenset[tuple[str, str]] | None,
     spill_pointers: bool,
     progress: Callable[[int, int], None] | None,
+    warn: Callable[[str], None] | None,
     bounds: ModuleBounds,
 ) -> tuple[str, Polls, bytes]:
     """The entry, where it polls, and the code to run."""
-    module = decode_module(source, bounds)
+    module = original = decode_module(source, bounds)
     _check_number(module)
     start = _entry(module, entry)
     if len(start.encode(errors="replace")) > MAX_TEXT_BYTES:
@@ -124,7 +128,14 @@ def _code(
         return start, "none", source
     polls = polls or ("none" if profile == "portable" else "loops")
     options = Options(polls=polls, profile=profile, suspending=suspending)
-    return start, polls, encode_module(rewrite(_initialized_first(module, start), options, progress))
+    module = _initialized_first(module, start)
+    packed = rewrite(module, options, progress)
+    try:
+        packed = with_lines(packed, original, module)
+    except BadDwarf as error:
+        if warn is not None:
+            warn(f"its stack will be shown without source lines: the debug information cannot be read: {error}")
+    return start, polls, encode_module(packed)
 
 
 def _check_number(module: Module) -> None:

@@ -76,6 +76,22 @@ def _joined(blocks: Iterable[bytes | memoryview]) -> bytes:
 
 
 @attrs.frozen
+class Changed:
+    """The pages that differ in `CHUNK_BYTES` of memory: their compressed contents, and the parts that they are of,
+    each as its address and its size in bytes.
+    """
+
+    block: bytes | memoryview = attrs.field(repr=False)
+    parts: tuple[tuple[int, int], ...] = attrs.field(repr=brief)
+
+    def contents(self) -> list[bytearray]:
+        """The contents of the parts. Raises `BadSnapshot` unless the block holds exactly these."""
+        made = [bytearray(size) for _, size in self.parts]
+        _expand((self.block, [memoryview(part) for part in made]))
+        return made
+
+
+@attrs.frozen
 class MemoryState:
     """One memory: its size in 64 KiB pages, and what differs.
 
@@ -101,6 +117,11 @@ class MemoryState:
             blocks = _in_one(blocks)
         return cls(len(memory) // WASM_PAGE_BYTES, kept, tuple(blocks))
 
+    def changed(self) -> dict[int, Changed]:
+        """What differs in each `CHUNK_BYTES` of memory, by their number. Nothing is decompressed yet."""
+        pieces = zip(self.blocks, _spans(self.runs), strict=True)
+        return {parts[0][0] // CHUNK_BYTES: Changed(block, tuple(parts)) for block, parts in pieces}
+
     def restore(self, memory: memoryview, each: Map[Any, Any] = map) -> None:
         """Put the pages back. Raises `BadSnapshot` unless the blocks hold exactly these pages."""
         for _ in each(_expand, zip(self.blocks, _pieces(memory, self.runs), strict=True)):
@@ -122,7 +143,12 @@ def _in_one(blocks: Iterable[bytes]) -> list[memoryview]:
 
 def _pieces(memory: memoryview, runs: Iterable[tuple[int, int]]) -> list[list[memoryview]]:
     """The pages of `runs`, as one piece for each `CHUNK_BYTES` of memory that has any; each a list of parts."""
-    pieces: list[list[memoryview]] = []
+    return [[memory[at : at + size] for at, size in parts] for parts in _spans(runs)]
+
+
+def _spans(runs: Iterable[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """As `_pieces`, each part as its address and its size."""
+    pieces: list[list[tuple[int, int]]] = []
     last = -1
     for first, count in runs:
         at, end = first * PAGE_BYTES, (first + count) * PAGE_BYTES
@@ -132,7 +158,7 @@ def _pieces(memory: memoryview, runs: Iterable[tuple[int, int]]) -> list[list[me
                 pieces.append([])
                 last = number
             size = min(end, (number + 1) * CHUNK_BYTES) - at
-            pieces[-1].append(memory[at : at + size])
+            pieces[-1].append((at, size))
             at += size
     return pieces
 

@@ -30,6 +30,7 @@ from agents.credentials.keys import PublicKey, SecretKey
 from agents.credentials.passport import Home
 from agents.credentials.ways import Way
 from agents.image import AgentImage
+from agents.stack import Stack
 from docking.control.client import ControlAddress, ControlClient, only
 from docking.errors import AgentEnded, ControlError
 from docking.handle import Label, Report, Result, Stay, opened, stays
@@ -333,6 +334,10 @@ class RemoteAgent:
         """The latest lines that it printed and logged at the station, if it is there or was recently."""
         with self._connection._line() as line:
             return [str(row["text"]) for row in line.items("logs", agent=self.id)]
+
+    def stack(self) -> Stack:
+        """What it is doing, if it is at the station; see `docking.Agent.stack`."""
+        return Stack.of(self._ask("stack")["stack"])
 
     def send(self, body: bytes | str) -> SendOutcome:
         """Send it a message from the station.

@@ -17,6 +17,7 @@ from agents.capsule import Capsule, Trust, VerifiedCapsule
 from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.passport import verify_passport
 from agents.credentials.visits import Visit
+from agents.stack import Stack
 from docking.aio.threads import in_thread
 from docking.aio.timeouts import within
 from docking.errors import AgentEnded, StationError, StoreError
@@ -28,6 +29,7 @@ from docking.residents.commands import Commands
 from docking.residents.inbound import Inbound
 from docking.residents.queries import Queries
 from docking.residents.residents import seen
+from docking.residents.stacks import Stacks
 
 Label: TypeAlias = "Callable[[PublicKey], str]"
 """The name of a station by its key, for people."""
@@ -152,13 +154,23 @@ class AgentAccess:
     inbound: Inbound
     events: Events
     peers: PeerDirectory
+    stacks: Stacks
     written: Callable[[], Awaitable[None]]
     now: Callable[[], int]
 
     def agent(self, key: bytes, owner: SecretKey | None = None) -> Agent:
         """A handle on the agent with this id."""
         return Agent(
-            key, self.queries, self.commands, self.inbound, self.events, self.peers, self.written, self.now, owner
+            key,
+            self.queries,
+            self.commands,
+            self.inbound,
+            self.events,
+            self.peers,
+            self.stacks,
+            self.written,
+            self.now,
+            owner,
         )
 
     def find(self, text: str, owner: SecretKey | None = None) -> Agent:
@@ -183,6 +195,7 @@ class Agent:
     _inbound: Inbound
     _events: Events
     _peers: PeerDirectory
+    _stacks: Stacks
     _written: Callable[[], Awaitable[None]]
     _now: Callable[[], int]
     _owner: SecretKey | None = None
@@ -305,6 +318,18 @@ class Agent:
     def logs(self) -> list[str]:
         """The latest lines that it printed and logged at this station, if it is here or was here recently."""
         return [line.text for line in self._queries.lines(self.key)]
+
+    async def stack(self) -> Stack:
+        """What it is doing, if it is here: its functions, innermost first, with their lines and variables.
+
+            stack = await agent.stack()
+            print(stack.frames[0].function, stack.frames[0].line, stack.note)
+
+        An agent that runs is suspended for a moment, and goes on. If it does not suspend within 2 seconds, or was
+        stopped, the stack is that of its last stored state, and `note` says so. At most 200 frames. Raises
+        `UnknownAgent` if it is not here.
+        """
+        return await self._stacks.of(self.key)
 
     def retract(self) -> OrderOutcome:
         """Call it home, where it continues: its pending `go` is refused.

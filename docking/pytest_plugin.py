@@ -7,7 +7,6 @@ a fixture is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +25,7 @@ def agent(request: pytest.FixtureRequest) -> Callable[..., Trial]:
     from docking.testing import play
 
     def run(source: Any, **options: Any) -> Trial:
-        trial = play(request.path.parent / source if isinstance(source, (str, Path)) else source, **options)
+        trial = play(source, folder=request.path.parent, **options)
         for each in (trial, *trial.clones):
             for line in each.lines:
                 print(f"{line.station}: {line.text}")

@@ -63,6 +63,7 @@ from agents.waits import (
 )
 from agents.wasi.abi import EPERM
 from docking.aio.loops import new_loop
+from docking.errors import StationError
 from docking.launching import Terms
 from docking.residents.services import F, Offering, ServiceFunction, Services, Visitor
 
@@ -231,6 +232,8 @@ class Simulation:
         way = Itinerary.via([self._home.key])
         if via is not None:
             way = via.itinerary({name: self.station(name).key for name in via.names}, self._certifiers)
+        for name in down:
+            check_stop(name, via, home)
         self.passport = _passport(self._home.key, way, label)
         """What the owner of a launched agent would sign: the itinerary, and how far it may go."""
 
@@ -426,6 +429,12 @@ class Simulation:
         agent.station, agent.positions, agent.calls = name, positions, 0
         agent.visited.append(name)
         return Arrived()
+
+
+def check_stop(name: str, via: Way | None, home: str) -> None:
+    """Raises `StationError` for a name that no station of the way has, and that is not `home`: it is mistyped."""
+    if via is not None and via.named and name not in (home, *via.names):
+        raise StationError(f"{name[:80]!r} is no stop of its way, {str(via)[:300]}")
 
 
 def way_of(via: str | Way | Sequence[str]) -> Way | None:

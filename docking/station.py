@@ -55,6 +55,7 @@ from docking.peers.introductions import Introductions
 from docking.peers.links import Link, links, own_addresses, towards
 from docking.peers.mdns import Mdns, Spot
 from docking.residents.services import F, ServiceFunction, check_service
+from docking.residents.stacks import Stacks
 from docking.trust.identity import check_name
 from docking.trust.in_force import PolicyInForce
 from docking.trust.policy import Policy, check_policy, development
@@ -276,6 +277,7 @@ class Station:
             inbound=core.inbound,
             events=here.events,
             peers=here.peers,
+            stacks=Stacks(here),
             written=lambda: here.journal.write([], True),
             now=here.clocks.now,
         )
@@ -507,6 +509,11 @@ class Station:
         if self._introductions is None:
             raise StationError("the station is not running: use `async with`, or start()")
         return self._introductions
+
+    @property
+    def contacts(self) -> Introductions:
+        """The older name of `introductions`."""
+        return self.introductions
 
     @property
     def announcer(self) -> Mdns:

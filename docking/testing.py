@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from agents import canonical
 from agents.brief import brief
@@ -35,8 +35,9 @@ from agents.engines import Engine, Limits, load
 from agents.engines.native_stack import DEEP, deep_threads
 from agents.image import AgentImage
 from agents.outcomes import Exhausted, Finished, Outcome, Trapped
-from agents.sdk.sources import load_image, user_cache
+from agents.sdk.sources import Choices, load_image, user_cache
 from agents.snapshot import Snapshot
+from agents.stack import Stack, stack_of
 from agents.testing import Seeded
 from agents.waits import Sleep
 from docking.errors import StationError
@@ -44,7 +45,7 @@ from docking.handle import Report, Result
 from docking.launching import DEFAULT_PERMIT, Terms, first_state
 from docking.options import Timing
 from docking.residents.services import Offering, ServiceFunction
-from docking.simulation import SimulatedAgent, Simulation, way_of
+from docking.simulation import SimulatedAgent, Simulation, check_stop, way_of
 from docking.station import Station
 from docking.threaded import Threaded, ThreadedAgent
 from docking.trust.policy import Policy
@@ -56,6 +57,7 @@ WAIT_S = 60.0  # seconds that `Stations.run` waits for an agent
 
 
 Source: TypeAlias = "AgentImage | str | Path"
+Files: TypeAlias = "Sequence[str | Path] | Mapping[str, str | Path]"
 Services: TypeAlias = "Mapping[str, ServiceFunction | bytes | str] | Callable[[Offering], None]"
 
 
@@ -82,6 +84,7 @@ class Trial:
     results: what it reported
     visited: the names of the stations where it was, from its home
     clones: the same of each clone of it or of a clone, in the order in which they were made
+    stack: its functions, lines and variables when its time was used up; None if it ended in another way
     """
 
     outcome: Outcome = field(repr=brief)
@@ -91,6 +94,7 @@ class Trial:
     results: tuple[Result, ...] = field(repr=brief)
     visited: tuple[str, ...] = field(repr=brief)
     clones: tuple[Trial, ...] = field(default=(), repr=brief)
+    stack: Stack | None = field(default=None, repr=brief)
 
     @property
     def exit_code(self) -> int | None:
@@ -101,6 +105,8 @@ class Trial:
 def play(
     source: Source,
     *,
+    files: Files = (),
+    packages: Sequence[str] = (),
     via: str | Way | Sequence[str] = "",
     services: Services | None = None,
     down: Sequence[str] = (),
@@ -110,10 +116,13 @@ def play(
     permit: Permit = DEFAULT_PERMIT,
     seed: int = 0,
     hop_every: int | None = None,
+    folder: Path | None = None,
 ) -> Trial:
     """Run an agent, and its clones, with stations that this process plays.
 
     source: an image, or the path of a source or image
+    files: paths of data that it takes along, as `--file`; a mapping gives the agent's names for them
+    packages: names of packages of this environment that it takes along, as `--package`
     via: where it may go, as `portcall launch --via` takes it, or names in order; empty for anywhere
     services: names, each with a function of the request or with the reply; `NAME@STATION` at one station only. Or a
         function that is called with each station and offers what this one has
@@ -124,16 +133,21 @@ def play(
     permit: the processor time and memory that it may use; the default is that of a launch
     seed: decides what it draws at random
     hop_every: go on in a fresh instance, from bytes, at every so many opportunities to suspend
+    folder: where relative paths of sources and files begin; the current folder by default
 
     The same call does the same, whatever the time of day: the clock starts at a fixed time, and a sleep takes exactly
     its time, and none of yours. Raises what packing raises, and `StationError` for a service that cannot be offered.
     """
-    image = _image(source)
+    image = _image(source, folder, files, packages)
     world = _TestWorld(seed)
+    way = way_of(via)
+    for full in services if isinstance(services, Mapping) else ():
+        if "@" in full:
+            check_stop(full.partition("@")[2], way, home)
     simulation = Simulation(
         world,
         home=home,
-        via=way_of(via),
+        via=way,
         down=down,
         offers=offers_of(services or {}),
         messages=[_bytes(each) for each in messages],
@@ -153,8 +167,8 @@ def play(
         )
 
     _in_deep_thread(run)
-    first, *clones = [world.trial(agent) for agent in simulation.agents]
-    return Trial(first.outcome, first.output, first.errors, first.lines, first.results, first.visited, tuple(clones))
+    first, *clones = [world.trial(agent, image) for agent in simulation.agents]
+    return evolve(first, clones=tuple(clones))
 
 
 def offers_of(services: Services) -> Callable[[Offering], None]:
@@ -264,6 +278,8 @@ class Stations:
         self,
         source: Source,
         *,
+        files: Files = (),
+        packages: Sequence[str] = (),
         via: str | Way | Sequence[str] = "",
         at: str | None = None,
         args: Sequence[str] = (),
@@ -272,6 +288,7 @@ class Stations:
         """Sign an agent, and start it.
 
         source: an image, or the path of a source or image
+        files, packages: what it takes along, see `play`
         via: where it may go, as `portcall launch --via` takes it, or names in order; empty to stay at home
         at: the station that is its home; the one that was started first by default
         args: its arguments, after the program's own name
@@ -279,7 +296,7 @@ class Stations:
 
         Raises as `docking.Station.launch`.
         """
-        image = _image(source, self._folder)
+        image = _image(source, self._folder, files, packages)
         _of_one_code(image)
         home = next(iter(self._running.values())) if at is None else self._running[at]
         return home.launch(image, via=via, owner=self.owner, args=args, terms=terms)
@@ -336,7 +353,7 @@ class _TestWorld:
         self._clock.answer(Sleep(ns or 0))
         return None
 
-    def trial(self, agent: SimulatedAgent) -> Trial:
+    def trial(self, agent: SimulatedAgent, image: AgentImage) -> Trial:
         """What is known of an agent that has ended."""
         said = self._said.get(agent.agent_id, [])
         written = {fd: b"".join(data for _, each, data in said if each == fd) for fd in (1, 2)}
@@ -352,7 +369,15 @@ class _TestWorld:
             tuple(_lines(said)),
             tuple(results),
             tuple(agent.visited),
+            stack=_stack(image, agent.outcome),
         )
+
+
+def _stack(image: AgentImage, outcome: Outcome) -> Stack | None:
+    """Where it was when it was stopped, if there is a state."""
+    if isinstance(outcome, Exhausted) and outcome.snapshot is not None:
+        return stack_of(image, outcome.snapshot)
+    return None
 
 
 def _why(outcome: Outcome) -> str:
@@ -379,10 +404,15 @@ def _engine() -> Engine:
     return load(stack=DEEP)
 
 
-def _image(source: Source, folder: Path | None = None) -> AgentImage:
+def _image(source: Source, folder: Path | None, files: Files, packages: Sequence[str]) -> AgentImage:
     if isinstance(source, AgentImage):
+        if files or packages:
+            raise TypeError("an image is packed already: files and packages go along with its source")
         return source
-    return load_image(Path(source) if folder is None else folder / source, cache=user_cache())
+    begin = folder or Path()
+    given = files if isinstance(files, Mapping) else {Path(path).name: path for path in files}
+    taken = {guest: begin / path for guest, path in given.items()}
+    return load_image(begin / source, Choices(files=taken, packages=tuple(packages)), cache=user_cache())
 
 
 _known: dict[bytes, AgentImage] = {}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agents.credentials.keys import PublicKey, SecretKey
+from agents.stack import Stack
 from docking.aio.loops import new_loop
 from docking.errors import StationError
 from docking.handle import Agent
@@ -147,6 +148,10 @@ class ThreadedAgent:
     def wait(self, timeout: float | None = None) -> Report:
         """See `Agent.wait`."""
         return self._threaded.do(self._agent.wait(timeout))
+
+    def stack(self) -> Stack:
+        """See `Agent.stack`."""
+        return self._threaded.do(self._agent.stack())
 
     def __getattr__(self, name: str) -> Any:
         """The other methods of `Agent` that do not wait."""

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 # Folder -> title, and the pages that come first, in the order of reading.
 SECTIONS: dict[str, tuple[str, list[str]]] = {
-    "tutorial": ("Tutorial", ["first-agent", "first-station", "first-lesson"]),
+    "tutorial": ("Tutorial", ["first-agent", "first-station", "a-working-day", "first-lesson"]),
     "how-to": ("How to", []),
     "reference": ("Reference", ["commands", "ways", "abi", "policy"]),
     "topics": ("Topics", ["architecture", "continuations", "trust", "handoff", "attacks", "performance"]),

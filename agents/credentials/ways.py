@@ -127,6 +127,11 @@ class Way:
             said = f"no key is known for {CERTIFIED}{name}; write the whole key, {CERTIFIED}ed25519:..."
             raise WayError(said, str(self)) from None
 
+    @property
+    def named(self) -> bool:
+        """Whether all its stops are stations with names: none is `any`, `any@KEY` or `roam`."""
+        return _all_named(self.draft.root)
+
     def name(self, key: PublicKey) -> str:
         """The name of a station whose key in `draft` is `key`."""
         return self.names[int.from_bytes(key.raw, "big")]
@@ -137,6 +142,12 @@ class Way:
     def value(self) -> dict[str, Any]:
         """The same for JSON; see `value`."""
         return value(self.draft, self.name, lambda key: self.certifiers[int.from_bytes(key.raw, "big")])
+
+
+def _all_named(node: Node) -> bool:
+    if isinstance(node, (Stop, CertifiedStop, FreeStop)):
+        return isinstance(node, Stop)
+    return all(map(_all_named, [node.part] if isinstance(node, (Loop, Opt)) else node.parts))
 
 
 def _with_keys(node: Node, stations: list[PublicKey], certifiers: list[PublicKey]) -> Node:

@@ -232,8 +232,8 @@ def _place_sites(
     additions: Additions,
 ) -> None:
     body = plan.func.body
-    drafts: dict[tuple[tuple[ValType, ...], tuple[ValType, ...], bool], list[_Draft]] = {}
-    for position in positions:
+    groups: dict[object, Group] = {}
+    for number, position in enumerate(positions, 1):
         construct = plan.shape.constructs[_construct_of(position, plan.shape)]
         below: tuple[ValType, ...] = ()
         results: tuple[ValType, ...] = ()
@@ -246,35 +246,18 @@ def _place_sites(
             results = callee.results
         elif position != ENTRY_SITE:
             below = additions.block_signature(_blocktype(plan.func, construct)).params
-        covered, spilled, loops = _around(plan, construct)
+        covered, spilled = _around(plan, construct)
         needed = live[position]
         for local in spilled:
             needed |= 1 << local
         _require_savable(plan, position, below, results, [plan.locals[local] for local in _members(needed)], additions)
-        draft = _Draft(position, poll, construct, below, results, covered and not poll, needed, loops)
-        kind = (below, results if below else (), draft.covered)
-        drafts.setdefault(kind, []).append(draft)
-    group_of: dict[int, Group] = {}
-    for (below, carried, covered), members in drafts.items():
-        for saved, sharers in _share(members):
-            order = sorted(_members(saved), key=lambda local: (_RANK[plan.locals[local]], local))
-            group = Group(len(plan.groups), below, carried, tuple(order), covered)
+        key = (below, results if below else (), covered and not poll, needed)
+        group = groups.get(key)
+        if group is None:
+            order = sorted(_members(needed), key=lambda local: (_RANK[plan.locals[local]], local))
+            group = groups[key] = Group(len(groups), *key[:2], tuple(order), key[2])
             plan.groups.append(group)
-            for draft in sharers:
-                group_of[draft.position] = group
-    everything = sorted((draft for members in drafts.values() for draft in members), key=lambda draft: draft.position)
-    for number, draft in enumerate(everything, 1):
-        group = group_of[draft.position]
-        site = Site(
-            number,
-            draft.position,
-            draft.poll,
-            draft.construct,
-            draft.below,
-            draft.results,
-            draft.covered,
-            group,
-        )
+        site = Site(number, position, poll, construct, below, results, key[2], group)
         group.sites.append(site)
         plan.sites.append(site)
 
@@ -306,76 +289,21 @@ def _require_savable(
                 )
 
 
-@attrs.frozen
-class _Draft:
-    """A site before it has a group: ``needed`` is the bit set of its live locals, ``loops`` counts those around."""
-
-    position: int
-    poll: bool
-    construct: Construct
-    below: tuple[ValType, ...]
-    results: tuple[ValType, ...]
-    covered: bool
-    needed: int
-    loops: int
-
-
-#: To share an arm, a site may save dead locals: one per this many live ones, by the number of loops around it, at most
-#: MOST_DEAD. A saved dead local must be kept, which costs registers where they are scarce; an arm of its own costs some
-#: 36 bytes and 7 per local. Measured on the kernels of the benchmark (docs/adr/sites-share-arms).
-LIVE_PER_DEAD = (1, 1, 2)
-MOST_DEAD = 8
-
-
-def _share(members: list[_Draft]) -> list[tuple[int, list[_Draft]]]:
-    """Sites with nearly the same live locals share one set: pairs (bit set, sites)."""
-    exact: dict[int, list[_Draft]] = {}
-    for draft in members:
-        exact.setdefault(draft.needed, []).append(draft)
-    shared: list[tuple[int, list[_Draft]]] = []
-    for needed, sharers in sorted(exact.items(), key=lambda item: (-item[0].bit_count(), item[0])):
-        best = -1
-        cost = 1 << 30
-        for index, (saved, others) in enumerate(shared):
-            union = saved | needed
-            if _fits(union, sharers) and (union == saved or _fits(union, others)):
-                extra = (union ^ needed).bit_count() + (union ^ saved).bit_count()
-                if extra < cost:
-                    best, cost = index, extra
-        if best < 0:
-            shared.append((needed, sharers))
-        else:
-            saved, others = shared[best]
-            shared[best] = (saved | needed, others + sharers)
-    return shared
-
-
-def _fits(saved: int, sharers: list[_Draft]) -> bool:
-    for draft in sharers:
-        dead = (saved ^ draft.needed).bit_count()
-        ratio = LIVE_PER_DEAD[min(draft.loops, len(LIVE_PER_DEAD) - 1)]
-        if dead > min(draft.needed.bit_count() // ratio, MOST_DEAD):
-            return False
-    return True
-
-
 def _members(mask: int) -> list[int]:
     return [local for local in range(mask.bit_length()) if mask >> local & 1]
 
 
-def _around(plan: FramePlan, construct: Construct) -> tuple[bool, list[int], int]:
-    """Whether a try_table encloses the construct, the spill locals of all around it, and the number of loops."""
+def _around(plan: FramePlan, construct: Construct) -> tuple[bool, list[int]]:
+    """Whether a try_table encloses the construct, and the spill locals of all around it."""
     covered = False
-    loops = 0
     spilled: list[int] = []
     index = construct.index
     while index:
         around = plan.shape.constructs[index]
         covered = covered or around.code == op.TRY_TABLE
-        loops += around.code == op.LOOP
         spilled.extend(plan.spills.get(index, ()))
         index = around.parent
-    return covered, spilled, loops
+    return covered, spilled
 
 
 def _callee_type(code: int, imm: object, module: Module) -> FuncType:

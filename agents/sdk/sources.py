@@ -70,10 +70,12 @@ def load_image(
     *,
     cache: CodeCache | None = None,
     progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> AgentImage:
     """The image of a source file; a file that is an image already is read as it is.
 
     `cache`: where packed modules are kept, see `user_cache`. `progress(done, total)`: called now and then.
+    `warn`: called with a sentence about what an image that is not in the cache has to do without.
     Raises `ToolchainError`, `ModuleError`, `BadImage`, `EngineError`; `OSError` for a file that cannot be read.
     """
     choices = choices or Choices()
@@ -95,9 +97,10 @@ def load_image(
         return image.with_luggage(quickjs.luggage(source, _with_data(files, beside)))
     if ending in COMPILERS:
         language, compile_source = COMPILERS[ending]
-        image = _packed(compile_source(path), name, language, choices, cache, progress)
+        adapt = toolchains.without_debug if choices.profile == "none" else None
+        image = _packed(compile_source(path), name, language, choices, cache, progress, adapt, warn)
     elif ending == ".wat" or source.startswith(b"\0asm"):
-        image = _packed(source, name, None, choices, cache, progress)
+        image = _packed(source, name, None, choices, cache, progress, warn=warn)
     else:
         raise ToolchainError(f"{path.name} is neither an image nor a source that is known: {ENDINGS}")
     if not files:
@@ -188,6 +191,7 @@ def _packed(
     cache: CodeCache | None,
     progress: Progress | None,
     adapt: Callable[[bytes], bytes] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> AgentImage:
     """`adapt`: changes the source before it is packed; not called if the cache has the image."""
     options = f"{name} {language} {attrs.evolve(choices, python=None, files={}, packages=())}"
@@ -209,6 +213,7 @@ def _packed(
         polls=choices.polls,
         spill_pointers=choices.spill_pointers,
         progress=progress,
+        warn=warn,
     )
     if cache is not None:
         cache.store(key, image.encode())
@@ -218,6 +223,7 @@ def _packed(
 @functools.cache
 def _packer() -> bytes:
     """A digest of the packing code, so that a changed rewriter never uses what an older one wrote."""
-    files = [AGENTS / "packing.py", AGENTS / "image.py", *sorted((AGENTS / "wasm").glob("*.py"))]
-    files += [AGENTS / "sdk" / "recursion.py", *sorted((AGENTS / "rewrite").glob("*.py"))]
+    files = [AGENTS / "packing.py", AGENTS / "image.py", AGENTS / "demangle.py", AGENTS / "sdk" / "recursion.py"]
+    for part in ("dwarf", "lines", "rewrite", "wasm"):
+        files += sorted((AGENTS / part).glob("*.py"))
     return canonical.digest(*(file.read_bytes() for file in files))

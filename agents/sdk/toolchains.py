@@ -1,7 +1,8 @@
 """Runs compilers: sources in C, Zig, Rust, Go and AssemblyScript become WebAssembly modules.
 
 C and Zig come with the package `ziglang`; `rustc`, `go` and AssemblyScript's `asc` are the author's own. Not the
-rewriting: the result is an ordinary module, for `agents.pack`. Invariants: no shell; a compiler writes only
+rewriting: the result is an ordinary module for `agents.pack`, which makes the table of source lines from its debug
+information. Asking for that changes no code. Invariants: no shell; a compiler writes only
 below a temporary folder and its own cache; it ends within `COMPILE_TIMEOUT_S`; a missing one
 raises `ToolchainMissing` with what to do, one that rejects the source `ToolchainError` with its own words.
 """
@@ -28,7 +29,7 @@ from agents.wasm.encode import encode_module
 COMPILE_TIMEOUT_S = 300.0  # the first compilation builds the C library, which takes most of a minute
 MAX_ERROR_CHARS = 8000  # characters of a compiler's messages that are shown
 
-C_FLAGS = ("-target", "wasm32-wasi", "-O2", "-I", str(SDK_FOLDER / "c"))
+C_FLAGS = ("-target", "wasm32-wasi", "-O2", "-g", "-I", str(SDK_FOLDER / "c"))
 # setjmp is implemented with exceptions, in the standard encoding.
 SETJMP_FLAGS = (
     *("-mllvm", "-wasm-enable-sjlj", "-mllvm", "-wasm-use-legacy-eh=false"),
@@ -36,7 +37,7 @@ SETJMP_FLAGS = (
 )
 ZIG_FLAGS = ("-target", "wasm32-wasi", "-O", "ReleaseSmall", "-fno-strip", "--dep", "portcall")
 RUST_TARGETS = ("wasm32-wasip1", "wasm32-wasi")  # the current name, and the one before Rust 1.78
-RUST_FLAGS = ("--edition", "2021", "-C", "opt-level=2", "-C", "strip=debuginfo")
+RUST_FLAGS = ("--edition", "2021", "-C", "opt-level=2", "-C", "debuginfo=1")  # 1: lines, and what was inlined
 GO_FLAGS = ("-trimpath", "-buildvcs=false", "-ldflags=-w")
 GO_MODULE = """module agent
 
@@ -56,17 +57,20 @@ def compile_c(source: Path) -> bytes:
     flags = (*C_FLAGS, *(SETJMP_FLAGS if uses_setjmp else ()))
     with tempfile.TemporaryDirectory(prefix="portcall-") as folder:
         target = Path(folder) / "agent.wasm"
-        _run(source, [*find_ziglang(source.name), "cc", *flags, str(source.resolve()), "-o", str(target)])
-        return without_debug(target.read_bytes())
+        # Named from its own folder: the paths above it are nobody's business, and would be in the module.
+        command = [*find_ziglang(source.name), "cc", *flags, f"./{source.name}", "-o", str(target)]
+        _run(source, command, source.resolve().parent)
+        return target.read_bytes()
 
 
 def compile_zig(source: Path) -> bytes:
     """The WASI module of a Zig program (`main`), with the module `portcall`. Raises `ToolchainError`."""
-    modules = (f"-Mroot={source.resolve()}", f"-Mportcall={SDK_FOLDER / 'zig' / 'portcall.zig'}")
+    modules = (f"-Mroot=./{source.name}", f"-Mportcall={SDK_FOLDER / 'zig' / 'portcall.zig'}")
     with tempfile.TemporaryDirectory(prefix="portcall-") as folder:
         target = Path(folder) / "agent.wasm"
-        _run(source, [*find_ziglang(source.name), "build-exe", *ZIG_FLAGS, *modules, f"-femit-bin={target}"])
-        return without_debug(target.read_bytes())
+        command = [*find_ziglang(source.name), "build-exe", *ZIG_FLAGS, *modules, f"-femit-bin={target}"]
+        _run(source, command, source.resolve().parent)
+        return target.read_bytes()
 
 
 def compile_rust(source: Path) -> bytes:
@@ -90,7 +94,7 @@ def compile_rust(source: Path) -> bytes:
             raise ToolchainMissing(
                 f"{source.name} needs the linker of {rustc}, which is missing; on Debian, do: apt install rust-llvm"
             ) from None
-        return without_debug(module.read_bytes())
+        return module.read_bytes()
 
 
 def compile_go(source: Path) -> bytes:
@@ -125,7 +129,7 @@ def compile_assemblyscript(source: Path) -> bytes:
 
 
 def without_debug(wasm: bytes) -> bytes:
-    """The module without its debug sections: they are most of it, and rewriting would invalidate their offsets.
+    """The module without its debug sections, which are most of it, for one that is packed as it is.
 
     Names are kept; the linker's own option to omit the sections would lose those too. Raises `ModuleError`.
     """

@@ -7,7 +7,8 @@ sends a name and its newline separately does no harm, since blank writes to `go`
 
 A read returns one answer and then an end of file. After that, `inbox` goes on to the next message; the others
 answer again when they are reopened, or after a seek to 0. `call/SERVICE` is written (the request), then
-read (the reply); a write after that begins another request. Two files take an optional argument:
+read (the reply); a write after that begins another request. To read `send/AGENT` or `report/KEY` sends or reports
+nothing, as bytes: some programs cannot write nothing. Two files take an optional argument:
 `inbox/MS` waits at most so many milliseconds, `log/LEVEL` is error, warning, info or detail.
 
 Invariants: `MAX_BODY_BYTES` bounds what a file holds, `Limits.call_bytes` what all of an agent's files hold; a
@@ -215,6 +216,16 @@ def _read_call(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
         raise
 
 
+def _read_send(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
+    hostcalls.send(ctx, file.argument, b"")
+    return b""
+
+
+def _read_report(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
+    hostcalls.report(ctx, file.argument, b"")
+    return b""
+
+
 # --- writing: (ctx, file, data) -> what to wait for, or how much was accepted (None: all) ---
 
 
@@ -287,6 +298,8 @@ _READ: dict[str, Callable[[Any, CallFile, bool], bytes | Suspend]] = {
     "clone": _read_clone,
     "call": _read_call,
     "lookup": _read_lookup,
+    "send": _read_send,
+    "report": _read_report,
 }
 _WRITE: dict[str, Callable[[Any, CallFile, bytes], Suspend | int | None]] = {
     "go": _write_go,

@@ -9,7 +9,7 @@ a count is compared with the remaining bytes and with `ModuleBounds` before anyt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final, TypeVar
 
 from agents.errors import MalformedModule, UnsupportedFeature
@@ -124,6 +124,14 @@ def decode_module(data: bytes, bounds: ModuleBounds = ModuleBounds()) -> Module:
     return _Decoder(bytes(data), bounds).module()
 
 
+def decode_sections(data: bytes, *wanted: int) -> Module:
+    """The module as if it had only the sections with the ids `wanted`; the others are not read.
+
+    Raises as `decode_module`.
+    """
+    return _Decoder(bytes(data), ModuleBounds()).module(wanted)
+
+
 def instruction_offsets(module: Module, function: int) -> list[int] | None:
     """The offset in `module.source` of each instruction of the defined function `function` (an index in the
     whole index space); None for a function that was not decoded.
@@ -161,13 +169,16 @@ class _Decoder:
         self.items_total = 0
         self.type_entries = 0
 
-    def module(self) -> Module:
-        """Read everything."""
+    def module(self, wanted: Collection[int] = ORDER) -> Module:
+        """Read everything, or the sections with the ids `wanted`, without a custom section."""
         after = 0
         for section, offset, payload in sections(self.data):
             r = Reader(self.data, offset, offset + len(payload))
             if section == CUSTOM:
-                self.custom(r, after)
+                if wanted is ORDER:
+                    self.custom(r, after)
+                continue
+            if section not in wanted:
                 continue
             after = section
             _SECTIONS[section](self, r)

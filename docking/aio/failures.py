@@ -32,6 +32,13 @@ def describe_error(error: BaseException) -> str:
     return f"{name}: {text}" + (f" (in {' > '.join(places[-TRACE_FRAMES:])})" if places else "")
 
 
+def reason(error: BaseException) -> str:
+    """Why a connection failed, for people: as the system says it, without the number."""
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+        return "it took too long"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def log_error(what: str, error: BaseException | None) -> None:
     """Log the error; the whole traceback at debug level."""
     line = " ".join(what.split())[:LINE_CHARS]

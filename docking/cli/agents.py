@@ -12,16 +12,24 @@ import click
 from docking.cli import completion
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every, when, whoever_knows
 from docking.cli.output import escaped, plain, print_fields, print_json, print_table, size_text
+from docking.cli.stacks import print_stack
 from docking.cli.ways import shown_way
 from docking.cli.writing import write_file
 from docking.errors import ControlError
 
 
 @click.command("agents")
+@click.option("--stack", "stack_of", metavar="AGENT", help="Show what this one is doing: functions, lines, variables.")
 @STATION_OPTION
 @JSON_OPTION
-def agents(station: str | None, as_json: bool) -> None:
-    """List the agents that are here, or were launched here."""
+def agents(stack_of: str | None, station: str | None, as_json: bool) -> None:
+    """List the agents that are here, or were launched here.
+
+    With --stack, show where one of them is in its program. It need not wait: one that runs is suspended for a moment.
+    """
+    if stack_of is not None:
+        _show_stack(stack_of, station, as_json)
+        return
     rows = [{"at": name, **row} for name, row in every(station, "agents")]
     # An agent at a station of this machine need not be listed by its home too.
     here = {row["agent"] for row in rows if row["here"]}
@@ -42,6 +50,16 @@ def agents(station: str | None, as_json: bool) -> None:
         )
     for row in doubts:
         click.echo(f"\nIN DOUBT: {doubt(row)}")
+
+
+def _show_stack(agent: str, station: str | None, as_json: bool) -> None:
+    with whoever_knows(station, agent) as line:
+        found = line.ask("stack", agent=agent)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{found['agent'][:12]} at {plain(found['station'])}: {found['standing']}\n")
+    print_stack(found["stack"])
 
 
 def doubt(row: dict[str, Any]) -> str:
@@ -144,14 +162,14 @@ def _follow(ident: str, station: str | None, as_json: bool) -> None:
 
 
 def _is_over(station: str | None, agent: str) -> bool:
-    """Whether any station here knows that its journey is over."""
+    """Whether the journey is over, also for its home, if that is here: it hears of the end a moment later."""
     from docking.control.client import connections
 
+    standings = []
     for line in connections(station):
         with line, suppress(ControlError):  # a station that has forgotten it raises
-            if line.ask("where", agent=agent)["standing"] in ("finished", "stopped", "disposed"):
-                return True
-    return False
+            standings.append(line.ask("where", agent=agent)["standing"])
+    return not {"finished", "stopped", "disposed"}.isdisjoint(standings) and "travelling" not in standings
 
 
 def _known_lines(station: str | None, agent: str) -> list[tuple[str, Any]]:

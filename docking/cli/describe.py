@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from agents import canonical
 from agents.capsule import CAPSULE_FORMAT, Capsule
 from agents.credentials.keys import text_of
 from agents.credentials.passport import Passport, verify_passport
-from agents.errors import FormatError, ModuleError
+from agents.errors import FormatError
 from agents.image import IMAGE_MAGICS, AgentImage, Manifest
 from agents.outcomes import number
 from agents.rewrite.metadata import Frame, Metadata, frame_values
 from agents.rewrite.spilled import SPILLED_SECTION as SPILL
 from agents.rewrite.spilled import spilled
 from agents.snapshot import SNAPSHOT_MAGIC, Snapshot
+from agents.stack import MAX_FRAMES, StackFrame, stack_of
+from agents.stack.webassembly import MAX_VALUES, FunctionNames, imports_of, wasm_frames
 from agents.waits import Wait, encode_wait
 from agents.wasi.abi import DIRECTORY
 from agents.wasi.state import WasiState
-from agents.wasm.decode import WASM_MAGIC, custom_section, decode_module, sections
-from agents.wasm.encode import unsigned
-from agents.wasm.names import Names, decode_names, module_names
-from agents.wasm.syntax import Import, ImportFunc, Module
+from agents.wasm.decode import WASM_MAGIC, custom_section, decode_module
+from agents.wasm.names import Names, module_names
+from agents.wasm.syntax import Module
 from agents.wasm.text import print_function, print_module
 from docking.cli.ways import shown_way
 
-TYPE_SECTION, IMPORT_SECTION = 1, 2  # section ids
 TYPE_NAMES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64", "v": "v128", "r": "reference", "x": "exnref"}
-MAX_VALUES = 1000  # of one frame that are shown; a hostile image could claim millions
-MAX_FRAMES = 10_000  # of one stack that are shown
 Described = dict[str, Any]
 
 
@@ -101,6 +98,7 @@ def describe_image(image: AgentImage) -> Described:
         described["spilled pointers"] = {"functions": done.functions, "stores": done.stores, "bytes": done.room}
     if image.luggage:
         described["luggage"] = {"bytes": len(image.luggage)}
+        described["files"] = _files(_state(image.luggage))
     if image.started:
         described["started"] = {"bytes": len(image.started)}
     return described
@@ -116,7 +114,9 @@ def describe_snapshot(snapshot: Snapshot, image: AgentImage | None) -> Described
         "waits": _waits(snapshot),
     }
     if image is not None:
-        snapshot.check(image)
+        source = stack_of(image, snapshot)
+        if source.language == "python" or source.note:
+            described["python"] = source.value()
     described["stack"] = _stack(snapshot.frames[:MAX_FRAMES], image)
     described["frames"] = len(snapshot.frames)
     described["memories"] = [
@@ -155,27 +155,7 @@ def describe_capsule(capsule: Capsule, names: Mapping[str, str]) -> Described:
 
 def imports(code: bytes) -> list[str]:
     """`module.name` of each import. Raises `ModuleError`."""
-    return [f"{entry.module}.{entry.name}" for entry in _imports(code)]
-
-
-def _imports(code: bytes) -> tuple[Import, ...]:
-    """The imports, read without decoding the code, as if the module contained nothing else."""
-    head = b"\0asm\1\0\0\0"
-    for section, _, payload in sections(code):
-        if section in (TYPE_SECTION, IMPORT_SECTION):
-            head += bytes([section]) + unsigned(len(payload)) + bytes(payload)
-    return decode_module(head).imports
-
-
-def function_names(code: bytes) -> tuple[list[str], Names]:
-    """Names of the imported functions, by index, and the name section. Raises `ModuleError`."""
-    names = Names()
-    payload = custom_section(code, "name")
-    # A name section that does not decode is ignored (spec, appendix A.7).
-    with suppress(ModuleError):
-        names = decode_names(payload or b"")
-    imported = [f"{e.module}.{e.name}" for e in _imports(code) if isinstance(e.desc, ImportFunc)]
-    return imported, names
+    return [f"{entry.module}.{entry.name}" for entry in imports_of(code)]
 
 
 def code_of(data: bytes, function: str) -> Iterator[str]:
@@ -236,25 +216,22 @@ def _wait(wait: Wait) -> Described:
 def _stack(frames: tuple[Frame, ...], image: AgentImage | None) -> list[Described]:
     if image is None or image.metadata is None:
         return [{"function": f.resume, "site": f.site, "bytes": len(f.values)} for f in frames]
-    imported, names = function_names(image.code)
-    return [_frame(frame, image.metadata, imported, names) for frame in frames]
+    names, shown = FunctionNames(image.code), wasm_frames(image, frames)
+    return [_frame(frame, source, image.metadata, names) for frame, source in zip(frames, shown, strict=True)]
 
 
-def _frame(frame: Frame, metadata: Metadata, imported: list[str], names: Names) -> Described:
-    resume = metadata.resumes[frame.resume]
+def _frame(frame: Frame, source: tuple[StackFrame, ...], metadata: Metadata, names: FunctionNames) -> Described:
+    function = metadata.resumes[frame.resume].function
     site = metadata.site(frame.resume, frame.site)
-    local_names: Mapping[int, str] = names.locals.get(resume.function, {})
-    described: Described = {
-        "function": _function(resume.function, imported, names),
-        "site": frame.site,
-        "kind": site.kind,
-    }
+    *inlined, itself = source
+    described: Described = {**_place(itself), "site": frame.site, "kind": site.kind}
+    if inlined:
+        described["inlined"] = list(map(_place, inlined))
     if site.kind == "call":
-        callee = site.callee
-        described["calls"] = "through a table" if callee is None else _function(callee, imported, names)
+        described["calls"] = "through a table" if site.callee is None else names.function(site.callee)
     described["values"] = [
         {
-            "what": "operand" if info.local is None else local_names.get(info.local, f"local {info.local}"),
+            "what": "operand" if info.local is None else names.local(function, info.local),
             "type": TYPE_NAMES[info.type],
             "value": value.hex() if isinstance(value, bytes) else _in_json(value),
         }
@@ -263,10 +240,9 @@ def _frame(frame: Frame, metadata: Metadata, imported: list[str], names: Names) 
     return described
 
 
-def _function(index: int, imported: list[str], names: Names) -> str:
-    if index < len(imported):
-        return imported[index]
-    return names.function(index) or f"function {index}"
+def _place(frame: StackFrame) -> Described:
+    told = {"file": frame.file, "line": frame.line} if frame.file else {}
+    return {"function": frame.function, **told}
 
 
 def _value(letter: str, bits: int | None) -> object:
@@ -279,9 +255,13 @@ def _in_json(value: int | float) -> int | float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _wasi(data: bytes) -> Described:
-    state = WasiState.decode(canonical.decode(data, canonical.DecodeBounds(max_bytes=1 << 28, max_items=1_000_000)))
-    files = []
+def _state(data: bytes) -> WasiState:
+    return WasiState.decode(canonical.decode(data, canonical.DecodeBounds(max_bytes=1 << 28, max_items=1_000_000)))
+
+
+def _files(state: WasiState) -> list[Described]:
+    """The files of its luggage, by path."""
+    files: list[Described] = []
     todo = [("", state.luggage.root)]
     while todo:
         path, node = todo.pop()
@@ -290,10 +270,15 @@ def _wasi(data: bytes) -> Described:
                 todo.append((f"{path}/{name}", child))
             else:
                 files.append({"path": f"{path}/{name}", "bytes": len(child.data)})
+    return sorted(files, key=lambda file: str(file["path"]))
+
+
+def _wasi(data: bytes) -> Described:
+    state = _state(data)
     return {
         "arguments": [argument.decode(errors="replace") for argument in state.args],
         "environment": [entry.decode(errors="replace") for entry in state.environ],
-        "files": sorted(files, key=lambda file: str(file["path"])),
+        "files": _files(state),
         "open": " ".join(str(fd) for fd, _ in state.table),
         "elapsed_ms": state.elapsed_ns // 1_000_000,
     }

@@ -34,6 +34,9 @@ MEET_TIMEOUT_S = 6.0
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @SERVICE_OPTION
 @SERVICES_OPTION
+@click.option(
+    "--down", multiple=True, metavar="NAME", help="Let this station meet the others, and then not answer any more."
+)
 @click.option("--policy", type=click.Path(path_type=Path, dir_okay=False), help="Whom they admit, in TOML.")
 @click.option(
     "--home", type=click.Path(path_type=Path, file_okay=False), help="Keep their keys and agents in this folder."
@@ -44,6 +47,7 @@ def lab(
     names: tuple[str, ...],
     single: tuple[OneService, ...],
     modules: tuple[Offers, ...],
+    down: tuple[str, ...],
     policy: Path | None,
     home: Path | None,
     no_mdns: bool,
@@ -64,6 +68,10 @@ def lab(
         check_name(name)
     if len(set(names)) < len(names) or len(names) > MOST:
         raise click.UsageError(f"a lab has up to {MOST} stations, each with a name of its own")
+    for name in down:
+        if name not in names[1:]:
+            rest = ", ".join(names[1:]) or "there is only one"
+            raise click.UsageError(f"--down {name}: it is one of the stations after the first: {rest}")
     prepare(log)
     admitted = policy_of(policy)
     mdns = not no_mdns and has_multicast()
@@ -79,7 +87,11 @@ def lab(
 
         async def begun() -> None:
             await _meet(stations, mdns)
+            await asyncio.gather(*(each.close() for each in stations if each.name in down))
             for each in stations:
+                if each.name in down:
+                    say(f"station {each.name} is down")
+                    continue
                 offered = ", ".join(each.core.services.names)
                 say(f"station {each.name} at {each.url}" + (f", offers {offered}" if offered else ""))
             say_whom_it_admits(admitted)

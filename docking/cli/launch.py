@@ -12,7 +12,7 @@ import click
 
 from docking.cli import completion
 from docking.cli.asking import JSON_OPTION, one
-from docking.cli.luggage import FILE_OPTION, PACKAGE_OPTION, DataFile, by_guest_path
+from docking.cli.luggage import FILE_OPTION, PACKAGE_OPTION, PYTHON_OPTION, DataFile, by_guest_path
 from docking.cli.output import plain, print_json
 from docking.cli.suggestions import near
 from docking.cli.ways import VIA_HELP, ViaType, certifier_keys
@@ -48,6 +48,7 @@ GOING = {"portcall.go", "portcall.go_at", "wasi_snapshot_preview1.path_open"}
 )
 @FILE_OPTION
 @PACKAGE_OPTION
+@PYTHON_OPTION
 @JSON_OPTION
 def launch(
     source: Path,
@@ -61,6 +62,7 @@ def launch(
     hours: int,
     files: tuple[DataFile, ...],
     packages: tuple[str, ...],
+    python: Path | None,
     as_json: bool,
 ) -> None:
     """Sign an agent, and begin it at a station of this user.
@@ -81,7 +83,7 @@ def launch(
     if owner is not None:
         existing(owner)  # before a long packing
     certifiers = {} if via is None else certifier_keys(via)
-    image = image_of(source, Choices(files=by_guest_path(files), packages=packages))
+    image = image_of(source, Choices(python=python, files=by_guest_path(files), packages=packages))
     if image.manifest.profile == "none" and via is not None and image.manifest.language in INTERPRETED_LANGUAGES:
         click.echo(f"portcall: {click.format_filename(source)}: {staying(image)}", err=True)
     with one(station) as line:

@@ -1,4 +1,4 @@
-"""The options `--file` and `--package` of the commands that pack: what goes along in an agent's luggage."""
+"""The options `--file`, `--package` and `--python` of the commands that pack: what goes along with an agent."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ PACKAGE_OPTION = click.option(
     multiple=True,
     metavar="NAME",
     help="Take along a package of this environment, in pure Python, for an agent in Python.",
+)
+
+PYTHON_OPTION = click.option(
+    "--python",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A WASI build of CPython to run a .py in; default MicroPython.",
 )
 
 

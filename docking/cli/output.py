@@ -64,9 +64,9 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
 
 def size_text(size: int) -> str:
     """A number of bytes for people: 812 B, 1.4 KiB, 64 MiB."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.3g} {unit}" if unit != "B" else f"{size} B"
-        value /= 1024
-    return f"{value:.3g} GiB"
+    if size < 1024:
+        return f"{size} B"
+    value, units = size / 1024, ["GiB", "MiB", "KiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[:-1]
+    return f"{value:.3g} {units[-1]}" if value < 999.5 else f"{value:.0f} {units[-1]}"

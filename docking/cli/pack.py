@@ -12,7 +12,7 @@ from agents.engines.interface import interface
 from agents.errors import EngineError
 from agents.image import AgentImage
 from agents.sdk.sources import Choices
-from docking.cli.luggage import FILE_OPTION, PACKAGE_OPTION, DataFile, by_guest_path
+from docking.cli.luggage import FILE_OPTION, PACKAGE_OPTION, PYTHON_OPTION, DataFile, by_guest_path
 from docking.cli.output import plain, size_text
 from docking.cli.sources import image_of, is_image, staying
 from docking.cli.writing import not_over, write_file
@@ -38,12 +38,7 @@ SHOWN_IMPORTS = 8  # imports that are named
     is_flag=True,
     help="For a program whose garbage collector scans its stack; always done for MicroPython.",
 )
-@click.option(
-    "--python",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A WASI build of CPython to run a .py in; default MicroPython.",
-)
+@PYTHON_OPTION
 @FILE_OPTION
 @PACKAGE_OPTION
 @click.option(

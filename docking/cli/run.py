@@ -34,16 +34,17 @@ from agents.wasi.limits import WasiLimits
 from agents.wasi.state import WasiState
 from docking.cli import completion, interrupts
 from docking.cli.describe import imports
-from docking.cli.luggage import FILE_OPTION, PACKAGE_OPTION, DataFile, by_guest_path
-from docking.cli.output import size_text
+from docking.cli.luggage import FILE_OPTION, PACKAGE_OPTION, PYTHON_OPTION, DataFile, by_guest_path
+from docking.cli.output import escaped, plain, size_text
 from docking.cli.services import SERVICE_OPTION, SERVICES_OPTION, Offers, OneService, all_of
 from docking.cli.sources import about, image_of, read_file
 from docking.cli.terminal import TerminalWorld
 from docking.cli.ways import VIA_HELP, ViaType
 from docking.cli.writing import not_over, write_file
 from docking.launching import label_of
-from docking.simulation import Simulation
+from docking.simulation import SimulatedAgent, Simulation, check_stop
 
+MOST_RESULTS, MOST_RESULT_BYTES = 20, 500  # that are shown, of all and of one
 FAILED_EXIT_CODE = 125  # exit code for a trap or an exhausted budget: one that agents are unlikely to use themselves
 # A program on the user's own terminal may print any amount.
 OWN_LIMITS = WasiLimits(log_bytes=1 << 62)
@@ -98,6 +99,7 @@ class AgentFailed(click.ClickException):
 @SERVICES_OPTION
 @FILE_OPTION
 @PACKAGE_OPTION
+@PYTHON_OPTION
 @click.option("--message", "messages", multiple=True, metavar="TEXT", help="Send it this message before it starts.")
 @click.option("--cpu", type=Seconds(), metavar="SECONDS", help="Stop it after this much processor time.")
 @click.option("--memory", type=click.IntRange(1, 1 << 20), metavar="MIB", help="Let it have this much memory.")
@@ -119,7 +121,7 @@ class AgentFailed(click.ClickException):
 def run_command(source: Path, args: tuple[str, ...], engines: str, hop_every: int | None, hops: int | None,
         dirs: tuple[str, ...], environ: tuple[str, ...], station: str, via: Way | None, down: tuple[str, ...],
         single: tuple[OneService, ...], modules: tuple[Offers, ...], files: tuple[DataFile, ...],
-        packages: tuple[str, ...], messages: tuple[str, ...], cpu: float | None,
+        packages: tuple[str, ...], python: Path | None, messages: tuple[str, ...], cpu: float | None,
         memory: int | None, input_size: int, suspend_to: Path | None, resume_from: Path | None) -> None:  # fmt: skip
     """Run an agent, or any WASI program, here and alone.
 
@@ -134,6 +136,9 @@ def run_command(source: Path, args: tuple[str, ...], engines: str, hop_every: in
     """
     if suspend_to is not None:
         not_over(source, suspend_to)
+    for service in single:
+        if service.station:
+            check_stop(service.station, via, station)
     simulation = Simulation(
         TerminalWorld(),
         home=station,
@@ -150,7 +155,8 @@ def run_command(source: Path, args: tuple[str, ...], engines: str, hop_every: in
     with ctrl_c if suspend_to is not None else contextlib.nullcontext():
         stack = deepen_main()
         loaded = [load(name.strip(), stack=stack) for name in engines.split(",")]
-        image = image_of(source, Choices(profile=_profile(loaded), files=by_guest_path(files), packages=packages))
+        taken = by_guest_path(files)
+        image = image_of(source, Choices(profile=_profile(loaded), python=python, files=taken, packages=packages))
         budget = TimeBudget(None if cpu is None else int(cpu * 1e9))
         own = evolve(OWN_LIMITS, stdin_bytes=input_size << 20)
         options: dict[str, Any] = {"grants": _grants(dirs), "budget": budget, "wasi_limits": own}
@@ -195,6 +201,7 @@ def run_command(source: Path, args: tuple[str, ...], engines: str, hop_every: in
         return
     if not simulation.bound and simulation.agents and _followed_nothing(simulation):
         click.echo("portcall: it asked for the next stop of its itinerary: --via alpha,beta gives it one", err=True)
+    tell_results(simulation.agents)
     try:
         _end(outcome)
     finally:
@@ -203,6 +210,16 @@ def run_command(source: Path, args: tuple[str, ...], engines: str, hop_every: in
         elif hop_every is not None:
             least, most = size_text(min(sizes, default=0)), size_text(max(sizes, default=0))
             click.echo(f"portcall: {len(sizes)} hops, snapshots of {least} to {most}", err=True)
+
+
+def tell_results(agents: Sequence[SimulatedAgent]) -> None:
+    """Say what the agents have reported."""
+    told = [(*result, at) for agent in agents for result, at in zip(agent.reports, agent.reported_at, strict=True)]
+    for key, value, at in told[:MOST_RESULTS]:
+        text = plain(escaped(value[:MOST_RESULT_BYTES].decode("utf-8", "backslashreplace")), MOST_RESULT_BYTES)
+        click.echo(f"portcall: it reported {plain(key)}: {text}, at {plain(at.station)}", err=True)
+    if len(told) > MOST_RESULTS:
+        click.echo(f"portcall: and {len(told) - MOST_RESULTS} results more", err=True)
 
 
 def _followed_nothing(simulation: Simulation) -> bool:

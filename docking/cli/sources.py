@@ -41,7 +41,7 @@ def image_of(path: Path, choices: Choices | None = None) -> AgentImage:
     """
     progress = _Progress(path)
     try:
-        return load_image(path, choices, cache=user_cache(), progress=progress)
+        return load_image(path, choices, cache=user_cache(), progress=progress, warn=progress.warn)
     except OSError as error:
         raise unreadable(path, error) from None
     except (ModuleError, FormatError, EngineError) as error:
@@ -118,12 +118,17 @@ class _Progress:
             self.last = now
             self._show(f"packing {self.name}: {100 * done // max(total, 1)} %")
 
+    def warn(self, sentence: str) -> None:
+        """A line about the source that stays."""
+        self.clear()
+        click.echo(f"portcall: warning: {plain(self.name)}: {plain(sentence)}", err=True)
+
     def _show(self, text: str) -> None:
         self.shown = True
         click.echo(f"\r\x1b[K{plain(text)}", nl=False, err=True)
 
     def clear(self) -> None:
-        """Clear the line."""
+        """Clear the line of the progress."""
         self._compiling.cancel()
         if self.shown:
             click.echo("\r\x1b[K", nl=False, err=True)

@@ -35,6 +35,7 @@ MAX_FRAME_BYTES = 256 << 20
 FRAME_BOUNDS = canonical.DecodeBounds(max_bytes=MAX_FRAME_BYTES, max_depth=10, max_items=2_000_000)
 # The path of a Unix socket has room for 108 bytes, on some systems for 104.
 MAX_SOCKET_PATH_BYTES = 100
+SHOWN_STATIONS = 8  # that run here, named to who asked for another
 
 
 def running_folder() -> Path:
@@ -111,7 +112,11 @@ def connections(station: str | None = None) -> list[ControlClient]:
     if found:
         return found
     if station is not None:
-        raise ControlError(f"no station {station!r} runs here; portcall station --name {station} --home DIR starts one")
+        names = ", ".join(sorted({place.name for _, place in running()})[:SHOWN_STATIONS])
+        others = f"; running are {names}" if names else ""
+        raise ControlError(
+            f"no station {station!r} runs here{others}; portcall station --name {station} --home DIR starts one"
+        )
     raise ControlError("no station runs here; portcall station --name NAME --home DIR starts one")
 
 

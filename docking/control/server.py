@@ -366,6 +366,15 @@ class Control:
             if subscription is not None:
                 self._of.here.events.unsubscribe(subscription)
 
+    async def _do_stack(self, agent: str) -> Answer:
+        """The stack of an agent that is here, as `agents.stack.Stack.value`."""
+        found = self._of.agents.find(agent)
+        stack = await found.stack()
+        yield (
+            "end",
+            {"agent": found.id, "station": found.where(), "standing": found.standing, "stack": stack.value()},
+        )
+
     async def _do_events(self) -> Answer:
         subscription = self._of.here.events.subscribe(lambda event: True)
         try:

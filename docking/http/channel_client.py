@@ -22,6 +22,7 @@ from attrs import define, field
 from agents.canonical import Buffer
 from agents.credentials.keys import PublicKey
 from agents.errors import CredentialError
+from docking.aio.failures import reason
 from docking.aio.timeouts import within
 from docking.aio.transports import connect, write_pieces
 from docking.errors import NoAnswer, PeerUnreachable
@@ -318,7 +319,7 @@ class ChannelPool:
                 CONNECT_TIMEOUT_S,
             )
         except (OSError, asyncio.TimeoutError) as error:
-            raise PeerUnreachable(f"{host}:{port} does not answer: {error or 'it took too long'}") from error
+            raise PeerUnreachable(f"{host}:{port} does not answer: {reason(error)}") from error
         called = False
         with contextlib.suppress(OSError, asyncio.TimeoutError):
             named = f"[{host}]" if ":" in host else host

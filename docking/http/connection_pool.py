@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import httptools
 from attrs import define, field
 
+from docking.aio.failures import reason
 from docking.aio.transports import connect, write_pieces
 from docking.errors import NoAnswer, PeerUnreachable
 from docking.http.app import URL_PREFIX
@@ -245,7 +246,7 @@ class ConnectionPool:
         try:
             connection = await connect(_Connection, host, port, CONNECT_TIMEOUT_S, context)
         except (OSError, asyncio.TimeoutError) as error:
-            raise PeerUnreachable(f"{host}:{port} does not answer: {error or 'it took too long'}") from error
+            raise PeerUnreachable(f"{host}:{port} does not answer: {reason(error)}") from error
         return connection, True
 
     def _keep(self, pool: _HostPool, connection: _Connection) -> None:

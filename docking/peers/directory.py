@@ -39,6 +39,8 @@ DEFAULT_PORT = 7707
 SERVICE = "_portcall._tcp.local."
 # Bytes of a label of DNS (RFC 1035 section 2.3.4).
 MAX_LABEL = 63
+# What stands for a dot inside a label, within the program; no station has it in its name.
+STAND_IN = "/"
 SEEN_PRECISION_MS = 1000  # ms: resolution of `Peer.seen`
 # Stations whose addresses outlast a restart.
 MAX_REMEMBERED = 512
@@ -78,11 +80,11 @@ class Sighting:
 def source_of(name: str, key: PublicKey) -> str:
     """The name of a station's records: one label with as much of its name as fits, and the beginning of its key's id.
 
-    The label is for display, and tells records apart; the record itself contains the full name. The label has no dots,
-    since not every resolver escapes them.
+    The label is for display, and tells records apart; the record itself contains the full name. For dots in the label
+    stands `STAND_IN`, which `docking.peers.dotted_labels` translates.
     """
     end = f" {key.id[:8]}"
-    return f"{name.replace('.', '-')[: MAX_LABEL - len(end)]}{end}.{SERVICE}"
+    return f"{name.replace('.', STAND_IN)[: MAX_LABEL - len(end)]}{end}.{SERVICE}"
 
 
 def clean_services(value: Iterable[object]) -> tuple[str, ...]:
@@ -408,4 +410,6 @@ class PeerDirectory:
             return wanted[0]
         if wanted:
             raise UnknownStation(f"{len(wanted)} stations call themselves {text!r}: name the one you mean by its key")
-        raise UnknownStation(f"no station {text[:80]!r} is known here; is it running, and on this network?")
+        raise UnknownStation(
+            f"no station {text[:80]!r} is known here: it is not running, or not on this network, or called otherwise"
+        )

@@ -28,6 +28,7 @@ from agents.errors import CredentialError
 from docking.aio.failures import describe_error
 from docking.aio.timeouts import ended, within
 from docking.errors import StationError
+from docking.peers import dotted_labels
 from docking.peers.directory import MAX_PEER_ADDRESSES, SERVICE, Sighting, clean_services, source_of
 from docking.peers.links import EVERYWHERE, Link, links, own_addresses
 
@@ -143,6 +144,7 @@ class Mdns:
             except OSError as error:  # a kernel without IPv6
                 problem = problem or error
                 continue
+            _keep(self._tasks, _translated(zeroconf.zeroconf))
             return _Open(zeroconf, AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[self._changed]))
         if problem is not None:
             raise problem
@@ -261,6 +263,11 @@ def _keep(tasks: set[asyncio.Future[Any]], work: Coroutine[Any, Any, None]) -> N
     task = asyncio.get_running_loop().create_task(work)
     tasks.add(task)
     task.add_done_callback(over)
+
+
+async def _translated(zeroconf: Zeroconf) -> None:
+    with contextlib.suppress(ZeroconfError):  # closed before it was open
+        await dotted_labels.translate(zeroconf)
 
 
 async def _until(task: asyncio.Future[Any]) -> None:

@@ -11,6 +11,7 @@ its agent (log, reports, messages) is bounded; a waiting berth holds no thread, 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import enum
 import logging
@@ -173,6 +174,8 @@ class Berth:
     life: Execution | None = field(default=None, repr=False)
     running: bool = False
     begun: bool = False  # it has had a turn here, so its state at arrival is outdated
+    turned: list[asyncio.Future[bytes | None]] = field(factory=list, repr=False)
+    """Each is given the state at the end of its turn, or None if it keeps its instance or ends then."""
     order: OrderKind | None = None  # what an operator or the home asked for, to be done when the turn has ended
     to: str = ""  # where it is leaving to
     barred: str = ""  # why the policy suspends it here

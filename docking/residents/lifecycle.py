@@ -243,6 +243,7 @@ class Lifecycle:
         """A turn has ended."""
         berth.running = False
         self._hear(berth)
+        _show(berth, turn)
         if turn is None:
             _log.error("a turn of an agent failed", exc_info=error, extra={"agent": text_of(berth.agent)})
             self._stop(berth, None, "the station failed to run the agent")
@@ -500,3 +501,11 @@ class Lifecycle:
             return
         self.go_on(berth, Cloned(text_of(child.agent)))
         self.go_on(child, Cloned(None))
+
+
+def _show(berth: Berth, turn: Turn | None) -> None:
+    """Give those who asked for it the state at the end of a turn."""
+    asked, berth.turned = berth.turned, []
+    for each in asked:
+        if not each.done():
+            each.set_result(None if turn is None else turn.state)

@@ -16,6 +16,8 @@ import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
 from typing import Protocol, TypeAlias, TypeVar
 
 from attrs import define, field, frozen
@@ -31,8 +33,10 @@ _log = logging.getLogger(__name__)
 ServiceFunction: TypeAlias = Callable[..., "bytes | str | Awaitable[object]"]
 F = TypeVar("F", bound=ServiceFunction)
 # As in a capability: `service:NAME` must be able to name it.
+_PACKAGE = str(Path(__file__).parents[1])
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\Z")
 MAX_SERVICE_NAME = 120
+SHOWN_SERVICES = 5  # of a station, that are named to who asked for one that it has not
 
 
 def check_service_name(name: str) -> None:
@@ -170,7 +174,7 @@ class Services:
     async def _answer(self, name: str, request: bytes, visitor: Visitor, allowed: bool) -> Reply | Failed:
         offer = self._offers.get(name)
         if offer is None:
-            return Failed(ENOENT, f"this station offers no service {name!r}")
+            return Failed(ENOENT, f"this station offers no service {name!r}{self._instead()}"[:MAX_REASON_BYTES])
         if not allowed:
             return Failed(EACCES, f"the agent's permit here does not cover service:{name}")
         arguments = (request, visitor) if offer.takes_visitor else (request,)
@@ -184,11 +188,18 @@ class Services:
             return Failed(EBUSY, f"the service {name!r} has no thread free")
         except Exception as error:
             # Details of the failure are for the station's log only.
-            _log.error("a service failed: %s", error, exc_info=error, extra={"service": name, "agent": visitor.agent})
+            said = {"service": name, "agent": visitor.agent}
+            _log.error("the service %r failed: %s", name, error, exc_info=_from_the_service(error), extra=said)
             return Failed(EIO, f"the service {name!r} failed")
         if len(body) > MAX_BODY_BYTES:
             return Failed(EMSGSIZE, f"the service {name!r} replied with more than {MAX_BODY_BYTES} bytes")
         return Reply(body)
+
+    def _instead(self) -> str:
+        """What it offers, for who asked for something else."""
+        names = self.names
+        more = f" and {len(names) - SHOWN_SERVICES} more" if len(names) > SHOWN_SERVICES else ""
+        return f"; it offers {', '.join(names[:SHOWN_SERVICES])}{more}" if names else ", nor any other"
 
     async def _reply(self, name: str, function: ServiceFunction, arguments: tuple[object, ...]) -> bytes:
         """The reply of a service, as bytes. Raises what `_answer` handles, whatever the service raises."""
@@ -206,6 +217,14 @@ class Services:
             return await function(*arguments)  # type: ignore[misc]
         value = await self._daemons.run(function, *arguments)
         return await value if inspect.isawaitable(value) else value
+
+
+def _from_the_service(error: Exception) -> tuple[type[Exception], Exception, TracebackType | None]:
+    """The error with its traceback from the service's own code on, for its author."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        trace = trace.tb_next
+    return type(error), error, trace or error.__traceback__
 
 
 def _bytes_of(name: str, value: object) -> bytes:

@@ -43,6 +43,9 @@ def test_what_is_launched_has_them_at_another_station(shell: Shell) -> None:
 def test_an_image_keeps_them(shell: Shell) -> None:
     shell("pack", "agent.py", *LUGGAGE)
     assert shell("run", "agent.agent").startswith("beta 1{}\n")
+    files = [file["path"] for file in shell.json("inspect", "agent.agent")["files"]]
+    assert files == ["/agent/agent.py", "/agent/prices.json", "/lib/bisect.py", "/lib/portcall.py"]
+    assert "                  /agent/prices.json, 2 B\n" in shell("inspect", "agent.agent")
     assert "packed already" in shell("run", "agent.agent", *LUGGAGE, code=1)
 
 
@@ -54,6 +57,7 @@ def test_mistakes(shell: Shell, name: str) -> None:
     assert "two files are called x" in shell(
         name, "agent.py", "--file", "shop.json=x", "--file", "other.json=x", code=2
     )
+    assert "build of CPython cannot be read: py.wasm" in shell(name, "agent.py", "--python", "py.wasm", code=1)
     assert "neither HOST nor HOST=GUEST" in shell(name, "agent.py", "--file", "shop.json=", code=2)
 
 

@@ -224,7 +224,7 @@ def test_what_an_agent_that_runs_alone_cannot_have(folder: Folder) -> None:
     )  # fmt: skip
     assert done.stdout.split() == ["44", "16", "23"] * 3
     assert done.stderr == (
-        "warning: call failed: this station offers no service 'oracle'\n"
+        "warning: call failed: this station offers no service 'oracle', nor any other\n"
         "warning: recv failed: nobody sends it a message\n"
     )
 

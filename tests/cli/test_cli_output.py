@@ -1,4 +1,4 @@
-"""Output that cannot be written: a full disk is one line on stderr, a closed stream none."""
+"""Output that cannot be written: a full disk is one line on stderr, a closed stream none. Sizes as people read them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from docking.cli.output import size_text
 from tests.cli.shell import typed
 from tests.programs import ROOT
 
@@ -32,3 +33,21 @@ def test_a_full_disk_and_a_closed_output(tmp_path: Path) -> None:
         check=False,
     )
     assert (shell.returncode, shell.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (999 << 10, "999 KiB"),
+        (1010 << 10, "1010 KiB"),
+        (1 << 20, "1 MiB"),
+        (1_500_000, "1.43 MiB"),
+        (1023 << 20, "1023 MiB"),
+        (5000 << 30, "5000 GiB"),
+    ],
+)
+def test_a_size(size: int, text: str) -> None:
+    assert size_text(size) == text

@@ -11,11 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from click.testing import CliRunner, Result
 
+from agents.engines.wasmtime import assemble
+from agents.wasm.decode import decode_module
+from agents.wasm.encode import encode_module
+from agents.wasm.syntax import Custom
 from docking.cli.group import portcall
 from tests.cli.shell import typed
+from tests.dwarf import made
 from tests.patience import PATIENCE
 from tests.programs import ROOT
 
@@ -162,6 +168,64 @@ def test_a_frozen_stack_can_be_read_and_goes_on(count: Path, tmp_path: Path) -> 
     assert "turn, site 1: calls portcall.sleep" in text
     assert invoke("run", image, "--resume-from", frozen).stdout == "35\n"
     assert invoke("inspect", frozen).stdout.count("function") == 2
+
+
+def with_debug(source: str, sections: dict[str, bytes]) -> bytes:
+    """The module with these debug sections."""
+    module = decode_module(assemble(source))
+    customs = tuple(Custom(name, content, 11) for name, content in sections.items())
+    return encode_module(attrs.evolve(module, customs=(*module.customs, *customs)))
+
+
+def test_lines_and_inlined_functions_are_shown(tmp_path: Path) -> None:
+    # The call is 0x20 bytes into the code section, where the debug information has the inlined function.
+    body = f"(i32.const 1000) {'nop ' * 27} (call $sleep) drop {'nop ' * 20}"
+    source = f"""(module (import "portcall" "sleep" (func $sleep (param i32) (result i32)))
+                         (func $main (export "run") {body}))"""
+    module, frozen = tmp_path / "main.wasm", tmp_path / "frozen"
+    module.write_bytes(with_debug(source, made.sections()))
+    assert "warning" not in invoke("pack", module).stderr
+    image = module.with_suffix(".agent")
+    invoke("run", "--suspend-to", frozen, "--hop-every", 1, image)
+    text = invoke("inspect", frozen, "--image", image).stdout
+    assert "  0  visit at src/main.c:5, inlined\n     main at src/main.c:11, site 1: calls portcall.sleep\n" in text
+    (frame,) = json.loads(invoke("inspect", frozen, "--image", image, "--json").stdout)["stack"]
+    assert (frame["function"], frame["file"], frame["line"]) == ("main", "src/main.c", 11)
+    assert frame["inlined"] == [{"function": "visit", "file": "src/main.c", "line": 5}]
+
+
+def test_debug_information_that_cannot_be_read_is_told_and_does_no_harm(tmp_path: Path) -> None:
+    module = tmp_path / "count.wasm"
+    module.write_bytes(with_debug(COUNT, {**made.sections(), ".debug_abbrev": b"\1"}))
+    said = invoke("pack", module).stderr
+    assert said.startswith("portcall: warning: count.wasm: its stack will be shown without source lines: ")
+    assert invoke("run", module.with_suffix(".agent"), 5).stdout == "35\n"
+
+
+def test_a_frozen_agent_in_python_shows_its_python_functions(tmp_path: Path) -> None:
+    source, frozen = tmp_path / "trip.py", tmp_path / "frozen"
+    source.write_text(
+        "import portcall\ndef visit(place):\n    seen = [place]\n    portcall.go(place)\nlimit = 3\nvisit('alpha')\n"
+    )
+    invoke("run", source, "--suspend-to", frozen)
+    described = json.loads(invoke("inspect", frozen, "--image", source, "--json").stdout)
+    assert described["python"]["language"] == "python"
+    visit, module = described["python"]["frames"][-2:]
+    assert visit == {
+        "function": "visit",
+        "file": "/agent/trip.py",
+        "line": 4,
+        "variables": [{"name": "place", "value": "'alpha'"}, {"name": "seen", "value": "['alpha']"}],
+    }
+    assert (module["function"], module["line"]) == ("<module>", 6)
+    assert len(described["stack"]) == described["frames"] > 10
+    text = invoke("inspect", frozen, "--image", source).stdout
+    assert "visit at /agent/trip.py:4\n       place  'alpha'\n       seen   ['alpha']\n" in text
+    assert "site" not in text
+    both = invoke("inspect", frozen, "--image", source, "--wasm").stdout
+    assert both.startswith(text)
+    assert "calls wasi_snapshot_preview1.fd_write" in both
+    assert "--image, with its image or its source" in invoke("inspect", frozen).stdout
 
 
 def test_a_program_that_ends_before_it_is_suspended(count: Path, tmp_path: Path) -> None:

@@ -113,6 +113,31 @@ def test_the_same_script_again(shell: Shell) -> None:
         assert "done" in shell("dispose", "trip")
 
 
+def test_what_an_agent_is_doing(shell: Shell) -> None:
+    script = "import portcall\ndef count(start):\n    total = start\n    while True:\n        total += 1\ncount(7)\n"
+    (shell.folder / "loop.py").write_text(script)
+    with shell.station("alpha"):
+        agent = json.loads(shell("launch", "loop.py", "--json"))["agent"]
+        found = shell.json("agents", "--stack", "loop")
+        while found["stack"]["frames"][0]["function"] != "count" or found["stack"]["note"]:
+            found = shell.json("agents", "--stack", "loop")
+        assert (found["agent"], found["station"], found["standing"]) == (agent, "alpha", "ready")
+        count, module = found["stack"]["frames"]
+        assert count["file"] == module["file"] == "/agent/loop.py"
+        assert count["line"] in (4, 5)
+        assert [variable["name"] for variable in count["variables"]] == ["start", "total"]
+        assert module["line"] == 6
+        text = shell("agents", "--stack", "loop")
+        assert text.startswith(
+            f"{agent[:12]} at alpha: ready\n\nPython stack, innermost first (2 frames)\n  0  count at "
+        )
+        assert "\n       start  7\n" in text
+        assert "done" in shell("dispose", "loop")
+        while shell.json("where", agent)["standing"] != "disposed":
+            pass
+        assert "journey is over (disposed)" in shell("agents", "--stack", agent, code=1)
+
+
 def test_orders_by_commands(shell: Shell) -> None:
     (shell.folder / "loop.py").write_text("n = 0\nwhile True:\n    n += 1\n")
     with shell.station("alpha"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def test_services_of_a_module(tmp_path: Path) -> None:
     ]
     assert said("--services", "shop:other") == [
         "few ['beta']",
-        "warning: call failed: this station offers no service 'stock.count'",
+        "warning: call failed: this station offers no service 'stock.count', nor any other",
     ]
     assert [line.split()[0] for line in said("--service", "stock.count=shop:upper")] == ["NUTS", "NUTS"]
 
@@ -98,6 +99,10 @@ def test_services_of_a_module(tmp_path: Path) -> None:
 def test_a_service_that_fails_is_told_to_its_author(tmp_path: Path) -> None:
     folder = written(tmp_path, survey=SURVEY, shop="def broken(request):\n    return 1 // 0\n")
     done = command("run", "survey.py", "--via", "beta", "--service", "stock.count=shop:broken", cwd=folder)
+    failed, trace, *rest = done.stderr.splitlines()
+    assert failed == "the service 'stock.count' failed: integer division or modulo by zero"
+    assert trace.startswith("Traceback")
+    assert "shop.py" in rest[0]  # nothing of who called it
     assert "ZeroDivisionError" in done.stderr
     assert "warning: call failed: the service 'stock.count' failed" in done.stderr
     assert "OSError" in done.stderr  # the agent did not expect it
@@ -136,6 +141,41 @@ def test_a_station_that_is_down(tmp_path: Path) -> None:
     assert "go failed: the station 'gamma' does not answer" in done.stderr
     trip = written(tmp_path, trip="import portcall\nportcall.go('beta')\n") / "trip.py"
     assert "OSError: [Errno 23]" in invoke("run", trip, "--down", "beta", code=1).stderr
+
+
+@pytest.mark.parametrize("options", [["--down", "gama"], ["--service", "stock.count@gama=1"]])
+def test_a_station_that_is_no_stop(options: list[str], tmp_path: Path) -> None:
+    survey = written(tmp_path, survey=SURVEY) / "survey.py"
+    done = command("run", survey, "--via", "beta,gamma?", *options)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "portcall: 'gama' is no stop of its way, beta,gamma?\n"
+    done = invoke("run", survey, "--via", "beta,roam", *options, code=1)  # there any may be
+    assert "offers no service" in done.stderr
+
+
+def test_what_is_offered_instead_is_told(tmp_path: Path) -> None:
+    names = [f"--service=shop.{number}=1" for number in range(7)]
+    asks = written(tmp_path, asks="import portcall\nportcall.call('shop.8')\n") / "asks.py"
+    done = invoke("run", asks, *names, code=1)
+    assert "no service 'shop.8'; it offers shop.0, shop.1, shop.2, shop.3, shop.4 and 2 more\n" in done.stderr
+
+
+def test_what_it_reported_is_said(tmp_path: Path) -> None:
+    source = "import portcall\nfor n in range(22):\n    portcall.report('n', n)\n"
+    source = "import portcall\nportcall.go('beta')\nportcall.report('none', '')\n" + source
+    done = invoke("run", written(tmp_path, tells=source) / "tells.py")
+    first, *rest = done.stderr.splitlines()
+    assert (first, rest[0]) == (
+        "portcall: it reported none: , at beta",
+        "portcall: it reported n: 0, at beta",
+    )
+    assert (len(rest), rest[-1]) == (20, "portcall: and 3 results more")
+    assert done.stdout == ""
+    long = "import portcall\nportcall.report('k\\n', '\x1b' + 'x' * 1000000)\nraise ValueError\n"
+    done = invoke("run", written(tmp_path, long=long) / "long.py", code=1)
+    (told,) = [line for line in done.stderr.splitlines() if line.startswith("portcall:")]
+    assert "k\N{REPLACEMENT CHARACTER}: \\x1bxxx" in told
+    assert len(told) < 600
 
 
 def test_a_way_refuses_what_it_does_not_allow(tmp_path: Path) -> None:
@@ -236,7 +276,8 @@ def test_a_laboratory(tmp_path: Path) -> None:
             while (standing := shell.json("where", "survey")["standing"]) != "finished":
                 assert standing in ("leaving", "travelling")  # it leaves while beta compiles what it goes on with
             (logged,) = [row["text"] for row in shell.json("logs", "survey")]
-            assert logged == "nuts at beta for survey, hop 1, call 1 ['beta', 'alpha']"
+            # Other stations of this machine may be seen, which offer that too.
+            assert re.fullmatch(r"nuts at beta for survey, hop 1, call 1 \['beta', ('.*', )*'alpha'(, '.*')*\]", logged)
             homes = {json.loads(note.read_text())["home"] for note in (tmp_path / "running").glob("*.json")}
             assert len(homes) == 2
             lab.send_signal(signal.SIGINT)
@@ -246,6 +287,35 @@ def test_a_laboratory(tmp_path: Path) -> None:
             lab.kill()
     assert not any(Path(home).exists() for home in homes)
     assert list((tmp_path / "running").iterdir()) == []
+
+
+def test_a_laboratory_with_a_station_that_is_down(tmp_path: Path) -> None:
+    shell = Shell(written(tmp_path, survey=SURVEY))
+    lab = ["lab", "alpha", "beta", "gamma", "--no-mdns", "--service", "stock.count=1", "--down"]
+    for wrong in ("gama", "alpha"):
+        assert f"--down {wrong}: it is one of the stations after the first: beta, gamma" in shell(*lab, wrong, code=2)
+    line = [sys.executable, "-m", "docking.cli", *lab, "gamma"]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=shell.environment, cwd=tmp_path,
+                          stdout=subprocess.DEVNULL) as process:  # fmt: skip
+        try:
+            assert process.stderr is not None
+            said = []
+            while not said or not said[-1].startswith("ready: "):
+                said.append(process.stderr.readline())
+                assert said[-1], said
+            assert "station gamma is down\n" in said
+            wrong = shell("launch", "survey.py", "--from", "alpa", "--via", "beta", code=1)
+            assert "no station 'alpa' runs here; running are alpha, beta; portcall station" in wrong
+            shell("launch", "survey.py", "--from", "alpha", "--via", "beta,gamma")
+            lines = shell("logs", "survey", "--follow").splitlines()
+            assert "go('gamma') was refused: 127.0.0.1:" in "".join(lines)
+            assert lines[-1].endswith("is over; its trail is home from beta")
+            assert [stay["station"] for stay in shell.json("trail", "survey")["visits"]] == ["alpha", "beta"]
+            process.send_signal(signal.SIGINT)
+            process.stderr.read()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
 
 
 def test_a_laboratory_that_is_kept_goes_on(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from agents.execution import Execution
 from agents.outcomes import Asked, Finished
 from agents.waits import Woke
 from agents.wasi.state import WasiState
+from tests.patience import PATIENCE
 from tests.programs import ToolMissing
 
 from .every import Subject, examine, subjects
@@ -41,7 +42,7 @@ BY_NAME = {subject.name: subject for subject in subjects()}
 
 @pytest.mark.parametrize("name", QUICK)
 def test_hops_at_every_opportunity_change_nothing(name: str) -> None:
-    row = examine(BY_NAME[name], "wasmtime", 60.0)
+    row = examine(BY_NAME[name], "wasmtime", PATIENCE)
     if row.verdict.startswith("skipped"):
         pytest.skip(row.verdict)
     assert row.verdict == "same"
@@ -89,5 +90,5 @@ def test_a_difference_is_seen(tmp_path: Path) -> None:
     """The comparison itself: a program that prints random bytes is not the same twice."""
     source = tmp_path / "random.wat"
     source.write_text(RANDOM)
-    row = examine(Subject("random", source), "wasmtime", 60.0)
+    row = examine(Subject("random", source), "wasmtime", PATIENCE)
     assert (row.verdict, row.hops) == ("DIFFERENT", 1)

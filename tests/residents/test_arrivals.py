@@ -14,7 +14,7 @@ import agents
 import docking.residents.arrivals
 from docking import Station
 from docking.errors import NoAnswer
-from docking.handoff.messages import CommitMessage, ReceiptMessage
+from docking.handoff.messages import CommitMessage, ReceiptMessage, Status
 from docking.residents.berth import Berth
 from docking.residents.workers import Workers
 from tests.patience import PATIENCE
@@ -55,16 +55,19 @@ class Cable:
         return getattr(self._real, name)
 
 
-def without_commits(source: Station) -> Callable[[], None]:
-    """From now on no COMMIT of `source` arrives, until what is given back is called."""
+def without_commits(source: Station, destination: Station) -> Callable[[], None]:
+    """From now on no COMMIT of `source` arrives, nor does `destination` hear of it when it asks, until what is given
+    back is called.
+    """
     gate = asyncio.Event()
 
     async def exchange(real: Any, peer: bytes, message: Any) -> Any:
-        if isinstance(message, CommitMessage) and not gate.is_set():
+        if isinstance(message, (CommitMessage, Status)) and not gate.is_set():
             raise NoAnswer("the cable is cut")
         return await real(peer, message)
 
     Cable(source, exchange)
+    Cable(destination, exchange)
     return gate.set
 
 
@@ -80,7 +83,7 @@ async def expected(at: Station) -> Berth:
 @run
 async def test_the_instance_is_made_and_nothing_runs_before_the_commit() -> None:
     async with harbour("home", "beta", patience=PATIENCE) as (home, beta):
-        watch, joined = Watch(beta), without_commits(home)
+        watch, joined = Watch(beta), without_commits(home, beta)
         agent = await begin(home, LOGS, "beta")
         berth = await expected(beta)
         assert agent.key not in beta.core.here.berths
@@ -122,7 +125,7 @@ async def test_what_is_given_up_has_no_instance_any_more() -> None:
 async def test_a_source_that_never_says_commit_holds_an_instance_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docking.residents.arrivals, "EXPECTED_S", 0.05)
     async with harbour("home", "beta", patience=PATIENCE) as (home, beta):
-        joined = without_commits(home)
+        joined = without_commits(home, beta)
         agent = await begin(home, LOGS, "beta")
         berth = await expected(beta)
         while beta.core.arrivals.expected or berth.life is not None:
@@ -134,13 +137,20 @@ async def test_a_source_that_never_says_commit_holds_an_instance_for_a_moment(mo
 @run
 async def test_few_are_made_in_advance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docking.residents.arrivals, "MAX_EXPECTED", 2)
+    counts, expect = [], docking.residents.arrivals.Arrivals.expect
+
+    def counted(arrivals: Any, *args: Any) -> None:
+        before = len(arrivals.expected)
+        expect(arrivals, *args)
+        counts.append((before, len(arrivals.expected)))
+
+    monkeypatch.setattr(docking.residents.arrivals.Arrivals, "expect", counted)
     async with harbour("home", "beta", patience=PATIENCE) as (home, beta):
-        joined = without_commits(home)
+        joined = without_commits(home, beta)
         crowd = [await begin(home, LOGS, "beta") for _ in range(6)]
-        while len(beta.core.here.store.unfinished()) < 6:
+        while len(counts) < 6:
             await asyncio.sleep(0.002)
-        await expected(beta)
-        assert len(beta.core.arrivals.expected) == 2
+        assert all(after == min(before + 1, 2) for before, after in counts)
         joined()
         for agent in crowd:
             assert places(await agent.wait(PATIENCE)) == ["beta"]
@@ -149,7 +159,7 @@ async def test_few_are_made_in_advance(monkeypatch: pytest.MonkeyPatch) -> None:
 @run
 async def test_a_station_that_stops_meanwhile_gives_up_the_instance() -> None:
     async with harbour("home", "beta", patience=PATIENCE) as (home, beta):
-        without_commits(home)
+        without_commits(home, beta)
         await begin(home, LOGS, "beta")
         berth = await expected(beta)
     assert berth.life is None
@@ -171,8 +181,8 @@ async def test_an_image_that_was_not_rewritten_has_no_instance_in_advance() -> N
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Berth, "ready", ready)
-        async with harbour("home", "beta", patience=PATIENCE) as (home, _):
-            joined = without_commits(home)
+        async with harbour("home", "beta", patience=PATIENCE) as (home, beta):
+            joined = without_commits(home, beta)
             agent = await home.launch(agents.pack(wat, profile="none"), ["beta"], owner=OWNER)
             while not opened:
                 await asyncio.sleep(0.002)
@@ -194,9 +204,9 @@ async def test_a_station_that_stops_between_the_commit_and_the_first_turn_has_an
     tmp_path: Path,
 ) -> None:
     async with harbour("home") as (home,):
-        joined = without_commits(home)
         async with station("beta", tmp_path / "beta") as beta:
             await meet(home, beta)
+            joined = without_commits(home, beta)
             agent = await begin(home, TELLS, "beta")
             await expected(beta)
             with pytest.MonkeyPatch.context() as patch:

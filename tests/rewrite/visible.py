@@ -16,7 +16,7 @@ from unittest import mock
 import attrs
 import wasmtime
 
-from agents.rewrite import Options, frames, rewrite
+from agents.rewrite import Options, rewrite
 from agents.rewrite.metadata import frame_values, split_frames
 from agents.rewrite.shadow_stack import SHADOW_STACK_NAME
 from agents.rewrite.spill import spill_pointers
@@ -50,12 +50,10 @@ def with_stack(module: Module) -> Module:
 
 @contextmanager
 def everything_is_a_pointer() -> Iterator[None]:
-    """Also: frames hold the values that live, and no others for the sake of shared arms."""
-
     def kind(survey: Survey, instr: Instr, operands: Any) -> int:
         return PLAIN if instr == Instr(op.GLOBAL_GET, survey.stack_pointer) else POINTER
 
-    with mock.patch.object(Survey, "_kind", kind), mock.patch.object(frames, "MOST_DEAD", 0):
+    with mock.patch.object(Survey, "_kind", kind):
         yield
 
 

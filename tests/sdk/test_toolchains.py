@@ -13,10 +13,11 @@ import pytest
 from agents.engines.wasmtime import assemble
 from agents.errors import InvalidModule, ToolchainError, ToolchainMissing
 from agents.hostcalls import IMPORTS
+from agents.lines import lines_of
 from agents.sdk import quickjs, toolchains
 from agents.sdk.__main__ import main as sdk
 from agents.sdk.sources import load_image
-from agents.sdk.toolchains import compile_c, compile_zig
+from agents.sdk.toolchains import compile_c, compile_zig, without_debug
 from agents.wasm.decode import decode_module
 from agents.wasm.syntax import F32, F64, I32, I64, ImportFunc, Module, ValType
 
@@ -54,7 +55,7 @@ def test_the_header_declares_the_whole_abi(tmp_path: Path) -> None:
 
 
 @needs_zig
-def test_c_with_setjmp_keeps_names_and_loses_debug_sections(tmp_path: Path) -> None:
+def test_c_with_setjmp_keeps_names(tmp_path: Path) -> None:
     source = tmp_path / "jump.c"
     source.write_text(
         "#include <setjmp.h>\nstatic jmp_buf out;\nint main(void) {\n"
@@ -62,9 +63,8 @@ def test_c_with_setjmp_keeps_names_and_loses_debug_sections(tmp_path: Path) -> N
     )
     module = decode_module(compile_c(source))
     assert module.tags
-    names = [custom.name for custom in module.customs]
-    assert "name" in names
-    assert not [name for name in names if name.startswith(".debug")]
+    assert "name" in [custom.name for custom in module.customs]
+    assert "name" in [custom.name for custom in decode_module(without_debug(compile_c(source))).customs]
 
 
 @needs_zig
@@ -74,6 +74,15 @@ def test_zig(tmp_path: Path) -> None:
         'extern "portcall" fn go(host: [*]const u8, len: usize) i32;\npub fn main() void {\n    _ = go("beta", 4);\n}\n'
     )
     assert portcall_imports(decode_module(compile_zig(source))) == {"go": ("ii", "i")}
+
+
+@needs_zig
+def test_a_source_is_named_in_a_module_without_the_folders_above_it(tmp_path: Path) -> None:
+    source = tmp_path / "-odd name.c"
+    source.write_text("#include <stdio.h>\nint main(void) { puts(__FILE__); }\n")
+    image = load_image(source)
+    assert b"./-odd name.c\0" in image.code
+    assert [file for file in lines_of(image.code).files if "odd" in file] == ["-odd name.c"]
 
 
 WRONG = {

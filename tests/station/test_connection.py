@@ -66,6 +66,19 @@ def test_a_journey_between_stations_of_other_processes(shell: Shell) -> None:
                 station.launch(packed(GREET), via=["gamma"], owner=owner)
 
 
+def test_what_an_agent_is_doing(alpha: docking.Connection) -> None:
+    agent = alpha.launch(packed(LISTENER), owner=OWNER)
+    while agent.standing != "waiting":
+        pass
+    stack = agent.stack()
+    assert [(frame.function, frame.line) for frame in stack.frames] == [("_start", None)]
+    assert stack.note == ""
+    agent.send(b"!")
+    agent.wait(PATIENCE)
+    with pytest.raises(ControlError, match="nothing is left of its stack"):
+        agent.stack()
+
+
 def test_messages_and_orders(alpha: docking.Connection) -> None:
     agent = alpha.launch(packed(LISTENER), owner=OWNER)
     assert agent.send("four") in ("delivered", "sent")

@@ -89,6 +89,24 @@ def test_failures_are_told(tmp_path: Path) -> None:
     assert trial.errors == "warning: go failed: the station 'beta' does not answer\n"
 
 
+def test_files_and_packages_go_along(tmp_path: Path) -> None:
+    (tmp_path / "prices.json").write_text("{}")
+    text = "import bisect\nprint(open('/agent/prices.json').read(), open('/agent/other').read(), bisect.bisect([1], 2))"
+    given = {"prices.json": "prices.json", "other": tmp_path / "prices.json"}
+    script(tmp_path, text)
+    assert play("script.py", files=given, packages=["bisect"], folder=tmp_path).output == "{} {} 1\n"
+    script(tmp_path, "print(open('/agent/prices.json').read())")
+    assert play("script.py", files=["prices.json"], folder=tmp_path).output == "{}\n"
+    with pytest.raises(TypeError, match="packed already"):
+        play(packed(program("nop")), files=["prices.json"])
+
+
+@pytest.mark.parametrize("wrong", [{"down": ["beat"]}, {"services": {"x@beat": "1"}}])
+def test_a_station_that_is_no_stop(wrong: Any, tmp_path: Path) -> None:
+    with pytest.raises(StationError, match="'beat' is no stop of its way, alpha,beta"):
+        run(tmp_path, STOCK, via="alpha,beta", **wrong)
+
+
 def test_arguments_and_messages(tmp_path: Path) -> None:
     text = "import sys, portcall\nprint(sys.argv[1:], portcall.recv(), portcall.recv(), portcall.sender())\n"
     trial = run(tmp_path, text, args=["a", "b c"], messages=["one", b"\xff"], home="office")
@@ -123,6 +141,19 @@ def test_what_does_not_end_by_itself(tmp_path: Path) -> None:
     trial = play(agents.pack('(module (func (export "_start") unreachable))'))
     assert isinstance(trial.outcome, Trapped)
     assert trial.errors == f"{trial.outcome.reason}\n"
+
+
+def test_where_an_agent_was_when_its_time_was_up(tmp_path: Path) -> None:
+    text = "def search(n):\n    while True:\n        n += 1\nsearch(5)\n"
+    permit = docking.Permit(docking.Budget(cpu=500_000, memory=64 << 20), ())
+    trial = run(tmp_path, text, permit=permit)
+    assert trial.stack is not None
+    search, module = trial.stack.frames
+    assert (search.function, search.file) == ("search", "/agent/script.py")
+    assert search.line in (2, 3)
+    assert [variable.name for variable in search.variables] == ["n"]
+    assert (module.function, module.line) == ("<module>", 4)
+    assert run(tmp_path, "pass").stack is None
 
 
 def test_input_is_at_its_end(tmp_path: Path) -> None:

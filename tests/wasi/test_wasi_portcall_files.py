@@ -238,6 +238,11 @@ def test_send_report_and_log() -> None:
     assert guest.write(opened(guest, "send/nobody", write=True), b"x")[0] == ENOENT
     assert guest.write(opened(guest, "report/price", write=True), b"42") == (0, 2)
     assert guest.station.reported == [("price", b"42")]
+    for path in ("send/bob", "report/none"):  # an interpreter may not pass on a write of nothing
+        fd = opened(guest, path)
+        assert (guest.read(fd, 9), guest.read(fd, 9)) == ((0, b""), (0, b""))
+    assert guest.station.sent[2:] == [("bob", b"")]
+    assert guest.station.reported[1:] == [("none", b"")]
     fd = opened(guest, "log", write=True)
     assert guest.write(fd, b"first\nsecond\n") == (0, 13)
     assert guest.write(fd, b"\n") == (0, 1)

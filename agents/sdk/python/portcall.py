@@ -33,6 +33,13 @@ def _write(name: str, data: "str | bytes") -> None:
         _raise_again(file.write(data))
 
 
+def _give(name: str, data: "str | bytes") -> None:
+    if data:
+        _write(name, data)
+    else:
+        _read(name)  # MicroPython does not pass on a write of nothing; a read there gives nothing away too
+
+
 def go(station: str) -> None:
     """Move to a station, by name, key id or host:port; the next line runs there.
 
@@ -75,7 +82,7 @@ def lookup(service: str) -> "list[str]":
 
 def send(agent: str, message: "str | bytes") -> None:
     """Hand a message over for delivery to another agent, by its id. Raises OSError."""
-    _write("send/" + agent, message)
+    _give("send/" + agent, message)
 
 
 def recv(timeout: "float | None" = None) -> bytes:
@@ -101,7 +108,7 @@ def clone() -> "str | None":
 
 def report(key: str, value: object) -> None:
     """Append a result to this agent's signed chain: text, bytes, or anything that prints."""
-    _write("report/" + key, value if isinstance(value, (str, bytes)) else str(value))
+    _give("report/" + key, value if isinstance(value, (str, bytes)) else str(value))
 
 
 def log(text: str, level: str = "info") -> None:

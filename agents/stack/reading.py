@@ -1,0 +1,63 @@
+"""`stack_of`: the stack of a frozen agent, in the words of the language that it is written in."""
+
+from __future__ import annotations
+
+from itertools import chain, islice
+
+from agents.errors import FormatError, Unreadable
+from agents.image import AgentImage
+from agents.snapshot import Snapshot
+from agents.wasi.state import WasiState
+
+from . import micropython
+from .frames import MAX_FRAMES, Stack, StackFrame
+from .memory import FrozenMemory, data_segments
+from .webassembly import wasm_frames
+
+_UNKNOWN = "this build of the interpreter is not known here"
+
+
+def stack_of(image: AgentImage, snapshot: Snapshot) -> Stack:
+    """The stack of an agent; without frames if it has not begun.
+
+    An agent in MicroPython has its Python functions. If its memory cannot be read as such, it has the functions of the
+    interpreter, and a note. Raises `FormatError` or `ModuleError` if the image cannot be read, `BadSnapshot` if the
+    snapshot is not of it.
+    """
+    snapshot.check(image)
+    note = ""
+    if image.manifest.language == "python" and snapshot.frames:
+        try:
+            return Stack(_python_frames(image, snapshot), "python")
+        except Unreadable as error:
+            note = f"its Python functions cannot be shown: {error}"
+    frames = islice(chain.from_iterable(wasm_frames(image, snapshot.frames)), MAX_FRAMES)
+    return Stack(tuple(frames), note=note)
+
+
+def _python_frames(image: AgentImage, snapshot: Snapshot) -> tuple[StackFrame, ...]:
+    """Raises `Unreadable`, `ModuleError`."""
+    segments = data_segments(image)
+    build = micropython.build_of(segments)
+    if build is None:
+        raise Unreadable(_UNKNOWN)
+    return micropython.python_frames(build, image, snapshot, FrozenMemory.of(segments, snapshot), Files(snapshot).read)
+
+
+class Files:
+    """The files that travel with an agent."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        try:
+            self._root = WasiState.read(snapshot.wasi).luggage.root if snapshot.wasi else None
+        except FormatError:
+            self._root = None
+
+    def read(self, path: str) -> bytes | None:
+        """The contents of a file; None if there is none."""
+        node = self._root
+        for name in path.strip("/").split("/"):
+            if node is None or node.folder is None or name not in node.folder.entries:
+                return None
+            _, node = node.folder.entries[name]
+        return None if node is None or node.folder is not None else bytes(node.data)
