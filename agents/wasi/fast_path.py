@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BUFFERS = 16  # of one write; more are left to Python
 POOL, POOL_BYTES = 1024, 4096  # where the random bytes are
-OUTPUT, OUTPUT_BYTES = 8192, 4096  # where output is; a station's log takes so much at once without losing a line
+OUTPUT, OUTPUT_BYTES = 8192, 4096  # where output is: few lines for the log of a station at once
 # The other places, as indices: of 8 bytes each, then of 4.
 STREAM, FILE, OFFSET, SHIFT, SHOWN, NOW = range(6)
 USED, ROOM, RANDOM, CLOCKS = range(12, 16)
