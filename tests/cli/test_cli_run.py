@@ -296,6 +296,16 @@ def test_endings_that_are_not_the_agents_own(tmp_path: Path) -> None:
     result = command("run", endless, "--cpu", "0.2")
     assert result.returncode == 125
     assert result.stderr.startswith("portcall: the agent was stopped (cpu): ")
+    script = tmp_path / "loop.py"
+    script.write_text("def search(n):\n    while True:\n        n += 1\nsearch(5)\n")
+    result = command("run", script, "--cpu", "0.5")
+    assert result.returncode == 125
+    said = result.stderr.splitlines()
+    assert said[0].startswith("portcall: the agent was stopped (cpu): ")
+    assert said[2] == "Python stack, innermost first (2 frames)"
+    assert said[3].startswith("  0  search at /agent/loop.py:")
+    assert said[4].startswith("       n  ")
+    assert said[5] == "  1  <module> at /agent/loop.py:4"
     result = command("run", trap)
     assert result.returncode == 125
     assert result.stderr.startswith("portcall: the agent trapped (unreachable): ")
