@@ -17,6 +17,7 @@ from pathlib import Path
 import attrs
 
 from .binding import INITIALIZE, UNINITIALIZED
+from .demangle import readable
 from .engines.protocols import Limits
 from .errors import BadDwarf, EngineError, InvalidModule, ModuleError, ModuleTooLarge
 from .hostcalls import ABI_VERSION
@@ -157,7 +158,7 @@ def _name(error: ModuleError, source: bytes) -> None:
         names = decode_names(custom_section(source, NAME_SECTION) or b"")
         called = names.function(error.function)
         if called:
-            error.name(called)
+            error.name(readable(called))
 
 
 def _initialized_first(module: Module, entry: str) -> Module:

@@ -194,6 +194,14 @@ def test_lines_and_inlined_functions_are_shown(tmp_path: Path) -> None:
     assert frame["inlined"] == [{"function": "visit", "file": "src/main.c", "line": 5}]
 
 
+def test_a_function_is_found_by_the_name_that_a_stack_shows(tmp_path: Path) -> None:
+    source = tmp_path / "trip.wat"
+    source.write_text('(module (func $_ZN4trip4main17h2e654cd6d7626c85E (export "run") (drop (i32.const 4711))))')
+    invoke("pack", source)
+    shown = invoke("inspect", source.with_suffix(".agent"), "--code", "trip::main").stdout
+    assert "i32.const 4711" in shown
+
+
 def test_debug_information_that_cannot_be_read_is_told_and_does_no_harm(tmp_path: Path) -> None:
     module = tmp_path / "count.wasm"
     module.write_bytes(with_debug(COUNT, {**made.sections(), ".debug_abbrev": b"\1"}))
