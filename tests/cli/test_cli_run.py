@@ -202,7 +202,10 @@ def test_a_function_is_found_by_the_name_that_a_stack_shows(tmp_path: Path) -> N
     assert "i32.const 4711" in shown
 
 
-def test_debug_information_that_cannot_be_read_is_told_and_does_no_harm(tmp_path: Path) -> None:
+def test_debug_information_that_cannot_be_read_is_told_and_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # it is told when it is packed, not again
     module = tmp_path / "count.wasm"
     module.write_bytes(with_debug(COUNT, {**made.sections(), ".debug_abbrev": b"\1"}))
     said = invoke("pack", module).stderr
