@@ -228,6 +228,7 @@ def _packed(
 def _packer() -> bytes:
     """A digest of the packing code, so that a changed rewriter never uses what an older one wrote."""
     files = [AGENTS / "packing.py", AGENTS / "image.py", AGENTS / "demangle.py", AGENTS / "sdk" / "recursion.py"]
+    files.append(Path(__file__))
     for part in ("dwarf", "lines", "rewrite", "wasm"):
         files += sorted((AGENTS / part).glob("*.py"))
     return canonical.digest(*(file.read_bytes() for file in files))
