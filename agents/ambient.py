@@ -58,6 +58,8 @@ class StandaloneHost:
     """What is left of its itinerary."""
     sink: Callable[[int, bytes], None] = attrs.field(factory=Terminal)
     reports: list[tuple[str, bytes]] = attrs.field(factory=list, repr=brief)
+    native: bool = False
+    """See `hostcalls.native`."""
     _reported: int = attrs.field(default=0, init=False)
 
     lost: bool = attrs.field(default=False, init=False)

@@ -14,6 +14,7 @@ _MAX_DEPTH = 64  # of types and paths in one another
 _MAX_STEPS = 2000
 _LLVM = re.compile(r"\.llvm\.[0-9A-F]+$")  # what LLVM adds to the name of a function that it copies
 _HASH = re.compile(r"h[0-9a-f]{16}")
+_RENAMED = {"__original_main": "main"}  # by clang: a main that takes no arguments
 _ESCAPES = {"SP": "@", "BP": "*", "RF": "&", "LT": "<", "GT": ">", "LP": "(", "RP": ")", "C": ","}
 _ESCAPE = re.compile(r"\$([A-Z]+|u[0-9a-f]+)\$|\.\.")
 _NAMED = "ai8 bbool cchar df64 estr ff32 hu8 iisize jusize li32 mu32 ni128 ou128 p_ si16 tu16 u() v... xi64 yu64 z!"
@@ -35,7 +36,7 @@ def demangled(name: str) -> str:
             return _Rust(name).path()  # what follows tells which crate made this copy
     except ValueError:
         return ""
-    return "" if name.startswith(("_Z", "?")) else name
+    return "" if name.startswith(("_Z", "?")) else _RENAMED.get(name, name)
 
 
 def _nested(name: str) -> str:

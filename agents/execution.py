@@ -24,7 +24,7 @@ from . import canonical
 from .binding import INITIALIZE, UNINITIALIZED, WASI, Bound, Imports, bind, prepare_program
 from .budget import TimeBudget, spent_ns
 from .capture import capture, restore
-from .engines import CompileLimits, Engine, Instance, Limits
+from .engines import REBINDABLE, CompileLimits, Engine, Instance, Limits
 from .engines.interface import unfit
 from .errors import (
     BadSnapshot,
@@ -39,7 +39,7 @@ from .errors import (
 )
 from .evolve import evolve
 from .heap import fitted
-from .hostcalls import EBUSY, EIO, ENOTSUP, Ambient, CallContext, GuestMemory
+from .hostcalls import EBUSY, EIO, ENOTSUP, Ambient, CallContext, GuestMemory, native
 from .image import AgentImage
 from .outcomes import (
     Asked,
@@ -59,11 +59,13 @@ from .preemption import Preemption
 from .snapshot import Pending, Snapshot, started_state
 from .unwinding import Stack, stack_of
 from .waits import Event, Failed, Go, GoAt, Refused, Suspend, Wait, Woke
+from .wasi.fast_path import CALLED_OFTEN, MODULE, FastPath
 from .wasi.limits import WasiLimits
 from .wasi.state import WasiState
 
 T = TypeVar("T")
 
+_CALLS_TO_FAST = 16  # such calls in Python take as long as making the module that answers them
 _MAX_DEPTH = 16  # nested exports called inside host functions: each level takes native stack and Python's own
 
 
@@ -132,6 +134,8 @@ class Execution:
         self.instance: Instance | None = None
         """Where it runs; None before it is made, and once it is closed."""
         self._stack: Stack | None = None
+        self._fast: FastPath | None = None
+        self._to_fast = _CALLS_TO_FAST  # calls until there is one; 0 if there is, or cannot be
         budget, began = budget or TimeBudget(), spent_ns()
         self._compiling = None
         if budget.cpu_ns is not None:
@@ -297,7 +301,7 @@ class Execution:
         self._leaving.forget()
         self._ctx.memory.rebind(memoryview(b""))
         instance, self.instance, self._stack = self.instance, None, None
-        self._extended = False
+        self._extended, self._fast, self._to_fast = False, None, _CALLS_TO_FAST
         if instance is not None:
             instance.close()
         if self.wasi is not None:
@@ -415,7 +419,7 @@ class Execution:
         self._check_given()
         # Depth 2: nothing may suspend in here, whatever the image contains.
         make = self._program.instantiate
-        instance = self._guest(lambda: make(self._host, self._leaving.tick, self.limits), depth=2)
+        instance = self._guest(lambda: make(self._host, self._tick, self.limits), depth=2)
         self.instance = instance
         metadata = self.image.metadata
         self._stack = None if metadata is None else stack_of(instance, metadata)
@@ -488,7 +492,34 @@ class Execution:
 
     def _guest(self, code: Callable[[], T], depth: int = 1) -> T:
         """Run agent code."""
-        return self._leaving.guest(code, self.instance, depth)
+        fast = self._fast
+        if fast is not None:
+            fast.resume()
+        try:
+            return self._leaving.guest(code, self.instance, depth)
+        finally:
+            self._take_back()
+
+    def _tick(self) -> None:
+        """Between two of its instructions."""
+        if self._fast is not None:
+            self._fast.flush()
+        self._leaving.tick()
+
+    def _take_back(self) -> None:
+        """The state is all in Python, and what the agent wrote at the station."""
+        if self._fast is not None:
+            self._fast.take_back()
+
+    def _go_fast(self) -> None:
+        """Have calls that are made often answered without Python, if that is possible here."""
+        assert self.instance is not None
+        ctx = self._ctx
+        ours = REBINDABLE.keys().isdisjoint(self._imports)
+        if ours and native(ctx.ambient) and self._program.interruptible:
+            with suppress(EngineError, LimitReached):  # no room for it
+                rebound = self.instance.rebind(MODULE)
+                self._fast = None if rebound is None else FastPath(rebound, ctx)
 
     # --- host calls ---
 
@@ -504,6 +535,8 @@ class Execution:
         bound = self._bound[index]
         ctx = self._ctx
         self._see_memory()
+        if self._fast is not None:
+            self._fast.take_back()
         if bound.suspends and self._leaving.depth == 1 and self._leaving.due:
             return self._unwind(Pending(bound.module, bound.name, tuple(args), None))
         ctx.event = None
@@ -519,6 +552,12 @@ class Execution:
             ctx.event = None
             if isinstance(answer, Suspend):
                 answer = bound.errors(EIO)
+        if self._to_fast and bound.function in CALLED_OFTEN:
+            self._to_fast -= 1
+            if not self._to_fast:
+                self._go_fast()
+        if self._fast is not None:
+            self._fast.returns(bound.function, args, not answer)
         return _masked(bound.result, answer)
 
     def _refusal(self, bound: Bound, wait: Wait) -> Refused | None:
@@ -565,6 +604,7 @@ class Execution:
         try:
             return self._leaving.nested(lambda: instance.call(export, args), instance)
         finally:
+            self._take_back()
             self._see_memory()
             if stack is not None:
                 stack.unpark(parked)

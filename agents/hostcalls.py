@@ -157,6 +157,15 @@ class Ambient(Protocol):
         """Accept a message for delivery. Raises `CallFailed` if it cannot be accepted."""
 
 
+def native(ambient: Ambient) -> bool:
+    """Whether the engine may answer for the station, as its attribute `native` says; without one it may not.
+
+    Then its clocks are `time.time_ns` and `time.monotonic_ns`, its random bytes may be drawn in advance, and it takes
+    output in larger pieces, some hundredths of a second later, but before anything else that the agent does.
+    """
+    return bool(getattr(ambient, "native", False))
+
+
 @attrs.define
 class CallContext:
     """What a host function receives: the guest's memory, its virtual WASI, the station, the event that woke it.

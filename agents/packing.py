@@ -17,11 +17,12 @@ from pathlib import Path
 import attrs
 
 from .binding import INITIALIZE, UNINITIALIZED
+from .demangle import readable
 from .engines.protocols import Limits
 from .errors import BadDwarf, EngineError, InvalidModule, ModuleError, ModuleTooLarge
 from .hostcalls import ABI_VERSION
 from .image import MAX_TEXT_BYTES, AgentImage, ImageProfile, Manifest
-from .lines import with_lines
+from .lines.building import with_lines
 from .rewrite.options import DEFAULT_SUSPENDING, Options, Polls
 from .rewrite.rewriter import rewrite
 from .rewrite.spill import spill_pointers as spill
@@ -157,7 +158,7 @@ def _name(error: ModuleError, source: bytes) -> None:
         names = decode_names(custom_section(source, NAME_SECTION) or b"")
         called = names.function(error.function)
         if called:
-            error.name(called)
+            error.name(readable(called))
 
 
 def _initialized_first(module: Module, entry: str) -> Module:

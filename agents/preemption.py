@@ -28,7 +28,9 @@ T = TypeVar("T")
 
 FRAMES_EXPORT = "portcall.frames"
 _GRACE = 50_000_000  # ns to reach a poll once the budget is used up, before the agent is stopped hard
-_HEARTBEAT = 100_000_000  # ns until the clocks are first checked; a keyboard interrupt is noticed then
+# ns until the clocks are first checked. Output that was taken without Python is shown then, and a keyboard interrupt
+# is noticed.
+_HEARTBEAT = 40_000_000
 _AGAIN = 10_000_000  # ns between later checks
 
 

@@ -97,4 +97,4 @@ def _engine(name: str) -> Engine:
 
 
 def _alone() -> Ambient:
-    return StandaloneHost(time.time_ns, time.monotonic_ns, os.urandom)
+    return StandaloneHost(time.time_ns, time.monotonic_ns, os.urandom, native=True)

@@ -76,6 +76,10 @@ OWNER = SecretKey(canonical.digest(b"owner of simulated agents")).public
 class World(Protocol):
     """Time, chance and input of a simulation."""
 
+    @property
+    def native(self) -> bool:
+        """See `agents.hostcalls.native`."""
+
     def wall_ns(self) -> int:
         """Nanoseconds since 1970 UTC."""
 
@@ -308,6 +312,7 @@ class Simulation:
             station=station,
             agent_id=f"agent-{len(self.agents)}" if self.agents else "agent",
             sink=lambda fd, data: world.output(agent, fd, data),
+            native=world.native,
             simulation=self,
             positions=self.passport.itinerary.begin(here, self._now()) if first is None else first.positions,
             generation=0 if first is None else first.generation + 1,

@@ -327,6 +327,7 @@ class Stations:
 class _TestWorld:
     """Time that passes only in that agents wait, chance from a seed, and no input."""
 
+    native = False
     _seed: int
     _clock: Seeded = field(init=False)
     _said: dict[str, list[tuple[str, int, bytes]]] = field(factory=dict)

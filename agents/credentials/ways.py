@@ -6,7 +6,7 @@
     any@KEY     one that KEY certified     roam        any stations, as many as there are hops
 
 `|` binds closer than `,`, and `?` and `*` closer still; parentheses group. `beta<2026-12-01T12:00Z` is there at the
-latest then. Names with other signs than these, and stations called `any` or `roam`, stand in double quotes.
+latest then. Names with spaces or other signs than these, and stations called `any` or `roam`, stand in double quotes.
 
 Not here: what an itinerary allows (`itinerary`), and which key a name stands for. Invariants:
 `Way.read(str(way)) == way`; reading takes time in proportion to the text's length, which is bounded; each error says
@@ -44,7 +44,7 @@ MAX_WAY_CHARS = 100_000
 MAX_NESTING = 2 * MAX_DEPTH  # of parentheses and braces, which may be more than are needed
 ANY, ROAM, CERTIFIED = "any", "roam", "any@"
 _ROAM = Opt(Loop(COUNT, FreeStop()))
-_PLAIN = re.compile(r"""[^\s,|?*(){}<>"@]([^,|?*(){}<>"]*[^\s,|?*(){}<>"])?\Z""")
+_PLAIN = re.compile(r"""[^\s,|?*(){}<>"@][^\s,|?*(){}<>"]*\Z""")
 _WORD = re.compile(r"""[^,|?*(){}<>"]*""")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _TIME = re.compile(r"[0-9T:.-]{1,30}Z")
@@ -284,6 +284,9 @@ class _Reader:
             raise self._wrong("write any@KEY for a station that KEY certified", begin)
         if name.startswith(CERTIFIED):
             return self._certified(name.removeprefix(CERTIFIED).strip())
+        space = re.search(r"\s", name)
+        if space is not None:
+            raise self._wrong("a comma or | belongs between two stations", begin + space.start())
         return self._station(name)
 
     def _station(self, name: str) -> Stop:

@@ -6,7 +6,7 @@ import attrs
 
 from agents.errors import BadDwarf
 
-from .cursor import Budget, Cursor
+from .cursor import OBJECT, Budget, Cursor
 from .forms import Forms
 
 _IMPLICIT_CONST = 0x21
@@ -39,7 +39,7 @@ def read_shapes(forms: Forms, offset: int, budget: Budget) -> dict[int, Shape]:
         tag, has_children = at.unsigned(), bool(at.number(1))
         attributes = []
         while True:
-            budget.spend(1)
+            budget.spend(OBJECT)
             name, form = at.unsigned(), at.unsigned()
             if not name and not form:
                 break

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from agents.errors import BadDwarf
 
-MAX_STEPS = 30_000_000  # entries, attributes, lines, ranges: some 15 s of processor time
+MAX_STEPS = 20_000_000  # of work: half a minute at worst. 6 MB of debug information of Rust need 1 million
+OBJECT = 10  # steps that something counts for which some 100 bytes of memory are kept
 _MAX_LEB_BYTES = 10  # of a number of 64 bits
 
 
 class Budget:
-    """How much work may still be done: what is small to write may be long to read."""
+    """How much work may still be done: what is small to write may be long to read, and large."""
 
     def __init__(self, steps: int = MAX_STEPS) -> None:
         self.left = steps

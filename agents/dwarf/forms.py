@@ -10,7 +10,7 @@ from agents.errors import BadDwarf
 
 from .cursor import Cursor
 
-MAX_TEXT_BYTES = 2048  # bytes of a text that are read: names of C++ can be longer
+MAX_TEXT_BYTES = 1024  # bytes of a text that are read: names of C++ can be longer
 _ADDR, _STRING, _STRP, _LINE_STRP, _IMPLICIT_CONST = 0x01, 0x08, 0x0E, 0x1F, 0x21
 _STRX = (0x1A, 0x25, 0x26, 0x27, 0x28)
 _ADDRX = (0x1B, 0x29, 0x2A, 0x2B, 0x2C)

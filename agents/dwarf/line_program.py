@@ -13,7 +13,7 @@ import attrs
 
 from agents.errors import BadDwarf
 
-from .cursor import Budget, Cursor
+from .cursor import OBJECT, Budget, Cursor
 from .forms import Forms
 
 Row = tuple[int, int]  # the number of a file, and a line in it; line 0: of no line in particular
@@ -77,7 +77,7 @@ def read_line_program(forms: Forms, offset: int, wanted: Sequence[int], budget: 
 def _old_folders(header: Cursor, budget: Budget) -> tuple[bytes, ...]:
     found = []
     while name := header.string():
-        budget.spend(1)
+        budget.spend(OBJECT)
         found.append(name)
     return tuple(found)
 
@@ -85,7 +85,7 @@ def _old_folders(header: Cursor, budget: Budget) -> tuple[bytes, ...]:
 def _old_files(header: Cursor, budget: Budget) -> tuple[tuple[bytes, int], ...]:
     found = []
     while name := header.string():
-        budget.spend(1)
+        budget.spend(OBJECT)
         found.append((name, header.unsigned()))
         header.unsigned(), header.unsigned()  # time of its last change, size
     return tuple(found)
@@ -96,7 +96,7 @@ def _entries(forms: Forms, header: Cursor, offset_size: int, budget: Budget) -> 
     layout = [(header.unsigned(), header.unsigned()) for _ in range(header.number(1))]
     found = []
     for _ in range(header.unsigned()):
-        budget.spend(1 + len(layout))
+        budget.spend(OBJECT + len(layout))
         name, folder = b"", 0
         for what, form in layout:
             if what == _PATH:

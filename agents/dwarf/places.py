@@ -6,42 +6,29 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-import attrs
-
-from .cursor import Budget
-from .line_program import LineProgram, read_line_program
+from .cursor import OBJECT, Budget
+from .line_program import LineProgram, Row, read_line_program
+from .source_place import MAX_INLINED, SourcePlace
 from .units import FUNCTION_ITSELF, Inlined, Unit, Units
 
-MAX_INLINED = 64  # calls inlined into each other at one address that are told: the innermost ones
 # Rust's own library lies elsewhere on each machine.
 _LIBRARY = re.compile(r"/(library/[a-z_]+/src/.+)$")
 
 
-@attrs.frozen
-class SourcePlace:
-    """A place in a source file.
-
-    function: the inlined function that it is in; empty for the one that the module has
-    file: relative to the folder in which it was compiled, or only its name; empty if unknown
-    line: from 1; 0 if it is of no line in particular
-    """
-
-    function: str
-    file: str
-    line: int
-
-
-def source_places(sections: Mapping[str, bytes], addresses: Iterable[int]) -> dict[int, tuple[SourcePlace, ...]]:
+def source_places(
+    sections: Mapping[str, bytes], addresses: Iterable[int], functions: Iterable[tuple[int, int]] | None = None
+) -> dict[int, tuple[SourcePlace, ...]]:
     """Where addresses of code come from: address -> places, the innermost first, then where it was inlined.
 
     sections: the module's sections by their names, `.debug_info` and the like. addresses: relative to the beginning of
-    the code section's content. Addresses that are not told are missing. Raises `BadDwarf`.
+    the code section's content. functions: for each function where it may begin, ascending, likewise: debug information
+    that has one elsewhere is of other code. Addresses that are not told are missing. Raises `BadDwarf`.
     """
     budget = Budget()
     wanted = sorted(set(addresses))
     found: dict[int, tuple[SourcePlace, ...]] = {}
     programs: dict[int, LineProgram] = {}
-    units = Units(sections, budget)
+    units = Units(sections, budget, functions)
     for unit in units.units:
         if unit.lines is None or not _reaches(unit, wanted):
             continue
@@ -50,10 +37,13 @@ def source_places(sections: Mapping[str, bytes], addresses: Iterable[int]) -> di
         program = programs[unit.lines]
         inlined, innermost = units.inlined(unit, wanted)
         paths = _Paths(unit, program)
+        chains: dict[tuple[Row, int], tuple[SourcePlace, ...]] = {}
         for address, scope in innermost.items():
             if address in program.rows:
-                budget.spend(1)
-                found[address] = _chain(program.rows[address], scope, inlined, paths, budget)
+                place = program.rows[address], scope
+                if place not in chains:
+                    chains[place] = _chain(*place, inlined, paths, budget)
+                found[address] = chains[place]
     return found
 
 
@@ -64,13 +54,11 @@ def _reaches(unit: Unit, wanted: Sequence[int]) -> bool:
     return any(0 < start <= wanted[-1] and end > wanted[0] for start, end in unit.ranges) if wanted else False
 
 
-def _chain(
-    row: tuple[int, int], scope: int, inlined: list[Inlined], paths: _Paths, budget: Budget
-) -> tuple[SourcePlace, ...]:
+def _chain(row: Row, scope: int, inlined: list[Inlined], paths: _Paths, budget: Budget) -> tuple[SourcePlace, ...]:
     file, line = row
     found: list[SourcePlace] = []
     while scope != FUNCTION_ITSELF:
-        budget.spend(1)
+        budget.spend(OBJECT)
         call = inlined[scope]
         if len(found) < MAX_INLINED:
             found.append(SourcePlace(call.name, paths.shown(file), line))

@@ -20,6 +20,7 @@ from agents.errors import EngineError
 
 from .protocols import (
     DEFAULT_STACK_BYTES,
+    REBINDABLE,
     CompileLimits,
     Engine,
     Exported,
@@ -30,11 +31,13 @@ from .protocols import (
     Kind,
     Limits,
     Program,
+    Rebound,
 )
 
 __all__ = [
     "DEFAULT_STACK_BYTES",
     "ENGINE_NAMES",
+    "REBINDABLE",
     "CompileLimits",
     "Engine",
     "Exported",
@@ -45,6 +48,7 @@ __all__ = [
     "Kind",
     "Limits",
     "Program",
+    "Rebound",
     "available",
     "default_cache",
     "load",

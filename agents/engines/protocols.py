@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 
 import attrs
 
+from agents.brief import brief
+
 from .watch import Watch
 
 DEFAULT_STACK_BYTES = 1 << 20  # bytes of native stack that agent code may use; every thread of Python has more
@@ -70,6 +72,28 @@ class Exported:
     index: int = 0
 
 
+# Imports of agents that an instance can bind anew, with their types: those that are cheap for an engine, called often,
+# and dear when they go through Python.
+REBINDABLE: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("wasi_snapshot_preview1", "clock_time_get"): ("iIi", "i"),
+    ("wasi_snapshot_preview1", "fd_seek"): ("iIii", "i"),
+    ("wasi_snapshot_preview1", "fd_write"): ("iiii", "i"),
+    ("wasi_snapshot_preview1", "random_get"): ("ii", "i"),
+}
+
+
+@attrs.frozen
+class Rebound:
+    """What `Instance.rebind` returns.
+
+    memory: the bytes of the module's own memory, writable, valid until the instance is closed
+    origin: what `time.monotonic_ns` showed when the clock that the module reads showed 0, or some microseconds earlier
+    """
+
+    memory: memoryview = attrs.field(repr=brief)
+    origin: int
+
+
 class Instance(Protocol):
     """One running module. Not for two threads at once, except that memory at an address may be written.
 
@@ -125,6 +149,14 @@ class Instance(Protocol):
         """Add the functions of an extension of its program, to be called as its own. None of its code runs.
 
         Raises `RunStopped` if the limits forbid it, `EngineError` if the engine cannot.
+        """
+
+    def rebind(self, module: str) -> Rebound | None:
+        """Have a module in text form answer the calls of `REBINDABLE` from now on; None if that is not possible here.
+
+        Its imports, in this order: the functions that answered them so far, as in `REBINDABLE`; a table, into which it
+        puts its own in the same order; the agent's memory, and the memory of its frames; WASI's `clock_time_get` with
+        the machine's clocks. It exports a memory of its own as `memory`. None of its code runs now.
         """
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ from .protocols import (
     ImportedFunction,
     Limits,
     Program,
+    Rebound,
 )
 from .watch import Watch
 
@@ -449,6 +450,10 @@ class WasmerInstance:
         """Not possible."""
         self._of_kind(name, "global")
         raise EngineError("wasmer cannot set a global to a reference: use wasmtime for this image")
+
+    def rebind(self, module: str) -> Rebound | None:
+        """Not possible."""
+        return None
 
     def close(self) -> None:
         """Free everything."""

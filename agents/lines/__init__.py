@@ -4,7 +4,6 @@ It is made when a program is packed, from the debug information of its compiler 
 section of the packed module (`table`). It is for people who read a stack; nothing depends on it.
 """
 
-from .building import with_lines
 from .table import LINES_SECTION, Lines, lines_of
 
-__all__ = ["LINES_SECTION", "Lines", "lines_of", "with_lines"]
+__all__ = ["LINES_SECTION", "Lines", "lines_of"]

@@ -6,22 +6,34 @@ number of its instruction, so the original instructions, which know where they w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import attrs
 
-from agents.dwarf import SourcePlace, source_places
+from agents.dwarf import SourcePlace
+from agents.dwarf.places import source_places
+from agents.errors import BadDwarf
 from agents.rewrite.metadata import METADATA_SECTION, ResumeInfo, SiteInfo, decode_metadata
 from agents.rewrite.skeleton import CALLS, TERMINATORS
 from agents.wasm import opcodes as op
 from agents.wasm.decode import CODE, instruction_offsets, sections
 from agents.wasm.syntax import Custom, Expr, Module
 
-from .table import LINES_SECTION, MAX_LINE, MAX_TEXT_CHARS, Call, Lines, Site, encode_lines, encode_sites
+from .table import (
+    LINES_BOUNDS,
+    LINES_SECTION,
+    MAX_LINE,
+    MAX_TEXT_CHARS,
+    Call,
+    Lines,
+    Site,
+    encode_lines,
+    encode_sites,
+)
 
 DEBUG_PREFIX = ".debug_"
 _AFTER = 11  # the data section, which the other sections of this package follow too
-_LOOKED_AT = 32  # instructions at the beginning of a loop: those that LLVM adds or moves have no line
+_LOOKED_AT = 16  # instructions at the beginning of a loop: those that LLVM adds or moves have no line
 _DROPS = frozenset((op.DATA_DROP, op.ELEM_DROP))  # the rewriter adds instructions after these
 Place = tuple[SourcePlace, ...]
 
@@ -30,22 +42,27 @@ def with_lines(packed: Module, original: Module, before: Module) -> Module:
     """The packed module with the table of its source lines; unchanged where the original tells none.
 
     original: as its compiler wrote it, decoded from bytes. before: what the rewriter was given, in which pointers
-    may have been spilled. Raises `BadDwarf` for debug information that cannot be read.
+    may have been spilled. Raises `BadDwarf` for debug information that cannot be read, or is too large.
     """
     debug = {each.name: each.data for each in original.customs if each.name.startswith(DEBUG_PREFIX)}
-    section = packed.custom(METADATA_SECTION)
-    if not debug or section is None:
+    metadata = packed.custom(METADATA_SECTION)
+    if not debug or metadata is None or not original.funcs:
         return packed
-    resumes = decode_metadata(section).resumes
-    addresses = [_addresses(resume, original, before) for resume in resumes]
-    places = source_places(debug, (address for sites in addresses for told in sites for address in told))
+    resumes = decode_metadata(metadata).resumes
+    start = next(offset for section, offset, _ in sections(original.source or b"") if section == CODE)
+    addresses = [_addresses(resume, original, before, start) for resume in resumes]
+    wanted = (address for sites in addresses for told in sites for address in told)
+    places = source_places(debug, wanted, _beginnings(original, start))
     if not places:
         return packed
     table = _Table()
     for resume, sites in zip(resumes, addresses, strict=True):
         found = [[places[address] for address in told if address in places] for told in sites]
         table.add(_place(site, told) for site, told in zip(resume.sites, found, strict=True))
-    return attrs.evolve(packed, customs=(*packed.customs, Custom(LINES_SECTION, table.encode(), _AFTER)))
+    encoded = table.encode()
+    if len(encoded) > LINES_BOUNDS.max_bytes:
+        raise BadDwarf(f"the table of its lines would take {len(encoded)} bytes")
+    return attrs.evolve(packed, customs=(*packed.customs, Custom(LINES_SECTION, encoded, _AFTER)))
 
 
 def _place(site: SiteInfo, told: list[Place]) -> Place:
@@ -59,7 +76,19 @@ def _place(site: SiteInfo, told: list[Place]) -> Place:
     return next((each for each in told if each[0].line), told[0] if told else ())
 
 
-def _addresses(resume: ResumeInfo, original: Module, before: Module) -> list[list[int]]:
+def _beginnings(original: Module, start: int) -> Iterator[tuple[int, int]]:
+    """For each function the addresses between which it begins: behind the one before, and before its instructions.
+
+    There are its size, which is before the place that compilers name, and its locals, which are behind.
+    """
+    last = 0
+    for func in original.funcs:
+        if func.offset is not None:
+            yield last + 1, func.offset - start
+            last = func.offset - start + func.size
+
+
+def _addresses(resume: ResumeInfo, original: Module, before: Module, start: int) -> list[list[int]]:
     """For each site of a function the addresses of its instructions, from the beginning of the code section."""
     unknown: list[list[int]] = [[] for _ in resume.sites]
     index = resume.function - original.imported("func")
@@ -70,7 +99,6 @@ def _addresses(resume: ResumeInfo, original: Module, before: Module) -> list[lis
     places = _same_places(before.funcs[index].body, body)
     if offsets is None or places is None:
         return unknown
-    start = next(offset for section, offset, _ in sections(original.source or b"") if section == CODE)
     return [[offsets[at] - start for at in _told_at(site, places, body)] for site in resume.sites]
 
 

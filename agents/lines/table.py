@@ -3,12 +3,13 @@
 Where a function was inlined into another there are several: the place in the inlined function, and the one of its call.
 Encoding: deterministic CBOR; calls and sites as LEB128 numbers in byte strings, since there are many.
 
-Invariants: the section is read only within bounds; one that cannot be read counts as absent, as a name section does.
+Invariants: the section is read only within bounds; what cannot be read counts as absent, as a name section does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -22,8 +23,9 @@ from agents.wasm.encode import unsigned
 
 LINES_SECTION = "portcall.lines"
 LINES_VERSION = 1
-LINES_BOUNDS = canonical.DecodeBounds(max_bytes=1 << 24, max_items=2_000_000)
+LINES_BOUNDS = canonical.DecodeBounds(max_bytes=1 << 23, max_items=2_000_000)
 MAX_TEXT_CHARS = 128  # characters of a path or a name
+MAX_SITES = 10_000  # of one function that are read: the rewriter makes no more
 MAX_LINE = (1 << 32) - 1
 _KEYS = {"version", "files", "names", "calls", "sites"}
 
@@ -69,9 +71,18 @@ class Lines:
         if not 0 <= resume < len(self.sites):
             return ()
         if resume not in self._decoded:
-            self._decoded[resume] = tuple(decode_sites(self.sites[resume]))
+            self._decoded[resume] = self._sites(resume)
         sites = self._decoded[resume]
         return tuple(self._chain(sites[site - 1])) if 1 <= site <= len(sites) else ()
+
+    def _sites(self, resume: int) -> tuple[Site, ...]:
+        """The sites of a function; none if they cannot be read. Most are never asked for, and never read."""
+        try:
+            found = tuple(islice(decode_sites(self.sites[resume]), MAX_SITES))
+        except FormatError:
+            return ()
+        known = all(each.call <= len(self.calls) and each.file <= len(self.files) for each in found)
+        return found if known else ()
 
     def _chain(self, site: Site) -> Iterator[SourcePlace]:
         call, file, line = site.call, site.file, site.line
@@ -141,12 +152,8 @@ def decode_lines(data: bytes) -> Lines:
     sites = value["sites"]
     if not isinstance(sites, list):
         raise FormatError("the sites are no list")
-    for each in sites:
-        if not isinstance(each, bytes):
-            raise FormatError("the sites of a function are no byte string")
-        for site in decode_sites(each):
-            if site.call > len(calls) or site.file > len(files):
-                raise FormatError("a site in no call or no file")
+    if not all(isinstance(each, bytes) for each in sites):
+        raise FormatError("the sites of a function are no byte string")
     return Lines(files, names, calls, tuple(sites))
 
 

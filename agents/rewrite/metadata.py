@@ -12,7 +12,7 @@ Encoding: deterministic CBOR; sites as LEB128 numbers in one byte string per fun
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -360,8 +360,3 @@ def _unleb(data: bytes) -> Iterator[int]:
             number = shift = 0
     if shift:
         raise ValueError("a number that does not end")
-
-
-def function_name(names: Mapping[int, str], index: int) -> str:
-    """The name of a function for display; its index if it has none."""
-    return names.get(index) or f"function {index}"

@@ -14,17 +14,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import attrs
-
 from agents.errors import ToolchainError, ToolchainMissing
 from agents.sdk import SDK_FOLDER
-from agents.wasm.decode import decode_module
-from agents.wasm.encode import encode_module
+from agents.wasm.decode import CUSTOM, sections
+from agents.wasm.reader import Reader
 
 COMPILE_TIMEOUT_S = 300.0  # the first compilation builds the C library, which takes most of a minute
 MAX_ERROR_CHARS = 8000  # characters of a compiler's messages that are shown
@@ -58,14 +55,14 @@ def compile_c(source: Path) -> bytes:
     with tempfile.TemporaryDirectory(prefix="portcall-") as folder:
         target = Path(folder) / "agent.wasm"
         # Named from its own folder: the paths above it are nobody's business, and would be in the module.
-        command = [*find_ziglang(source.name), "cc", *flags, f"./{source.name}", "-o", str(target)]
-        _run(source, command, source.resolve().parent)
+        folder_of_it, name = source.resolve().parent, source.resolve().name
+        _run(source, [*find_ziglang(source.name), "cc", *flags, f"./{name}", "-o", str(target)], folder_of_it)
         return target.read_bytes()
 
 
 def compile_zig(source: Path) -> bytes:
     """The WASI module of a Zig program (`main`), with the module `portcall`. Raises `ToolchainError`."""
-    modules = (f"-Mroot=./{source.name}", f"-Mportcall={SDK_FOLDER / 'zig' / 'portcall.zig'}")
+    modules = (f"-Mroot=./{source.resolve().name}", f"-Mportcall={SDK_FOLDER / 'zig' / 'portcall.zig'}")
     with tempfile.TemporaryDirectory(prefix="portcall-") as folder:
         target = Path(folder) / "agent.wasm"
         command = [*find_ziglang(source.name), "build-exe", *ZIG_FLAGS, *modules, f"-femit-bin={target}"]
@@ -129,20 +126,29 @@ def compile_assemblyscript(source: Path) -> bytes:
 
 
 def without_debug(wasm: bytes) -> bytes:
-    """The module without its debug sections, which are most of it, for one that is packed as it is.
+    """The module without its debug sections, which are most of it: for one that is packed as it is, or changed first.
 
     Names are kept; the linker's own option to omit the sections would lose those too. Raises `ModuleError`.
     """
-    module = decode_module(wasm)
-    kept = tuple(custom for custom in module.customs if not custom.name.startswith(".debug_"))
-    return encode_module(attrs.evolve(module, customs=kept))
+    kept, begin = [wasm[:8]], 8
+    for section, offset, content in sections(wasm):
+        end = offset + len(content)
+        if section != CUSTOM or not Reader(wasm, offset, end).name().startswith(".debug_"):
+            kept.append(wasm[begin:end])
+        begin = end
+    return b"".join(kept)
 
 
 def find_ziglang(wanted_by: str) -> list[str]:
-    """The command of the Zig compiler. Raises `ToolchainMissing`."""
-    if importlib.util.find_spec("ziglang") is None:
-        raise ToolchainMissing(f"{wanted_by} needs a compiler that is not installed; do: pip install 'portcall[c]'")
-    return [sys.executable, "-m", "ziglang"]
+    """The command of the Zig compiler. Raises `ToolchainMissing`.
+
+    Not `python -m ziglang`, which imports what it finds in the folder that it runs in.
+    """
+    package = importlib.util.find_spec("ziglang")
+    for folder in (package and package.submodule_search_locations) or ():
+        if (Path(folder) / "zig").is_file():
+            return [str(Path(folder) / "zig")]
+    raise ToolchainMissing(f"{wanted_by} needs a compiler that is not installed; do: pip install 'portcall[c]'")
 
 
 def find_rustc(wanted_by: str) -> tuple[str, str]:

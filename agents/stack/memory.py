@@ -8,7 +8,10 @@ one of the budget, so that whoever follows pointers comes to an end.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
+from itertools import pairwise
 
+from agents.canonical import digest
 from agents.errors import BadSnapshot, Unreadable
 from agents.image import AgentImage
 from agents.snapshot import CHUNK_BYTES, PAGE_BYTES, MemoryState, Snapshot
@@ -18,13 +21,12 @@ from agents.wasm.decode import DATA, IMPORT, TYPE, decode_sections
 
 MAX_READS = 400_000  # of one memory
 MAX_READ_BYTES = 64 << 10  # of one read
-MAX_SEGMENTS = 10_000  # of data, each of which is looked at for each page
 Segments = tuple[tuple[int, bytes], ...]
 _U16, _U32, _F64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<d")
 
 
 def data_segments(image: AgentImage) -> Segments:
-    """Address and contents of the data that memory 0 begins with. Raises `ModuleError`, `Unreadable`."""
+    """Address and contents of the data that memory 0 begins with, by address. Raises `ModuleError`, `Unreadable`."""
     found = []
     for data in decode_sections(image.code, TYPE, IMPORT, DATA).datas:
         if data.mode == "active" and data.memory == 0:
@@ -32,16 +34,22 @@ def data_segments(image: AgentImage) -> Segments:
             if len(offset) != 2 or offset[0].code not in (op.I32_CONST, op.I64_CONST):
                 raise Unreadable("data whose address is not a number")
             found.append((offset[0].imm, data.bytes))
-    if len(found) > MAX_SEGMENTS:
-        raise Unreadable(f"{len(found)} data segments; at most {MAX_SEGMENTS} are read")
+    found.sort()
+    if any(first + len(data) > second for (first, data), (second, _) in pairwise(found)):
+        raise Unreadable("data segments that overlap")
     return tuple(found)
+
+
+def fingerprint(segments: Segments) -> str:
+    """Names a build of an interpreter, however it was packed: the digest of its data, in hexadecimal digits."""
+    return digest(*(part for address, data in segments for part in (address.to_bytes(8, "little"), data))).hex()
 
 
 class FrozenMemory:
     """Memory 0 of a frozen agent. Every read raises `Unreadable` outside of it, and when there were `MAX_READS`."""
 
     def __init__(self, segments: Segments, state: MemoryState) -> None:
-        self._segments = segments
+        self._segments, self._starts = segments, [address for address, _ in segments]
         self._changed = state.changed()
         self._pages: dict[int, bytes | bytearray] = {}
         self.size = state.pages * WASM_PAGE_BYTES
@@ -112,7 +120,10 @@ class FrozenMemory:
 
     def _initial(self, start: int) -> bytearray:
         page = bytearray(PAGE_BYTES)
-        for address, data in self._segments:
+        for place in range(max(bisect_right(self._starts, start) - 1, 0), len(self._starts)):
+            address, data = self._segments[place]
+            if address >= start + PAGE_BYTES:
+                break
             first, end = max(start, address), min(start + PAGE_BYTES, address + len(data))
             if first < end:
                 page[first - start : end - start] = data[first - address : end - address]

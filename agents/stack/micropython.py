@@ -5,7 +5,7 @@ address of a state, which names the function, the place in its bytecode, and hol
 with the function's name, its arguments and its table of lines. The names of other variables come from the source
 (`agents.stack.micropython_locals`), if it travels with the agent.
 
-Only known builds of the interpreter are read: `BUILDS`, by the digest of the data that their memory begins with.
+Only known builds of the interpreter are read: `BUILDS`, by their fingerprints.
 Invariants: what does not read cleanly raises `Unreadable`; nothing of the agent is executed.
 """
 
@@ -15,14 +15,13 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from agents.canonical import digest
 from agents.errors import Unreadable
 from agents.image import AgentImage
 from agents.rewrite.metadata import Frame, Metadata, frame_values
 from agents.snapshot import Snapshot
 
 from .frames import StackFrame, Variable
-from .memory import FrozenMemory, Segments
+from .memory import FrozenMemory
 from .micropython_locals import ITERATED, Scope, scopes_of
 from .micropython_objects import NULL, Build, Objects
 from .values import MAX_VARIABLES, cut
@@ -47,12 +46,6 @@ _JUMP, _SIGNED_JUMPS = 0x42, (0x40, 0x42, 0x43, 0x44)
 _LAST = (0x40, _JUMP, 0x63, 0x64, 0x65, 0x66)  # after which the next instruction is reached by a jump, if at all
 _FORMATS = 0x3A4  # two bits for each 16 opcodes: none, string, number, offset
 _EXTRA = 0x9E  # opcodes without any of these bits have one more byte
-
-
-def build_of(segments: Segments) -> Build | None:
-    """The build of MicroPython whose memory begins with this data; None if it is none that is known."""
-    parts = [part for address, data in segments for part in (address.to_bytes(8, "little"), data)]
-    return BUILDS.get(digest(*parts).hex())
 
 
 def python_frames(

@@ -9,18 +9,16 @@ from agents.image import AgentImage
 from agents.snapshot import Snapshot
 from agents.wasi.state import WasiState
 
-from . import micropython
+from . import cpython, micropython
 from .frames import MAX_FRAMES, Stack, StackFrame
-from .memory import FrozenMemory, data_segments
+from .memory import FrozenMemory, data_segments, fingerprint
 from .webassembly import wasm_frames
-
-_UNKNOWN = "this build of the interpreter is not known here"
 
 
 def stack_of(image: AgentImage, snapshot: Snapshot) -> Stack:
     """The stack of an agent; without frames if it has not begun.
 
-    An agent in MicroPython has its Python functions. If its memory cannot be read as such, it has the functions of the
+    An agent in Python has its Python functions. If its memory cannot be read as such, it has the functions of the
     interpreter, and a note. Raises `FormatError` or `ModuleError` if the image cannot be read, `BadSnapshot` if the
     snapshot is not of it.
     """
@@ -38,10 +36,13 @@ def stack_of(image: AgentImage, snapshot: Snapshot) -> Stack:
 def _python_frames(image: AgentImage, snapshot: Snapshot) -> tuple[StackFrame, ...]:
     """Raises `Unreadable`, `ModuleError`."""
     segments = data_segments(image)
-    build = micropython.build_of(segments)
-    if build is None:
-        raise Unreadable(_UNKNOWN)
-    return micropython.python_frames(build, image, snapshot, FrozenMemory.of(segments, snapshot), Files(snapshot).read)
+    known = fingerprint(segments)
+    if known in micropython.BUILDS:
+        build, memory = micropython.BUILDS[known], FrozenMemory.of(segments, snapshot)
+        return micropython.python_frames(build, image, snapshot, memory, Files(snapshot).read)
+    if known in cpython.BUILDS:
+        return cpython.python_frames(cpython.BUILDS[known], FrozenMemory.of(segments, snapshot))
+    raise Unreadable("this build of the interpreter is not known here")
 
 
 class Files:

@@ -10,6 +10,7 @@ from typing import Final
 
 U32: Final = 0xFFFFFFFF
 U64: Final = 0xFFFFFFFFFFFFFFFF
+OFFSET_MAX: Final = (1 << 63) - 1  # `filesize` is unsigned, `filedelta` signed: no offset is beyond
 
 # `errno`, only those returned here.
 SUCCESS: Final = 0

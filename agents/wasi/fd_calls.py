@@ -44,6 +44,7 @@ from .abi import (
     MTIM,
     MTIM_NOW,
     NONBLOCK,
+    OFFSET_MAX,
     PRESTAT,
     REGULAR_FILE,
     SIZE,
@@ -58,7 +59,6 @@ from .vfs import File, Stat
 if TYPE_CHECKING:
     from agents.hostcalls import CallContext
 
-_OFFSET_MAX = (1 << 63) - 1
 _ADVICES = 6
 
 
@@ -115,7 +115,7 @@ def fd_write(ctx: CallContext, fd: int, vector: int, count: int, result: int) ->
             taken = file.pwrite(found.offset, data, ctx.ambient.wall_ns())
     else:
         raise CallFailed(EBADF, f"descriptor {fd} is a directory, or lost")
-    found.offset = min(found.offset + taken, _OFFSET_MAX)
+    found.offset = min(found.offset + taken, OFFSET_MAX)
     SIZE.pack_into(view, result, taken)
     return 0
 
@@ -142,7 +142,7 @@ def fd_read(ctx: CallContext, fd: int, vector: int, count: int, result: int) -> 
         view[targets[0][0] : targets[0][0] + len(data)] = data
     else:
         scatter(ctx.memory, targets, data)
-    found.offset = min(found.offset + len(data), _OFFSET_MAX)
+    found.offset = min(found.offset + len(data), OFFSET_MAX)
     SIZE.pack_into(view, result, len(data))
     return 0
 
@@ -152,7 +152,7 @@ def fd_pwrite(ctx: CallContext, fd: int, vector: int, count: int, offset: int, r
     _, file = _file(ctx, fd, FD_WRITE | FD_SEEK)
     data = gather(ctx, vector, count)
     check_range(ctx.memory, result, 4)
-    if offset > _OFFSET_MAX:
+    if offset > OFFSET_MAX:
         raise CallFailed(EINVAL, "a negative offset")
     ctx.memory.put_u32(result, file.pwrite(offset, data, ctx.ambient.wall_ns()))
     return 0
@@ -163,7 +163,7 @@ def fd_pread(ctx: CallContext, fd: int, vector: int, count: int, offset: int, re
     _, file = _file(ctx, fd, FD_READ | FD_SEEK)
     targets = buffers(ctx, vector, count)
     check_range(ctx.memory, result, 4)
-    if offset > _OFFSET_MAX:
+    if offset > OFFSET_MAX:
         raise CallFailed(EINVAL, "a negative offset")
     data = file.pread(offset, sum(size for _, size in targets))
     scatter(ctx.memory, targets, data)
@@ -188,7 +188,7 @@ def fd_seek(ctx: CallContext, fd: int, offset: int, whence: int, result: int) ->
     if whence == WHENCE_END:
         start = found.file.size() if found.file is not None else found.offset
     target = start + delta
-    if not 0 <= target <= _OFFSET_MAX:
+    if not 0 <= target <= OFFSET_MAX:
         raise CallFailed(EINVAL, "an offset before the start, or beyond all files")
     check_range(ctx.memory, result, 8)
     if found.channel is not None and not found.channel.seek(found.offset, target):
@@ -269,7 +269,7 @@ def fd_filestat_get(ctx: CallContext, fd: int, result: int) -> int:
 def fd_filestat_set_size(ctx: CallContext, fd: int, size: int) -> int:
     """Truncate a file, or extend it with zeros."""
     _, file = _file(ctx, fd, FD_FILESTAT_SET_SIZE)
-    if size > _OFFSET_MAX:
+    if size > OFFSET_MAX:
         raise CallFailed(EFBIG, f"a file of {size} bytes")
     file.resize(size, ctx.ambient.wall_ns())
     return 0
@@ -289,9 +289,9 @@ def fd_filestat_set_times(ctx: CallContext, fd: int, atim: int, mtim: int, flags
 def fd_allocate(ctx: CallContext, fd: int, offset: int, size: int) -> int:
     """Make the file at least `offset + size` bytes long (posix_fallocate)."""
     _, file = _file(ctx, fd, FD_ALLOCATE)
-    if not size or offset > _OFFSET_MAX:
+    if not size or offset > OFFSET_MAX:
         raise CallFailed(EINVAL, "nothing to allocate")
-    if offset + size > _OFFSET_MAX:
+    if offset + size > OFFSET_MAX:
         raise CallFailed(EFBIG, f"a file of {offset + size} bytes")
     if offset + size > file.size():
         file.resize(offset + size, ctx.ambient.wall_ns())
@@ -301,7 +301,7 @@ def fd_allocate(ctx: CallContext, fd: int, offset: int, size: int) -> int:
 def fd_advise(ctx: CallContext, fd: int, offset: int, size: int, advice: int) -> int:
     """Advice is accepted and ignored."""
     _file(ctx, fd, FD_ADVISE)
-    if advice >= _ADVICES or offset > _OFFSET_MAX:
+    if advice >= _ADVICES or offset > OFFSET_MAX:
         raise CallFailed(EINVAL, f"advice {advice}")
     return 0
 

@@ -21,7 +21,7 @@ import attrs
 from agents import canonical
 from agents.errors import BadSnapshot, CallFailed, NotCanonical
 
-from .abi import ALL_RIGHTS, DIRECTORY, DIRECTORY_RIGHTS, EINVAL, REGULAR_FILE, U64
+from .abi import ALL_RIGHTS, DIRECTORY, DIRECTORY_RIGHTS, EINVAL, OFFSET_MAX, REGULAR_FILE, U64
 from .descriptors import Descriptor, DescriptorTable
 from .devices import DEVICES_MOUNT as DEVICES
 from .devices import DeviceFolder, decode_device
@@ -39,7 +39,6 @@ STATE_VERSION = (
 )
 _NEW = 1
 _DEPTH = 16  # of containers in an encoded state
-_OFFSET_MAX = (1 << 63) - 1
 # ns that the monotonic clock shows when an agent starts: programs take 0 for "never" (Go's scheduler does), and also
 # 0 seconds.
 MONOTONIC_START_NS = 1_000_000_000
@@ -167,10 +166,15 @@ class WasiState:
 
     def monotonic(self, clock: Clock) -> int:
         """The guest's monotonic clock, ns."""
+        origin = self.origin(clock)
+        self.elapsed_ns = min(max(self.elapsed_ns, clock.monotonic_ns() - origin), U64)
+        return self.elapsed_ns
+
+    def origin(self, clock: Clock) -> int:
+        """What the station's clock showed when the guest's showed 0, ns; it may be negative."""
         self.begin(clock)
         assert self._origin is not None
-        self.elapsed_ns = min(max(self.elapsed_ns, clock.monotonic_ns() - self._origin), U64)
-        return self.elapsed_ns
+        return self._origin
 
     def wait_begins(self, clock: Clock) -> None:
         """Record the current time, for `waited`."""
@@ -271,7 +275,7 @@ class WasiState:
             descriptor = Descriptor(
                 checked_int(rights, 0, ALL_RIGHTS), checked_int(inheriting, 0, ALL_RIGHTS), checked_int(flags, 0, 31)
             )
-            descriptor.offset, descriptor.preopen = checked_int(offset, 0, _OFFSET_MAX), preopen
+            descriptor.offset, descriptor.preopen = checked_int(offset, 0, OFFSET_MAX), preopen
             self._attach(descriptor, what, nodes, grants)
             self.table.open[fd] = descriptor
         if held(descriptor.channel for descriptor in self.table.open.values()) > self.limits.call_bytes:

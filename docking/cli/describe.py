@@ -14,6 +14,7 @@ from agents import canonical
 from agents.capsule import CAPSULE_FORMAT, Capsule
 from agents.credentials.keys import text_of
 from agents.credentials.passport import Passport, verify_passport
+from agents.demangle import readable
 from agents.errors import FormatError
 from agents.image import IMAGE_MAGICS, AgentImage, Manifest
 from agents.outcomes import number
@@ -187,7 +188,8 @@ def code_of(data: bytes, function: str) -> Iterator[str]:
 
 
 def _is_called(index: int, text: str, names: Names) -> bool:
-    return text in (str(index), names.function(index))
+    name = names.function(index) or ""
+    return text in (str(index), name, readable(name)) and text != ""
 
 
 def _linked(module: Module, names: Names) -> list[str | None]:

@@ -57,6 +57,8 @@ def pack_command(source: Path, output: Path | None, polls: str | None, profile: 
     target = output or source.with_suffix(IMAGE_ENDING)
     not_over(source, target)
     taken = by_guest_path(files)
+    for each in taken.values():
+        not_over(each, target, "goes along")
     choices = Choices(entry, profile, polls, spill_pointers, python, taken, packages)  # type: ignore[arg-type]  # checked
     image = image_of(source, choices)
     missing = _missing(image)

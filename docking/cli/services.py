@@ -11,11 +11,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
 from attrs import frozen
 
+from agents.errors import PortcallError
+from docking.aio.failures import describe_error
 from docking.residents.services import Offering, ServiceFunction, check_service_name
 
 FUNCTION = "services"
@@ -72,6 +75,8 @@ class ServicesOption(click.ParamType):  # type: ignore[type-arg]  # not generic 
 def imported(reference: str, default: str) -> Callable[..., Any]:
     """The function that `MODULE:FUNCTION` names. Raises `click.ClickException`, with what to do."""
     module, _, name = reference.partition(":")
+    if module.endswith(".py"):
+        raise click.ClickException(f"{module!r} is a file: name the module, {Path(module).stem!r}, from its folder")
     name = name or default
     here = os.getcwd()
     if here not in sys.path:
@@ -106,7 +111,14 @@ def all_of(services: Sequence[Offers], single: Sequence[OneService]) -> Offers:
 
     def offer(station: Offering) -> None:
         for each in services:
-            each(station)
+            try:
+                each(station)
+            except PortcallError:
+                raise
+            except Exception as error:
+                name = f"{getattr(each, '__module__', '')}:{getattr(each, '__qualname__', FUNCTION)}"
+                said = f"{name} cannot offer services at the station {station.name}: {describe_error(error)}"
+                raise click.ClickException(said) from error
         for one in single:
             one(station)
 

@@ -16,6 +16,8 @@ POLL_S = 0.1  # seconds between checks whether the user wants to stop
 class TerminalWorld:
     """See `docking.simulation.World`."""
 
+    native = True
+
     def __init__(self) -> None:
         self._terminal = Terminal()
 

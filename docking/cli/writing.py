@@ -25,11 +25,11 @@ def write_file(path: Path, data: bytes) -> None:
         raise unwritable(path, error) from None
 
 
-def not_over(source: Path, target: Path) -> None:
+def not_over(source: Path, target: Path, role: str = "is the source") -> None:
     """Refuse to overwrite the input, which may be the only copy. Raises `click.ClickException`."""
     with suppress(OSError):
         if target.is_file() and target.samefile(source):
-            raise click.ClickException(f"{click.format_filename(target)} is the source: write to another file")
+            raise click.ClickException(f"{click.format_filename(target)} {role}: write to another file")
 
 
 def _replace(path: Path, data: bytes) -> None:

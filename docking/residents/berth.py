@@ -16,6 +16,7 @@ import contextlib
 import enum
 import logging
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 
@@ -392,6 +393,11 @@ class Berth:
         """See `Ambient`."""
         named = (stop for stop in self.credentials.next_stops() if isinstance(stop, Stop))
         return next(map(self.environment.label, named), "")
+
+    @property
+    def native(self) -> bool:
+        """See `agents.hostcalls.native`."""
+        return self.environment.wall is time.time_ns and self.environment.monotonic is time.monotonic_ns
 
     def wall_ns(self) -> int:
         """See `Ambient`."""

@@ -11,13 +11,13 @@ def price(item, pieces):
     return item["price"][bisect(item["from"], pieces) - 1]
 
 
-def take_stock(plan):
-    """Count what this shop has, and order what is missing. Returns what that costs."""
+def take_stock(shop, plan):
+    """Count what the shop has, and order what is missing. Returns what that costs."""
     cost = 0
     for name in sorted(plan):
         count = int(portcall.call("stock.count", name))
         missing = max(0, plan[name]["least"] - count)
-        print(portcall.here(), "has", count, name, "and needs", missing, "more")
+        print(shop, "has", count, name, "and needs", missing, "more")
         if missing:
             number = portcall.call("stock.order", f"{name} {missing}").decode()
             portcall.report(number, f"{missing} {name}")
@@ -30,8 +30,8 @@ def main():
         plan = json.load(file)
     total = 0
     try:
-        for _ in stops():
-            total += take_stock(plan)
+        for shop in stops():
+            total += take_stock(shop, plan)
     finally:
         portcall.report("to pay", total)
 

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,8 +22,8 @@ import attrs
 import wasmtime
 
 import agents
+from agents.ambient import StandaloneHost
 from agents.image import AgentImage
-from agents.testing import Seeded
 from agents.wasi import WasiLimits, WasiState
 
 from .ratios import clock
@@ -151,19 +152,13 @@ class Row:
         return self.ours / self.theirs
 
 
-class Quiet(Seeded):
-    """A station that drops what the agent prints."""
-
-    def output(self, fd: int, data: bytes) -> None:
-        """Nothing is kept."""
-
-
 def ours(image: AgentImage, entry: str, args: list[int], argv: list[str]) -> Callable[[], None]:
     """One run here."""
 
     def run() -> None:
         state = WasiState.launch(argv, limits=LIMITS)
-        done = agents.run(image, ambient=Quiet(1), wasi=state, entry=entry, args=args)
+        place = StandaloneHost(time.time_ns, time.monotonic_ns, os.urandom, sink=lambda fd, data: None, native=True)
+        done = agents.run(image, ambient=place, wasi=state, entry=entry, args=args)
         assert isinstance(done, agents.Finished), done
 
     return run

@@ -61,6 +61,11 @@ def test_mistakes(shell: Shell, name: str) -> None:
     assert "neither HOST nor HOST=GUEST" in shell(name, "agent.py", "--file", "shop.json=", code=2)
 
 
+def test_an_image_is_not_written_over_what_goes_along(shell: Shell) -> None:
+    assert "goes along: write to another file" in shell("pack", "agent.py", *LUGGAGE, "-o", "shop.json", code=1)
+    assert (shell.folder / "shop.json").read_text() == "{}"
+
+
 def test_how_a_file_is_written() -> None:
     kind = DataFileType()
     assert kind.convert("a/prices.json", None, None) == DataFile(Path("a/prices.json"), "prices.json")

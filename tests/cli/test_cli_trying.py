@@ -39,6 +39,9 @@ def other(station):
     if station.name == "beta":
         station.offer("stock.count", lambda request: b"few")
 
+def none():
+    pass
+
 def upper(request):
     return request.upper()
 """
@@ -123,6 +126,9 @@ def test_a_service_that_fails_is_told_to_its_author(tmp_path: Path) -> None:
             "the module 'survey' cannot be imported: OutsideAgent: portcall.next_stop() is for agents",
         ),
         (["--services", "empty"], "write def services(station)"),
+        (["--services", "shop.py"], "'shop.py' is a file: name the module, 'shop', from its folder"),
+        (["--services", "./shop.py"], "name the module, 'shop', from its folder"),
+        (["--services", "shop:none"], "shop:none cannot offer services at the station here: TypeError: none() takes 0"),
         (["--service", "count=1", "--service", "count=2"], "is offered already"),
     ],
 )

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.dwarf import SourcePlace, source_places
+from agents.dwarf import SourcePlace
 from agents.dwarf.cursor import Budget
-from agents.dwarf.places import shown_path
+from agents.dwarf.places import shown_path, source_places
 from agents.errors import BadDwarf, ToolchainMissing
 from agents.sdk.toolchains import compile_rust, compile_zig, find_ziglang
 from agents.wasm import opcodes as op
@@ -41,6 +41,14 @@ int main(int argc, char **argv) {
 def test_each_version_tells_the_same(version: int) -> None:
     found = source_places(made.sections(version), [*made.PLACES, *made.NOWHERE])
     assert found == made.PLACES
+
+
+def test_debug_information_of_other_code_is_refused() -> None:
+    sections = made.sections()
+    assert source_places(sections, made.PLACES, [(1, 2), (0x0F, 0x11), (0x41, 0x43)]) == made.PLACES
+    for functions in ([], [(0x0E, 0x0F), (0x41, 0x43)], [(0x11, 0x12)]):
+        with pytest.raises(BadDwarf, match="of other code"):
+            source_places(sections, made.PLACES, functions)
 
 
 def test_without_debug_information_nothing_is_told() -> None:

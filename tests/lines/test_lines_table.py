@@ -96,10 +96,6 @@ VALUE = {"version": 1, "files": ["a.c"], "names": ["f"], "calls": b"\1\0\1\5", "
         {"calls": b"\1\0\1\x80"},
         {"calls": b"\1\0\1\xff\xff\xff\xff\xff\xff\x01"},
         {"calls": []},
-        {"sites": [b"\x15\2\1"]},
-        {"sites": [b"\x15\1\2"]},
-        {"sites": [b"\x15\1"]},
-        {"sites": [b"\x03\1\1"]},
         {"sites": [[]]},
         {"sites": b""},
         {"other": 1},
@@ -114,6 +110,13 @@ def test_a_table_that_contradicts_itself_counts_as_absent(changed: dict[str, obj
     assert lines_of(code(bad)) == lines_of(code(b"noise")) == Lines()
     assert lines_of(code(good)) == decode_lines(good)
     assert lines_of(encode_module(Module())) == Lines()
+
+
+@pytest.mark.parametrize("sites", [b"\x15\2\1", b"\x15\1\2", b"\x15\1", b"\x03\1\1", b"\x15\1\1\x80", b"\0"])
+def test_sites_that_cannot_be_read_count_as_unknown(sites: bytes) -> None:
+    lines = decode_lines(canonical.encode({**VALUE, "sites": [sites, b"\x15\1\1"]}))
+    assert lines.places(0, 1) == ()
+    assert lines.places(1, 1) == (SourcePlace("f", "a.c", 5), SourcePlace("", "a.c", 5))
 
 
 def code(section: bytes) -> bytes:

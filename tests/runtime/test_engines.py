@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -479,3 +480,75 @@ def test_a_compiler_that_panics_refuses(tmp_path: Path) -> None:
     code += f'(func (export "run") (result i64) {"(i64.const 1)" * 1000} (call $f) {gives}))'
     with pytest.raises(EngineError, match="wasmer cannot compile"):
         agents.run(agents.pack(code, profile="portable"), engine=agents.load("wasmer", cache=tmp_path / "code"))
+
+
+REBOUND = """(module
+  (import "host" "clock_time_get" (func (param i32 i64 i32) (result i32)))
+  (import "host" "fd_seek" (func (param i32 i64 i32 i32) (result i32)))
+  (import "host" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "host" "random_get" (func (param i32 i32) (result i32)))
+  (import "late" "table" (table 4 funcref))
+  (import "agent" "memory" (memory $agent 0))
+  (import "agent" "frames" (memory 1))
+  (import "native" "clock_time_get" (func $now (param i32 i64 i32) (result i32)))
+  (memory $own (export "memory") 1)
+  (func $own_write (param i32 i32 i32 i32) (result i32)
+    (drop (call $now (i32.const 1) (i64.const 0) (i32.const 8)))
+    (i32.store $agent (i32.const 0) (i32.load $own (i32.const 0)))
+    (i32.add (i32.const 100) (call $write (local.get 0) (local.get 1) (local.get 2) (local.get 3))))
+  (elem (i32.const 2) func $own_write))"""
+IMPORTING = """(module
+  (import "portcall" "go" (func $go (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $again (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_seek" (func $odd (param i32) (result i32)))
+  (memory (export "memory") 1) {}
+  (func (export "write") (result i32) (call $write (i32.const 1) (i32.const 2) (i32.const 3) (i32.const 4)))
+  (func (export "again") (result i32) (call $again (i32.const 1) (i32.const 2) (i32.const 3) (i32.const 4)))
+  (func (export "odd") (result i32) (call $odd (i32.const 9))))"""
+FRAMES = '(memory (export "portcall.frames") 1)'
+
+
+def test_imports_can_be_bound_anew_while_an_instance_runs(engine):
+    called = []
+
+    def host(index, args):
+        called.append((index, tuple(args)))
+        return 7
+
+    if engine.name == "wasmer":
+        instance = start(engine, IMPORTING.format(""), host)
+        assert instance.rebind(REBOUND) is None
+        return
+    instance = start(engine, IMPORTING.format(FRAMES), host)
+    assert [instance.call(name) for name in ("write", "again", "odd")] == [(7,), (7,), (7,)]
+    before = time.monotonic_ns()
+    rebound = instance.rebind(REBOUND)
+    assert before <= rebound.origin <= time.monotonic_ns()
+    rebound.memory[0] = 42
+    assert [instance.call(name) for name in ("write", "again", "odd")] == [(107,), (107,), (7,)]
+    assert instance.memory("memory")[0] == 42
+    assert 0 < int.from_bytes(rebound.memory[8:16], "little") <= time.monotonic_ns() - rebound.origin
+    assert [args for _, args in called] == [(1, 2, 3, 4), (1, 2, 3, 4), (9,)] * 2
+    other = instance.program.instantiate(host, lambda: None, Limits())
+    assert other.call("write") == (7,)  # each instance for itself
+    instance.close()
+    assert instance.rebind(REBOUND) is None
+
+
+@pytest.mark.parametrize("frames", ["", FRAMES.replace("1", "i64 1"), FRAMES.replace("1", "0")])
+def test_an_instance_that_was_not_packed_is_not_bound_anew(engine, frames):
+    if engine.name == "wasmer" and frames:
+        pytest.skip("wasmer has one memory")
+    instance = start(engine, IMPORTING.format(frames), lambda index, args: 7)
+    assert instance.rebind(REBOUND) is None
+    assert instance.call("write") == (7,)
+
+
+def test_a_limit_of_tables_is_the_agents(engine):
+    if engine.name == "wasmer":
+        pytest.skip("wasmer has one memory")
+    limits = Limits(table_elements=0)
+    assert start(engine, IMPORTING.format(FRAMES), lambda index, args: 7, limits=limits).call("write") == (7,)
+    with pytest.raises(LimitReached):
+        start(engine, IMPORTING.format(FRAMES + "(table 5 funcref)"), limits=limits)

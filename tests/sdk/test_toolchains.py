@@ -83,6 +83,11 @@ def test_a_source_is_named_in_a_module_without_the_folders_above_it(tmp_path: Pa
     image = load_image(source)
     assert b"./-odd name.c\0" in image.code
     assert [file for file in lines_of(image.code).files if "odd" in file] == ["-odd name.c"]
+    (tmp_path / "subprocess.py").write_text("an agent in Python may be called as it likes")
+    link = tmp_path / "links" / "linked.c"
+    link.parent.mkdir()
+    link.symlink_to(source)
+    assert load_image(link).code == image.code
 
 
 WRONG = {

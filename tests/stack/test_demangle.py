@@ -11,6 +11,7 @@ from tests.thorough import examples
 
 NAMES = {
     "main": "main",
+    "__original_main": "main",
     "trip.main": "trip.main",
     "_ZN4trip4main17h2e654cd6d7626c85E": "trip::main",
     "_ZN4trip4main17h2e654cd6d7626c85E.llvm.8238516011842214276": "trip::main",

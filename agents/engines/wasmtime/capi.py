@@ -52,6 +52,9 @@ table_grow = _short("wasmtime_table_grow", _P, _P, _P, c_uint64, _P, _P)
 trap_new = _short("wasmtime_trap_new", _P, c_char_p, c_size_t)
 _trap_code = _short("wasmtime_trap_code", c_bool, _P, _P)
 error_new = _short("wasmtime_error_new", _P, c_char_p)
+wasi_new = _short("wasi_config_new", _P)
+set_wasi = _short("wasmtime_context_set_wasi", _P, _P, _P)
+linker_get = _short("wasmtime_linker_get", c_bool, _P, _P, *(c_char_p, c_size_t, c_char_p, c_size_t), _P)
 linker_define = _short(
     "wasmtime_linker_define_func_unchecked",
     _P,

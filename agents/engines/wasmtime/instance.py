@@ -12,7 +12,7 @@ from wasmtime import _ffi as ffi
 from agents.engines.interface import Interface
 from agents.engines.native_stack import check_stack
 from agents.engines.pages import Initial, Runs, expect
-from agents.engines.protocols import Exported, Extension, HostCall, Limits
+from agents.engines.protocols import REBINDABLE, Exported, Extension, HostCall, Limits, Rebound
 from agents.errors import EngineError, LimitReached, WasmTrap
 from agents.wasm.bounds import WASM_PAGE_BYTES
 
@@ -45,7 +45,12 @@ from .capi import (
     trap_of,
 )
 from .extension import WasmtimeExtension
+from .late_binding import AGENT_EXPORTS, LATE_EXPORTS
+from .rebinding import Rebinding, start_clock
 
+# Instances in one store: the agent's, what extends it, what stands between it and the host, what answers beside it.
+_INSTANCES = 4
+_EXTERN = ctypes.sizeof(ffi.wasmtime_extern_t)
 _MASKS = {"i": 0xFFFFFFFF, "f": 0xFFFFFFFF, "I": (1 << 64) - 1, "F": (1 << 64) - 1, "v": (1 << 128) - 1}
 
 
@@ -59,10 +64,15 @@ class LinkedProgram(Protocol):
     starts: bool
     stack: int
     pre: c_void_p
+    module: c_void_p
     native: c_void_p
+    late: Sequence[bytes]
 
     def initial(self, name: str) -> Initial:
         """The contents of the memory `name` in a fresh instance."""
+
+    def rebinding(self, text: str) -> Rebinding:
+        """A module that its instances can be bound to."""
 
 
 class WasmtimeInstance:
@@ -84,19 +94,24 @@ class WasmtimeInstance:
         self._context = store_context(self._store)
         frames = "portcall.frames" in program.exports
         self._ceiling = limits.memory // max(1, len(program.interface.memories) - frames)
-        store_limiter(self._store, self._ceiling, limits.table_elements, 2, -1, -1)
+        elements = max(limits.table_elements, len(REBINDABLE) if program.late else 0)
+        store_limiter(self._store, self._ceiling, elements, _INSTANCES, -1, -1)
         if program.interruptible:
             store_epoch_callback(self._store, EPOCH_CALLBACK, None, None)
             set_epoch_deadline(self._context, 1)
         self._instance, self._second = ffi.wasmtime_instance_t(), ffi.wasmtime_instance_t()
-        self._instance_at = ctypes.addressof(self._instance)
+        self._late, self._beside = ffi.wasmtime_instance_t(), ffi.wasmtime_instance_t()
+        self._instance_at, self._late_at = ctypes.addressof(self._instance), ctypes.addressof(self._late)
         trap = c_void_p()
         if program.starts:
             check_stack(program.stack)
         outer, CURRENT.instance = CURRENT.instance, self
         try:
-            error = instantiate(program.pre, self._context, self._instance_at, ctypes.addressof(trap))
+            first = self._late_at if program.late else self._instance_at
+            error = instantiate(program.pre, self._context, first, ctypes.addressof(trap))
             self._judge(error, trap.value, "memory")
+            if program.late:
+                self._add(program.module, self._instance_at, [(self._late_at, program.late)])
         except BaseException:
             self.close()
             raise
@@ -172,18 +187,12 @@ class WasmtimeInstance:
         if self._store is None:
             raise EngineError("the instance is closed")
         extern = ffi.wasmtime_extern_t()
-        self._look_up(name, ctypes.addressof(extern))
+        instance = ctypes.addressof(self._second) if name in self._added else self._instance_at
+        self._export(instance, [name.encode()], ctypes.addressof(extern))
         self._kept.append(extern)
         address: int = ctypes.addressof(extern) + ffi.wasmtime_extern_t.of.offset
         self._externs[name] = address
         return address
-
-    def _look_up(self, name: str, at: int) -> None:
-        """Write the C structure of an export."""
-        encoded = name.encode()
-        instance = ctypes.addressof(self._second) if name in self._added else self._instance_at
-        if not export_get(self._context, instance, encoded, len(encoded), at):
-            raise EngineError(f"the module exports no {name!r}")
 
     def extend(self, extension: Extension) -> None:
         """Add the functions of an extension."""
@@ -192,18 +201,49 @@ class WasmtimeInstance:
             raise EngineError("the instance is closed")
         if self._extension is not None:
             raise EngineError("the instance is extended already")
-        count, size = len(extension.imports), ctypes.sizeof(ffi.wasmtime_extern_t)
-        imports = (c_uint8 * (count * size))()
-        at = place = ctypes.addressof(imports)
-        for name in extension.imports:
-            if not export_get(self._context, self._instance_at, name, len(name), place):
-                raise EngineError(f"the module exports no {name!r}")
-            place += size
-        trap, second = c_void_p(), ctypes.addressof(self._second)
-        native = extension.native
-        error = instantiate_with(self._context, native, at, count, second, ctypes.addressof(trap))
-        self._judge(error, trap.value, "memory")
+        self._add(extension.native, ctypes.addressof(self._second), [(self._instance_at, extension.imports)])
         self._extension, self._added = extension, dict(extension.exports)
+
+    def rebind(self, module: str) -> Rebound | None:
+        """Have a module answer the calls of `REBINDABLE`."""
+        if not self.program.late or self._store is None:
+            return None
+        rebinding, origin = self.program.rebinding(module), start_clock(self._context)
+        given = [(self._late_at, LATE_EXPORTS), (self._instance_at, AGENT_EXPORTS)]
+        beside = ctypes.addressof(self._beside)
+        self._add(rebinding.module, beside, given, rebinding.clock)
+        extern = ffi.wasmtime_extern_t()
+        self._export(beside, [b"memory"], ctypes.addressof(extern))
+        memory = ctypes.addressof(extern) + ffi.wasmtime_extern_t.of.offset
+        size = int(memory_size(self._context, memory)) * WASM_PAGE_BYTES
+        return Rebound(_view(memory_data(self._context, memory) or 0, size), origin)
+
+    def _add(
+        self,
+        module: c_void_p,
+        to: int,
+        imports: Sequence[tuple[int, Sequence[bytes]]],
+        last: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Instantiate a module with exports of instances that are there already, and with what `last` writes."""
+        count = sum(len(names) for _, names in imports) + (last is not None)
+        externs = (c_uint8 * (count * _EXTERN))()
+        at = place = ctypes.addressof(externs)
+        for instance, names in imports:
+            place = self._export(instance, names, place)
+        if last is not None:
+            last(self._context, place)
+        trap = c_void_p()
+        error = instantiate_with(self._context, module, at, count, to, ctypes.addressof(trap))
+        self._judge(error, trap.value, "memory")
+
+    def _export(self, instance: int, names: Sequence[bytes], place: int) -> int:
+        """Write the C structures of exports of an instance, one after the other; returns the place behind them."""
+        for name in names:
+            if not export_get(self._context, instance, name, len(name), place):
+                raise EngineError(f"the module exports no {name.decode()!r}")
+            place += _EXTERN
+        return place
 
     def _of_kind(self, name: str, kind: str) -> int:
         exported = self.program.exports.get(name)

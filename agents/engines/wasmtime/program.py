@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 import wasmtime
 
+from agents.canonical import digest as _digest
 from agents.engines.codecache import open_cache
 from agents.engines.interface import Interface, check_limits, extension_interface, interface
 from agents.engines.pages import Initial
@@ -30,11 +31,13 @@ from agents.engines.watch import Watch
 from agents.errors import EngineError, ModuleError
 
 from .callbacks import HOST_CALLBACK, Signatures, reader, writer
-from .capi import increment_epoch, linker_define, message, shorten
+from .capi import assemble, increment_epoch, linker_define, message, shorten
 from .compiler import configured
 from .compiling import compile_aside, is_small
 from .extension import WasmtimeExtension
 from .instance import WasmtimeInstance
+from .late_binding import late_bound
+from .rebinding import Rebinding
 
 _KEEP = 8  # programs kept in memory per engine, and as many extensions; each holds its machine code
 _UNLIMITED = 1 << 40  # bytes: for the instance that only shows the initial contents of memories
@@ -95,6 +98,7 @@ class WasmtimeEngine:
         self._engines: dict[bool, wasmtime.Engine] = {}
         self._programs: Kept[WasmtimeProgram] = Kept(_KEEP)
         self._extensions: Kept[WasmtimeExtension] = Kept(_KEEP)
+        self._rebindings: Kept[Rebinding] = Kept(_KEEP)
         self.watch = Watch()
 
     def program(
@@ -104,7 +108,7 @@ class WasmtimeEngine:
 
         def make() -> WasmtimeProgram:
             shape = interface(code)
-            module = self._compile(code, digest, interruptible, limits)
+            module = self.compiled(code, digest, interruptible, limits)
             return WasmtimeProgram(self, self._engine(interruptible), module, digest, shape, interruptible)
 
         return self._programs.get((digest, interruptible), make)
@@ -117,9 +121,18 @@ class WasmtimeEngine:
 
         def make() -> WasmtimeExtension:
             shape = extension_interface(code, program.interface)
-            return WasmtimeExtension(self._compile(code, digest, program.interruptible, limits), digest, shape)
+            return WasmtimeExtension(self.compiled(code, digest, program.interruptible, limits), digest, shape)
 
         return self._extensions.get((program.digest, digest, program.interruptible), make)
+
+    def rebinding(self, text: str, interruptible: bool) -> Rebinding:
+        """A module that instances can be bound to. It is ours, and small."""
+
+        def make() -> Rebinding:
+            code = assemble(text)
+            return Rebinding(self._engine(interruptible), self.compiled(code, _digest(code), interruptible, None))
+
+        return self._rebindings.get((text, interruptible), make)
 
     def quick(self, code: bytes) -> bool:
         """Whether it is compiled in this process."""
@@ -132,9 +145,10 @@ class WasmtimeEngine:
                 self._engines[interruptible] = configured(interruptible, self.stack, parallel=False)
             return self._engines[interruptible]
 
-    def _compile(
+    def compiled(
         self, code: bytes, digest: bytes, interruptible: bool, limits: CompileLimits | None
     ) -> wasmtime.Module:
+        """The module, compiled now or taken from the cache."""
         engine = self._engine(interruptible)
         flavour = "epochs" if interruptible else "plain"
         key = f"wasmtime-{self.version}-{sys.platform}-{flavour}-{digest.hex()}"
@@ -193,11 +207,18 @@ class WasmtimeProgram:
         linker = ctypes.cast(self._linker.ptr(), c_void_p)
         for index, entry in enumerate(shape.imports):
             self._define(linker, index, entry)
+        late = late_bound(shape)
+        self.late: Sequence[bytes] = [] if late is None else [b"%d" % index for index in range(len(shape.imports))]
+        """If its imports are the exports of another module, so that they can be bound anew: the names of these."""
         try:
-            self._pre = self._linker.instantiate_pre(module)
+            if late is None:
+                self._pre = self._linker.instantiate_pre(module)
+            else:
+                self._pre = self._linker.instantiate_pre(engine.compiled(late, _digest(late), interruptible, None))
         except wasmtime.WasmtimeError as error:
             raise EngineError(f"wasmtime cannot link the module: {shorten(str(error))}") from None
         self.pre = ctypes.cast(self._pre.ptr(), c_void_p)
+        self.module = ctypes.cast(module.ptr(), c_void_p)
         self.native = ctypes.cast(native.ptr(), c_void_p)
 
     def _define(self, linker: c_void_p, index: int, entry: ImportedFunction) -> None:
@@ -216,6 +237,10 @@ class WasmtimeProgram:
     def interrupt(self) -> None:
         """Have `tick` called soon by every running instance, including those of other programs."""
         increment_epoch(self.native)
+
+    def rebinding(self, text: str) -> Rebinding:
+        """A module that its instances can be bound to."""
+        return self.engine.rebinding(text, self.interruptible)
 
     def initial(self, name: str) -> Initial:
         """The contents of the memory `name` in a fresh instance."""
