@@ -15,17 +15,20 @@ from .units import FUNCTION_ITSELF, Inlined, Unit, Units
 _LIBRARY = re.compile(r"/(library/[a-z_]+/src/.+)$")
 
 
-def source_places(sections: Mapping[str, bytes], addresses: Iterable[int]) -> dict[int, tuple[SourcePlace, ...]]:
+def source_places(
+    sections: Mapping[str, bytes], addresses: Iterable[int], functions: Iterable[tuple[int, int]] | None = None
+) -> dict[int, tuple[SourcePlace, ...]]:
     """Where addresses of code come from: address -> places, the innermost first, then where it was inlined.
 
     sections: the module's sections by their names, `.debug_info` and the like. addresses: relative to the beginning of
-    the code section's content. Addresses that are not told are missing. Raises `BadDwarf`.
+    the code section's content. functions: for each function where it may begin, ascending, likewise: debug information
+    that has one elsewhere is of other code. Addresses that are not told are missing. Raises `BadDwarf`.
     """
     budget = Budget()
     wanted = sorted(set(addresses))
     found: dict[int, tuple[SourcePlace, ...]] = {}
     programs: dict[int, LineProgram] = {}
-    units = Units(sections, budget)
+    units = Units(sections, budget, functions)
     for unit in units.units:
         if unit.lines is None or not _reaches(unit, wanted):
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from agents.errors import BadDwarf
 
-from .cursor import Budget, Cursor
+from .cursor import OBJECT, Budget, Cursor
 from .forms import RNGLISTX, Forms
 
 Range = tuple[int, int]
@@ -18,7 +18,7 @@ def old_ranges(forms: Forms, offset: int, base: int, budget: Budget) -> Iterator
     at = Cursor(forms.section(".debug_ranges"), offset)
     last = (1 << 8 * forms.address_size) - 1
     while True:
-        budget.spend(1)
+        budget.spend(OBJECT)
         start, end = at.number(forms.address_size), at.number(forms.address_size)
         if start == last:
             base = end
@@ -35,7 +35,7 @@ def new_ranges(forms: Forms, value: int, form: int, lists_base: int, base: int, 
         value = lists_base + Cursor(data, lists_base + value * forms.offset_size).number(forms.offset_size)
     at = Cursor(data, value)
     while True:
-        budget.spend(1)
+        budget.spend(OBJECT)
         kind = at.number(1)
         if kind == _END:
             return

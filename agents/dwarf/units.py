@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
@@ -76,8 +77,12 @@ class Unit:
 class Units:
     """All units. Their shapes are read once."""
 
-    def __init__(self, sections: Mapping[str, bytes], budget: Budget) -> None:
+    def __init__(
+        self, sections: Mapping[str, bytes], budget: Budget, functions: Iterable[tuple[int, int]] | None = None
+    ) -> None:
+        """`functions`: the addresses at which each may begin, ascending; None: anywhere."""
         self._sections, self._budget = sections, budget
+        self._functions = None if functions is None else list(functions)
         self._shapes: dict[tuple[int, int, int], dict[int, Shape]] = {}
         self._data = sections.get(".debug_info", b"")
         self.units = list(self._read())
@@ -154,9 +159,11 @@ class Units:
             here = around[-1] if around else None
             if shape.tag == _FUNCTION or (shape.tag == _INLINED and here is not None):
                 entry = read_entry(unit.forms, at, shape)
-                covered = self._covered(unit.ranges_of(entry, self._budget), wanted)
+                ranges = list(unit.ranges_of(entry, self._budget))
+                covered = self._covered(ranges, wanted)
                 outer, here = here, None
                 if covered and shape.tag == _FUNCTION:
+                    self._check_beginning(min(start for start, _ in ranges if start > 0))
                     here = FUNCTION_ITSELF
                 elif covered and outer is not None:
                     self._budget.spend(3 * OBJECT)
@@ -184,6 +191,14 @@ class Units:
                 self._budget.spend(max(last - first, 0))
                 found += wanted[first:last]
         return found
+
+    def _check_beginning(self, start: int) -> None:
+        """A function begins at `start`. Raises `BadDwarf`."""
+        if self._functions is None:
+            return
+        place = bisect_right(self._functions, (start, math.inf)) - 1
+        if place < 0 or start > self._functions[place][1]:
+            raise BadDwarf("it is of other code: a function begins elsewhere")
 
     def _name(self, unit: Unit, entry: Entry) -> str:
         """The name of a function: its own, or that of the entries that it refers to."""

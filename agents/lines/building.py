@@ -6,7 +6,7 @@ number of its instruction, so the original instructions, which know where they w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -45,12 +45,14 @@ def with_lines(packed: Module, original: Module, before: Module) -> Module:
     may have been spilled. Raises `BadDwarf` for debug information that cannot be read, or is too large.
     """
     debug = {each.name: each.data for each in original.customs if each.name.startswith(DEBUG_PREFIX)}
-    section = packed.custom(METADATA_SECTION)
-    if not debug or section is None:
+    metadata = packed.custom(METADATA_SECTION)
+    if not debug or metadata is None or not original.funcs:
         return packed
-    resumes = decode_metadata(section).resumes
-    addresses = [_addresses(resume, original, before) for resume in resumes]
-    places = source_places(debug, (address for sites in addresses for told in sites for address in told))
+    resumes = decode_metadata(metadata).resumes
+    start = next(offset for section, offset, _ in sections(original.source or b"") if section == CODE)
+    addresses = [_addresses(resume, original, before, start) for resume in resumes]
+    wanted = (address for sites in addresses for told in sites for address in told)
+    places = source_places(debug, wanted, _beginnings(original, start))
     if not places:
         return packed
     table = _Table()
@@ -74,7 +76,19 @@ def _place(site: SiteInfo, told: list[Place]) -> Place:
     return next((each for each in told if each[0].line), told[0] if told else ())
 
 
-def _addresses(resume: ResumeInfo, original: Module, before: Module) -> list[list[int]]:
+def _beginnings(original: Module, start: int) -> Iterator[tuple[int, int]]:
+    """For each function the addresses between which it begins: behind the one before, and before its instructions.
+
+    There are its size, which is before the place that compilers name, and its locals, which are behind.
+    """
+    last = 0
+    for func in original.funcs:
+        if func.offset is not None:
+            yield last + 1, func.offset - start
+            last = func.offset - start + func.size
+
+
+def _addresses(resume: ResumeInfo, original: Module, before: Module, start: int) -> list[list[int]]:
     """For each site of a function the addresses of its instructions, from the beginning of the code section."""
     unknown: list[list[int]] = [[] for _ in resume.sites]
     index = resume.function - original.imported("func")
@@ -85,7 +99,6 @@ def _addresses(resume: ResumeInfo, original: Module, before: Module) -> list[lis
     places = _same_places(before.funcs[index].body, body)
     if offsets is None or places is None:
         return unknown
-    start = next(offset for section, offset, _ in sections(original.source or b"") if section == CODE)
     return [[offsets[at] - start for at in _told_at(site, places, body)] for site in resume.sites]
 
 

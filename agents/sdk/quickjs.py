@@ -24,6 +24,7 @@ import attrs
 from agents.errors import InvalidModule, ToolchainMissing
 from agents.sdk import SDK_FOLDER
 from agents.sdk.micropython import pack_luggage
+from agents.sdk.toolchains import without_debug
 from agents.wasm import opcodes as op
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
@@ -81,7 +82,7 @@ def with_entry(wasm: bytes, command: Sequence[str] = COMMAND) -> bytes:
 
     Raises `InvalidModule` if the module lacks what this needs, and what `decode_module` raises.
     """
-    module = decode_module(wasm)
+    module = decode_module(without_debug(wasm))
     kind = FuncType((), ())
     for name in ("_initialize", "malloc", "qjs_init_argv", "qjs_get_context"):
         _exported(module, name)

@@ -178,7 +178,7 @@ def _python(
         raise ToolchainMissing(f"the build of CPython cannot be read: {choices.python}: {error.strerror}") from None
     if not build.startswith(b"\0asm"):
         raise ToolchainError(f"{choices.python} is no WebAssembly build of CPython")
-    image = _packed(build, "cpython", "python", choices, cache, progress)
+    image = _packed(build, "cpython", "python", choices, cache, progress, toolchains.without_debug)
     image = image.with_luggage(cpython.luggage(utf8(path.name), source, choices.python, files=files))
     return image.with_luggage(image.luggage, started(image))
 

@@ -18,12 +18,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import attrs
-
 from agents.errors import ToolchainError, ToolchainMissing
 from agents.sdk import SDK_FOLDER
-from agents.wasm.decode import decode_module
-from agents.wasm.encode import encode_module
+from agents.wasm.decode import CUSTOM, sections
+from agents.wasm.reader import Reader
 
 COMPILE_TIMEOUT_S = 300.0  # the first compilation builds the C library, which takes most of a minute
 MAX_ERROR_CHARS = 8000  # characters of a compiler's messages that are shown
@@ -128,13 +126,17 @@ def compile_assemblyscript(source: Path) -> bytes:
 
 
 def without_debug(wasm: bytes) -> bytes:
-    """The module without its debug sections, which are most of it, for one that is packed as it is.
+    """The module without its debug sections, which are most of it: for one that is packed as it is, or changed first.
 
     Names are kept; the linker's own option to omit the sections would lose those too. Raises `ModuleError`.
     """
-    module = decode_module(wasm)
-    kept = tuple(custom for custom in module.customs if not custom.name.startswith(".debug_"))
-    return encode_module(attrs.evolve(module, customs=kept))
+    kept, begin = [wasm[:8]], 8
+    for section, offset, content in sections(wasm):
+        end = offset + len(content)
+        if section != CUSTOM or not Reader(wasm, offset, end).name().startswith(".debug_"):
+            kept.append(wasm[begin:end])
+        begin = end
+    return b"".join(kept)
 
 
 def find_ziglang(wanted_by: str) -> list[str]:

@@ -12,7 +12,7 @@ import click
 from docking.cli import completion
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every, when, whoever_knows
 from docking.cli.output import escaped, plain, print_fields, print_json, print_table, size_text
-from docking.cli.stacks import print_stack
+from docking.cli.stacks import stack_lines
 from docking.cli.ways import shown_way
 from docking.cli.writing import write_file
 from docking.errors import ControlError
@@ -59,7 +59,7 @@ def _show_stack(agent: str, station: str | None, as_json: bool) -> None:
         print_json(found)
         return
     click.echo(f"{found['agent'][:12]} at {plain(found['station'])}: {found['standing']}\n")
-    print_stack(found["stack"])
+    click.echo("\n".join(stack_lines(found["stack"])))
 
 
 def doubt(row: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from docking.cli.asking import station_names
 from docking.cli.describe import Described, code_of, describe
 from docking.cli.output import plain, print_fields, print_json, size_text
 from docking.cli.sources import about, image_of, read_file
-from docking.cli.stacks import called_at, print_stack
+from docking.cli.stacks import called_at, stack_lines
 
 
 @click.command("inspect")
@@ -57,7 +57,7 @@ def print_described(described: Described, wasm: bool = False) -> None:
     if python is not None:
         click.echo()
         if python["language"] == "python":
-            print_stack(python)
+            click.echo("\n".join(stack_lines(python)))
             stack = stack if wasm else None
         else:
             click.echo(plain(python["note"]))

@@ -28,6 +28,7 @@ from agents.outcomes import Departing, Exhausted, Finished, Outcome, Suspended, 
 from agents.runtime import Execution, Stop
 from agents.sdk.sources import Choices
 from agents.snapshot import MAX_WASI_BYTES, Snapshot, started_state
+from agents.stack import stack_of
 from agents.waits import Go, GoAt
 from agents.wasi.hostdirs import HostGrant, parse_grant
 from agents.wasi.limits import WasiLimits
@@ -38,6 +39,7 @@ from docking.cli.luggage import FILE_OPTION, PACKAGE_OPTION, PYTHON_OPTION, Data
 from docking.cli.output import escaped, plain, size_text
 from docking.cli.services import SERVICE_OPTION, SERVICES_OPTION, Offers, OneService, all_of
 from docking.cli.sources import about, image_of, read_file
+from docking.cli.stacks import stack_lines
 from docking.cli.terminal import TerminalWorld
 from docking.cli.ways import VIA_HELP, ViaType
 from docking.cli.writing import not_over, write_file
@@ -45,6 +47,7 @@ from docking.launching import label_of
 from docking.simulation import SimulatedAgent, Simulation, check_stop
 
 MOST_RESULTS, MOST_RESULT_BYTES = 20, 500  # that are shown, of all and of one
+SHOWN_FRAMES = 10  # of the stack of an agent that was stopped
 FAILED_EXIT_CODE = 125  # exit code for a trap or an exhausted budget: one that agents are unlikely to use themselves
 # A program on the user's own terminal may print any amount.
 OWN_LIMITS = WasiLimits(log_bytes=1 << 62)
@@ -203,7 +206,7 @@ def run_command(source: Path, args: tuple[str, ...], engines: str, hop_every: in
         click.echo("portcall: it asked for the next stop of its itinerary: --via alpha,beta gives it one", err=True)
     tell_results(simulation.agents)
     try:
-        _end(outcome)
+        _end(outcome, image)
     finally:
         if suspend_to is not None:
             click.echo(f"portcall: it ended before it was suspended: {suspend_to} is not written", err=True)
@@ -344,8 +347,8 @@ def _number(text: str) -> int | float:
         raise click.UsageError(f"this program takes numbers, and {text!r} is none") from None
 
 
-def _end(outcome: Outcome) -> None:
-    """Print the outcome, and exit accordingly. Raises `AgentFailed`."""
+def _end(outcome: Outcome, image: AgentImage) -> None:
+    """Print the outcome of an agent with this image, and exit accordingly. Raises `AgentFailed`."""
     match outcome:
         case Finished():
             if outcome.values:
@@ -353,6 +356,13 @@ def _end(outcome: Outcome) -> None:
             sys.exit(outcome.exit_code)
         case Trapped(code, reason):
             raise AgentFailed(f"the agent trapped ({code}): {reason}")
-        case Exhausted(what, reason):
-            raise AgentFailed(f"the agent was stopped ({what}): {reason}")
+        case Exhausted(what, reason, snapshot):
+            raise AgentFailed(f"the agent was stopped ({what}): {reason}{_where(image, snapshot)}")
     raise AgentFailed(f"the agent did not end: {type(outcome).__name__.lower()}")
+
+
+def _where(image: AgentImage, snapshot: Snapshot | None) -> str:
+    """The stack of an agent that was stopped, below a blank line; empty if there is none."""
+    if snapshot is None or not snapshot.frames:
+        return ""
+    return "\n\n" + "\n".join(stack_lines(stack_of(image, snapshot).cut(SHOWN_FRAMES).value()))

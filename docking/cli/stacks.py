@@ -1,12 +1,11 @@
-"""How commands print the stack of a frozen agent, as `agents.stack.Stack.value` has it."""
+"""How commands show the stack of a frozen agent, as `agents.stack.Stack.value` has it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-import click
-
-from docking.cli.output import plain, print_fields
+from docking.cli.output import plain
 
 _TITLES = {"python": "Python stack", "webassembly": "stack"}
 
@@ -17,13 +16,15 @@ def called_at(frame: dict[str, Any]) -> str:
     return plain(frame["function"]) + (f" at {plain(frame['file'])}{line}" if frame.get("file") else "")
 
 
-def print_stack(stack: dict[str, Any]) -> None:
-    """Print a stack for people."""
+def stack_lines(stack: dict[str, Any]) -> Iterator[str]:
+    """A stack for people, line by line."""
     frames = stack["frames"]
     count = f"{len(frames)} {'frame' if len(frames) == 1 else 'frames'}"
-    click.echo(f"{_TITLES[stack['language']]}, innermost first ({count})")
+    yield f"{_TITLES[stack['language']]}, innermost first ({count})"
     for number, frame in enumerate(frames):
-        click.echo(f"  {number}  {called_at(frame)}")
-        print_fields(((each["name"], each["value"]) for each in frame["variables"]), indent=7)
+        yield f"  {number}  {called_at(frame)}"
+        rows = [(plain(each["name"]), plain(each["value"])) for each in frame["variables"]]
+        width = max((len(name) for name, _ in rows), default=0)
+        yield from (f"       {name:<{width}}  {value}".rstrip() for name, value in rows)
     if stack["note"]:
-        click.echo(f"({plain(stack['note'])})")
+        yield f"({plain(stack['note'])})"

@@ -178,10 +178,10 @@ def with_debug(source: str, sections: dict[str, bytes]) -> bytes:
 
 
 def test_lines_and_inlined_functions_are_shown(tmp_path: Path) -> None:
-    # The call is 0x20 bytes into the code section, where the debug information has the inlined function.
-    body = f"(i32.const 1000) {'nop ' * 27} (call $sleep) drop {'nop ' * 20}"
+    # The second function begins 0x10 bytes into the code section, and its call is at 0x20, as in the debug information.
+    body = f"(i32.const 1000) {'nop ' * 12} (call $sleep) drop {'nop ' * 20}"
     source = f"""(module (import "portcall" "sleep" (func $sleep (param i32) (result i32)))
-                         (func $main (export "run") {body}))"""
+                         (func {"nop " * 11}) (func $main (export "run") {body}))"""
     module, frozen = tmp_path / "main.wasm", tmp_path / "frozen"
     module.write_bytes(with_debug(source, made.sections()))
     assert "warning" not in invoke("pack", module).stderr
@@ -202,7 +202,10 @@ def test_a_function_is_found_by_the_name_that_a_stack_shows(tmp_path: Path) -> N
     assert "i32.const 4711" in shown
 
 
-def test_debug_information_that_cannot_be_read_is_told_and_does_no_harm(tmp_path: Path) -> None:
+def test_debug_information_that_cannot_be_read_is_told_and_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # it is told when it is packed, not again
     module = tmp_path / "count.wasm"
     module.write_bytes(with_debug(COUNT, {**made.sections(), ".debug_abbrev": b"\1"}))
     said = invoke("pack", module).stderr
@@ -304,6 +307,16 @@ def test_endings_that_are_not_the_agents_own(tmp_path: Path) -> None:
     result = command("run", endless, "--cpu", "0.2")
     assert result.returncode == 125
     assert result.stderr.startswith("portcall: the agent was stopped (cpu): ")
+    script = tmp_path / "loop.py"
+    script.write_text("def search(n):\n    while True:\n        n += 1\nsearch(5)\n")
+    result = command("run", script, "--cpu", "0.5")
+    assert result.returncode == 125
+    said = result.stderr.splitlines()
+    assert said[0].startswith("portcall: the agent was stopped (cpu): ")
+    assert said[2] == "Python stack, innermost first (2 frames)"
+    assert said[3].startswith("  0  search at /agent/loop.py:")
+    assert said[4].startswith("       n  ")
+    assert said[5] == "  1  <module> at /agent/loop.py:4"
     result = command("run", trap)
     assert result.returncode == 125
     assert result.stderr.startswith("portcall: the agent trapped (unreachable): ")

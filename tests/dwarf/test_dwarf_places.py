@@ -43,6 +43,14 @@ def test_each_version_tells_the_same(version: int) -> None:
     assert found == made.PLACES
 
 
+def test_debug_information_of_other_code_is_refused() -> None:
+    sections = made.sections()
+    assert source_places(sections, made.PLACES, [(1, 2), (0x0F, 0x11), (0x41, 0x43)]) == made.PLACES
+    for functions in ([], [(0x0E, 0x0F), (0x41, 0x43)], [(0x11, 0x12)]):
+        with pytest.raises(BadDwarf, match="of other code"):
+            source_places(sections, made.PLACES, functions)
+
+
 def test_without_debug_information_nothing_is_told() -> None:
     assert source_places({}, [16]) == {}
     assert source_places(made.sections(), []) == {}

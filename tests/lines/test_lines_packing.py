@@ -16,8 +16,10 @@ from agents.image import AgentImage
 from agents.lines import LINES_SECTION, lines_of
 from agents.sdk.sources import Choices, load_image
 from agents.sdk.toolchains import compile_c, without_debug
+from agents.wasm import opcodes as op
 from agents.wasm.decode import CUSTOM, decode_module, sections
 from agents.wasm.encode import encode_module
+from agents.wasm.syntax import Instr
 from tests.patience import PATIENCE
 from tests.thorough import examples
 
@@ -129,6 +131,16 @@ def test_damaged_debug_information_never_fails_packing(program: bytes, section: 
     assert all_but_customs(image.code) == all_but_customs(agents.pack(without_debug(program)).code)
     if warnings:
         assert image == agents.pack(without_debug(program))
+
+
+def test_debug_information_of_code_that_was_changed_is_left_out_with_a_warning(program: bytes) -> None:
+    warnings: list[str] = []
+    module = decode_module(program)
+    longer = tuple(attrs.evolve(func, body=(Instr(op.NOP), *func.body)) for func in module.funcs)
+    changed = encode_module(attrs.evolve(module, funcs=longer))
+    image = agents.pack(changed, warn=warnings.append)
+    assert "it is of other code" in warnings[0]
+    assert told(image) == set()
 
 
 def test_a_table_that_would_be_too_large_is_left_out_with_a_warning(
