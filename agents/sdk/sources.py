@@ -75,7 +75,7 @@ def load_image(
     """The image of a source file; a file that is an image already is read as it is.
 
     `cache`: where packed modules are kept, see `user_cache`. `progress(done, total)`: called now and then.
-    `warn`: called with a sentence about what an image that is not in the cache has to do without.
+    `warn`: called with a sentence about what the image has to do without.
     Raises `ToolchainError`, `ModuleError`, `BadImage`, `EngineError`; `OSError` for a file that cannot be read.
     """
     choices = choices or Choices()
@@ -204,6 +204,7 @@ def _packed(
             pass  # written by a version with another format
     from agents.packing import pack  # imports the rewriter; not needed if the cache has the image
 
+    said: list[str] = []
     image = pack(
         source if adapt is None else adapt(source),
         name=name,
@@ -213,9 +214,12 @@ def _packed(
         polls=choices.polls,
         spill_pointers=choices.spill_pointers,
         progress=progress,
-        warn=warn,
+        warn=said.append,
     )
-    if cache is not None:
+    if warn is not None:
+        for sentence in said:
+            warn(sentence)
+    if cache is not None and not (said and warn):  # the next time has to say it too
         cache.store(key, image.encode())
     return image
 
@@ -224,6 +228,7 @@ def _packed(
 def _packer() -> bytes:
     """A digest of the packing code, so that a changed rewriter never uses what an older one wrote."""
     files = [AGENTS / "packing.py", AGENTS / "image.py", AGENTS / "demangle.py", AGENTS / "sdk" / "recursion.py"]
+    files.append(Path(__file__))
     for part in ("dwarf", "lines", "rewrite", "wasm"):
         files += sorted((AGENTS / part).glob("*.py"))
     return canonical.digest(*(file.read_bytes() for file in files))

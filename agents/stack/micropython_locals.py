@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,9 @@ from typing import Literal
 
 import attrs
 
-MAX_SOURCE_BYTES = 256 << 10
+# Of a script that is read. CPython 3.10 has no bound on how deep an `ast` may be: `a.b.b.b` and so on, for long enough,
+# ends the process; this is a third of what it takes.
+MAX_SOURCE_BYTES = (256 if sys.version_info >= (3, 11) else 64) << 10
 _Kind = Literal["implicit", "assigned", "global", "local", "cell", "free"]
 _FunctionDef = ast.FunctionDef | ast.AsyncFunctionDef
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
