@@ -75,7 +75,7 @@ def check_script(name: str, script: bytes) -> None:
             what = "positional-only parameters"
         if what is not None:
             where = f"{name}, line {getattr(node, 'lineno', 0)}"
-            raise ToolchainError(f"{where}: MicroPython has no {what}; portcall pack --python takes CPython")
+            raise ToolchainError(f"{where}: MicroPython has no {what}; --python FILE takes CPython")
 
 
 _UNREADABLE = {"Match": "match statement", "TryStar": "except*"}
@@ -95,7 +95,7 @@ def check_imports(missing: Sequence[Missing]) -> None:
         raise ToolchainError(
             f"{first.file}, line {first.line}: MicroPython has no module {first.name}, and none is beside the script:"
             f" put it there, carry a package in pure Python with --package {first.name.partition('.')[0]}, or take"
-            f" CPython with portcall pack --python{f'; so it is with {more}' if more else ''}"
+            f" CPython with --python FILE{f'; so it is with {more}' if more else ''}"
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from docking.cli import completion
+from docking.cli.suggestions import near
 from docking.control.client import ControlClient, connections, only, running
 from docking.errors import ControlError
 
@@ -66,11 +67,19 @@ def whoever_knows(station: str | None, agent: str) -> Iterator[ControlClient]:
                 knowing.append((2, line))
         if not knowing:
             said = problem or f"no station here knows the agent {agent!r}"
-            raise ControlError(f"{said}; portcall agents lists those that are known")
+            raise ControlError(f"{said}; portcall agents lists those that are known{near(agent, _labels(station))}")
         if problem is not None and all(rank for rank, _ in knowing):
             # The label may be ambiguous at one station and unique at another.
             _refuse_several(connections(station), agent)
         yield min(knowing, key=lambda item: item[0])[1]
+
+
+def _labels(station: str | None) -> list[str]:
+    """What the agents that are known here are called."""
+    try:
+        return sorted({str(row["label"]) for _, row in every(station, "agents")})
+    except ControlError:
+        return []
 
 
 def _refuse_several(opened: list[ControlClient], agent: str) -> None:

@@ -286,6 +286,7 @@ def test_beside_a_station_that_runs(folder: Folder, station: tuple[subprocess.Po
     for command in ("logs", "where", "trail", "results", "retract"):
         assert "portcall agents lists those that are known" in folder(command, "trip")
     lost = folder("launch", "trip.py", code=0).split()[0]
+    assert "lists those that are known; did you mean trip?" in folder("logs", "tripp")
     assert "go('beta') was refused: no station 'beta' is known here" in folder("logs", lost, "--follow", code=0)
     assert "go('beta') was refused: no station 'beta' is known here" in folder("logs", lost, code=0)
     assert "write carried, cpu, memory" in folder("launch", "trip.py", "--permit", "cpus=1")

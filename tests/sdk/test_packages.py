@@ -154,7 +154,7 @@ def test_the_message_says_what_to_do(tmp_path: Path) -> None:
         load_image(script)
     text = str(caught.value)
     assert text.startswith("main.py, line 2: MicroPython has no module m0")
-    assert "--package m0, or take CPython with portcall pack --python" in text
+    assert "--package m0, or take CPython with --python FILE" in text
     assert text.endswith("m1 (main.py, line 3), m2 (main.py, line 4), m3 (main.py, line 5), m4 (main.py, line 6)"
                          " and 3 more")  # fmt: skip
 

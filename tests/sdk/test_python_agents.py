@@ -209,7 +209,7 @@ def test_what_was_printed_before_a_move_is_printed_there(tmp_path: Path) -> None
 )
 def test_syntax_that_micropython_does_not_read(script: str, what: str, tmp_path: Path) -> None:
     """It is refused by name, and it is true: without the check the interpreter refuses it."""
-    with pytest.raises(ToolchainError, match=rf"agent\.py, {what}.*--python takes CPython"):
+    with pytest.raises(ToolchainError, match=rf"agent\.py, {what}.*--python FILE takes CPython"):
         image_of(script, tmp_path)
     image = image_of("", tmp_path).with_luggage(micropython.luggage("agent.py", script.encode()))
     station, code = run(image)
