@@ -12,7 +12,7 @@ functions are called by a *gate*, one function of the first module for each type
 n-th function of the type. Only functions that are called in loops, where the 3 ns of a gate would be felt, are in
 the table themselves, at most 512. The few functions and gates that are called at most sites are imports after all,
 since calling an import takes less code. What belongs to an instance (segments, identity of functions) is done by small
-functions in the first module. The types are the same, index by index.
+functions in the first module. The types are the same, index by index; one that only the other module uses is empty.
 
 This module moves code: it takes functions that were written in the first module's index spaces (calls of each other by
 ``RESUMED`` + position) and gives them those of the resume module.
