@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from agents.brief import brief
 from agents.errors import BadDwarf
 
 from .cursor import OBJECT, Budget, Cursor
@@ -27,8 +28,8 @@ class Shape:
 
     tag: int
     has_children: bool
-    attributes: tuple[Attribute, ...]
-    passing: tuple[int, ...]
+    attributes: tuple[Attribute, ...] = attrs.field(repr=brief)
+    passing: tuple[int, ...] = attrs.field(repr=brief)
 
 
 def read_shapes(forms: Forms, offset: int, budget: Budget) -> dict[int, Shape]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from agents.brief import brief
 from agents.errors import BadDwarf
 
 from .cursor import Cursor
@@ -38,7 +39,7 @@ _BLOCK_LEBS = (0x09, 0x18)  # block, exprloc
 class Forms:
     """Reads values. The sections, and the bases in them that the unit's own entry names."""
 
-    sections: Mapping[str, bytes]
+    sections: Mapping[str, bytes] = attrs.field(repr=brief)
     address_size: int = 4
     offset_size: int = 4
     strings_base: int = 0

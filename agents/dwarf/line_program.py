@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from agents.brief import brief
 from agents.errors import BadDwarf
 
 from .cursor import OBJECT, Budget, Cursor
@@ -30,9 +31,9 @@ class LineProgram:
     """What a line program tells. rows: by address, of those that were wanted."""
 
     version: int
-    folders: tuple[bytes, ...]
-    files: tuple[tuple[bytes, int], ...]  # name, number of its folder
-    rows: dict[int, Row]
+    folders: tuple[bytes, ...] = attrs.field(repr=brief)
+    files: tuple[tuple[bytes, int], ...] = attrs.field(repr=brief)  # name, number of its folder
+    rows: dict[int, Row] = attrs.field(repr=brief)
 
     def path(self, file: int) -> tuple[bytes, bytes] | None:
         """Folder and name of a file by its number, or None; the folder is empty where it is the unit's own."""

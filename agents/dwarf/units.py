@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
+from agents.brief import brief
 from agents.demangle import demangled
 from agents.errors import BadDwarf
 
@@ -53,12 +54,12 @@ class Unit:
     body: Cursor
     version: int
     forms: Forms
-    shapes: dict[int, Shape]
+    shapes: dict[int, Shape] = attrs.field(repr=brief)
     lines: int | None = None  # of its line program
     folder: bytes = b""
     base: int = 0
     lists_base: int = 0
-    ranges: tuple[Range, ...] | None = None  # None: not told
+    ranges: tuple[Range, ...] | None = attrs.field(default=None, repr=False)  # None: not told
 
     def ranges_of(self, entry: Entry, budget: Budget) -> Iterator[Range]:
         """The addresses that an entry covers; none for what is not in the module."""

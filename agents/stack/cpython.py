@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from agents.brief import brief
 from agents.errors import Unreadable
 
 from .cpython_objects import Objects
@@ -59,7 +60,7 @@ class _Code:
     file: str
     first: int
     lines: bytes
-    names: tuple[str, ...]
+    names: tuple[str, ...] = attrs.field(repr=brief)
     numbered: bool
     begin: int
 

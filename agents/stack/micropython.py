@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
+from agents.brief import brief
 from agents.errors import Unreadable
 from agents.image import AgentImage
 from agents.rewrite.metadata import Frame, Metadata, frame_values
@@ -84,7 +85,7 @@ class _Code:
 
     name: str
     file: str
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...] = attrs.field(repr=brief)
     begin: int
     lines: bytes
     slots: int

@@ -64,7 +64,7 @@ class _Id:
     number: int = -1
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Scope:
     """A function, class, comprehension or module, as MicroPython's compiler sees it."""
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
+from agents.brief import brief
 from agents.errors import Unreadable
 
 from .memory import FrozenMemory
@@ -44,7 +45,7 @@ class Build:
     vm: int
     strings: int
     types: int
-    functions: tuple[int, int]
+    functions: tuple[int, int] = attrs.field(repr=brief)
     cell: int
     static: range
 
