@@ -166,8 +166,8 @@ def mount(path: Path) -> None:
 
 
 def another_image(path: Path) -> None:
-    """The same bytes in another file. A network namespace, which another test may make at any time, has all mounts of that
-    moment: there a file system goes on as it is, failed, and who mounts its image again gets that one.
+    """The same bytes in another file. A network namespace, which another test may make at any time, has all mounts of
+    that moment: there a file system goes on as it is, failed, and who mounts its image again gets that one.
     """
     image, copy = path.with_suffix(".img"), path.with_suffix(".copy")
     subprocess.run(["cp", "--sparse=always", str(image), str(copy)], check=True)
