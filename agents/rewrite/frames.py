@@ -251,13 +251,15 @@ def _place_sites(
         for local in spilled:
             needed |= 1 << local
         _require_savable(plan, position, below, results, [plan.locals[local] for local in _members(needed)], additions)
-        key = (below, results if below else (), covered and not poll, needed)
-        group = groups.get(key)
+        covered = covered and not poll
+        carried = results if below else ()
+        group = groups.get((below, carried, covered, needed))
         if group is None:
             order = sorted(_members(needed), key=lambda local: (_RANK[plan.locals[local]], local))
-            group = groups[key] = Group(len(groups), *key[:2], tuple(order), key[2])
+            group = Group(len(groups), below, carried, tuple(order), covered)
+            groups[below, carried, covered, needed] = group
             plan.groups.append(group)
-        site = Site(number, position, poll, construct, below, results, key[2], group)
+        site = Site(number, position, poll, construct, below, results, covered, group)
         group.sites.append(site)
         plan.sites.append(site)
 

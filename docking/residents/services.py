@@ -32,8 +32,8 @@ from docking.errors import ServiceFailed, StationError
 _log = logging.getLogger(__name__)
 ServiceFunction: TypeAlias = Callable[..., "bytes | str | Awaitable[object]"]
 F = TypeVar("F", bound=ServiceFunction)
-# As in a capability: `service:NAME` must be able to name it.
 _PACKAGE = str(Path(__file__).parents[1])
+# As in a capability: `service:NAME` must be able to name it.
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\Z")
 MAX_SERVICE_NAME = 120
 SHOWN_SERVICES = 5  # of a station, that are named to who asked for one that it has not

@@ -18,19 +18,17 @@ import tarfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import attrs
 import click
-import wasmtime
 
 import agents
 from agents.rewrite.options import Polls
 from tests.programs import ROOT, build_directory, compile_c
 
 from .compiling import FIELDS, measure
-from .ratios import Ratio, Subject, compare, geometric_mean
-from .running import Output, engine
+from .ratios import Ratio, compare, geometric_mean
+from .running import ScriptRun, engine
 
 LOCK = ROOT / ".ci/locks/corpus.txt"
 DRIVERS = ROOT / "tests/programs/corpus"
@@ -61,11 +59,10 @@ NO_THROW = ("-DLUAI_THROW(L,c)=__builtin_trap()", "-DLUAI_TRY(L,c,a)=a")
 
 def emulated(*names: str) -> tuple[str, ...]:
     """Flags for what WASI has not and its C library emulates."""
-    return tuple(f"-{kind}{name}" for each in names for kind, name in _emulation(each))
-
-
-def _emulation(name: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    return ("D", f"_WASI_EMULATED_{name}"), ("l", f"wasi-emulated-{name.lower().replace('_', '-')}")
+    libraries = [(each, each.lower().replace("_", "-")) for each in names]
+    return tuple(
+        flag for name, library in libraries for flag in (f"-D_WASI_EMULATED_{name}", f"-lwasi-emulated-{library}")
+    )
 
 
 LUA_FLAGS = (*NO_SETJMP, *NO_THROW, *emulated("SIGNAL", "PROCESS_CLOCKS"))
@@ -101,35 +98,6 @@ def sources() -> Path:
     return folder
 
 
-class ProgramRun:
-    """One variant of a program: a call runs it in a fresh instance, and returns what it printed."""
-
-    def __init__(self, on: wasmtime.Engine, wasm: bytes) -> None:
-        self.engine = on
-        self.module = wasmtime.Module(on, wasm)
-        self.linker = wasmtime.Linker(on)
-        self.linker.define_wasi()
-
-    def __call__(self) -> str:
-        with Output() as out:
-            store = out.store(self.engine, "")
-            start: Any = self.linker.instantiate(store, self.module).exports(store)["_start"]
-            try:
-                start(store)
-            except wasmtime.ExitTrap as end:
-                if end.code:
-                    raise
-            return out.read()
-
-    def subject(self, expected: str) -> Subject:
-        """A call that checks what the program prints."""
-
-        def call() -> None:
-            assert self() == expected, "the rewritten program prints something else"
-
-        return call
-
-
 @attrs.frozen
 class Row:
     """One program: ratios of time by kind of polls; what compiling takes, in bytes, seconds and KiB, by module."""
@@ -148,11 +116,11 @@ def measured(program: RealProgram, folder: Path, rounds: int) -> Row:
     wasm = program.build(folder)
     images = {polls: agents.pack(wasm, polls=polls) for polls in POLLS}
     on = engine()
-    baseline = ProgramRun(on, wasm)
-    expected = baseline()
+    baseline = ScriptRun(on, wasm)
+    expected = baseline("")  # the drivers take no arguments
     assert expected.strip(), f"{program.name} prints nothing"
-    subjects = {polls: ProgramRun(on, image.code).subject(expected) for polls, image in images.items()}
-    speed = compare(baseline.subject(expected), subjects, rounds)
+    subjects = {polls: ScriptRun(on, image.code).subject("", expected) for polls, image in images.items()}
+    speed = compare(baseline.subject("", expected), subjects, rounds)
     compiled = {"unmodified": measure(wasm, 1)}
     for polls, image in images.items():
         compiled[polls] = measure(image.code, 1)

@@ -16,8 +16,7 @@ from pathlib import Path
 import wasmtime
 from attrs import frozen
 
-from agents.wasm.decode import CUSTOM, sections
-from agents.wasm.encode import unsigned
+from agents.sdk.toolchains import without_debug
 from tests.patience import PATIENCE
 
 HERE = Path(__file__).resolve().parent
@@ -72,15 +71,6 @@ def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
-
-
-def without_debug(wasm: bytes) -> bytes:
-    """The module without its DWARF sections, which are most of what the compiler writes; names stay."""
-    kept = bytearray(wasm[:8])
-    for number, _, payload in sections(wasm):
-        if number != CUSTOM or bytes(payload[1:7]) != b".debug":
-            kept += bytes([number]) + unsigned(len(payload)) + payload
-    return bytes(kept)
 
 
 def compile_c(sources: list[Path], flags: tuple[str, ...]) -> bytes:
