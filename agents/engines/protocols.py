@@ -130,13 +130,16 @@ class Instance(Protocol):
         """Address of its first byte. Constant for a 32-bit memory while the instance is open."""
 
     def raw(self, name: str) -> RawMemory:
-        """The memory by its address, for other threads while agent code runs.
+        """The memory by its address, for other threads while agent code runs. It holds the instance.
 
         Raises `EngineError` if it may move when it grows, or pages of it are missing.
         """
 
     def watch_writes(self, name: str) -> WriteWatch:
-        """Watch what is written in the memory from now on, by agent code or anybody else. Raises as `raw` does."""
+        """Watch what is written in the memory from now on, by agent code or anybody else. Raises as `raw` does.
+
+        To begin while agent code runs, have `raw` before, and give it to `agents.engines.writes.watch_writes`.
+        """
 
     def owe(self, name: str, owed: Runs) -> MissingPages:
         """Take away 4 KiB pages of a memory that holds agent data, to be provided while agent code runs.

@@ -91,33 +91,33 @@ class Follower:
 
 def test_a_copy_kept_by_scans_of_a_running_agent_is_its_memory_in_the_end(engine, kind):
     instance = start(engine)
-    raw, watch = instance.raw("m"), instance.watch_writes("m")
-    assert watch.kind == kind
-    follower = Follower(watch, raw.size())
-    rounds, ended = [], threading.Event()
+    raw = instance.raw("m")
+    rounds, ended, followers = [], threading.Event(), []
 
     def follow():
+        watch = writes.watch_writes(raw)  # begins while the agent runs
+        followers.append(Follower(watch, raw.size()))
         while not ended.is_set():
-            rounds.append(follower.round(raw.size()))
+            rounds.append(followers[0].round(raw.size()))
 
     thread = threading.Thread(target=follow)
     thread.start()
     try:
-        instance.call("work", [400_000])
         until = time.monotonic() + PATIENCE
         while sum(map(bool, rounds)) < 3 and time.monotonic() < until:  # until some rounds came in between
             instance.call("work", [400_000])
     finally:
         ended.set()
         thread.join(PATIENCE)
-    size = len(instance.memory("m"))
+    size, follower = len(instance.memory("m")), followers[0]
+    assert follower.watch.kind == kind
     follower.round(size)
     assert size == raw.size() >= 22 << 16  # it has grown
     assert bytes(follower.copy) == bytes(instance.memory("m"))
     assert follower.round(size) == []
     assert sum(map(bool, rounds)) >= 3
-    watch.close()
-    watch.close()
+    follower.watch.close()
+    follower.watch.close()
     instance.close()
 
 
