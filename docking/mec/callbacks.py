@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -29,6 +30,7 @@ RESOLVED_S = 3.0
 MAX_RULES = 256
 MAX_ADDRESSES = 8
 
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 Range: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
@@ -61,12 +63,11 @@ def target_of(uri: str) -> Target:
         parts = urlsplit(uri)
         host, port = parts.hostname or "", parts.port
         url = httpx.URL(uri)
-        host.encode("idna")
     except (ValueError, httpx.InvalidURL):
         raise BadCallback("it is not a URI") from None
     if parts.scheme not in ("http", "https"):
         raise BadCallback("its scheme is neither http nor https")
-    if not host or not url.host or len(host) > 253 or "%" in host:
+    if not _HOST.fullmatch(host) or not url.host:
         raise BadCallback("it names no host")
     if "@" in parts.netloc or parts.fragment:
         raise BadCallback("it has a user name or a fragment")

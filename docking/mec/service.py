@@ -169,7 +169,7 @@ class MobilityService:
                     {
                         "notificationType": "ExpiryNotification",
                         "timeStamp": TimeStamp.of(now).json_value(),
-                        "expiryDeadline": TimeStamp.of(each.expires).json_value(),
+                        "expiryDeadline": (each.body.expiryDeadline or TimeStamp.of(each.expires)).json_value(),
                         # `self` is where version 2.1.1 has it.
                         "_links": subscription_link(each) | {"self": {"href": href}},
                     },
