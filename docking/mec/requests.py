@@ -177,8 +177,9 @@ def nothing() -> Response:
 
 def problem(request: HTTPConnection, error: Problem) -> Response:
     """An error as an answer."""
-    path = request.scope.get("root_path", "") + request.scope["path"]
-    details = Details(error.status, error.detail, _printable(path))
+    root, path = request.scope.get("root_path", ""), request.scope["path"]
+    # With a root, servers differ in whether the path holds it.
+    details = Details(error.status, error.detail, _printable(path if path.startswith(root) else root + path))
     return Response(_json(details.value()), error.status, error.headers, media_type=PROBLEM_TYPE)
 
 

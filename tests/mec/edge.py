@@ -200,9 +200,17 @@ def conforms(schema: str, value: object, many: bool = False) -> None:
     document = official()
     if document is None:
         return
-    wanted: dict[str, Any] = {"$ref": f"#/components/schemas/{schema}"}
-    root = {"components": document["components"]} | ({"type": "array", "items": wanted} if many else wanted)
-    jsonschema.Draft202012Validator(root).validate(value)
+    for each in value if many and isinstance(value, list) else [value]:
+        _validator(schema).validate(each)
+
+
+@functools.cache
+def _validator(schema: str) -> jsonschema.Draft202012Validator:
+    document = official()
+    assert document is not None
+    return jsonschema.Draft202012Validator(
+        {"components": document["components"], "$ref": f"#/components/schemas/{schema}"}
+    )
 
 
 def need_official() -> dict[str, Any]:
