@@ -35,7 +35,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from docking.aio.failures import log_error
-from docking.errors import StoreError
+from docking.errors import StationError, StoreError
 from docking.mec.book import Book, Service, Subscribed, etag
 from docking.mec.callbacks import BadCallback, CallbackRefused, CallbackRules, DeliveryFailed, target_of
 from docking.mec.filters import ADJACENT, SERVICES, view
@@ -462,6 +462,8 @@ def _by_method(methods: Mapping[str, Endpoint]) -> Endpoint:
         except StoreError as error:
             log_error("the application mobility service cannot keep what it was told", error)
             return problem(request, Problem(503, "this cannot be kept now: try again", {"Retry-After": "10"}))
+        except StationError:
+            return problem(request, Problem(503, "the station is not running", {"Retry-After": "10"}))
         except ClientDisconnect:
             return problem(request, bad_request("the request was broken off"))
         except Exception as error:
