@@ -217,7 +217,7 @@ class Station:
         core.services.changed = self._services_changed
         limits = ServerLimits(codec=codec.MessageLimits(body_bytes=self.policy.state + self.policy.image + (1 << 20)))
         api = PeerApi(
-            core.here, core.courier, core.deltas, core.notices, core.inbound, introductions, lambda: self.metrics()
+            core.here, core.courier, core.deltas, core.notices, core.inbound, introductions, core.sessions, lambda: self.metrics()
         )
         app = App(Dispatcher(api, limits), keys, self._clocks.random, self._network.show_metrics)
         self._introductions, self._client, self._app = introductions, client, app

@@ -69,6 +69,10 @@ class Initial:
                 first * HOST_PAGE_BYTES : (first + count) * HOST_PAGE_BYTES
             ]
 
+    def contents(self, at: int, size: int) -> bytes:
+        """`size` bytes at `at`; zeros beyond its end."""
+        return self._copy[at : min(at + size, self.size)].ljust(size, b"\0") if at < self.size else bytes(size)
+
     def changed(self, address: int, size: int) -> Runs:
         """Runs of 4 KiB pages in which the memory at `address`, of `size` bytes, differs now."""
         pages = size // HOST_PAGE_BYTES

@@ -198,6 +198,9 @@ class Program(Protocol):
     def interruptible(self) -> bool:
         """Whether agent code that never returns can be stopped."""
 
+    def initial(self, name: str) -> Initial:
+        """The contents of the memory `name` in a fresh instance."""
+
     def interrupt(self) -> None:
         """Have `tick` called soon by every instance that runs agent code. Thread-safe."""
 

@@ -115,6 +115,7 @@ class App:
             "handoff": codec.FRAME_PREFIX_SIZE + limits.head_bytes + limits.body_bytes,
             "letter": MAX_LETTER_BYTES,
             "hello": MAX_HELLO_BYTES,
+            "session": MAX_SESSION_MESSAGE_BYTES,
         }[what]
         text = headers.get(b"content-length", b"")
         if not text.isdigit() or len(text) > 15:
