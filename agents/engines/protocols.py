@@ -12,7 +12,9 @@ import attrs
 
 from agents.brief import brief
 
+from .raw import RawMemory
 from .watch import Watch
+from .writes import WriteWatch
 
 DEFAULT_STACK_BYTES = 1 << 20  # bytes of native stack that agent code may use; every thread of Python has more
 Kind = Literal["func", "memory", "global", "table", "tag"]
@@ -95,7 +97,8 @@ class Rebound:
 
 
 class Instance(Protocol):
-    """One running module. Not for two threads at once, except that memory at an address may be written.
+    """One running module. Not for two threads at once, except for what `raw` and `watch_writes` give, and that
+    memory at an address may be written.
 
     Any method raises `EngineError` for an export that is missing or of another kind.
     """
@@ -123,6 +126,15 @@ class Instance(Protocol):
 
     def memory_address(self, name: str) -> int:
         """Address of its first byte. Constant for a 32-bit memory while the instance is open."""
+
+    def raw(self, name: str) -> RawMemory:
+        """The memory by its address, for other threads while agent code runs.
+
+        Raises `EngineError` if it may move when it grows.
+        """
+
+    def watch_writes(self, name: str) -> WriteWatch:
+        """Watch what is written in the memory from now on, by agent code or anybody else. Raises as `raw` does."""
 
     def changed(self, name: str) -> list[tuple[int, int]]:
         """Runs (first, number) of 4 KiB pages of a memory that differ from a fresh instance."""

@@ -13,6 +13,8 @@ from agents.engines.interface import Interface
 from agents.engines.native_stack import check_stack
 from agents.engines.pages import Initial, Runs, expect
 from agents.engines.protocols import REBINDABLE, Exported, Extension, HostCall, Limits, Rebound
+from agents.engines.raw import Gate, RawMemory, bytes_at
+from agents.engines.writes import WriteWatch, watch_writes
 from agents.errors import EngineError, LimitReached, WasmTrap
 from agents.wasm.bounds import WASM_PAGE_BYTES
 
@@ -44,6 +46,7 @@ from .capi import (
     table_size,
     trap_of,
 )
+from .compiler import MEMORY_RESERVATION
 from .extension import WasmtimeExtension
 from .late_binding import AGENT_EXPORTS, LATE_EXPORTS
 from .rebinding import Rebinding, start_clock
@@ -87,6 +90,7 @@ class WasmtimeInstance:
         self._extension: WasmtimeExtension | None = None
         self._kept: list[Any] = []  # owners of the memory behind `_externs`
         self._views: dict[str, tuple[int, int, memoryview]] = {}  # export, pages, bytes
+        self._gate: Gate | None = None  # once a memory is used by its address
         self._val = (c_uint8 * VAL_SIZE)()
         self._val_at = ctypes.addressof(self._val)
         self._bits = c_uint64.from_buffer(self._val, VAL_OF)
@@ -216,7 +220,7 @@ class WasmtimeInstance:
         self._export(beside, [b"memory"], ctypes.addressof(extern))
         memory = ctypes.addressof(extern) + ffi.wasmtime_extern_t.of.offset
         size = int(memory_size(self._context, memory)) * WASM_PAGE_BYTES
-        return Rebound(_view(memory_data(self._context, memory) or 0, size), origin)
+        return Rebound(bytes_at(memory_data(self._context, memory) or 0, size), origin)
 
     def _add(
         self,
@@ -302,13 +306,28 @@ class WasmtimeInstance:
         pages = memory_size(self._context, memory)
         if known is not None and known[1] == pages:  # it moves only when it grows
             return known[2]
-        view = _view(memory_data(self._context, memory) or 0, pages * WASM_PAGE_BYTES)
+        view = bytes_at(memory_data(self._context, memory) or 0, pages * WASM_PAGE_BYTES)
         self._views[name] = (memory, pages, view)
         return view
 
     def memory_address(self, name: str) -> int:
         """Address of its first byte."""
         return int(memory_data(self._context, self._of_kind(name, "memory")) or 0)
+
+    def raw(self, name: str) -> RawMemory:
+        """The memory by its address."""
+        address, size = self.memory_address(name), self.memory_pages(name) * WASM_PAGE_BYTES
+        wide = self.program.exports[name].results == "I"
+        if wide and self._ceiling > MEMORY_RESERVATION:
+            raise EngineError(f"the memory {name!r} may move when it grows")
+        if self._gate is None:
+            self._gate = Gate()
+        most = min(self._ceiling, MEMORY_RESERVATION) // WASM_PAGE_BYTES * WASM_PAGE_BYTES
+        return RawMemory(self._gate, self, address, size, max(size, most))
+
+    def watch_writes(self, name: str) -> WriteWatch:
+        """Watch what is written in the memory."""
+        return watch_writes(self.raw(name))
 
     def changed(self, name: str) -> Runs:
         """Pages that differ from a fresh instance."""
@@ -388,15 +407,11 @@ class WasmtimeInstance:
         """Free everything."""
         store, self._store = self._store, None
         if store is not None:
+            if self._gate is not None:
+                self._gate.close()
             self._externs.clear()
             self._views.clear()
             store_delete(store)
 
     def __del__(self) -> None:
         self.close()
-
-
-def _view(address: int, size: int) -> memoryview:
-    if not size:
-        return memoryview(bytearray())
-    return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
