@@ -18,6 +18,7 @@ root; `BlockBatch.decode` accepts what `encode` writes and nothing else, and exp
 from __future__ import annotations
 
 import array
+import itertools
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -196,7 +197,7 @@ def _unpacked(data: bytes) -> tuple[int, ...]:
     if sys.byteorder == "big":
         packed.byteswap()
     numbers = tuple(packed)
-    if any(a >= b for a, b in zip(numbers, numbers[1:], strict=False)):
+    if any(a >= b for a, b in itertools.pairwise(numbers)):
         raise BadSnapshot("blocks that are not in ascending order")
     return numbers
 

@@ -15,10 +15,9 @@ at a time uses an execution; `suspend` may be called from any.
 
 from __future__ import annotations
 
-import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from . import canonical
@@ -27,6 +26,7 @@ from .budget import TimeBudget, spent_ns
 from .capture import capture, restore
 from .engines import REBINDABLE, CompileLimits, Engine, Instance, Limits
 from .engines.interface import unfit
+from .engines.pages import Initial
 from .errors import (
     BadSnapshot,
     CallFailed,
@@ -136,7 +136,6 @@ class Execution:
         self._over = False  # it has ended: what is left of it means nothing
         self.instance: Instance | None = None
         """Where it runs; None before it is made, and once it is closed."""
-        self._reading = threading.Lock()
         self._stack: Stack | None = None
         self._fast: FastPath | None = None
         self._to_fast = _CALLS_TO_FAST  # calls until there is one; 0 if there is, or cannot be
@@ -150,8 +149,7 @@ class Execution:
         self._first: Event | None = None
         self._awaiting = awaiting
         if awaiting:
-            self._snapshot, self._given, self._pending = Snapshot(image.digest, ""), False, None
-            self._stage, self._entry, self._args = "new", "", ()
+            self._take(Snapshot(image.digest, ""))
             return
         if snapshot is None and not args:
             snapshot = started_state(image, entry=entry, granted=bool(grants))
@@ -186,14 +184,17 @@ class Execution:
         exported = self._program.exports.get(snapshot.entry)
         if exported is None or exported.kind != "func" or len(snapshot.args) != len(exported.params):
             raise BadSnapshot(f"the agent exports no function {snapshot.entry!r} with so many parameters")
-        self._snapshot, self._pending, self._stage = snapshot, snapshot.pending, snapshot.stage
-        self._given = False  # whether an instance has this state, which is not in `_snapshot` any more
-        self._entry, self._args = snapshot.entry, snapshot.args
+        self._take(snapshot)
         self._ctx.kept = evolve(snapshot.kept)
         self._ctx.wasi = wasi
         if wasi is None and any(entry.module == WASI for entry in self._program.imports):
             self._ctx.wasi = self._read_wasi(snapshot.wasi)
         self._fit(self._ctx.wasi)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self._snapshot, self._pending, self._stage = snapshot, snapshot.pending, snapshot.stage
+        self._given = False  # whether an instance has this state, which is not in `_snapshot` any more
+        self._entry, self._args = snapshot.entry, snapshot.args
 
     def _read_wasi(self, encoded: bytes) -> WasiState:
         if not encoded and self._stage == "new":
@@ -302,20 +303,14 @@ class Execution:
         self._load(Snapshot.decode(encoded), None)
         return encoded
 
-    @contextmanager
-    def reading(self) -> Iterator[Instance | None]:
-        """Keeps the instance from being closed meanwhile: for who reads its memory from another thread, briefly."""
-        with self._reading:
-            yield self.instance
-
     @property
     def memories(self) -> tuple[str, ...]:
         """The exports by which its memories are reached, in the order of a snapshot."""
         return tuple(self._prepared.memories.values())
 
-    def initial(self, name: str, at: int, size: int) -> bytes:
-        """`size` bytes at `at` of a memory as it is in a fresh instance."""
-        return self._program.initial(name).contents(at, size)
+    def initial(self, name: str) -> Initial:
+        """A memory as it is in a fresh instance."""
+        return self._program.initial(name)
 
     def prepare(self) -> Instance:
         """Make the instance of an agent that is on its way: its memories are written from outside, until `adopt`.
@@ -363,11 +358,10 @@ class Execution:
         """Free the instance, and whatever the station lent the agent."""
         self._leaving.forget()
         self._ctx.memory.rebind(memoryview(b""))
-        with self._reading:
-            instance, self.instance, self._stack = self.instance, None, None
-            self._extended, self._fast, self._to_fast = False, None, _CALLS_TO_FAST
-            if instance is not None:
-                instance.close()
+        instance, self.instance, self._stack = self.instance, None, None
+        self._extended, self._fast, self._to_fast = False, None, _CALLS_TO_FAST
+        if instance is not None:
+            instance.close()
         if self.wasi is not None:
             self.wasi.close()
 

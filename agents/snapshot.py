@@ -281,7 +281,7 @@ class Snapshot:
     @property
     def memory_pages(self) -> tuple[int, ...]:
         """The sizes of its memories, in 64 KiB pages."""
-        return tuple(memory.pages for memory in (*self.memories, *self.roots))
+        return (*(memory.pages for memory in self.memories), *(memory.pages for memory in self.roots))
 
     def with_memories(self, memories: tuple[MemoryState, ...]) -> Snapshot:
         """The same state, with the contents of its memories in place of their roots."""

@@ -217,7 +217,14 @@ class Station:
         core.services.changed = self._services_changed
         limits = ServerLimits(codec=codec.MessageLimits(body_bytes=self.policy.state + self.policy.image + (1 << 20)))
         api = PeerApi(
-            core.here, core.courier, core.deltas, core.notices, core.inbound, introductions, core.sessions, lambda: self.metrics()
+            core.here,
+            core.courier,
+            core.deltas,
+            core.notices,
+            core.inbound,
+            introductions,
+            core.sessions,
+            lambda: self.metrics(),
         )
         app = App(Dispatcher(api, limits), keys, self._clocks.random, self._network.show_metrics)
         self._introductions, self._client, self._app = introductions, client, app
@@ -278,6 +285,7 @@ class Station:
             events=here.events,
             peers=here.peers,
             stacks=Stacks(here),
+            moves=core.moves,
             written=lambda: here.journal.write([], True),
             now=here.clocks.now,
         )

@@ -12,6 +12,7 @@ import attrs
 
 from agents.brief import brief
 
+from .pages import Initial
 from .raw import RawMemory
 from .watch import Watch
 from .writes import WriteWatch

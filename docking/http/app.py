@@ -30,6 +30,7 @@ from docking.handoff import codec
 from docking.handoff.messages import Message
 from docking.http.dispatch import MAX_HELLO_BYTES, MAX_LETTER_BYTES, REQUEST_KINDS, Dispatcher, RequestRefused
 from docking.http.sealing import REQUEST_KEY_BYTES, SALT_BYTES, SharedKeys, opener, seal_answer
+from docking.live.wire import MAX_SESSION_MESSAGE_BYTES
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -2,8 +2,8 @@
 
     magic | number of memories | capacity of each, in blocks | digests of all blocks | blocks, in the same order
 
-Written as the blocks come, and synced beside: when the agent is held, only what came last is not on the disk, and that is
-in the offer's part `blocks`, which the store has. What is read is compared with the roots that are signed.
+Written as the blocks come, and synced beside: when the agent is held, only what came last is not on the disk, and that
+is in the offer's part `blocks`, which the store has. What is read is compared with the roots that are signed.
 
 Not here: which files are needed (`sessions`). Invariant: a file that passed `states` has exactly the memories that the
 roots name.
@@ -113,7 +113,7 @@ class BlockFile:
             whole = memoryview(mapped)
             view = whole[self._blocks[number] : self._blocks[number] + size]
             try:
-                runs = []
+                runs: list[tuple[int, int]] = []
                 for block in range(tree.blocks):
                     given = digests[DIGEST_SIZE * block : DIGEST_SIZE * (block + 1)]
                     if given == INITIAL:

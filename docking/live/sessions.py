@@ -1,14 +1,14 @@
 """Sessions: agents on their way to this station while they still run at another one.
 
-A session has an instance whose memories are written as their blocks come, the digests of these blocks, and on the disk a
-file with the same. When the agent is offered (`complete`), what remains is the rest of the blocks; then the roots that
-the source has signed are compared with what is here. Until the agent has been admitted it is nothing but bytes: no code of
-it runs, and losing a session loses nothing.
+A session has an instance whose memories are written as their blocks come, the digests of these blocks, and on the disk
+a file with the same. When the agent is offered (`complete`), what remains is the rest of the blocks; then the roots
+that the source has signed are compared with what is here. Until the agent has been admitted it is nothing but bytes:
+no code of it runs, and losing a session loses nothing.
 
-Not here: whether an agent may come in (`admissions`, given as functions), and when it starts. Invariants: what sessions
-hold is bounded in number, in memory, on the disk and in time, for each peer and in all; an instance is given to an agent
-only if each byte of its memories is covered by a root that the agent's trail signs; a session that is held is kept until
-the handoff is decided.
+Not here: whether an agent may come in (`admissions`, given as functions), and when it starts. Invariants: what
+sessions hold is bounded in number, in memory, on the disk and in time, for each peer and in all; an instance is given
+to an agent only if each byte of its memories is covered by a root that the agent's trail signs; a session that is held
+is kept until the handoff is decided.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from typing import Protocol
 from attrs import define, field, frozen
 
 from agents import canonical
+from agents.ambient import StandaloneHost
 from agents.blocks import BLOCK_BYTES, BLOCKS_PER_PAGE, INITIAL, BlockBatch, BlockTree
 from agents.canonical import Buffer
 from agents.engines import Engine, Limits
 from agents.errors import BadSnapshot, EndOfRun, PortcallError
 from agents.execution import Execution
-from agents.ambient import StandaloneHost
 from agents.image import AgentImage
 from agents.snapshot import Snapshot
 from agents.wasm.bounds import WASM_PAGE_BYTES
@@ -84,8 +84,10 @@ class Admissions(Protocol):
     """How a station judges who is announced."""
 
     def announced(self, offer: Offer) -> Preliminary | Refusal | None:
-        """What this agent would get here, or why it would not be admitted; None if its image is missing. In a thread."""
+        """What this agent would get here, or why it would not be admitted; None if its image is missing.
 
+        In a thread.
+        """
 
 
 @define(eq=False, repr=False)
@@ -138,7 +140,7 @@ class Session:
                 at = BLOCK_BYTES * block
                 if contents is None:
                     if tree[block] != INITIAL:
-                        memory[at : at + BLOCK_BYTES] = self.life.initial(name, at, BLOCK_BYTES)
+                        memory[at : at + BLOCK_BYTES] = self.life.initial(name).contents(at, BLOCK_BYTES)
                 else:
                     memory[at : at + BLOCK_BYTES] = contents
                 tree[block] = digest
@@ -187,8 +189,8 @@ class Session:
 class Sessions:
     """The sessions of one station.
 
-    `folder`: where their files are; None for a station whose store is in memory; `stored(digest)`: whether the store has
-    this part; `random(n)`: fresh random bytes; `open`: by their names.
+    `folder`: where their files are; None for a station whose store is in memory; `stored(digest)`: whether the store
+    has this part; `random(n)`: fresh random bytes; `open`: by their names.
     """
 
     _engine: Engine
@@ -202,7 +204,7 @@ class Sessions:
     _making: dict[bytes, bytes] = field(factory=dict)
     """Sessions that are being opened, and for which peer."""
     _files: dict[bytes, bytes] = field(factory=dict)
-    """By session, the digest of the part `blocks` of its agent: as long as the store has this part, the file is needed."""
+    """By session, the digest of its agent's part `blocks`: as long as the store has this, the file is needed."""
     _by_handoff: dict[bytes, Session] = field(factory=dict)
     _timer: asyncio.Handle | None = None
     _closed: bool = False

@@ -5,11 +5,11 @@
     BLOCKS   a batch of blocks of a memory; answer: OK or REFUSED
     CANCEL   the session is not needed any more; answer: OK
 
-All of it is outside the promise of the handoff: what is lost costs bytes, and nothing else. The rest of the blocks comes
-with the handoff's offer, in its part `blocks`.
+All of it is outside the promise of the handoff: what is lost costs bytes, and nothing else. The rest of the blocks
+comes with the handoff's offer, in its part `blocks`.
 
-Not here: what they cause (`sessions`), and who sent them: the carrier authenticates the sender. Invariants: every value
-that is accepted is within these bounds; reading raises `MalformedMessage` and nothing else.
+Not here: what they cause (`sessions`), and who sent them: the carrier authenticates the sender. Invariants: every
+value that is accepted is within these bounds; reading raises `MalformedMessage` and nothing else.
 """
 
 from __future__ import annotations
@@ -166,4 +166,3 @@ def session_of(data: Buffer) -> bytes:
     if bytes(view[: len(_REST)]) != _REST or len(view) < len(_REST) + SESSION_BYTES or len(view) > MAX_REST_BYTES:
         raise BadSnapshot("not the blocks of a live move of format version 1")
     return bytes(view[len(_REST) : len(_REST) + SESSION_BYTES])
-

@@ -211,9 +211,10 @@ class Departures:
         try:
             # Nothing about the agent changes while it is leaving, so a later checkpoint is the same
             # (docs/adr/checkpoints-that-wait).
-            stored = functools.partial(put_checkpoint, berth, state, digest=leaving.point.state)
-            if sent is not None:  # it is not whole: a crash falls back to the last one that is
-                stored = None
+            # One that is not whole is not stored: a crash falls back to the last that is.
+            stored = None
+            if sent is None:
+                stored = functools.partial(put_checkpoint, berth, state, digest=leaving.point.state)
             refused = await self.courier.depart(Departure(offer, tuple(bodies), self._patience_s), stored)
         finally:
             self._attempts.pop(hid, None)

@@ -1,20 +1,20 @@
 """Moves by order, while the agent runs: its memory is sent ahead, round after round, and then the handoff as ever.
 
-Pre-copy: the destination opens a session (`docking.live`), the blocks of the agent's memories go there while it runs, then
-those that it has written since, and so on. When what is left can be sent within the downtime that is allowed, the agent is
-stopped at its next loop turn; the rest goes with the offer. An agent that has no instance now, or little memory, is moved
-at once.
+Pre-copy: the destination opens a session (`docking.live`), the blocks of the agent's memories go there while it runs,
+then those that it has written since, and so on. When what is left can be sent within the downtime that is allowed, the
+agent is stopped at its next loop turn; the rest goes with the offer. An agent that has no instance now, or little
+memory, is moved at once.
 
-Not here: the handoff (`docking.handoff`), and where an agent may go (`departures`). Invariants: until the commit the agent
-lives here, and goes on here if anything fails; it is moved only where its itinerary leads; pages are marked as not written
-before they are read, so that no write is lost.
+Not here: the handoff (`docking.handoff`), and where an agent may go (`departures`). Invariants: until the commit the
+agent lives here, and goes on here if anything fails; it is moved only where its itinerary leads; pages are marked as
+not written before they are read, so that no write is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import define, evolve, field, frozen
 
@@ -23,8 +23,10 @@ from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, INITIAL, BlockBatch, BlockT
 from agents.brief import brief
 from agents.canonical import Buffer
 from agents.credentials.keys import PublicKey, text_of
-from agents.engines import Instance, WriteWatch
-from agents.errors import CredentialError, PortcallError
+from agents.engines.pages import Initial
+from agents.engines.raw import RawMemory
+from agents.engines.writes import WriteWatch
+from agents.errors import CredentialError, EngineError, PortcallError
 from agents.execution import Execution
 from agents.runtime import Asked
 from agents.runtime import Stop as Ending
@@ -32,7 +34,6 @@ from agents.snapshot import MemoryRoot, Snapshot
 from agents.waits import Call, Clone, Go, GoAt, Recv, Sleep, Wait
 from agents.wasm.bounds import WASM_PAGE_BYTES
 from docking.aio.threads import in_thread
-from docking.aio.timeouts import within
 from docking.errors import CarrierError, LocalProtocolError, MalformedMessage, StationError, StoreError, UnknownAgent
 from docking.handoff.refusal import Refusal
 from docking.live.wire import Blocks, Cancel, ImageWanted, Opened, Prepare, Request, Rest, read_answer, write_request
@@ -74,13 +75,37 @@ class _Over(Exception):
 
 @frozen
 class _Memory:
-    """One memory that is sent ahead. `address`: of its first byte; it stays while the instance is open."""
+    """One memory that is sent ahead, by its address: the agent runs meanwhile."""
 
     index: int
-    name: str
-    address: int
+    raw: RawMemory = field(repr=False)
+    initial: Initial = field(repr=False)
     tree: BlockTree = field(repr=False)
     watch: WriteWatch = field(repr=False)
+
+    def different(self) -> list[int]:
+        """The blocks that are not as in a fresh instance. What is written meanwhile is reported as written."""
+        with self.raw.held():
+            return blocks_of(self.initial.changed(self.raw.address, self.raw.size()))
+
+    def written(self) -> list[int]:
+        """The blocks that may have been written since this was asked last."""
+        return blocks_of(self.watch.scan(self.raw.size()))
+
+    def read(self, blocks: Sequence[int]) -> BlockBatch:
+        """These blocks, as they are now."""
+        pages = self.raw.size() // WASM_PAGE_BYTES
+        with self.watch.contents() as view:
+            # Copied before it is hashed: the agent may be writing it.
+            copies = [bytes(view[BLOCK_BYTES * each : BLOCK_BYTES * (each + 1)]) for each in blocks]
+        if pages > self.tree.pages:
+            self.tree.grow(pages)
+        contents: list[tuple[int, Buffer | None]] = []
+        for block, copy in zip(blocks, copies, strict=True):
+            fresh = copy == self.initial.contents(BLOCK_BYTES * block, BLOCK_BYTES)
+            self.tree[block] = INITIAL if fresh else canonical.digest(copy)
+            contents.append((block, None if fresh else copy))
+        return BlockBatch.of(self.index, pages, contents)
 
 
 @define(eq=False, repr=False)
@@ -99,13 +124,12 @@ class _Sending:
     _pending: set[asyncio.Task[None]] = field(factory=set)
 
     def begin(self) -> None:
-        """Watch what the agent writes from now on. It stands still."""
+        """Watch what the agent writes from now on. It stands still. Raises `EngineError`."""
         instance = self.life.instance
         assert instance is not None
         for index, name in enumerate(self.life.memories):
-            tree = BlockTree(instance.memory_pages(name))
-            watch = instance.watch_writes(name)
-            self.memories.append(_Memory(index, name, instance.memory_address(name), tree, watch))
+            raw, tree = instance.raw(name), BlockTree(instance.memory_pages(name))
+            self.memories.append(_Memory(index, raw, self.life.initial(name), tree, instance.watch_writes(name)))
 
     def close(self) -> None:
         """Watch no more."""
@@ -116,38 +140,11 @@ class _Sending:
 
     def different(self) -> list[list[int]]:
         """The blocks of each memory that are not as in a fresh instance. In a thread."""
-        return [self._look(memory, lambda live, m: live.changed(m.name)) for memory in self.memories]
+        return [memory.different() for memory in self.memories]
 
     def written(self) -> list[list[int]]:
         """The blocks of each memory that may have been written since they were looked at last. In a thread."""
-        return [
-            self._look(memory, lambda live, m: m.watch.scan(live.memory_pages(m.name) * WASM_PAGE_BYTES))
-            for memory in self.memories
-        ]
-
-    def _look(self, memory: _Memory, runs: Callable[[Instance, _Memory], Iterable[tuple[int, int]]]) -> list[int]:
-        with self.life.reading() as live:
-            if live is None:
-                raise _Over
-            return blocks_of(runs(live, memory))
-
-    def read(self, memory: _Memory, blocks: Sequence[int]) -> BlockBatch:
-        """These blocks as they are now. In a thread."""
-        with self.life.reading() as live:
-            if live is None:
-                raise _Over
-            pages = live.memory_pages(memory.name)
-            whole = live.raw_memory(memory.name)
-            # Copied before it is hashed: the agent may be writing it.
-            copies = [bytes(whole[BLOCK_BYTES * each : BLOCK_BYTES * (each + 1)]) for each in blocks]
-        if pages > memory.tree.pages:
-            memory.tree.grow(pages)
-        contents: list[tuple[int, Buffer | None]] = []
-        for block, copy in zip(blocks, copies, strict=True):
-            fresh = copy == self.life.initial(memory.name, BLOCK_BYTES * block, BLOCK_BYTES)
-            memory.tree[block] = INITIAL if fresh else canonical.digest(copy)
-            contents.append((block, None if fresh else copy))
-        return BlockBatch.of(memory.index, pages, contents)
+        return [memory.written() for memory in self.memories]
 
     async def send(self, found: list[list[int]]) -> None:
         """Send these blocks of each memory; returns when they have arrived."""
@@ -155,7 +152,7 @@ class _Sending:
         for memory, blocks in zip(self.memories, found, strict=True):
             for at in range(0, len(blocks), BATCH_BLOCKS):
                 chunk = blocks[at : at + BATCH_BLOCKS]
-                batch = await in_thread(self.read, memory, chunk)
+                batch = await in_thread(memory.read, chunk)
                 while len(self._pending) >= WINDOW:
                     await self._one()
                 self._pending.add(asyncio.get_running_loop().create_task(self._give(batch)))
@@ -182,12 +179,9 @@ class _Sending:
         batches = []
         for memory, blocks in zip(self.memories, found, strict=True):
             for at in range(0, len(blocks), BATCH_BLOCKS):
-                batches.append(self.read(memory, blocks[at : at + BATCH_BLOCKS]))
-        with self.life.reading() as live:
-            if live is None:
-                raise _Over
-            for memory in self.memories:
-                memory.tree.grow(live.memory_pages(memory.name))
+                batches.append(memory.read(blocks[at : at + BATCH_BLOCKS]))
+        for memory in self.memories:
+            memory.tree.grow(memory.raw.size() // WASM_PAGE_BYTES)
         roots = tuple(MemoryRoot(memory.tree.pages, memory.tree.root()) for memory in self.memories)
         return Rest(self.session, tuple(batches)), roots
 
@@ -222,7 +216,7 @@ class Moves:
             return await self._move(berth, targets[0], options)
         except _Refused as refused:
             raise StationError(f"the agent stays here: {refused.why.code}: {refused.why.reason}") from None
-        except _Over:
+        except (_Over, EngineError):  # the latter: its instance was closed
             raise StationError("the agent has ended, has left by itself, or obeys another order") from None
         finally:
             self.moving.discard(agent)
@@ -270,14 +264,7 @@ class Moves:
                 sending.close()
 
     def _worth(self, berth: Berth) -> bool:
-        life = berth.life
-        return (
-            life is not None
-            and life.instance is not None
-            and berth.begun
-            and life.image.metadata is not None
-            and berth.occupied >= LEAST_BYTES
-        )
+        return berth.life is not None and berth.begun and berth.image.metadata is not None
 
     # Pre-copy
 
@@ -285,7 +272,7 @@ class Moves:
         """A session at the destination, and what the agent writes from now on is watched; None if that cannot be."""
         life = berth.life
         stop, until = await self._halt(berth)
-        if life is None or berth.life is not life or life.instance is None:
+        if life is None or berth.life is not life or life.usage().memory < LEAST_BYTES:
             self._resume(berth, stop, until)
             return None
 
@@ -304,6 +291,9 @@ class Moves:
         except CredentialError as error:
             sending.close()
             raise _Refused(Refusal(error.code, error.reason)) from error
+        except EngineError:  # its memory may move when it grows
+            sending.close()
+            return None
         finally:
             self._resume(berth, stop, until)
         try:
@@ -329,9 +319,8 @@ class Moves:
         last, stalled = 0, 0
         while True:
             left = sum(map(len, found)) * BLOCK_BYTES
-            self._here.tell(
-                "moving", berth.agent, self._here.peers.label(to), f"round {sending.rounds + 1}: {left >> 10} KiB to send"
-            )
+            said = f"round {sending.rounds + 1}: {left >> 10} KiB to send"
+            self._here.tell("moving", berth.agent, self._here.peers.label(to), said)
             await sending.send(found)
             sending.rounds += 1
             if self._here.berths.get(berth.agent) is not berth or berth.standing is Standing.LEAVING or berth.order:
@@ -347,13 +336,11 @@ class Moves:
                 if options.on_timeout == "force":
                     await sending.send(found)
                     return
-                raise _Refused(
-                    Refusal(
-                        "not-converging",
-                        f"it writes faster than it can be sent: after {sending.rounds} rounds {left >> 10} KiB were left,"
-                        f" more than can be sent in {options.downtime_ms:g} ms; allow a longer downtime, or force it",
-                    )
+                said = (
+                    f"it writes faster than it can be sent: after {sending.rounds} rounds {left >> 10} KiB were left,"
+                    f" more than can be sent in {options.downtime_ms:g} ms; allow a longer downtime, or force it"
                 )
+                raise _Refused(Refusal("not-converging", said))
             await asyncio.sleep(BETWEEN_ROUNDS_S)
 
     def _cancel(self, to: PublicKey, session: bytes) -> None:
@@ -376,19 +363,19 @@ class Moves:
             berth.halting = halting
             berth.interrupt()
             try:
-                stop: Ending | Wait | None = await within(HALTS_WITHIN_S, asyncio.shield(halting))
-            except asyncio.TimeoutError:
-                if not halting.done():
-                    raise StationError("the agent does not suspend: it is inside a call, or has no loop") from None
-                stop = halting.result()
+                await asyncio.wait({halting}, timeout=HALTS_WITHIN_S)
             except asyncio.CancelledError:
-                if halting.cancelled():
-                    raise _Over from None
-                if halting.done():
+                if halting.done() and not halting.cancelled():
                     self._resume(berth, halting.result(), 0)
                 raise
             finally:
-                berth.halting = None
+                if berth.halting is halting:
+                    berth.halting = None
+            if halting.cancelled():
+                raise _Over
+            if not halting.done():
+                raise StationError("the agent does not suspend: it is inside a call, or has no loop")
+            stop: Ending | Wait | None = halting.result()
         else:
             stop = berth.wait
         until = berth.until
