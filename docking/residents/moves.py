@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from attrs import define, evolve, field, frozen
 
@@ -34,7 +34,15 @@ from agents.snapshot import MemoryRoot, Snapshot
 from agents.waits import Call, Clone, Go, GoAt, Recv, Sleep, Wait
 from agents.wasm.bounds import WASM_PAGE_BYTES
 from docking.aio.threads import in_thread
-from docking.errors import CarrierError, LocalProtocolError, MalformedMessage, StationError, StoreError, UnknownAgent
+from docking.errors import (
+    CarrierError,
+    LocalProtocolError,
+    MalformedMessage,
+    StationError,
+    StoreError,
+    UnknownAgent,
+    UnknownStation,
+)
 from docking.handoff.refusal import Refusal
 from docking.live.wire import Blocks, Cancel, ImageWanted, Opened, Prepare, Request, Rest, read_answer, write_request
 from docking.residents.berth import Berth, Standing
@@ -196,6 +204,8 @@ class Moves:
     _session: Callable[[PublicKey, object], Awaitable[object]]
     moving: set[bytes] = field(factory=set)
     """The agents that are being moved."""
+    _unwanted: set[bytes] = field(factory=set)
+    """Those whose move nobody waits for any more: it is given up, unless the handoff has begun."""
 
     async def move(self, agent: bytes, host: str, options: MoveOptions) -> MoveReport:
         """Move an agent to `host`: a name, a key id, a key, `host:port`, `next` or `home`.
@@ -209,6 +219,20 @@ class Moves:
             raise StationError("the agent is being moved already")
         self._check(berth)
         self.moving.add(agent)
+        task = self._here.run(self._run(berth, host, options))
+        task.add_done_callback(lambda _: self._unwanted.discard(agent))
+        try:
+            # A handoff that has begun is not given up in the middle because nobody waits any more.
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise StationError("the station is being stopped") from None
+            self._unwanted.add(agent)
+            task.add_done_callback(_heard)
+            raise
+
+    async def _run(self, berth: Berth, host: str, options: MoveOptions) -> MoveReport:
+        agent = berth.agent
         try:
             targets = await self._departures.targets(berth, host)
             if not targets or targets[0] == self._here.key.public:
@@ -216,6 +240,8 @@ class Moves:
             return await self._move(berth, targets[0], options)
         except _Refused as refused:
             raise StationError(f"the agent stays here: {refused.why.code}: {refused.why.reason}") from None
+        except UnknownStation as error:
+            raise StationError(str(error)) from error
         except (_Over, EngineError):  # the latter: its instance was closed
             raise StationError("the agent has ended, has left by itself, or obeys another order") from None
         finally:
@@ -265,6 +291,24 @@ class Moves:
 
     def _worth(self, berth: Berth) -> bool:
         return berth.life is not None and berth.begun and berth.image.metadata is not None
+
+    async def drain(self, to: Sequence[str], options: MoveOptions) -> AsyncIterator[MoveReport | tuple[bytes, str]]:
+        """Move every agent that is here away, one after the other; for each, what it took, or its id and why it stays.
+
+        to: the stations to try for each, in this order; none for the next stops of its itinerary
+        """
+        for agent in tuple(self._here.berths):
+            said = "its itinerary leads nowhere from here"
+            for host in to or ("next",):
+                try:
+                    yield await self.move(agent, host, options)
+                    break
+                except UnknownAgent:  # it has left or ended by itself
+                    break
+                except StationError as error:
+                    said = str(error)
+            else:
+                yield agent, said
 
     # Pre-copy
 
@@ -325,6 +369,8 @@ class Moves:
             sending.rounds += 1
             if self._here.berths.get(berth.agent) is not berth or berth.standing is Standing.LEAVING or berth.order:
                 raise _Over
+            if berth.agent in self._unwanted:
+                raise _Refused(Refusal("cancelled", "nobody waits for its move any more"))
             found = await in_thread(sending.written)
             left = sum(map(len, found)) * BLOCK_BYTES
             if left <= FREE_BYTES or HANDOFF_MS + 1000 * left / sending.speed <= options.downtime_ms:
@@ -467,6 +513,12 @@ def _awake(snapshot: Snapshot, until: int, now: int) -> Snapshot:
     if isinstance(pending.wait, Recv):
         return evolve(snapshot, pending=evolve(pending, wait=Recv(left)))
     return snapshot
+
+
+def _heard(task: asyncio.Task[MoveReport]) -> None:
+    """Its error was told to nobody, who does not wait any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _distinct(sending: _Sending) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from attrs import asdict, field, frozen, validators
 
@@ -24,6 +25,15 @@ class MoveOptions:
     timeout_s: float = field(default=60.0, validator=validators.and_(validators.ge(0), validators.le(86_400)))
     on_timeout: OnTimeout = field(default="cancel", validator=validators.in_(("cancel", "force")))
     precopy: bool = True
+
+    def value(self) -> dict[str, object]:
+        """As plain values, for the control channel."""
+        return {
+            "downtime_us": round(1000 * self.downtime_ms),
+            "timeout_ms": round(1000 * self.timeout_s),
+            "on_timeout": self.on_timeout,
+            "precopy": self.precopy,
+        }
 
 
 @frozen
@@ -52,3 +62,15 @@ class MoveReport:
     def value(self) -> dict[str, object]:
         """As plain values."""
         return asdict(self)
+
+    def told(self) -> dict[str, object]:
+        """As values that the control channel has: times as integers, in microseconds."""
+        value = self.value()
+        del value["downtime_ms"], value["total_s"]
+        return {**value, "downtime_us": round(1000 * self.downtime_ms), "total_us": round(1e6 * self.total_s)}
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> MoveReport:
+        """The inverse of `told`."""
+        rest = {name: each for name, each in told.items() if not name.endswith("_us")}
+        return cls(**rest, downtime_ms=told["downtime_us"] / 1000, total_s=told["total_us"] / 1e6)

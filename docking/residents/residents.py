@@ -12,7 +12,7 @@ import logging
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, field
 
@@ -36,6 +36,7 @@ from docking.store.group_commit import GroupCommit
 from docking.store.store import Store
 from docking.trust.admission import Load
 
+T = TypeVar("T")
 # The logger's name is public, and independent of the module's.
 _log = logging.getLogger("portcall.station")
 # The logs of so many agents that ended or left are kept.
@@ -151,9 +152,11 @@ class Residents:
 
         self.journal.write([letter], False).add_done_callback(written)
 
-    def run(self, work: Coroutine[object, object, object]) -> None:
+    def run(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
         """Run a coroutine in the background; it is cancelled when the station stops."""
-        self._watch(asyncio.get_running_loop().create_task(work))
+        task = asyncio.get_running_loop().create_task(work)
+        self._watch(task)
+        return task
 
     def begin(self, work: Coroutine[object, object, object]) -> None:
         """The same, but runs up to its first wait now."""

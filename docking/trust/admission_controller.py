@@ -106,6 +106,8 @@ class AdmissionController:
 
     def _consider(self, offer: Offer) -> tuple[int, ...] | Refusal:
         policy = self._policy.now
+        if self._policy.draining:
+            return Refusal("draining", "this station is being emptied for maintenance: go elsewhere", policy.retry)
         refusal = shed(policy, self._load())
         if refusal is not None:
             return refusal
