@@ -1,7 +1,7 @@
 """Linux's userfaultfd(2) and the `PAGEMAP_SCAN` ioctl, called through libc.
 
-Nothing here decides what a page means: `writes` asks which pages were written, and is the only user of what is here for
-write protection. Names and numbers are those of the kernel's headers `linux/userfaultfd.h`, `linux/fs.h` and
+Nothing here decides what a page means: `writes` asks which pages were written, `missing` has pages that are not there
+yet, and neither uses what is here for the other. Names and numbers are those of the kernel's headers `linux/userfaultfd.h`, `linux/fs.h` and
 `asm/unistd.h`; the structures are written as arrays of their 64-bit fields.
 
 Invariants: descriptors are closed on exec; they are opened for faults of user code only, which needs no privilege; a
@@ -14,6 +14,7 @@ import ctypes
 import mmap
 import os
 import platform
+import struct
 import sys
 from collections.abc import Iterator
 from ctypes import c_uint64
@@ -25,7 +26,7 @@ _NR_USERFAULTFD = {"x86_64": 323, "aarch64": 282, "riscv64": 282, "loongarch64":
 _UFFD_USER_MODE_ONLY = 1
 _UFFD_API = 0xAA
 FEATURE_WP_UNPOPULATED, FEATURE_WP_ASYNC = 1 << 13, 1 << 15  # UFFD_FEATURE_*
-_REGISTER_MODE_WP = 1 << 1
+MODE_MISSING, MODE_WP = 1 << 0, 1 << 1  # UFFDIO_REGISTER_MODE_*
 _WRITEPROTECT_MODE_WP = 1 << 0
 _PAGE_IS_WRITTEN = 1 << 1
 _PM_SCAN_WP_MATCHING, _PM_SCAN_CHECK_WPASYNC = 1 << 0, 1 << 1
@@ -41,6 +42,12 @@ _UFFDIO_API = _ioc(3, 0xAA, 0x3F, 24)
 _UFFDIO_REGISTER = _ioc(3, 0xAA, 0x00, 32)
 _UFFDIO_UNREGISTER = _ioc(2, 0xAA, 0x01, 16)
 _UFFDIO_WRITEPROTECT = _ioc(3, 0xAA, 0x06, 24)
+_UFFDIO_WAKE = _ioc(2, 0xAA, 0x02, 16)
+_UFFDIO_COPY = _ioc(3, 0xAA, 0x03, 40)
+_UFFDIO_ZEROPAGE = _ioc(3, 0xAA, 0x04, 32)
+_UFFD_EVENT_PAGEFAULT = 0x12
+_MESSAGE = struct.Struct("=B7xQQ8x")  # struct uffd_msg of a page fault: event, flags, address, thread
+_MESSAGES = 64  # in one read
 _PAGEMAP_SCAN = _ioc(3, ord("f"), 16, 96)
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
@@ -68,14 +75,50 @@ def open_userfault(features: int) -> int:
     return descriptor
 
 
-def register_for_writes(descriptor: int, address: int, size: int) -> None:
-    """Have this range, whatever is mapped there, in write-protect mode. Nothing is protected yet. Raises `OSError`."""
-    _ioctl(descriptor, _UFFDIO_REGISTER, address, size, _REGISTER_MODE_WP, 0)
+def register(descriptor: int, mode: int, address: int, size: int) -> None:
+    """Have this range handled. In write-protect mode nothing is protected yet. Raises `OSError`."""
+    _ioctl(descriptor, _UFFDIO_REGISTER, address, size, mode, 0)
 
 
 def unregister(descriptor: int, address: int, size: int) -> None:
     """The end of it; whoever waits for a page of it goes on. Raises `OSError`."""
     _ioctl(descriptor, _UFFDIO_UNREGISTER, address, size)
+
+
+def faults(descriptor: int) -> list[int]:
+    """The addresses of pages for which threads wait since this was asked last."""
+    try:
+        messages = os.read(descriptor, _MESSAGES * _MESSAGE.size)
+    except BlockingIOError:
+        return []
+    return [address for event, _, address in _MESSAGE.iter_unpack(messages) if event == _UFFD_EVENT_PAGEFAULT]
+
+
+def wake(descriptor: int, address: int, size: int) -> None:
+    """Have whoever waits for these pages look again. Raises `OSError`."""
+    _ioctl(descriptor, _UFFDIO_WAKE, address, size)
+
+
+def fill(descriptor: int, address: int, size: int, source: int | None) -> None:
+    """Put the pages that are at `source`, or zeros, into a missing range, and wake who waits for them.
+
+    Pages that are there already stay as they are. Raises `OSError`.
+    """
+    done = 0
+    while done < size:
+        request, fields = _UFFDIO_ZEROPAGE, (address + done, size - done, 0, 0)
+        if source is not None:
+            request, fields = _UFFDIO_COPY, (address + done, source + done, size - done, 0, 0)  # type: ignore[assignment]
+        argument = (c_uint64 * len(fields))(*fields)
+        try:
+            _call(descriptor, request, argument)
+            return
+        except FileExistsError:
+            done += HOST_PAGE_BYTES  # the first of what was left is there
+            continue
+        except BlockingIOError:  # a part was done, or mappings change just now
+            copied = ctypes.c_int64(argument[-1]).value
+            done += max(0, copied)
 
 
 def protect(descriptor: int, address: int, size: int) -> None:
@@ -127,12 +170,16 @@ def _regions(pagemap: int, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 def _ioctl(descriptor: int, request: int, *fields: int) -> tuple[int, ctypes.Array[c_uint64]]:
     """The result, and the fields as the kernel left them."""
-    assert _libc is not None
     argument = (c_uint64 * len(fields))(*fields)
+    return _call(descriptor, request, argument), argument
+
+
+def _call(descriptor: int, request: int, argument: ctypes.Array[c_uint64]) -> int:
+    assert _libc is not None
     result = int(_libc.ioctl(ctypes.c_int(descriptor), ctypes.c_ulong(request), argument))
     if result < 0:
         raise _refused()
-    return result, argument
+    return result
 
 
 def _refused() -> OSError:

@@ -89,7 +89,7 @@ class KernelWatch:
         assert self._descriptor is not None
         with self._memory.held():
             # What is only reserved is registered too: what it grows by can then be watched without a gap.
-            userfault.register_for_writes(self._descriptor, self._memory.address, self._memory.limit)
+            userfault.register(self._descriptor, userfault.MODE_WP, self._memory.address, self._memory.limit)
             if size:
                 userfault.protect(self._descriptor, self._memory.address, size)
 

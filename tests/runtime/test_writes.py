@@ -104,15 +104,18 @@ def test_a_copy_kept_by_scans_of_a_running_agent_is_its_memory_in_the_end(engine
     thread.start()
     try:
         instance.call("work", [400_000])
+        until = time.monotonic() + PATIENCE
+        while sum(map(bool, rounds)) < 3 and time.monotonic() < until:  # until some rounds came in between
+            instance.call("work", [400_000])
     finally:
         ended.set()
         thread.join(PATIENCE)
     size = len(instance.memory("m"))
     follower.round(size)
-    assert size == raw.size() == 22 << 16  # it has grown
+    assert size == raw.size() >= 22 << 16  # it has grown
     assert bytes(follower.copy) == bytes(instance.memory("m"))
     assert follower.round(size) == []
-    assert any(rounds)
+    assert sum(map(bool, rounds)) >= 3
     watch.close()
     watch.close()
     instance.close()
