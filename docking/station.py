@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from attrs import evolve
 
 from agents.credentials.itinerary import Itinerary
-from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.passport import Home
 from agents.credentials.ways import Way
 from agents.engines import load
