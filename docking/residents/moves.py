@@ -41,7 +41,6 @@ from docking.errors import (
     StationError,
     StoreError,
     UnknownAgent,
-    UnknownStation,
 )
 from docking.handoff.refusal import Refusal
 from docking.live.wire import Blocks, Cancel, ImageWanted, Opened, Prepare, Request, Rest, read_answer, write_request
@@ -223,15 +222,18 @@ class Moves:
         task.add_done_callback(lambda _: self._unwanted.discard(agent))
         try:
             # A handoff that has begun is not given up in the middle because nobody waits any more.
-            return await asyncio.shield(task)
+            done = await asyncio.shield(task)
         except asyncio.CancelledError:
             if task.cancelled():
                 raise StationError("the station is being stopped") from None
             self._unwanted.add(agent)
-            task.add_done_callback(_heard)
             raise
+        if isinstance(done, StationError):
+            raise done
+        return done
 
-    async def _run(self, berth: Berth, host: str, options: MoveOptions) -> MoveReport:
+    async def _run(self, berth: Berth, host: str, options: MoveOptions) -> MoveReport | StationError:
+        """What it took, or why it stays: an error that perhaps nobody waits for."""
         agent = berth.agent
         try:
             targets = await self._departures.targets(berth, host)
@@ -239,11 +241,11 @@ class Moves:
                 raise StationError("the agent is here already")
             return await self._move(berth, targets[0], options)
         except _Refused as refused:
-            raise StationError(f"the agent stays here: {refused.why.code}: {refused.why.reason}") from None
-        except UnknownStation as error:
-            raise StationError(str(error)) from error
+            return StationError(f"the agent stays here: {refused.why.code}: {refused.why.reason}")
+        except StationError as error:  # also of names: `UnknownStation`
+            return error
         except (_Over, EngineError):  # the latter: its instance was closed
-            raise StationError("the agent has ended, has left by itself, or obeys another order") from None
+            return StationError("the agent has ended, has left by itself, or obeys another order")
         finally:
             self.moving.discard(agent)
             berth.moving = False
@@ -260,7 +262,7 @@ class Moves:
         began = time.perf_counter()
         berth.moving = True
         sending = None
-        if options.precopy and self._worth(berth):
+        if options.precopy and berth.image.metadata is not None:
             sending = await self._open(berth, to)
         try:
             if sending is not None:
@@ -289,9 +291,6 @@ class Moves:
             if sending is not None:
                 sending.close()
 
-    def _worth(self, berth: Berth) -> bool:
-        return berth.life is not None and berth.begun and berth.image.metadata is not None
-
     async def drain(self, to: Sequence[str], options: MoveOptions) -> AsyncIterator[MoveReport | tuple[bytes, str]]:
         """Move every agent that is here away, one after the other; for each, what it took, or its id and why it stays.
 
@@ -314,9 +313,9 @@ class Moves:
 
     async def _open(self, berth: Berth, to: PublicKey) -> _Sending | None:
         """A session at the destination, and what the agent writes from now on is watched; None if that cannot be."""
-        life = berth.life
         stop, until = await self._halt(berth)
-        if life is None or berth.life is not life or life.usage().memory < LEAST_BYTES:
+        life = berth.life
+        if life is None or not berth.begun or life.usage().memory < LEAST_BYTES:
             self._resume(berth, stop, until)
             return None
 
@@ -513,12 +512,6 @@ def _awake(snapshot: Snapshot, until: int, now: int) -> Snapshot:
     if isinstance(pending.wait, Recv):
         return evolve(snapshot, pending=evolve(pending, wait=Recv(left)))
     return snapshot
-
-
-def _heard(task: asyncio.Task[MoveReport]) -> None:
-    """Its error was told to nobody, who does not wait any more."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _distinct(sending: _Sending) -> int:
