@@ -1,11 +1,11 @@
 """What a move costs an agent that goes on running: downtime and total time, against stopping it first.
 
-    python -m tests.bench.live [--quick] [--json FILE] [--plot FOLDER] [--against CHECKOUT]
+    python -m tests.bench.live [--quick] [--json FILE]
 
-Three stations, each a process, on the loopback interface. The agent has memory of noise that no compressor shortens, and
-writes so many bytes a second, at random over so many pages of 64 KiB. Its downtime is what it sees itself: the longest
-gap between two looks at the clock, of which it reports the one in which the station has another name. All figures are
-medians of several moves; those of pre-copy and of stopping it first are taken in turns.
+Three stations, each a process, on the loopback interface. The agent has memory of noise that no compressor shortens,
+and writes so many bytes a second, at random over so many pages of 64 KiB. Its downtime is what it sees itself: the gap
+between two looks at the clock, after which the station has another name. All figures are medians of several moves;
+those of pre-copy and of stopping it first are taken in turns.
 """
 
 from __future__ import annotations
