@@ -1,8 +1,8 @@
 """Linux's userfaultfd(2) and the `PAGEMAP_SCAN` ioctl, called through libc.
 
 Nothing here decides what a page means: `writes` asks which pages were written, `missing` has pages that are not there
-yet, and neither uses what is here for the other. Names and numbers are those of the kernel's headers `linux/userfaultfd.h`, `linux/fs.h` and
-`asm/unistd.h`; the structures are written as arrays of their 64-bit fields.
+yet, and neither uses what is here for the other. Names and numbers are those of the kernel's headers
+`linux/userfaultfd.h`, `linux/fs.h` and `asm/unistd.h`; the structures are written as arrays of their 64-bit fields.
 
 Invariants: descriptors are closed on exec; they are opened for faults of user code only, which needs no privilege; a
 refusal of the kernel's is an `OSError`, also on systems that have nothing of this.
@@ -104,21 +104,25 @@ def fill(descriptor: int, address: int, size: int, source: int | None) -> None:
 
     Pages that are there already stay as they are. Raises `OSError`.
     """
-    done = 0
+    done, step = 0, size
     while done < size:
-        request, fields = _UFFDIO_ZEROPAGE, (address + done, size - done, 0, 0)
+        step = min(step, size - done)
+        # struct uffdio_zeropage and uffdio_copy: range, or target, source and size; mode; the answer
+        request, fields = _UFFDIO_ZEROPAGE, [address + done, step, 0, 0]
         if source is not None:
-            request, fields = _UFFDIO_COPY, (address + done, source + done, size - done, 0, 0)  # type: ignore[assignment]
+            request, fields = _UFFDIO_COPY, [address + done, source + done, step, 0, 0]
         argument = (c_uint64 * len(fields))(*fields)
         try:
             _call(descriptor, request, argument)
-            return
+            done += step
         except FileExistsError:
-            done += HOST_PAGE_BYTES  # the first of what was left is there
-            continue
-        except BlockingIOError:  # a part was done, or mappings change just now
-            copied = ctypes.c_int64(argument[-1]).value
-            done += max(0, copied)
+            done += HOST_PAGE_BYTES  # the first of these is there
+        except BlockingIOError:  # some were put there, or mappings change just now
+            done += max(0, ctypes.c_int64(argument[-1]).value)
+        except FileNotFoundError:
+            if step == HOST_PAGE_BYTES:
+                raise
+            step = HOST_PAGE_BYTES  # they lie in two mappings, which the kernel does not do at once
 
 
 def protect(descriptor: int, address: int, size: int) -> None:

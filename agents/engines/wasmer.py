@@ -27,6 +27,7 @@ from agents.wasm.encode import encode_module
 from .codecache import open_cache
 from .interface import EXTENDED, ExtensionInterface, Interface, check_limits, extension_interface, interface
 from .metering import CEILING_EXPORT, ELEMENTS_EXPORT, METER_VERSION, TICK_IMPORT, bits_get, bits_set, meter
+from .missing import MissingPages
 from .pages import Initial, Runs, expect
 from .protocols import (
     DEFAULT_STACK_BYTES,
@@ -433,6 +434,14 @@ class WasmerInstance:
     def watch_writes(self, name: str) -> WriteWatch:
         """Watch what is written in the memory."""
         return watch_writes(self.raw(name))
+
+    def owe(self, name: str, owed: Runs) -> MissingPages:
+        """Not possible: its package holds the interpreter lock while agent code runs."""
+        raise EngineError("wasmer cannot run an agent before all of its memory is there: use wasmtime")
+
+    def missing(self, name: str) -> MissingPages | None:
+        """None ever is."""
+        return None
 
     def changed(self, name: str) -> Runs:
         """Pages that differ from a fresh instance."""
