@@ -30,6 +30,7 @@ from docking.handoff import codec
 from docking.handoff.messages import Message
 from docking.http.dispatch import MAX_HELLO_BYTES, MAX_LETTER_BYTES, REQUEST_KINDS, Dispatcher, RequestRefused
 from docking.http.sealing import REQUEST_KEY_BYTES, SALT_BYTES, SharedKeys, opener, seal_answer
+from docking.live.wire import MAX_SESSION_MESSAGE_BYTES
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -115,6 +116,7 @@ class App:
             "handoff": codec.FRAME_PREFIX_SIZE + limits.head_bytes + limits.body_bytes,
             "letter": MAX_LETTER_BYTES,
             "hello": MAX_HELLO_BYTES,
+            "session": MAX_SESSION_MESSAGE_BYTES,
         }[what]
         text = headers.get(b"content-length", b"")
         if not text.isdigit() or len(text) > 15:

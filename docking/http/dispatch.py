@@ -22,10 +22,11 @@ from agents.errors import CredentialError, NotCanonical
 from docking.errors import LocalProtocolError, MalformedMessage, RemoteProtocolError
 from docking.handoff import codec
 from docking.handoff.messages import Message
+from docking.live.wire import MAX_SESSION_MESSAGE_BYTES
 
 _log = logging.getLogger(__name__)
 # The kinds of request. The index is the request's number in a channel: the order never changes.
-REQUEST_KINDS = ("handoff", "letter", "hello")
+REQUEST_KINDS = ("handoff", "letter", "hello", "session")
 # Bytes. A letter is one message of an agent (1 MiB), or the end of a journey: its trail and its results.
 MAX_LETTER_BYTES = 16 << 20
 MAX_HELLO_BYTES = 64 << 10
@@ -33,6 +34,7 @@ MAX_HELLO_BYTES = 64 << 10
 SMALL_BODY_BYTES = 1 << 20
 # Decoding time grows with the number of items; the largest letter has 1,600.
 _BOUNDS = canonical.DecodeBounds(max_bytes=MAX_LETTER_BYTES, max_depth=8, max_items=4096)
+_SESSION_BOUNDS = canonical.DecodeBounds(max_bytes=MAX_SESSION_MESSAGE_BYTES, max_depth=3, max_items=128)
 
 
 @frozen
@@ -63,6 +65,9 @@ class PeerRequests(Protocol):
 
     async def letter(self, sender: PublicKey, value: object) -> object:
         """Handle a letter (decoded CBOR); returns the answer, in the same form."""
+
+    async def session(self, sender: PublicKey, value: object) -> object:
+        """Handle a request of a live move (decoded CBOR); returns the answer, in the same form."""
 
     async def hello(self, sender: PublicKey, value: object, address: str) -> object:
         """Handle a greeting that came from an address; returns who this station is."""
@@ -185,11 +190,13 @@ class Dispatcher:
     async def value(self, what: str, sender: PublicKey, body: Buffer, address: str) -> list[Buffer]:
         """Handle a letter or a greeting; returns the encoded answer. Raises what `refusal` understands."""
         try:
-            value = canonical.decode(body, _BOUNDS)
+            value = canonical.decode(body, _SESSION_BOUNDS if what == "session" else _BOUNDS)
         except NotCanonical as error:
             raise MalformedMessage(str(error)) from error
         if what == "letter":
             return [canonical.encode(await self.doors.letter(sender, value))]
+        if what == "session":
+            return [canonical.encode(await self.doors.session(sender, value))]
         return [canonical.encode(await self.doors.hello(sender, value, address))]
 
     async def whole(self, what: str, sender: PublicKey, body: Buffer, address: str) -> list[Buffer] | None:
