@@ -7,19 +7,17 @@ passport and by the policies of both stations, and the handoff is that of every 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import define, field
 
 from agents.credentials.keys import text_of
-from agents.errors import PortcallError
-from docking.errors import ServiceFailed, UnknownAgent
+from docking.errors import ServiceFailed, StationError, UnknownAgent
 from docking.letters.orders import SendOutcome
-from docking.mec.platform import Instance, MoveFailed, Neighbour, Question
+from docking.mec.platform import Instance, Moved, MoveFailed, Neighbour, Question
+from docking.residents.options import OnTimeout
 from docking.residents.services import Visitor
 from docking.station import Station
 
@@ -32,9 +30,12 @@ _CHANGES = ("peer", "launched", "arrived", "resumed", "left", "finished", "stopp
 
 @define(eq=False, repr=False)
 class StationPlatform:
-    """A running station."""
+    """A running station. `downtime_ms`, `timeout_s`, `on_timeout`: of moves, see `docking.Agent.move`."""
 
     station: Station
+    _downtime_ms: float = 20.0
+    _timeout_s: float = 60.0
+    _on_timeout: OnTimeout = "cancel"
     _questions: dict[tuple[str, str], asyncio.Future[bool]] = field(factory=dict)
 
     @property
@@ -87,18 +88,15 @@ class StationPlatform:
         answer.set_result(word == "yes")
         return b"ok"
 
-    async def move(self, instance: str, to: str) -> None:
-        """Move the agent as an operator does. Raises `MoveFailed`."""
-        agent: Any = self.station.agent(instance)
-        order = getattr(agent, "move", None)
-        if order is None:
-            raise MoveFailed("this version of stations moves no agent by order: it goes when it calls `go`")
+    async def move(self, instance: str, to: str) -> Moved:
+        """Move the agent while it runs, as an operator does. Raises `MoveFailed`."""
         try:
-            outcome = order(to)
-            if inspect.isawaitable(outcome):
-                await outcome
-        except (PortcallError, asyncio.TimeoutError) as error:
-            raise MoveFailed(str(error) or "it took too long") from error
+            took = await self.station.agent(instance).move(
+                to, downtime_ms=self._downtime_ms, timeout_s=self._timeout_s, on_timeout=self._on_timeout
+            )
+        except StationError as error:
+            raise MoveFailed(str(error)) from error
+        return Moved(took.rounds, took.sent_bytes, took.downtime_ms, took.total_s)
 
     async def changes(self) -> AsyncIterator[None]:
         """After each event that may change neighbours or instances."""
