@@ -13,12 +13,14 @@ from agents.credentials.keys import PublicKey
 from docking.courier import Courier
 from docking.errors import LocalProtocolError, StoreError
 from docking.handoff.messages import Message, Offer
-from docking.http.app import App, Receive, Scope, Send
+from docking.http.agent_requests import Receive, Scope, Send
+from docking.http.app import App
 from docking.peers.introductions import Introductions
 from docking.residents.deltas import Deltas
 from docking.residents.inbound import Inbound
 from docking.residents.notices import Notices
 from docking.residents.residents import Residents
+from docking.residents.serving import Serving
 from docking.trust.admission_controller import Admitted
 
 
@@ -31,6 +33,7 @@ class PeerApi:
     _deltas: Deltas
     _notices: Notices
     _inbound: Inbound
+    _serving: Serving
     _introductions: Introductions
     metrics: Callable[[], str]
 
@@ -54,6 +57,11 @@ class PeerApi:
         self._check()
         self._here.outbox.heard_from(sender)
         return await self._inbound.receive(sender, value)
+
+    async def serve(self, sender: PublicKey, value: object) -> object:
+        """The request of a client, or the answer to one; its answer. Raises `ProtocolError`."""
+        self._check()
+        return await self._serving.receive(sender, value)
 
     async def hello(self, sender: PublicKey, value: object, address: str) -> object:
         """A greeting from an address; who is here. Raises `LocalProtocolError`."""

@@ -42,6 +42,7 @@ from docking.errors import CarrierError, KeyChanged, StationError
 from docking.events import Event, Subscription
 from docking.handle import Agent, AgentAccess
 from docking.handoff import codec
+from docking.http.agent_requests import AgentRequests
 from docking.http.app import App
 from docking.http.client import Client
 from docking.http.dispatch import Dispatcher, ServerLimits
@@ -217,9 +218,18 @@ class Station:
         core.services.changed = self._services_changed
         limits = ServerLimits(codec=codec.MessageLimits(body_bytes=self.policy.state + self.policy.image + (1 << 20)))
         api = PeerApi(
-            core.here, core.courier, core.deltas, core.notices, core.inbound, introductions, lambda: self.metrics()
+            core.here,
+            core.courier,
+            core.deltas,
+            core.notices,
+            core.inbound,
+            core.serving,
+            introductions,
+            lambda: self.metrics(),
         )
-        app = App(Dispatcher(api, limits), keys, self._clocks.random, self._network.show_metrics)
+        dispatcher = Dispatcher(api, limits)
+        clients = AgentRequests(core.serving, dispatcher)
+        app = App(dispatcher, keys, self._clocks.random, self._network.show_metrics, clients)
         self._introductions, self._client, self._app = introductions, client, app
         sock = None if self._network.port is None else listen(self._network.host, self._network.port)
         if sock is not None:
@@ -392,6 +402,8 @@ class Station:
         """Close the parts that others can reach, concurrently: each waits a while for its current users."""
         if self._introductions is not None:
             self._introductions.close()  # a peer greeted after the goodbye would list us again
+        if self._core is not None:
+            self._core.serving.close()  # their answers go out with the connections
         closing, self._outward = [close() for close in self._outward], []
         for error in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(error, Exception):

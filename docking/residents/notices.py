@@ -21,6 +21,7 @@ from docking.residents.arrivals import Arrivals
 from docking.residents.berth import Standing
 from docking.residents.departures import Departures
 from docking.residents.residents import Residents
+from docking.residents.serving import Serving
 from docking.store.changes import Change
 from docking.trust.admission_controller import Admitted
 
@@ -35,6 +36,7 @@ class Notices:
     _here: Residents
     _arrivals: Arrivals
     _departures: Departures
+    _serving: Serving
     _left: dict[bytes, Callable[[], None]] = field(factory=dict)
 
     def follow(self, notice: Notice[Admitted]) -> None:
@@ -87,4 +89,5 @@ class Notices:
             self._here.unsettle(berth, Standing.ENDED)
             self._here.tell("left", record.agent, place=self._here.peers.label(public_key(record.peer)))
             berth.inbox.clear()
+            self._serving.left(record.agent, public_key(record.peer))
         self._here.idle()
