@@ -469,8 +469,8 @@ def _accept(ctx: CallContext, buffer: int, capacity: int, timeout_ms: int) -> in
     return _give(ctx, buffer, capacity, body)
 
 
-def _reply(ctx: CallContext, ident: int, size: int, response: int, response_size: int) -> int:
-    reply(ctx, _text(ctx, ident, size, MAX_REQUEST_ID_BYTES), _data(ctx, response, response_size))
+def _reply(ctx: CallContext, id: int, size: int, response: int, response_size: int) -> int:
+    reply(ctx, _text(ctx, id, size, MAX_REQUEST_ID_BYTES), _data(ctx, response, response_size))
     return 0
 
 
