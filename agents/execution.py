@@ -299,7 +299,7 @@ class Execution:
     def close(self) -> None:
         """Free the instance, and whatever the station lent the agent."""
         self._leaving.forget()
-        self._ctx.memory.rebind(memoryview(b""))
+        self._ctx.memory.direct = memoryview(b"")
         instance, self.instance, self._stack = self.instance, None, None
         self._extended, self._fast, self._to_fast = False, None, _CALLS_TO_FAST
         if instance is not None:
@@ -528,7 +528,8 @@ class Execution:
         if instance is None:
             raise EngineError("a host call from a start function: the module has to be packed")
         if main is not None:
-            self._ctx.memory.view = instance.memory(main)
+            memory = self._ctx.memory
+            memory.direct, memory.missing = instance.memory(main), instance.missing(main)
 
     def _host(self, index: int, args: Sequence[int]) -> int:
         """Handle a call of an import."""

@@ -65,36 +65,54 @@ EACCES, EAGAIN, EBUSY, EFAULT, EHOSTUNREACH, EILSEQ, EINVAL = 2, 6, 10, 21, 23, 
 EIO, EMSGSIZE, ENAMETOOLONG, ENOENT, ENOSPC, ENOSYS, ENOTSUP, ETIMEDOUT = 29, 35, 37, 44, 51, 52, 58, 73
 
 
+class ComesLater(Protocol):
+    """What a memory needs of its missing pages; see `agents.engines.missing`."""
+
+    def make_present(self, offset: int, size: int) -> None:
+        """Wait until nothing of this range is missing."""
+
+
 class GuestMemory:
     """The agent's own memory, as host functions see it: every access is checked against its current size.
 
-    `view` is a writable memoryview of bytes. The runtime calls `rebind` when the memory has moved or grown.
+    direct: a writable memoryview of its bytes; to touch a range of it, `reach` it first
+    missing: pages that are still on their way, None if all are here
     """
 
-    __slots__ = ("view",)
+    __slots__ = ("direct", "missing")
 
     def __init__(self, view: memoryview) -> None:
-        self.view = view
+        self.direct = view
+        self.missing: ComesLater | None = None
 
-    def rebind(self, view: memoryview) -> None:
-        """Use `view` from now on."""
-        self.view = view
+    @property
+    def view(self) -> memoryview:
+        """A writable memoryview of all its bytes; if some are on their way, this waits for them all."""
+        self.reach(0, len(self.direct))
+        return self.direct
+
+    def reach(self, pointer: int, size: int) -> None:
+        """Wait until what is on its way of this range is here."""
+        if self.missing is not None:
+            self.missing.make_present(pointer, size)
 
     def __len__(self) -> int:
         """Size in bytes."""
-        return len(self.view)
+        return len(self.direct)
 
     def read(self, pointer: int, size: int) -> bytes:
         """`size` bytes at `pointer`. Raises `GuestFault` if any lies outside."""
-        if pointer < 0 or size < 0 or pointer + size > len(self.view):
-            raise GuestFault(f"{size} bytes at {pointer} lie outside the memory of {len(self.view)}")
-        return bytes(self.view[pointer : pointer + size])
+        if pointer < 0 or size < 0 or pointer + size > len(self.direct):
+            raise GuestFault(f"{size} bytes at {pointer} lie outside the memory of {len(self.direct)}")
+        self.reach(pointer, size)
+        return bytes(self.direct[pointer : pointer + size])
 
     def write(self, pointer: int, data: bytes | bytearray | memoryview) -> None:
         """Put `data` at `pointer`. Raises `GuestFault`, and writes nothing, if any would lie outside."""
-        if pointer < 0 or pointer + len(data) > len(self.view):
-            raise GuestFault(f"{len(data)} bytes at {pointer} lie outside the memory of {len(self.view)}")
-        self.view[pointer : pointer + len(data)] = data
+        if pointer < 0 or pointer + len(data) > len(self.direct):
+            raise GuestFault(f"{len(data)} bytes at {pointer} lie outside the memory of {len(self.direct)}")
+        self.reach(pointer, len(data))
+        self.direct[pointer : pointer + len(data)] = data
 
     def u32(self, pointer: int) -> int:
         """The little-endian 32-bit number at `pointer`."""

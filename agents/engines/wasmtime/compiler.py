@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import wasmtime
 
 REFUSED = 3
+MEMORY_RESERVATION = 4 << 30  # bytes of address space for each memory: up to this size it does not move
 
 
 def configured(interruptible: bool, stack: int, *, parallel: bool) -> wasmtime.Engine:
@@ -36,6 +37,7 @@ def configured(interruptible: bool, stack: int, *, parallel: bool) -> wasmtime.E
     for feature in ("exceptions", "multi_memory", "memory64", "tail_call", "function_references"):
         setattr(config, f"wasm_{feature}", True)
     config.wasm_gc = True  # function references need it; the decoder refuses GC types
+    config.memory_reservation = MEMORY_RESERVATION
     config.cranelift_opt_level = "speed"
     config.parallel_compilation = parallel
     return wasmtime.Engine(config)
