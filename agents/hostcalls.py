@@ -179,6 +179,14 @@ class Ambient(Protocol):
         """Accept a message for delivery. Raises `CallFailed` if it cannot be accepted."""
 
 
+def reply_of(ambient: Ambient) -> Callable[[str, bytes], None]:
+    """How answers reach clients: the ambient's method `reply(ident, response)`. Raises `CallFailed` if it has none."""
+    answer: Callable[[str, bytes], None] | None = getattr(ambient, "reply", None)
+    if answer is None:
+        raise CallFailed(ENOTSUP, "agents have no clients here")
+    return answer
+
+
 def native(ambient: Ambient) -> bool:
     """Whether the engine may answer for the station, as its attribute `native` says; without one it may not.
 
@@ -304,10 +312,7 @@ def reply(ctx: CallContext, ident: str, response: bytes) -> None:
     _bounded(response, MAX_BODY_BYTES)
     if ident not in ctx.kept.requests:
         raise CallFailed(ENOENT, "the agent has no request of this id to answer")
-    answer = getattr(ctx.ambient, "reply", None)
-    if answer is None:
-        raise CallFailed(ENOTSUP, "agents have no clients here")
-    answer(ident, bytes(response))
+    reply_of(ctx.ambient)(ident, bytes(response))
     ctx.kept.requests = tuple(each for each in ctx.kept.requests if each != ident)
 
 

@@ -81,6 +81,7 @@ class Mounted:
 
     start, close: of the station, called by the server's lifespan
     application: the application that answers peers; starts the station if nothing has yet
+    agent: the agent whose clients are answered, and nobody else
     """
 
     def __init__(
@@ -88,8 +89,9 @@ class Mounted:
         start: Callable[[], Awaitable[None]],
         close: Callable[[], Awaitable[None]],
         application: Callable[[], Awaitable[App]],
+        agent: str | None = None,
     ) -> None:
-        self._start, self._close, self._application = start, close, application
+        self._start, self._close, self._application, self._agent = start, close, application, agent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI: a lifespan is the station's, other scopes are its application's."""
@@ -97,7 +99,10 @@ class Mounted:
             await self._lifespan(receive, send)
         else:
             application = await self._application()
-            await application(scope, receive, send)
+            if self._agent is None or application.clients is None or scope["type"] != "http":
+                await application(scope, receive, send)
+            else:
+                await application.clients.mounted(self._agent, scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -743,12 +743,15 @@ class Station:
         dispatcher = None if app is None else app.reception
         return metrics(core.here, core.services, core.departures, len(core.arrivals.kept), dispatcher, self._client)
 
-    def asgi(self) -> Mounted:
+    def asgi(self, agent: str | None = None) -> Mounted:
         """The station as an ASGI application, to mount or to serve.
+
+        agent: a label or id; the application then is this agent for its clients, at whatever path it is mounted, and
+            peers are not answered there
 
         It starts with its server's lifespan, or with the first request if there is none.
         """
-        return Mounted(self.start, self.close, self.application)
+        return Mounted(self.start, self.close, self.application, agent)
 
     async def application(self) -> App:
         """The application that answers peers; starts the station if nobody has yet."""

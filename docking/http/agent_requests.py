@@ -85,6 +85,12 @@ class AgentRequests:
         name, _, rest = path.partition(b"/")
         await self.handle(unquote(name.decode("latin-1")), b"/" + rest, scope, receive, send)
 
+    async def mounted(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request for the agent `name`, whose address is where another application has mounted it."""
+        path, root = _raw_path(scope), quote(scope.get("root_path", "").rstrip("/")).encode()
+        below = path[len(root) :] if path.startswith(root) else path  # some frameworks leave the mount's own path out
+        await self.handle(name, below if below.startswith(b"/") else b"/" + below, scope, receive, send)
+
     async def handle(self, name: str, path: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request for the agent `name`; `path`: as the agent is to see it, percent-encoded."""
         address = str((scope.get("client") or ("",))[0])

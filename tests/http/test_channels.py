@@ -381,7 +381,7 @@ async def test_frames_that_are_no_requests_end_the_channel() -> None:
         for plain in (
             b"",
             b"1234",
-            channel.REQUEST_HEAD.pack(1, 3),
+            channel.REQUEST_HEAD.pack(1, 4),
             channel.REQUEST_HEAD.pack(1, 0) + bytes(channel.MAX_REQUEST_BODY_BYTES + 1),
         ):
             async with caller(home) as peer:

@@ -94,7 +94,7 @@ async def test_a_move_that_fails_loses_no_request() -> None:
             await asyncio.sleep(0.005)
         others = [asyncio.create_task(ask(alpha, "/", "POST", str(i))) for i in range(4)]
         assert (await refused).status == 500
-        assert sorted((await each).json["count"] for each in others) == [1, 2, 3, 4]
+        assert sorted(each.json["count"] for each in await asyncio.gather(*others)) == [1, 2, 3, 4]
         client.close()
 
 

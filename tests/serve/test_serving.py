@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
 
 from docking import Permit, Policy
 from docking.launching import DEFAULT_PERMIT
@@ -123,3 +128,32 @@ async def test_an_agent_that_moves_while_it_is_asked() -> None:
         assert (await ask(beta, "/")).json["at"] == "beta"
         assert (await ask(alpha, "/")).json == {**(await ask(alpha, "/")).json, "count": 3}
         assert agent.where() == "beta"
+
+
+@pytest.mark.parametrize(("root", "path"), [("", "/a%20b"), ("/our/book", "/our/book/a%20b"), ("/our/book", "/a%20b")])
+@run
+async def test_an_agent_where_an_application_mounts_it(root: str, path: str) -> None:
+    async with harbour("alpha") as (alpha,):
+        agent = await launch(alpha, COUNTER)
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "root_path": root,
+            "path": unquote(path),
+            "query_string": b"c=d",
+            "raw_path": path.encode(),
+            "headers": [(b"content-length", b"5")],
+            "client": ("127.0.0.1", 1),
+        }
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"hello", "more_body": False}
+
+        async def send(event: Any) -> None:
+            sent.append(event)
+
+        await alpha.asgi(agent=agent.id)(scope, receive, send)
+        assert sent[0]["status"] == 200
+        told = json.loads(sent[1]["body"])
+        assert [told[name] for name in ("path", "query", "body")] == ["/a%20b", "c=d", "hello"]
