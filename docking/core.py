@@ -26,9 +26,11 @@ from docking.aio.timeouts import ended
 from docking.courier import Carrier, Courier
 from docking.events import Events
 from docking.handoff.actions import Timing
+from docking.handoff.messages import Offer
 from docking.handoff.table import HandoffTable, Ledger
 from docking.letters.journeys import Journeys
 from docking.letters.outbox import Outbox
+from docking.live.sessions import Sessions, blocks_folder
 from docking.peers.directory import PeerDirectory
 from docking.residents.arrivals import Arrivals
 from docking.residents.berth import HostEnvironment
@@ -40,6 +42,7 @@ from docking.residents.ferry import Ferry
 from docking.residents.inbound import Inbound
 from docking.residents.launches import Launches
 from docking.residents.lifecycle import Lifecycle
+from docking.residents.moves import Moves
 from docking.residents.notices import Notices
 from docking.residents.queries import Queries
 from docking.residents.recovery import Recovery
@@ -71,6 +74,9 @@ class PeerNetwork(Carrier, Protocol):
 
     async def letter(self, peer: PublicKey, value: object) -> object:
         """Deliver a letter; returns the answer. Raises `CarrierError`."""
+
+    async def session(self, peer: PublicKey, value: object) -> object:
+        """Deliver a request of a live move; returns the answer. Raises `CarrierError`."""
 
     async def serve(self, peer: PublicKey, value: object) -> object:
         """Pass on the request of an agent's client, or the answer to one. Raises `CarrierError`."""
@@ -110,6 +116,8 @@ class StationCore:
     trails: VerifiedTrails
     deltas: Deltas
     admissions: AdmissionController
+    sessions: Sessions
+    moves: Moves
     courier: Courier[Admitted]
     departures: Departures
     lifecycle: Lifecycle
@@ -185,6 +193,8 @@ class StationCore:
             wasi=policy.now.wasi,
             directories=opts.directories,
         )
+        sessions = Sessions(engine, blocks_folder(store.path), random, store.has_part)
+        here.whole, here.prepared_bytes = sessions.whole, lambda: sessions.held_bytes
         admissions = AdmissionController(
             key,
             policy,
@@ -194,8 +204,17 @@ class StationCore:
             clock,
             here.load,
             lambda hid: core.departures.leaving(hid),
+            sessions,
             opts.certificates,
         )
+        sessions.admissions = admissions
+
+        def keep_image(offer: Offer) -> None:
+            """Store an image that came before its agent."""
+            if image := admissions.image_of(offer):
+                here.write([image])
+
+        sessions.keep_image = keep_image
         table: HandoffTable[Admitted] = HandoffTable(
             key.public.raw,
             store.epoch,
@@ -240,6 +259,8 @@ class StationCore:
             trails,
             deltas,
             admissions,
+            sessions,
+            Moves(here, lifecycle, departures, network.session),
             courier,
             departures,
             lifecycle,
@@ -250,7 +271,7 @@ class StationCore:
             serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),
-            Notices(here, arrivals, departures, serving),
+            Notices(here, arrivals, departures, sessions, serving),
             Upkeep(here, commands),
             review,
             opts.failed,
@@ -262,6 +283,10 @@ class StationCore:
         here = self.here
         here.loop = asyncio.get_running_loop()
         here.peers.restore(here.store.fact("peers") or b"")
+        for digest in here.store.parts_of("blocks"):
+            if (rest := here.store.part(digest)) is not None:
+                self.sessions.needs(rest)
+        self.sessions.sweep()
         recovered = self.courier.recover()
         for capsule in recovered.residents:
             self.arrivals.resume(capsule)
@@ -301,6 +326,7 @@ class StationCore:
         here.workers.interrupt_all()
         await here.workers.close()
         self.arrivals.close()
+        self.sessions.close()
         await asyncio.sleep(0)  # let the results of the workers' last turns arrive
         here.catch_up()
         await ended(here.tasks)

@@ -12,9 +12,12 @@ from attrs import define
 from agents.credentials.keys import PublicKey
 from docking.courier import Courier
 from docking.errors import LocalProtocolError, StoreError
+from docking.handoff.codec import DEFAULT_LIMITS
 from docking.handoff.messages import Message, Offer
 from docking.http.agent_requests import Receive, Scope, Send
 from docking.http.app import App
+from docking.live.sessions import Sessions
+from docking.live.wire import read_request, write_answer
 from docking.peers.introductions import Introductions
 from docking.residents.deltas import Deltas
 from docking.residents.inbound import Inbound
@@ -35,6 +38,7 @@ class PeerApi:
     _inbound: Inbound
     _serving: Serving
     _introductions: Introductions
+    _sessions: Sessions
     metrics: Callable[[], str]
 
     @property
@@ -57,6 +61,11 @@ class PeerApi:
         self._check()
         self._here.outbox.heard_from(sender)
         return await self._inbound.receive(sender, value)
+
+    async def session(self, sender: PublicKey, value: object) -> object:
+        """A request of a live move; its answer. Raises `LocalProtocolError`, `MalformedMessage`."""
+        self._check()
+        return write_answer(await self._sessions.handle(sender.raw, read_request(value, DEFAULT_LIMITS)))
 
     async def serve(self, sender: PublicKey, value: object) -> object:
         """The request of a client, or the answer to one; its answer. Raises `ProtocolError`."""

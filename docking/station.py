@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from attrs import evolve
 
 from agents.credentials.itinerary import Itinerary
-from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.passport import Home
 from agents.credentials.ways import Way
 from agents.engines import load
@@ -55,6 +55,7 @@ from docking.peers.directory import Peer
 from docking.peers.introductions import Introductions
 from docking.peers.links import Link, links, own_addresses, towards
 from docking.peers.mdns import Mdns, Spot
+from docking.residents.options import MoveOptions, MoveReport, OnTimeout
 from docking.residents.services import F, ServiceFunction, check_service
 from docking.residents.stacks import Stacks
 from docking.trust.identity import check_name
@@ -225,6 +226,7 @@ class Station:
             core.inbound,
             core.serving,
             introductions,
+            core.sessions,
             lambda: self.metrics(),
         )
         dispatcher = Dispatcher(api, limits)
@@ -266,6 +268,7 @@ class Station:
             images=core.images,
             courier=core.courier,
             introductions=self.introductions,
+            draining=self._drain,
             loosened=lambda: self.policy.loosened(),
             unmet=self.unmet,
             url=lambda: self.url if self.port is not None else "",
@@ -288,6 +291,7 @@ class Station:
             events=here.events,
             peers=here.peers,
             stacks=Stacks(here),
+            moves=core.moves,
             written=lambda: here.journal.write([], True),
             now=here.clocks.now,
         )
@@ -727,6 +731,38 @@ class Station:
         Raises `UnknownAgent`.
         """
         return self._access(self.core).find(text, owner)
+
+    async def drain(
+        self,
+        to: Sequence[str] = (),
+        *,
+        downtime_ms: float = 20.0,
+        timeout_s: float = 60.0,
+        on_timeout: OnTimeout = "cancel",
+    ) -> tuple[list[MoveReport], dict[str, str]]:
+        """Let no agent in any more, and move those that are here away, one after the other, before maintenance.
+
+        to: the stations to try for each, in this order; by default the next stops of its itinerary
+        downtime_ms, timeout_s, on_timeout: see `Agent.move`
+
+        Returns what moving each took; and by the ids of those that stay, why. `admit_again` lets agents in again.
+        """
+        self._drain(True)
+        moved: list[MoveReport] = []
+        stay: dict[str, str] = {}
+        async for done in self.core.moves.drain(to, MoveOptions(downtime_ms, timeout_s, on_timeout)):
+            if isinstance(done, MoveReport):
+                moved.append(done)
+            else:
+                stay[text_of(done[0])] = done[1]
+        return moved, stay
+
+    def admit_again(self) -> None:
+        """Let agents in again after `drain`."""
+        self._drain(False)
+
+    def _drain(self, yes: bool) -> None:
+        self.core.policy.draining = yes
 
     def subscribe(self, wanted: Callable[[Event], bool] = lambda event: True) -> Subscription:
         """The events of this station from now on, as an asynchronous iterator of `docking.Event`.

@@ -66,6 +66,10 @@ class Initial:
         self.address = ctypes.addressof(self._owner)
         _copy(_compare([(0, self.size // HOST_PAGE_BYTES)], address, 0, 0), address, self.address)  # unlike zeros
 
+    def contents(self, at: int, size: int) -> bytes:
+        """`size` bytes at `at`; zeros beyond its end."""
+        return self._copy[at : min(at + size, self.size)].ljust(size, b"\0") if at < self.size else bytes(size)
+
     def changed(self, address: int, size: int) -> Runs:
         """Runs of 4 KiB pages in which the memory at `address`, of `size` bytes, differs now."""
         pages = size // HOST_PAGE_BYTES

@@ -13,7 +13,7 @@ import attrs
 from agents.brief import brief
 
 from .missing import MissingPages
-from .pages import Runs
+from .pages import Initial, Runs
 from .raw import RawMemory
 from .watch import Watch
 from .writes import WriteWatch
@@ -225,6 +225,9 @@ class Program(Protocol):
     @property
     def interruptible(self) -> bool:
         """Whether agent code that never returns can be stopped."""
+
+    def initial(self, name: str) -> Initial:
+        """The contents of the memory `name` in a fresh instance."""
 
     def interrupt(self) -> None:
         """Have `tick` called soon by every instance that runs agent code. Thread-safe."""

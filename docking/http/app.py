@@ -40,6 +40,7 @@ from docking.http.dispatch import (
     RequestRefused,
 )
 from docking.http.sealing import REQUEST_KEY_BYTES, SALT_BYTES, SharedKeys, opener, seal_answer
+from docking.live.wire import MAX_SESSION_MESSAGE_BYTES
 
 HTTP_PROTOCOL = 1
 URL_PREFIX = f"/portcall/{HTTP_PROTOCOL}/"
@@ -126,6 +127,7 @@ class App:
             "handoff": codec.FRAME_PREFIX_SIZE + limits.head_bytes + limits.body_bytes,
             "letter": MAX_LETTER_BYTES,
             "hello": MAX_HELLO_BYTES,
+            "session": MAX_SESSION_MESSAGE_BYTES,
             "serve": MAX_SERVE_BYTES,
         }[what]
         text = headers.get(b"content-length", b"")

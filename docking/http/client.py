@@ -77,6 +77,10 @@ class Client:
         """Deliver a letter; returns the answer. Raises `CarrierError`."""
         return await self._value(peer, "letter", value)
 
+    async def session(self, peer: PublicKey, value: object) -> object:
+        """Deliver a request of a live move; returns the answer. Raises `CarrierError`."""
+        return await self._value(peer, "session", value)
+
     async def serve(self, peer: PublicKey, value: object) -> object:
         """Pass on a request of a client, or the answer to one; returns the answer. Raises `CarrierError`."""
         return await self._value(peer, "serve", value)

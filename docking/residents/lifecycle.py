@@ -249,6 +249,7 @@ class Lifecycle:
     def _turned(self, berth: Berth, turn: Turn | None, error: BaseException | None) -> None:
         """A turn has ended."""
         berth.running = False
+        halting, berth.halting = berth.halting, None
         self._hear(berth)
         _show(berth, turn)
         if turn is None:
@@ -271,10 +272,14 @@ class Lifecycle:
             self._close_berth(berth, turn)
         elif berth.order:
             self.ordered(berth, stop, turn.state)
+        elif halting is not None and not halting.done():
+            halting.set_result(stop)
         elif isinstance(stop, Asked):
             self.go_on(berth, None)
         else:
             self.wait(berth, stop)
+        if halting is not None and not halting.done():
+            halting.cancel()
 
     def _close_berth(self, berth: Berth, turn: Turn) -> None:
         if turn.state is not None:

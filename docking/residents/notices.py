@@ -17,6 +17,7 @@ from attrs import define, field
 
 from agents.credentials.keys import public_key
 from docking.handoff.actions import Drop, Expect, Left, Notice, RaiseAlarm, Record, Release, Resume, Start
+from docking.live.sessions import Sessions
 from docking.residents.arrivals import Arrivals
 from docking.residents.berth import Standing
 from docking.residents.departures import Departures
@@ -36,6 +37,7 @@ class Notices:
     _here: Residents
     _arrivals: Arrivals
     _departures: Departures
+    _sessions: Sessions
     _serving: Serving
     _left: dict[bytes, Callable[[], None]] = field(factory=dict)
 
@@ -71,6 +73,7 @@ class Notices:
             case Drop(record):
                 self._here.in_doubt.pop(record.hid, None)
                 self._arrivals.expect_no_more(record.hid)
+                self._sessions.dropped(record.hid)
             case Release(record):
                 self._here.in_doubt.pop(record.hid, None)
 
