@@ -10,7 +10,7 @@ from errno import EAGAIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import typing
+    from collections.abc import Callable
 
 if hasattr(gc, "threshold"):  # MicroPython: what nobody needs any more should not fill the heap, and travel
     gc.threshold(2 << 20)
@@ -140,7 +140,7 @@ def reply(request: Request, answer: "object" = None) -> None:
     request.answered = True
 
 
-def serve(handler: "typing.Callable[[Request], object]", until: "typing.Callable[[], object] | None" = None) -> None:
+def serve(handler: "Callable[[Request], object]", until: "Callable[[], object] | None" = None) -> None:
     """Answer clients: each `Request` with what `handler` returns for it, until `until()` is true after an answer.
 
     An answer is a body, or (status, body), or (status, headers, body). A body is text, bytes, a dict or a list (sent as
