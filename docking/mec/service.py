@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from docking.aio.failures import log_error, log_failure
 from docking.aio.timeouts import ended, within
 from docking.errors import StoreError
-from docking.http.app import Receive, Scope, Send
+from docking.http.agent_requests import Receive, Scope, Send
 from docking.mec.api import Api, as_problem
 from docking.mec.book import Book
 from docking.mec.callbacks import CallbackRules, Caller
