@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen, validators
 
@@ -11,7 +12,7 @@ from agents.brief import brief
 from docking.residents.options import OnTimeout
 
 # No number means "without a bound".
-_POSITIVE = validators.and_(validators.gt(0), validators.le(1_000_000))
+_POSITIVE: Any = validators.and_(validators.gt(0), validators.le(1_000_000))
 
 
 @frozen
