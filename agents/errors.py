@@ -19,6 +19,7 @@
     ├── ToolchainError             an author's compiler rejects the source
     │   └── ToolchainMissing       it is not installed, or not completely
     ├── EngineError                an engine is missing, or cannot run this module
+    │   └── MemoryMissing          a run was given up, since the rest of its memory does not come
     ├── HostCallError              raised inside a host call; never leaves a run
     │   ├── CallFailed             the guest sees an errno
     │   ├── GuestFault             the guest passed a pointer outside its memory
@@ -157,6 +158,13 @@ def _pointed(text: str, at: int | None) -> str:
 
 class EngineError(PortcallError):
     """An engine is not installed, or cannot run this module; the message gives the reason."""
+
+
+class MemoryMissing(EngineError):
+    """A run was given up because pages of its memory do not come: what it did since says nothing about the agent."""
+
+    def __init__(self) -> None:
+        super().__init__("the run was given up: the rest of the agent's memory has not come")
 
 
 class CompilingTooCostly(EngineError):

@@ -159,6 +159,9 @@ class PortableStack:
 
     def begin(self) -> None:
         """See `Stack`."""
+        missing = self._instance.missing("portcall.memory.0")
+        if missing is not None:
+            missing.make_present(0, MAX_STACK_BYTES)
         # How much the frames will cover is not known yet; more than this they may not.
         self._covered = bytes(self._instance.memory("portcall.memory.0")[:MAX_STACK_BYTES])
         self._instance.set_global("portcall.top", 0)

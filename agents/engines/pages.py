@@ -64,10 +64,11 @@ class Initial:
         self._copy = _zeros(max(self.size, HOST_PAGE_BYTES))
         self._owner = ctypes.c_char.from_buffer(self._copy)
         self.address = ctypes.addressof(self._owner)
-        for first, count in _compare([(0, self.size // HOST_PAGE_BYTES)], address, 0, 0):  # with zeros
-            self._copy[first * HOST_PAGE_BYTES : (first + count) * HOST_PAGE_BYTES] = memory[
-                first * HOST_PAGE_BYTES : (first + count) * HOST_PAGE_BYTES
-            ]
+        _copy(_compare([(0, self.size // HOST_PAGE_BYTES)], address, 0, 0), address, self.address)  # unlike zeros
+
+    def contents(self, at: int, size: int) -> bytes:
+        """`size` bytes at `at`; zeros beyond its end."""
+        return self._copy[at : min(at + size, self.size)].ljust(size, b"\0") if at < self.size else bytes(size)
 
     def changed(self, address: int, size: int) -> Runs:
         """Runs of 4 KiB pages in which the memory at `address`, of `size` bytes, differs now."""
@@ -76,6 +77,39 @@ class Initial:
         if candidates is None:
             candidates = [(0, pages)]
         return _compare(candidates, address, self.address, self.size // HOST_PAGE_BYTES)
+
+
+class Shadow:
+    """A copy of a memory that follows it. Pages that have always been zero take no space."""
+
+    def __init__(self) -> None:
+        self._reserve(HOST_PAGE_BYTES)
+
+    def _reserve(self, size: int) -> None:
+        self._bytes = _zeros(size)
+        self._owner = ctypes.c_char.from_buffer(self._bytes)
+        self._address = ctypes.addressof(self._owner)
+
+    def follow(self, address: int, size: int) -> Runs:
+        """Take over what differs in the memory at `address`, of `size` bytes; runs of the pages in which something did.
+
+        The memory may be written meanwhile: the copy then has what was there before or after, and the rest next time.
+        """
+        held = len(self._bytes)
+        if size > held:
+            owner, old = self._owner, self._address
+            self._reserve(max(size, 2 * held))
+            _copy(_compare([(0, held // HOST_PAGE_BYTES)], old, 0, 0), old, self._address)
+            del owner
+        pages = size // HOST_PAGE_BYTES
+        runs = _compare([(0, pages)], address, self._address, pages)
+        _copy(runs, address, self._address)
+        return runs
+
+    @property
+    def view(self) -> memoryview:
+        """The copy."""
+        return memoryview(self._bytes).toreadonly()
 
 
 def expect(address: int, size: int) -> None:
@@ -118,6 +152,13 @@ def _compare(candidates: Runs, address: int, initial: int, held: int) -> Runs:
     if end > first:
         runs.append((first, end - first))
     return runs
+
+
+def _copy(runs: Runs, source: int, target: int) -> None:
+    """Copy pages between two addresses."""
+    for first, count in runs:
+        offset = first * HOST_PAGE_BYTES
+        ctypes.memmove(target + offset, source + offset, count * HOST_PAGE_BYTES)
 
 
 def _touched(address: int, pages: int) -> Runs | None:

@@ -12,7 +12,11 @@ import attrs
 
 from agents.brief import brief
 
+from .missing import MissingPages
+from .pages import Initial, Runs
+from .raw import RawMemory
 from .watch import Watch
+from .writes import WriteWatch
 
 DEFAULT_STACK_BYTES = 1 << 20  # bytes of native stack that agent code may use; every thread of Python has more
 Kind = Literal["func", "memory", "global", "table", "tag"]
@@ -95,7 +99,8 @@ class Rebound:
 
 
 class Instance(Protocol):
-    """One running module. Not for two threads at once, except that memory at an address may be written.
+    """One running module. Not for two threads at once, except for what `raw` and `watch_writes` give, and that
+    memory at an address may be written.
 
     Any method raises `EngineError` for an export that is missing or of another kind.
     """
@@ -124,8 +129,31 @@ class Instance(Protocol):
     def memory_address(self, name: str) -> int:
         """Address of its first byte. Constant for a 32-bit memory while the instance is open."""
 
-    def changed(self, name: str) -> list[tuple[int, int]]:
-        """Runs (first, number) of 4 KiB pages of a memory that differ from a fresh instance."""
+    def raw(self, name: str) -> RawMemory:
+        """The memory by its address, for other threads while agent code runs.
+
+        Raises `EngineError` if it may move when it grows, or pages of it are missing.
+        """
+
+    def watch_writes(self, name: str) -> WriteWatch:
+        """Watch what is written in the memory from now on, by agent code or anybody else. Raises as `raw` does."""
+
+    def owe(self, name: str, owed: Runs) -> MissingPages:
+        """Take away 4 KiB pages of a memory that holds agent data, to be provided while agent code runs.
+
+        Once for each memory; none of the code may run before. `changed` and `raw` are refused until all are there.
+
+        Raises `EngineError` where that is not possible.
+        """
+
+    def missing(self, name: str) -> MissingPages | None:
+        """The pages of a memory that are missing; None once all are there."""
+
+    def changed(self, name: str) -> Runs:
+        """Runs (first, number) of 4 KiB pages of a memory that differ from a fresh instance.
+
+        Raises `EngineError` while pages of it are missing.
+        """
 
     def expect(self, name: str, offset: int, size: int) -> None:
         """Announce that these bytes of a memory are about to be written."""
@@ -197,6 +225,9 @@ class Program(Protocol):
     @property
     def interruptible(self) -> bool:
         """Whether agent code that never returns can be stopped."""
+
+    def initial(self, name: str) -> Initial:
+        """The contents of the memory `name` in a fresh instance."""
 
     def interrupt(self) -> None:
         """Have `tick` called soon by every instance that runs agent code. Thread-safe."""

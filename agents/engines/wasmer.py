@@ -27,6 +27,7 @@ from agents.wasm.encode import encode_module
 from .codecache import open_cache
 from .interface import EXTENDED, ExtensionInterface, Interface, check_limits, extension_interface, interface
 from .metering import CEILING_EXPORT, ELEMENTS_EXPORT, METER_VERSION, TICK_IMPORT, bits_get, bits_set, meter
+from .missing import MissingPages
 from .pages import Initial, Runs, expect
 from .protocols import (
     DEFAULT_STACK_BYTES,
@@ -39,7 +40,9 @@ from .protocols import (
     Program,
     Rebound,
 )
+from .raw import Gate, RawMemory
 from .watch import Watch
+from .writes import WriteWatch, watch_writes
 
 try:
     import wasmer  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -266,6 +269,7 @@ class WasmerInstance:
         store, module = program.module()
         self._added: dict[str, Exported] = {}  # the exports of the extension
         self._second: Any = None
+        self._gate: Gate | None = None  # once a memory is used by its address
         self._limits = min(self._ceiling, 65536), min(limits.table_elements, 0xFFFFFFFF)
         imports = wasmer.ImportObject()
         spaces: dict[str, dict[str, Any]] = {TICK_IMPORT[0]: {TICK_IMPORT[1]: _function(store, self._tick, "", "")}}
@@ -418,6 +422,27 @@ class WasmerInstance:
         view = self.memory(name)
         return ctypes.addressof(ctypes.c_char.from_buffer(view)) if view else 0
 
+    def raw(self, name: str) -> RawMemory:
+        """The memory by its address."""
+        size = self.memory_pages(name) * WASM_PAGE_BYTES
+        if self._gate is None:
+            self._gate = Gate()
+        return RawMemory(
+            self._gate, self, self.memory_address(name), size, max(size, self._limits[0] * WASM_PAGE_BYTES)
+        )
+
+    def watch_writes(self, name: str) -> WriteWatch:
+        """Watch what is written in the memory."""
+        return watch_writes(self.raw(name))
+
+    def owe(self, name: str, owed: Runs) -> MissingPages:
+        """Not possible: its package holds the interpreter lock while agent code runs."""
+        raise EngineError("wasmer cannot run an agent before all of its memory is there: use wasmtime")
+
+    def missing(self, name: str) -> MissingPages | None:
+        """None ever is."""
+        return None
+
     def changed(self, name: str) -> Runs:
         """Pages that differ from a fresh instance."""
         initial = self.program.initial(name)
@@ -457,6 +482,8 @@ class WasmerInstance:
 
     def close(self) -> None:
         """Free everything."""
+        if self._gate is not None:
+            self._gate.close()
         self._instance = self._exports = self._second = None
 
 

@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 
 def check_range(memory: GuestMemory, pointer: int, size: int) -> None:
     """Raises `GuestFault` if the range is outside the memory."""
-    if pointer + size > len(memory.view):
-        raise GuestFault(f"{size} bytes at {pointer} lie outside the memory of {len(memory.view)}")
+    if pointer + size > len(memory):
+        raise GuestFault(f"{size} bytes at {pointer} lie outside the memory of {len(memory)}")
 
 
 def buffers(ctx: CallContext, vector: int, count: int) -> list[tuple[int, int]]:
     """The (pointer, size) pairs of an iovec array, all inside the memory, cut to `Limits.io_bytes` in total."""
-    view, limits = ctx.memory.view, ctx.wasi.limits
+    view, limits = ctx.memory.direct, ctx.wasi.limits
     if count > limits.buffers:
         raise CallFailed(EINVAL, f"{count} buffers in one call")
     end = vector + 8 * count
     if end > len(view):
         raise GuestFault("a list of buffers outside the memory")
+    ctx.memory.reach(vector, 8 * count)
     found, room = [], limits.io_bytes
     for pointer, size in IOVEC.iter_unpack(view[vector:end]):
         if pointer + size > len(view):
@@ -43,24 +44,31 @@ def buffers(ctx: CallContext, vector: int, count: int) -> list[tuple[int, int]]:
 
 def gather(ctx: CallContext, vector: int, count: int) -> bytes:
     """The bytes that a ciovec array points to, at most `Limits.io_bytes`."""
-    view = ctx.memory.view
+    memory = ctx.memory
+    view = memory.direct
     if count == 1:  # nearly every write
         if vector + 8 > len(view):
             raise GuestFault("a list of buffers outside the memory")
+        memory.reach(vector, 8)
         pointer, size = IOVEC.unpack_from(view, vector)
         end = pointer + size
         if end > len(view):
             raise GuestFault("a buffer outside the memory")
         if size <= ctx.wasi.limits.io_bytes:
+            memory.reach(pointer, size)
             return bytes(view[pointer:end])
-    return b"".join([view[pointer : pointer + size] for pointer, size in buffers(ctx, vector, count)])
+    found = buffers(ctx, vector, count)
+    for pointer, size in found:
+        memory.reach(pointer, size)
+    return b"".join([view[pointer : pointer + size] for pointer, size in found])
 
 
 def scatter(memory: GuestMemory, targets: list[tuple[int, int]], data: Bytes) -> None:
     """Put `data` into the buffers, in order. It must not be longer than the buffers together."""
-    view, start = memory.view, 0
+    view, start = memory.direct, 0
     for pointer, size in targets:
         part = data[start : start + size] if start or size < len(data) else data
+        memory.reach(pointer, len(part))
         view[pointer : pointer + len(part)] = part
         start += len(part)
         if start >= len(data):

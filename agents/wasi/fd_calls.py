@@ -100,9 +100,10 @@ def fd_write(ctx: CallContext, fd: int, vector: int, count: int, result: int) ->
     if found is None or not found.rights & FD_WRITE:
         found = ctx.wasi.table.get(fd, FD_WRITE)
     data = gather(ctx, vector, count)
-    view = ctx.memory.view
+    view = ctx.memory.direct
     if result + 4 > len(view):
         raise GuestFault("a result outside the memory")
+    ctx.memory.reach(result, 4)
     channel, file = found.channel, found.file
     if channel is not None:
         taken = channel.write(ctx, data)
@@ -126,9 +127,10 @@ def fd_read(ctx: CallContext, fd: int, vector: int, count: int, result: int) -> 
     if found is None or not found.rights & FD_READ:
         found = ctx.wasi.table.get(fd, FD_READ)
     targets = buffers(ctx, vector, count)
-    view = ctx.memory.view
+    view = ctx.memory.direct
     if result + 4 > len(view):
         raise GuestFault("a result outside the memory")
+    ctx.memory.reach(result, 4)
     size = targets[0][1] if count == 1 else sum(size for _, size in targets)
     if found.channel is not None:
         data = found.channel.read(ctx, size, not found.flags & NONBLOCK)
@@ -139,6 +141,7 @@ def fd_read(ctx: CallContext, fd: int, vector: int, count: int, result: int) -> 
     else:
         raise CallFailed(EBADF, f"descriptor {fd} is a directory, or lost")
     if count == 1:
+        ctx.memory.reach(targets[0][0], len(data))
         view[targets[0][0] : targets[0][0] + len(data)] = data
     else:
         scatter(ctx.memory, targets, data)

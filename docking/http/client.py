@@ -77,6 +77,14 @@ class Client:
         """Deliver a letter; returns the answer. Raises `CarrierError`."""
         return await self._value(peer, "letter", value)
 
+    async def session(self, peer: PublicKey, value: object) -> object:
+        """Deliver a request of a live move; returns the answer. Raises `CarrierError`."""
+        return await self._value(peer, "session", value)
+
+    async def serve(self, peer: PublicKey, value: object) -> object:
+        """Pass on a request of a client, or the answer to one; returns the answer. Raises `CarrierError`."""
+        return await self._value(peer, "serve", value)
+
     async def hello(self, peer: PublicKey, value: object) -> object:
         """Greet a station; returns what it says about itself. Raises `CarrierError`."""
         return await self._value(peer, "hello", value)

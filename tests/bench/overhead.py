@@ -293,7 +293,8 @@ def markdown(report: Report) -> str:
     parts.append(", ".join(f"{key}: {value}" for key, value in report.machine.items()) + "\n")
     parts.append(
         "Time over the unmodified module's, median of interleaved rounds. *none*, *loops*: packed with these polls; "
-        "*spilled*: with pointers spilled before, as agents in Python are. *NaNs*: with canonical NaNs, where there are any. "
+        "*spilled*: with pointers spilled before, as agents in Python are. "
+        "*NaNs*: with canonical NaNs, where there are any. "
         "Asyncify: Binaryen `-O2 --asyncify -O2`; + polls: `if (flag) sched_yield()` at the same places. "
         "*resumed*: suspended in its hot loop, moved to a fresh instance; the rest of the work over the unmodified "
         "module's time for as much.\n"

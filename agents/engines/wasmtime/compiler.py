@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import wasmtime
 
 REFUSED = 3
+MEMORY_RESERVATION = 4 << 30  # bytes of address space for each memory: up to this size it does not move
 
 
 def configured(interruptible: bool, stack: int, *, parallel: bool) -> wasmtime.Engine:
@@ -38,6 +39,7 @@ def configured(interruptible: bool, stack: int, *, parallel: bool) -> wasmtime.E
     config.wasm_gc = True  # function references need it; the decoder refuses GC types
     # One result on every processor; programs without such instructions are compiled as they were.
     wasmtime._ffi.wasmtime_config_wasm_relaxed_simd_deterministic_set(config.ptr(), True)
+    config.memory_reservation = MEMORY_RESERVATION
     config.cranelift_opt_level = "speed"
     config.parallel_compilation = parallel
     return wasmtime.Engine(config)

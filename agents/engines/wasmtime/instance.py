@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_uint8, c_uint64, c_void_p
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from wasmtime import _ffi as ffi
 
 from agents.engines.interface import Interface
+from agents.engines.missing import MissingPages
 from agents.engines.native_stack import check_stack
 from agents.engines.pages import Initial, Runs, expect
 from agents.engines.protocols import REBINDABLE, Exported, Extension, HostCall, Limits, Rebound
-from agents.errors import EngineError, LimitReached, WasmTrap
+from agents.engines.raw import Gate, RawMemory, bytes_at
+from agents.engines.writes import WriteWatch, watch_writes
+from agents.errors import EngineError, LimitReached, MemoryMissing, WasmTrap
 from agents.wasm.bounds import WASM_PAGE_BYTES
 
 from .callbacks import CURRENT, EPOCH_CALLBACK, Signatures
@@ -44,6 +48,7 @@ from .capi import (
     table_size,
     trap_of,
 )
+from .compiler import MEMORY_RESERVATION
 from .extension import WasmtimeExtension
 from .late_binding import AGENT_EXPORTS, LATE_EXPORTS
 from .rebinding import Rebinding, start_clock
@@ -68,6 +73,9 @@ class LinkedProgram(Protocol):
     native: c_void_p
     late: Sequence[bytes]
 
+    def interrupt(self) -> None:
+        """Have `tick` called soon."""
+
     def initial(self, name: str) -> Initial:
         """The contents of the memory `name` in a fresh instance."""
 
@@ -87,6 +95,8 @@ class WasmtimeInstance:
         self._extension: WasmtimeExtension | None = None
         self._kept: list[Any] = []  # owners of the memory behind `_externs`
         self._views: dict[str, tuple[int, int, memoryview]] = {}  # export, pages, bytes
+        self._missing: dict[int, MissingPages] = {}  # by the index of the memory
+        self._gate: Gate | None = None  # once a memory is used by its address
         self._val = (c_uint8 * VAL_SIZE)()
         self._val_at = ctypes.addressof(self._val)
         self._bits = c_uint64.from_buffer(self._val, VAL_OF)
@@ -216,7 +226,7 @@ class WasmtimeInstance:
         self._export(beside, [b"memory"], ctypes.addressof(extern))
         memory = ctypes.addressof(extern) + ffi.wasmtime_extern_t.of.offset
         size = int(memory_size(self._context, memory)) * WASM_PAGE_BYTES
-        return Rebound(_view(memory_data(self._context, memory) or 0, size), origin)
+        return Rebound(bytes_at(memory_data(self._context, memory) or 0, size), origin)
 
     def _add(
         self,
@@ -302,7 +312,7 @@ class WasmtimeInstance:
         pages = memory_size(self._context, memory)
         if known is not None and known[1] == pages:  # it moves only when it grows
             return known[2]
-        view = _view(memory_data(self._context, memory) or 0, pages * WASM_PAGE_BYTES)
+        view = bytes_at(memory_data(self._context, memory) or 0, pages * WASM_PAGE_BYTES)
         self._views[name] = (memory, pages, view)
         return view
 
@@ -310,8 +320,59 @@ class WasmtimeInstance:
         """Address of its first byte."""
         return int(memory_data(self._context, self._of_kind(name, "memory")) or 0)
 
+    def raw(self, name: str) -> RawMemory:
+        """The memory by its address."""
+        self._whole(name)
+        return self._raw(name, self)
+
+    def _raw(self, name: str, owner: object) -> RawMemory:
+        address, size = self.memory_address(name), self.memory_pages(name) * WASM_PAGE_BYTES
+        wide = self.program.exports[name].results == "I"
+        if wide and self._ceiling > MEMORY_RESERVATION:
+            raise EngineError(f"the memory {name!r} may move when it grows")
+        if self._gate is None:
+            self._gate = Gate()
+        most = min(self._ceiling, MEMORY_RESERVATION) // WASM_PAGE_BYTES * WASM_PAGE_BYTES
+        return RawMemory(self._gate, owner, address, size, max(size, most))
+
+    def watch_writes(self, name: str) -> WriteWatch:
+        """Watch what is written in the memory."""
+        return watch_writes(self.raw(name))
+
+    def owe(self, name: str, owed: Runs) -> MissingPages:
+        """Take away pages."""
+        index = self.program.exports[name].index if self._of_kind(name, "memory") else -1
+        frames = self.program.exports.get("portcall.frames")
+        if index in self._missing or (frames is not None and frames.index == index):
+            raise EngineError(f"pages of the memory {name!r} cannot come later")
+        cut_off = weakref.WeakMethod(self._cut_off)
+
+        def stop() -> None:
+            if (method := cut_off()) is not None:
+                method()
+
+        found = self._missing[index] = MissingPages(self._raw(name, None), owed, stop)
+        return found
+
+    def missing(self, name: str) -> MissingPages | None:
+        """Its missing pages."""
+        if not self._missing:
+            return None
+        found = self._missing.get(self.program.exports[name].index)
+        return found if found is not None and (found.left or found.abandoned) else None
+
+    def _whole(self, name: str) -> None:
+        if name in self.program.exports and self.missing(name) is not None:
+            raise EngineError(f"pages of the memory {name!r} are missing")
+
+    def _cut_off(self) -> None:
+        """Let nothing out any more, and have what runs end. From any thread."""
+        self.host, self.tick = _given_up, _given_up
+        self.program.interrupt()
+
     def changed(self, name: str) -> Runs:
         """Pages that differ from a fresh instance."""
+        self._whole(name)
         initial = self.program.initial(name)
         return initial.changed(self.memory_address(name), self.memory_pages(name) * WASM_PAGE_BYTES)
 
@@ -388,6 +449,11 @@ class WasmtimeInstance:
         """Free everything."""
         store, self._store = self._store, None
         if store is not None:
+            for pages in self._missing.values():
+                pages.close()
+            self._missing.clear()
+            if self._gate is not None:
+                self._gate.close()
             self._externs.clear()
             self._views.clear()
             store_delete(store)
@@ -396,7 +462,5 @@ class WasmtimeInstance:
         self.close()
 
 
-def _view(address: int, size: int) -> memoryview:
-    if not size:
-        return memoryview(bytearray())
-    return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
+def _given_up(*_: object) -> NoReturn:
+    raise MemoryMissing()
