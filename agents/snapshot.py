@@ -37,6 +37,8 @@ from .waits import (
     MAX_BODY_BYTES,
     MAX_ENTRY_BYTES,
     MAX_HOST_BYTES,
+    MAX_OPEN_REQUESTS,
+    MAX_REQUEST_ID_BYTES,
     MAX_SERVICE_BYTES,
     GoAt,
     Kept,
@@ -387,7 +389,10 @@ def _encode_pending(pending: Pending) -> list[Any]:
 
 def _encode_kept(kept: Kept) -> list[Any]:
     message = None if kept.message is None else [kept.message.sender, kept.message.body]
-    return [message, None if kept.reply is None else list(kept.reply), kept.sender]
+    encoded: list[Any] = [message, None if kept.reply is None else list(kept.reply), kept.sender]
+    if kept.request is not None or kept.requests:  # of agents with clients only
+        encoded += [kept.request, list(kept.requests)]
+    return encoded
 
 
 _FIELDS = {
@@ -505,7 +510,8 @@ def _read_pending(value: Any) -> Pending:
 
 
 def _read_kept(value: Any) -> Kept:
-    message, reply, sender = _list(value, 3, "what a call kept")
+    clients = isinstance(value, list) and len(value) == 5
+    message, reply, sender, *served = _list(value, 5 if clients else 3, "what a call kept")
     kept = Kept(sender=_text(sender, MAX_HOST_BYTES, "a sender"))
     if message is not None:
         who, body = _list(message, 2, "a message")
@@ -513,6 +519,12 @@ def _read_kept(value: Any) -> Kept:
     if reply is not None:
         service, request, answer = _list(reply, 3, "a reply")
         kept.reply = (_text(service, MAX_SERVICE_BYTES, "a service"), _body(request), _body(answer))
+    if served:
+        request, idents = served
+        if len(_list(idents, None, "requests")) > MAX_OPEN_REQUESTS or (request is None and not idents):
+            raise BadSnapshot("no requests, or more than an agent can have accepted")
+        kept.request = None if request is None else _body(request)
+        kept.requests = tuple(_text(each, MAX_REQUEST_ID_BYTES, "a request") for each in idents)
     return kept
 
 

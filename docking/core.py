@@ -39,6 +39,7 @@ from docking.residents.commands import Commands
 from docking.residents.deltas import REMEMBERED_BYTES, Deltas
 from docking.residents.departures import Departures
 from docking.residents.endings import Endings
+from docking.residents.ferry import Ferry
 from docking.residents.inbound import Inbound
 from docking.residents.launches import Launches
 from docking.residents.lifecycle import Lifecycle
@@ -49,6 +50,7 @@ from docking.residents.recovery import Recovery
 from docking.residents.residents import Residents
 from docking.residents.review import Review
 from docking.residents.services import Services
+from docking.residents.serving import Serving
 from docking.residents.upkeep import Upkeep
 from docking.residents.witnesses import Witnesses
 from docking.residents.workers import Workers
@@ -76,6 +78,9 @@ class PeerNetwork(Carrier, Protocol):
 
     async def session(self, peer: PublicKey, request: Sequence[Buffer]) -> object:
         """Deliver a request of a live move; returns the answer. Raises `CarrierError`."""
+
+    async def serve(self, peer: PublicKey, value: object) -> object:
+        """Pass on the request of an agent's client, or the answer to one. Raises `CarrierError`."""
 
     async def find(self, text: str, stops: Sequence[Leaf] = (), wait: float = 0.0) -> PublicKey:
         """The station that a name stands for. Raises `UnknownStation`, `KeyChanged`."""
@@ -121,6 +126,7 @@ class StationCore:
     queries: Queries
     commands: Commands
     inbound: Inbound
+    serving: Serving
     witnesses: Witnesses
     launches: Launches
     notices: Notices
@@ -182,6 +188,7 @@ class StationCore:
             label=lambda stop: peers.label(stop.station),
             told=here.told,
             send=lambda *message: core.inbound.send(*message),
+            reply=lambda *answer: core.serving.reply(*answer),
             crowded=here.crowded,
             untold=lambda own: agent_credentials.untold(own, trails),
             wasi=policy.now.wasi,
@@ -243,7 +250,8 @@ class StationCore:
         commands = Commands(here, lifecycle, queries)
         witnesses = Witnesses(here, commands, network.letter)
         inbound = Inbound(here, journal, journeys, outbox, peers, lifecycle, commands, queries, endings, witnesses)
-        lifecycle.ordered = commands.carry_out
+        serving = Serving(here, lifecycle, queries, Ferry(network.serve))
+        lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
         core = cls(
             here,
             policy,
@@ -261,9 +269,10 @@ class StationCore:
             queries,
             commands,
             inbound,
+            serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),
-            Notices(here, arrivals, departures, sessions),
+            Notices(here, arrivals, departures, sessions, serving),
             Upkeep(here, commands),
             review,
             opts.failed,

@@ -42,6 +42,7 @@ from docking.errors import CarrierError, KeyChanged, StationError
 from docking.events import Event, Subscription
 from docking.handle import Agent, AgentAccess
 from docking.handoff import codec
+from docking.http.agent_requests import AgentRequests
 from docking.http.app import App
 from docking.http.client import Client
 from docking.http.dispatch import Dispatcher, ServerLimits
@@ -223,11 +224,14 @@ class Station:
             core.deltas,
             core.notices,
             core.inbound,
+            core.serving,
             introductions,
             core.sessions,
             lambda: self.metrics(),
         )
-        app = App(Dispatcher(api, limits), keys, self._clocks.random, self._network.show_metrics)
+        dispatcher = Dispatcher(api, limits)
+        clients = AgentRequests(core.serving, dispatcher)
+        app = App(dispatcher, keys, self._clocks.random, self._network.show_metrics, clients)
         self._introductions, self._client, self._app = introductions, client, app
         sock = None if self._network.port is None else listen(self._network.host, self._network.port)
         if sock is not None:
@@ -402,6 +406,8 @@ class Station:
         """Close the parts that others can reach, concurrently: each waits a while for its current users."""
         if self._introductions is not None:
             self._introductions.close()  # a peer greeted after the goodbye would list us again
+        if self._core is not None:
+            self._core.serving.close()  # their answers go out with the connections
         closing, self._outward = [close() for close in self._outward], []
         for error in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(error, Exception):
@@ -773,12 +779,15 @@ class Station:
         dispatcher = None if app is None else app.reception
         return metrics(core.here, core.services, core.departures, len(core.arrivals.kept), dispatcher, self._client)
 
-    def asgi(self) -> Mounted:
+    def asgi(self, agent: str | None = None) -> Mounted:
         """The station as an ASGI application, to mount or to serve.
+
+        agent: a label or id; the application then is this agent for its clients, at whatever path it is mounted, and
+            peers are not answered there
 
         It starts with its server's lifespan, or with the first request if there is none.
         """
-        return Mounted(self.start, self.close, self.application)
+        return Mounted(self.start, self.close, self.application, agent)
 
     async def application(self) -> App:
         """The application that answers peers; starts the station if nobody has yet."""

@@ -81,6 +81,10 @@ class Client:
         """Deliver a request of a live move, encoded in pieces; returns the answer. Raises `CarrierError`."""
         return await self._asked(peer, "session", request)
 
+    async def serve(self, peer: PublicKey, value: object) -> object:
+        """Pass on a request of a client, or the answer to one; returns the answer. Raises `CarrierError`."""
+        return await self._value(peer, "serve", value)
+
     async def hello(self, peer: PublicKey, value: object) -> object:
         """Greet a station; returns what it says about itself. Raises `CarrierError`."""
         return await self._value(peer, "hello", value)

@@ -38,7 +38,7 @@ from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Execution
 from agents.runtime import Stop as Ending
 from agents.snapshot import Snapshot
-from agents.waits import Call, Clone, Event, Go, GoAt, Input, Message, Sleep, Wait, Yield
+from agents.waits import Accept, Call, Clone, Event, Go, GoAt, Input, Message, Sleep, Wait, Yield
 from agents.wasi.hostdirs import HostGrant
 from agents.wasi.limits import WasiLimits
 from docking.handoff.messages import Part
@@ -102,6 +102,7 @@ class HostEnvironment:
     `crowded()`: whether agents hold so much memory that none is kept for speed (any thread); `untold(own)`: bytes of
     the results with which an agent came and that its home does not know (any thread);
     `send(berth, to, body, number)`, in a worker: returns when the message is taken, durably. Raises `CallFailed`.
+    `reply(berth, ident, response)`, in a worker: answers the request of a client. Raises `CallFailed`.
     """
 
     name: str
@@ -114,6 +115,7 @@ class HostEnvironment:
     label: Callable[[Stop], str]
     told: Callable[[Berth], None]
     send: Callable[[Berth, str, bytes, int], None]
+    reply: Callable[[Berth, str, bytes], None]
     crowded: Callable[[], bool] = lambda: False
     untold: Callable[[AgentCredentials], int] = lambda own: 0
     wasi: WasiLimits = field(factory=WasiLimits)
@@ -376,7 +378,7 @@ class Berth:
         if self.occupied >= LARGE and self.environment.crowded():
             return False
         match stop:
-            case Call() | Yield() | Input():
+            case Call() | Yield() | Input() | Accept():
                 return True
             case Sleep(ns):
                 return ns < PARK_NS
@@ -561,6 +563,10 @@ class Berth:
         # The number is part of the letter's identity, so it is used up only when the message was taken.
         self.environment.send(self, to, body, self.sent + 1)
         self.sent += 1
+
+    def reply(self, ident: str, response: bytes) -> None:
+        """See `agents.hostcalls.reply`."""
+        self.environment.reply(self, ident, response)
 
     # Messages
 

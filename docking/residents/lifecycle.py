@@ -20,6 +20,7 @@ from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Asked, Spent
 from agents.snapshot import Snapshot
 from agents.waits import (
+    Accept,
     Arrived,
     Call,
     Clone,
@@ -87,6 +88,12 @@ class Lifecycle:
     _delayed: dict[bytes, tuple[Berth, Event | None]] = field(factory=dict)
     ordered: Callable[[Berth, Wait | Asked | None, bytes | None], None] = field(init=False)
     """Told that an agent for which there is an order stands still."""
+
+    accepting: Callable[[Berth], bool] = field(init=False)
+    """Told of an agent that waits for a client's request; returns whether it was given one."""
+
+    over: Callable[[Berth, str], None] = field(init=False)
+    """Told of an agent that will answer no more requests, and why."""
 
     suspended: Callable[[Berth], None] = field(init=False)
     """Told of an agent that the policy does not admit any more, when it is put away."""
@@ -276,14 +283,14 @@ class Lifecycle:
 
     def _close_berth(self, berth: Berth, turn: Turn) -> None:
         if turn.state is not None:
-            if isinstance(turn.stop, (Sleep, Recv)):
+            if isinstance(turn.stop, (Sleep, Recv, Accept)):
                 self._note_wait(berth, turn.stop)
             self._store(checkpoints.put_checkpoint(berth, turn.state)).add_done_callback(seen)
 
     def wait(self, berth: Berth, wait: Wait) -> None:
         """The agent waits: see to it that the wait ends."""
         if berth.barred:
-            if isinstance(wait, (Sleep, Recv)):
+            if isinstance(wait, (Sleep, Recv, Accept)):
                 self._note_wait(berth, wait)
             self.suspend(berth)
             return
@@ -306,6 +313,12 @@ class Lifecycle:
                 self.park(berth)
                 if berth.until:
                     self.sleep_until(berth, berth.until)
+            case Accept():
+                self._note_wait(berth, wait)
+                if not self.accepting(berth):
+                    self.park(berth)
+                    if berth.until:
+                        self.sleep_until(berth, berth.until)
             case Call(service, request):
                 if self._here.crowded():
                     self.park(berth)
@@ -321,7 +334,7 @@ class Lifecycle:
             case Yield():
                 self.go_on(berth, Woke())
 
-    def _note_wait(self, berth: Berth, wait: Sleep | Recv) -> None:
+    def _note_wait(self, berth: Berth, wait: Sleep | Recv | Accept) -> None:
         berth.wait, berth.standing = wait, Standing.WAITING
         ns = wait.ns if isinstance(wait, Sleep) else wait.timeout_ns
         berth.until = 0 if ns is None else min(self._here.clocks.now() + -(-ns // 1_000_000), 2**52)
@@ -430,6 +443,7 @@ class Lifecycle:
 
     def finish(self, berth: Berth, standing: JourneyStanding, said: str) -> None:
         """The journey is over: sign the last visit, and send everything home."""
+        self.over(berth, "has ended")
         changes: list[Change] = [DropCapsule(berth.agent, berth.visit)]
         try:
             # Of one that lives elsewhere too, only what is here ends: its home is not told that the journey is over.
@@ -457,6 +471,7 @@ class Lifecycle:
 
     def _stop(self, berth: Berth, state: bytes | None, why: str) -> None:
         """The agent cannot run on. Its last state is kept for diagnosis."""
+        self.over(berth, "has stopped")
         berth.close()
         berth.remark(f"stopped: {why}")
         self._hear(berth)  # before it is told that nothing more will come

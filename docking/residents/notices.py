@@ -22,6 +22,7 @@ from docking.residents.arrivals import Arrivals
 from docking.residents.berth import Standing
 from docking.residents.departures import Departures
 from docking.residents.residents import Residents
+from docking.residents.serving import Serving
 from docking.store.changes import Change
 from docking.trust.admission_controller import Admitted
 
@@ -37,6 +38,7 @@ class Notices:
     _arrivals: Arrivals
     _departures: Departures
     _sessions: Sessions
+    _serving: Serving
     _left: dict[bytes, Callable[[], None]] = field(factory=dict)
 
     def follow(self, notice: Notice[Admitted]) -> None:
@@ -90,4 +92,5 @@ class Notices:
             self._here.unsettle(berth, Standing.ENDED)
             self._here.tell("left", record.agent, place=self._here.peers.label(public_key(record.peer)))
             berth.inbox.clear()
+            self._serving.left(record.agent, public_key(record.peer))
         self._here.idle()
