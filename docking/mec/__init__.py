@@ -44,4 +44,5 @@ def app(station: Station, settings: Settings | None = None) -> MobilityService:
     found = settings or Settings()
     if found.file is None and station.home is not None:
         found = evolve(found, file=station.home / "mec.json")
-    return MobilityService(StationPlatform(station), found)
+    platform = StationPlatform(station, found.downtime_ms, found.move_s, found.on_timeout)
+    return MobilityService(platform, found)

@@ -270,12 +270,15 @@ class Api:
         return Subscribed(ident, body.complete(), owner, root, requester, expires, made)
 
     async def _check_callback(self, uri: str, requester: str) -> None:
+        """Refuse what will never be called. A name that is not found now may be later: each attempt looks again."""
         try:
             await self._rules.addresses(target_of(uri), requester)
         except BadCallback as error:
             raise bad_request(f"callbackReference: {error}") from None
-        except (CallbackRefused, DeliveryFailed) as error:
+        except CallbackRefused as error:
             raise unprocessable(str(error)) from None
+        except DeliveryFailed:
+            return
 
     def _begun(self, record: Subscribed) -> None:
         """What follows when a subscription is new, or another."""

@@ -35,7 +35,7 @@ from docking.mec.models import (
     Transfer,
 )
 from docking.mec.notifier import Notifier
-from docking.mec.platform import MoveFailed, Neighbour, Platform, Question
+from docking.mec.platform import Moved, MoveFailed, Neighbour, Platform, Question
 from docking.mec.problems import Problem, conflict, forbidden, not_found, too_many, unprocessable
 
 _log = logging.getLogger("portcall.mec")
@@ -47,20 +47,31 @@ UNDER_WAY = (ASKING, TRIGGERED)
 
 @define(eq=False, repr=False)
 class Move:
-    """A move of an instance. `state`: one of the words above; `why`: why it did not take place."""
+    """A move of an instance to the platform called `to`, with the id `target`.
+
+    `state`: one of the words above; `why`: why it did not take place; `took`: what it took.
+    """
 
     id: str
     instance: str
     to: str
+    target: str
     began: int
     state: str = ASKING
     why: str = ""
+    took: Moved | None = None
     answer: asyncio.Future[bool] | None = None
 
     def value(self) -> dict[str, Any]:
         """As it is told to clients."""
         found: dict[str, Any] = {"moveId": self.id, "appInstanceId": self.instance, "to": self.to, "state": self.state}
-        return found | {"began": TimeStamp.of(self.began).json_value()} | ({"detail": self.why} if self.why else {})
+        found["began"] = TimeStamp.of(self.began).json_value()
+        if self.why:
+            found["detail"] = self.why
+        if self.took is not None:
+            found |= {"rounds": self.took.rounds, "sentBytes": self.took.sent_bytes}
+            found |= {"downtimeMs": self.took.downtime_ms, "totalMs": 1000 * self.took.total_s}
+        return found
 
 
 def communication(neighbour: Neighbour) -> dict[str, Any]:
@@ -104,7 +115,7 @@ class Mobility:
 
     def begin(self, instance: str, to: str) -> Move:
         """Begin to move an instance. Raises `Problem`: 403 pinned, 404 not here, 409, 422 no such platform, 429."""
-        here = self._platform.instance(instance)
+        here = self._platform.instances([instance]).get(instance)
         if here is None:
             raise not_found("no application instance of this name is here")
         services = self._services_of(here.id, here.label)
@@ -114,8 +125,10 @@ class Mobility:
             raise forbidden("the instance is pinned: its mobility level is APP_MOBILITY_NOT_ALLOWED")
         if to == self._platform.name:
             raise conflict("the instance is there already")
-        if all(each.name != to for each in self._platform.neighbours()):
-            raise unprocessable("no platform of this name is known here")
+        targets = [each for each in self._platform.neighbours() if to in (each.name, each.id)]
+        if len(targets) != 1:
+            known = "several platforms have" if targets else "no platform has"
+            raise unprocessable(f"{known} this name here")
         under_way = [each for each in self._moves.values() if each.state in UNDER_WAY]
         if any(each.instance == here.id for each in under_way):
             raise conflict("the instance is being moved already")
@@ -123,7 +136,7 @@ class Mobility:
             raise too_many(f"{MAX_UNDER_WAY} moves are under way")
         while len(self._moves) >= MAX_MOVES:
             del self._moves[next(key for key, each in self._moves.items() if each.state not in UNDER_WAY)]
-        move = Move(secrets.token_hex(16), here.id, to, self._now())
+        move = Move(secrets.token_hex(16), here.id, targets[0].name, targets[0].id, self._now())
         self._moves[move.id] = move
         self._run(self._carry_out(move, here.label))
         return move
@@ -154,7 +167,7 @@ class Mobility:
             self._decline(move, "the instance is pinned, or not registered any more")
             return
         move.state = TRIGGERED
-        target = next((each for each in self._platform.neighbours() if each.name == move.to), None)
+        target = next((each for each in self._platform.neighbours() if each.id == move.target), None)
         devices = [device.associateId for service in services for device in service.info.devices]
         names = {service.instance for service in services if service.instance} | {move.instance}
 
@@ -164,7 +177,7 @@ class Mobility:
         await self._mark(services, Transfer.NOT_TRANSFERRED)
         tell(Status.INTERHOST_MOVEOUT_TRIGGERED)
         try:
-            await self._platform.move(move.instance, move.to)
+            move.took = await self._platform.move(move.instance, move.target)
         except MoveFailed as error:
             move.state, move.why = FAILED, str(error)[:500]
         except Exception as error:
@@ -253,7 +266,7 @@ class Mobility:
         found = []
         names = dict.fromkeys(each.instance for each in self._book.services.all() if each.instance is not None)
         neighbours = [each for each in self._platform.neighbours() if each.endpoints]
-        for instance in dict.fromkeys(each for name in names if (each := self._platform.instance(name)) is not None):
+        for instance in dict.fromkeys(self._platform.instances(names).values()):
             for neighbour in neighbours:
                 found.append(
                     {
@@ -271,13 +284,16 @@ class Mobility:
 
     def tell_adjacent(self, to: Subscribed | None = None) -> None:
         """Tell subscribers, or one of them, which instances are adjacent now."""
+        told = self._book.subscriptions.all() if to is None else [to]
+        told = [each for each in told if isinstance(each.body, AdjacentAppInfoSubscription)]
+        if not told:
+            return
         rows = self.adjacent()
-        for each in self._book.subscriptions.all() if to is None else [to]:
+        named = self._platform.instances({name for each in told if (name := each.body.filterCriteria.appInstanceId)})
+        for each in told:
             body = each.body
-            if not isinstance(body, AdjacentAppInfoSubscription):
-                continue
             wanted = body.filterCriteria.appInstanceId
-            about = None if wanted is None else self._platform.instance(wanted)
+            about = None if wanted is None else named.get(wanted)
             mine = [
                 {"appInstanceId": row["appInstanceId"], "commInterface": row["appInstanceCommLink"]}
                 for row in rows
@@ -306,15 +322,12 @@ class Mobility:
             raise too_many(f"{MAX_PLACES} devices are known: no more are taken")
         self._places[device.key] = device, station
         # A new word about the device is a new reason to try.
-        here = [
-            each
-            for each in self._book.services.all()
-            if any(d.associateId.key == device.key for d in each.info.devices)
-        ]
-        for service in here:
-            found = None if service.instance is None else self._platform.instance(service.instance)
-            if found is not None:
-                self._refused.discard((found.id, station))
+        services = self._book.services.all()
+        names = {
+            s.instance for s in services if s.instance and any(d.associateId.key == device.key for d in s.info.devices)
+        }
+        for found in self._platform.instances(names).values():
+            self._refused.discard((found.id, station))
         return self.review()
 
     def forget_place(self, device: AssociateId) -> None:
@@ -326,14 +339,18 @@ class Mobility:
         """Begin the moves that follow from where devices are (`follow`)."""
         if not self._follow or not self._places:
             return []
-        begun = []
+        begun: list[Move] = []
+        near: dict[str, str] = {}
         for service in self._book.services.all():
-            found = None if service.instance is None else self._platform.instance(service.instance)
-            near = next((p[1] for d in service.info.devices if (p := self._places.get(d.associateId.key))), None)
-            if found is None or near is None or near == self._platform.name or (found.id, near) in self._refused:
+            place = next((p[1] for d in service.info.devices if (p := self._places.get(d.associateId.key))), None)
+            if service.instance and place is not None and place != self._platform.name:
+                near.setdefault(service.instance, place)
+        for name, found in self._platform.instances(near).items():
+            place = near[name]
+            if (found.id, place) in self._refused:
                 continue
             try:
-                begun.append(self.begin(found.id, near))
+                begun.append(self.begin(found.id, place))
             except Problem as error:
                 _log.debug("%s does not follow its device: %s", found.id, error.detail)
         return begun

@@ -6,7 +6,7 @@ purpose: the service neither knows how agents move nor what they are.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
 from attrs import field, frozen
@@ -45,15 +45,25 @@ class Question:
     to: str
 
 
+@frozen
+class Moved:
+    """What a move took. `downtime_ms`: how long the instance stood still."""
+
+    rounds: int
+    sent_bytes: int
+    downtime_ms: float
+    total_s: float
+
+
 class Platform(Protocol):
-    """Where application instances run. Instances are named by their ids, platforms by their names."""
+    """Where application instances run. Instances and platforms are named by their ids."""
 
     @property
     def name(self) -> str:
         """What the platform is called."""
 
-    def instance(self, ident: str) -> Instance | None:
-        """The instance with this id or label, if it is here."""
+    def instances(self, names: Collection[str]) -> Mapping[str, Instance]:
+        """The instances that are here, of those with these ids or labels: by the name that was asked for."""
 
     def neighbours(self) -> Sequence[Neighbour]:
         """The platforms that are known now, without this one, in a steady order."""
@@ -61,8 +71,11 @@ class Platform(Protocol):
     async def ask(self, instance: str, question: Question) -> bool:
         """Ask an instance whether it may be moved; True for yes. May never return: the caller bounds the time."""
 
-    async def move(self, instance: str, to: str) -> None:
-        """Move an instance; returns when it belongs to the other platform. Raises `MoveFailed` if it stays."""
+    async def move(self, instance: str, to: str) -> Moved:
+        """Move an instance to the neighbour with this id. Returns when it belongs there.
+
+        Raises `MoveFailed` if it stays. Cancelled, it gives up a move that can still be given up.
+        """
 
     def changes(self) -> AsyncIterator[None]:
         """Yields when the neighbours or the instances may have changed; ends with the platform."""

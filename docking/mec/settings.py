@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from attrs import field, frozen
+from attrs import field, frozen, validators
 
 from agents.brief import brief
+from docking.residents.options import OnTimeout
+
+# No number means "without a bound".
+_POSITIVE: Any = validators.and_(validators.gt(0), validators.le(1_000_000))
 
 
 @frozen
@@ -27,6 +32,11 @@ class Settings:
     callback_s: seconds of one attempt (5)
     notice_s: seconds before a subscription expires that its subscriber is told (60)
     confirm_s: seconds that an instance with level 2 is waited for (30)
+    downtime_ms: milliseconds for which an instance may stand still while it is moved (20)
+    move_s: seconds for which its memory is sent ahead (60)
+    on_timeout: what happens then: "cancel" leaves it here, "force" moves it whatever the downtime ("cancel")
+
+    Raises ValueError for a number that is not above 0.
     """
 
     root: str | None = None
@@ -35,11 +45,14 @@ class Settings:
     callbacks: Sequence[str] = field(default=(), repr=brief)
     follow: bool = True
     file: Path | None = None
-    services: int = 1000
-    subscriptions: int = 1000
-    queue: int = 100
-    attempts: int = 9
-    retry_s: float = 0.25
-    callback_s: float = 5.0
-    notice_s: float = 60.0
-    confirm_s: float = 30.0
+    services: int = field(default=1000, validator=_POSITIVE)
+    subscriptions: int = field(default=1000, validator=_POSITIVE)
+    queue: int = field(default=100, validator=_POSITIVE)
+    attempts: int = field(default=9, validator=_POSITIVE)
+    retry_s: float = field(default=0.25, validator=_POSITIVE)
+    callback_s: float = field(default=5.0, validator=_POSITIVE)
+    notice_s: float = field(default=60.0, validator=_POSITIVE)
+    confirm_s: float = field(default=30.0, validator=_POSITIVE)
+    downtime_ms: float = field(default=20.0, validator=_POSITIVE)
+    move_s: float = field(default=60.0, validator=_POSITIVE)
+    on_timeout: OnTimeout = field(default="cancel", validator=validators.in_(("cancel", "force")))

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from docking.mec.platform import Instance, MoveFailed, Neighbour, Question
+from docking.mec.platform import Instance, Moved, MoveFailed, Neighbour, Question
 from docking.mec.service import MobilityService, wall_clock
 from docking.mec.settings import Settings
 from tests.served import Served
@@ -51,8 +51,8 @@ class Played:
     outcome: asyncio.Future[str] | None = None
     changed: asyncio.Queue[None] = field(factory=asyncio.Queue)
 
-    def instance(self, ident: str) -> Instance | None:
-        return self.here.get(ident)
+    def instances(self, names: Collection[str]) -> dict[str, Instance]:
+        return {name: self.here[name] for name in names if name in self.here}
 
     def neighbours(self) -> list[Neighbour]:
         return list(self.near)
@@ -63,11 +63,12 @@ class Played:
             await asyncio.Event().wait()
         return bool(self.agrees)
 
-    async def move(self, instance: str, to: str) -> None:
+    async def move(self, instance: str, to: str) -> Moved:
         if self.outcome is not None and (why := await self.outcome):
             raise MoveFailed(why)
-        self.moved.append((instance, to))
+        self.moved.append((instance, next(each.name for each in self.near if each.id == to)))
         self.here.pop(instance, None)
+        return Moved(3, 1 << 20, 12.5, 0.25)
 
     async def changes(self) -> AsyncIterator[None]:
         while True:

@@ -49,7 +49,14 @@ async def test_level_3_is_moved_transparently() -> None:
         problem(await e.client.post(MOVES, json={"appInstanceId": "a1", "to": "gamma"}), 409, "already")
         e.platform.outcome.set_result("")
         assert await statuses(e, 1) == ["INTERHOST_MOVEOUT_COMPLETED"]
-        assert (await e.settled(move["moveId"]))["state"] == "COMPLETED"
+        over = await e.settled(move["moveId"])
+        assert over["state"] == "COMPLETED"
+        assert {key: over[key] for key in ("rounds", "sentBytes", "downtimeMs", "totalMs")} == {
+            "rounds": 3,
+            "sentBytes": 1 << 20,
+            "downtimeMs": 12.5,
+            "totalMs": 250.0,
+        }
         assert e.platform.moved == [("a1", "beta")]
         assert e.platform.asked == []
         shown = (await e.client.get(f"{SERVICES}/{made['appMobilityServiceId']}")).json()
@@ -93,6 +100,8 @@ async def test_where_it_cannot_be_moved_to() -> None:
         await e.register()
         problem(await e.client.post(MOVES, json={"appInstanceId": "a1", "to": "nowhere"}), 422)
         problem(await e.client.post(MOVES, json={"appInstanceId": "a1", "to": "alpha"}), 409)
+        e.platform.near.append(Neighbour("key-x", "beta", ()))
+        problem(await e.client.post(MOVES, json={"appInstanceId": "a1", "to": "beta"}), 422, "several")
         problem(await e.client.post(MOVES, json={"appInstanceId": "a1"}), 400)
         problem(await e.client.post(MOVES, json={"appInstanceId": "a1", "to": 5}), 400)
         problem(await e.client.get(f"{MOVES}/none"), 404)

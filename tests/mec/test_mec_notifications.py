@@ -220,7 +220,6 @@ async def test_a_deadline_of_real_time_is_kept() -> None:
         "http://224.0.0.1/",
         "http://2130706434/",
         "http://0x7f000002/",
-        "http://does-not-exist.invalid/",
     ],
 )
 def test_by_default_only_the_requester_is_called_back(uri: str) -> None:
@@ -231,6 +230,15 @@ def test_by_default_only_the_requester_is_called_back(uri: str) -> None:
             assert (await e.client.get(SUBSCRIPTIONS)).json()["subscription"] == []
 
     main()
+
+
+@run
+async def test_a_name_that_is_not_found_is_tried_again_and_given_up() -> None:
+    async with edge(Settings(attempts=2, retry_s=0.01)) as e:
+        body = subscription("http://does-not-exist.invalid", requestTestNotification=True)
+        assert (await e.client.post(SUBSCRIPTIONS, json=body)).status_code == 201
+        while not e.service.notifier.failed:
+            await asyncio.sleep(0.005)
 
 
 @run

@@ -21,7 +21,20 @@ from docking.handle import Agent
 from docking.mec.platform import MoveFailed, Question
 from docking.mec.stations import StationPlatform
 from docking.residents.berth import Standing
-from tests.mec.edge import ADJACENT, MOVES, SERVICES, conforms, problem, registration
+from tests.mec.edge import (
+    ADJACENT,
+    ALL,
+    DEVICE,
+    MOVES,
+    PLACES,
+    SERVICES,
+    SUBSCRIPTIONS,
+    Subscriber,
+    conforms,
+    problem,
+    registration,
+    subscription,
+)
 from tests.served import Served
 from tests.station.harbour import OWNER, begin, harbour, program, run, settled, station
 
@@ -43,8 +56,8 @@ async def served(app: Any) -> Any:
         yield client
 
 
-async def resting(at: Station, wat: str, **options: Any) -> Agent:
-    agent = await begin(at, wat, **options)
+async def resting(at: Station, wat: str, *via: str) -> Agent:
+    agent = await begin(at, wat, *via)
     await settled(at, agent, Standing.WAITING)
     return agent
 
@@ -93,14 +106,77 @@ async def test_an_agent_that_does_not_answer_is_not_moved() -> None:
         assert agent.where() == "alpha"
 
 
+async def told(subscriber: Subscriber, number: int) -> list[Any]:
+    return [(await subscriber.got.get())["mobilityStatus"] for _ in range(number)]
+
+
+async def over(client: httpx.AsyncClient, move: dict[str, Any]) -> dict[str, Any]:
+    while (shown := (await client.get(f"{MOVES}/{move['moveId']}")).json())["state"] in ("ASKING", "TRIGGERED"):
+        await asyncio.sleep(0.01)
+    return dict(shown)
+
+
+@pytest.mark.parametrize(("wat", "level"), [(WAITS, 3), (AGREES, 2)])
+def test_an_agent_is_moved(wat: str, level: int) -> None:
+    @run
+    async def main() -> None:
+        subscriber = Subscriber()
+        async with harbour("alpha", "beta") as (alpha, beta), Served(subscriber.app()) as listening:
+            agent = await resting(alpha, wat, "beta")
+            async with docking.mec.app(alpha) as amsi, served(amsi) as client:
+                made = (await client.post(SERVICES, json=registration(agent.id, level))).json()
+                await client.post(SUBSCRIPTIONS, json=subscription(listening.url))
+                move = (await client.post(MOVES, json={"appInstanceId": agent.label, "to": "beta"})).json()
+                assert await told(subscriber, 2) == ALL[:2]
+                done = await over(client, move)
+                assert done["state"] == "COMPLETED"
+                assert done["downtimeMs"] > 0
+                await settled(beta, agent, Standing.WAITING)
+                assert agent.where() == "beta"
+                shown = (await client.get(f"{SERVICES}/{made['appMobilityServiceId']}")).json()
+                (device,) = shown["deviceInformation"]
+                assert device["contextTransferState"] == "USER_CONTEXT_TRANSFER_COMPLETED"
+                # It is not here any more.
+                problem(await client.post(MOVES, json={"appInstanceId": agent.id, "to": "beta"}), 404)
+
+    main()
+
+
 @run
-async def test_a_station_that_cannot_move_it_says_so_and_keeps_it() -> None:
-    async with harbour("alpha", "beta") as (alpha, _):
+async def test_an_agent_follows_its_device_from_station_to_station() -> None:
+    async with harbour("alpha", "beta", "gamma") as stations, contextlib.AsyncExitStack() as stack:
+        alpha, beta, gamma = stations
+        agent = await resting(alpha, WAITS, "beta", "gamma")
+        clients = {}
+        for each in stations:
+            amsi = await stack.enter_async_context(docking.mec.app(each))
+            clients[each.name] = await stack.enter_async_context(served(amsi))
+            # Registered at each platform: it need not be there yet.
+            await clients[each.name].post(SERVICES, json=registration(agent.id, 3))
+        for here, there in ((alpha, beta), (beta, gamma)):
+            answer = await clients[here.name].put(PLACES, json={"associateId": DEVICE, "station": there.name})
+            (move,) = answer.json()["moves"]
+            assert (await over(clients[here.name], move))["state"] == "COMPLETED"
+            await settled(there, agent, Standing.WAITING)
+
+
+@run
+async def test_where_its_itinerary_does_not_lead_it_is_not_moved() -> None:
+    subscriber = Subscriber()
+    async with harbour("alpha", "beta") as (alpha, _), Served(subscriber.app()) as listening:
         agent = await resting(alpha, WAITS)
         with pytest.raises(MoveFailed):
             await StationPlatform(alpha).move(agent.id, "nowhere")
+        async with docking.mec.app(alpha) as amsi, served(amsi) as client:
+            await client.post(SERVICES, json=registration(agent.id, 3))
+            await client.post(SUBSCRIPTIONS, json=subscription(listening.url))
+            move = (await client.post(MOVES, json={"appInstanceId": agent.id, "to": "beta"})).json()
+            failed = await over(client, move)
+            assert failed["state"] == "FAILED"
+            assert failed["detail"]
+            assert await told(subscriber, 2) == [ALL[0], ALL[2]]
+        await settled(alpha, agent, Standing.WAITING)
         assert agent.where() == "alpha"
-        assert agent.standing == "waiting"
 
 
 @run
@@ -143,3 +219,30 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(StationError, match=r"httpx is not installed: pip install 'portcall\[mec\]'"):
         docking.mec.app(Station("alpha", policy=Policy(owners=[OWNER.public])))
+
+
+@run
+async def test_a_label_that_two_agents_have_names_neither() -> None:
+    async with harbour("alpha") as (alpha,):
+        platform = StationPlatform(alpha)
+        first = await resting(alpha, WAITS)
+        assert platform.instances([first.label, "x", first.id])[first.label].id == first.id
+        second = await resting(alpha, WAITS)
+        assert second.label == first.label
+        assert list(platform.instances([first.label, first.id])) == [first.id]
+
+
+@run
+async def test_changes_that_come_together_are_one_and_end_with_the_station() -> None:
+    async with harbour("alpha") as (alpha,):
+        changes = StationPlatform(alpha).changes()
+        first = asyncio.get_running_loop().create_task(anext(changes))
+        await asyncio.sleep(0)
+        for _ in range(100):
+            alpha.core.here.tell("peer")
+        await first
+        second = asyncio.get_running_loop().create_task(anext(changes))
+        await asyncio.sleep(0)
+        assert not second.done()
+    with pytest.raises(StopAsyncIteration):
+        await second
