@@ -49,6 +49,7 @@ from docking.residents.queries import Queries
 from docking.residents.recovery import Recovery
 from docking.residents.residents import Residents
 from docking.residents.review import Review
+from docking.residents.saves import Saves
 from docking.residents.services import Services
 from docking.residents.serving import Serving
 from docking.residents.upkeep import Upkeep
@@ -250,7 +251,8 @@ class StationCore:
         commands = Commands(here, lifecycle, queries)
         witnesses = Witnesses(here, commands, network.letter)
         inbound = Inbound(here, journal, journeys, outbox, peers, lifecycle, commands, queries, endings, witnesses)
-        serving = Serving(here, lifecycle, queries, Ferry(network.serve))
+        serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
+        queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
         core = cls(
             here,

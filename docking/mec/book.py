@@ -26,8 +26,9 @@ from docking.mec.models import REGISTRATION, SUBSCRIPTION, AnySubscription, Regi
 from docking.mec.problems import Problem, conflict, not_found, too_many
 
 FORMAT = "portcall-mec/1"
-# The largest file that is read: as many records as there may be, each at its largest.
-MAX_FILE_BYTES = 256 << 20
+# Bytes of all records, and of the largest file that is read.
+MAX_KEPT_BYTES = 8 << 20
+MAX_FILE_BYTES = 2 * MAX_KEPT_BYTES
 
 
 @frozen
@@ -91,7 +92,11 @@ class Table(Generic[Record]):
     what: str
     most: int
     _written: Callable[[], Any]
+    _room: Callable[[int], None]
     _records: dict[str, Record] = field(factory=dict)
+    _rows: dict[str, bytes] = field(factory=dict)
+    size: int = 0
+    """Bytes of all rows."""
 
     def all(self, owner: str | None = None) -> list[Record]:
         """The records in the order in which they were made; of one owner, or of all."""
@@ -118,21 +123,36 @@ class Table(Generic[Record]):
             raise conflict(f"there is a {self.what} with this identifier")
         if len(self._records) >= self.most:
             raise too_many(f"there are {self.most} of this kind: no more are taken")
-        self._records[record.id] = record
+        self._room(len(_row(record)))
+        self._put(record.id, record)
         await self._settle(record.id, record, None)
 
     async def replace(self, record: Record) -> None:
         """Put a record in the place of the one with its identifier. Raises `Problem` (404), `StoreError`."""
         old = self.find(record.id)
-        self._records[record.id] = record
+        self._room(len(_row(record)) - len(self._rows[record.id]))
+        self._put(record.id, record)
         await self._settle(record.id, record, old)
 
     async def remove(self, ident: str) -> Record:
         """Remove a record. Raises `Problem` (404), `StoreError`."""
         old = self.find(ident)
-        del self._records[ident]
+        self._put(ident, None)
         await self._settle(ident, None, old)
         return old
+
+    def _put(self, ident: str, record: Record | None) -> None:
+        self.size -= len(self._rows.get(ident, b""))
+        if record is None:
+            del self._records[ident], self._rows[ident]
+            return
+        self._records[ident] = record
+        self._rows[ident] = row = _row(record)
+        self.size += len(row)
+
+    def rows(self) -> bytes:
+        """All records as an array in JSON."""
+        return b"[" + b",".join(self._rows.values()) + b"]"
 
     async def _settle(self, ident: str, new: Record | None, old: Record | None) -> None:
         try:
@@ -140,15 +160,13 @@ class Table(Generic[Record]):
         except StoreError:
             # Unless it was changed again meanwhile.
             if self._records.get(ident) is new:
-                if old is None:
-                    del self._records[ident]
-                else:
-                    self._records[ident] = old
+                self._put(ident, old)
             raise
 
     def take(self, records: Iterable[Record]) -> None:
         """Begin with these."""
-        self._records = {each.id: each for each in records}
+        for each in records:
+            self._put(each.id, each)
 
 
 @define(eq=False, repr=False)
@@ -167,11 +185,16 @@ class Book:
     def open(cls, path: Path | None, services: int, subscriptions: int) -> Book:
         """Read the file, if there is one. Raises `StoreUnusable`."""
         book = cls(path)
-        book.services = Table("application mobility service", services, book.written)
-        book.subscriptions = Table("subscription", subscriptions, book.written)
+        book.services = Table("application mobility service", services, book.written, book.room)
+        book.subscriptions = Table("subscription", subscriptions, book.written, book.room)
         if path is not None and path.exists():
             book._read(path)
         return book
+
+    def room(self, size: int) -> None:
+        """Raises `Problem` (429) if there is no room for so many bytes more: each change writes all of them."""
+        if size > 0 and self.services.size + self.subscriptions.size + size > MAX_KEPT_BYTES:
+            raise too_many("what is registered already takes all the room that there is")
 
     def next_made(self) -> int:
         """The next place in the order of records."""
@@ -196,26 +219,8 @@ class Book:
             self._done = asked
 
     def _encoded(self) -> bytes:
-        value = {
-            "format": FORMAT,
-            "services": [
-                {"id": s.id, "owner": s.owner, "expires": s.expires, "info": s.info.json_value()}
-                for s in self.services.all()
-            ],
-            "subscriptions": [
-                {
-                    "id": s.id,
-                    "owner": s.owner,
-                    "root": s.root,
-                    "requester": s.requester,
-                    "expires": s.expires,
-                    "told": s.told,
-                    "body": s.value(),
-                }
-                for s in self.subscriptions.all()
-            ],
-        }
-        return json.dumps(value, separators=(",", ":")).encode()
+        head = f'{{"format":"{FORMAT}","services":'.encode()
+        return head + self.services.rows() + b',"subscriptions":' + self.subscriptions.rows() + b"}"
 
     def _read(self, path: Path) -> None:
         try:
@@ -249,6 +254,16 @@ class Book:
             self.next_made(),
             bool(row["told"]),
         )
+
+
+def _row(record: Service | Subscribed) -> bytes:
+    """A record as it is kept."""
+    row: dict[str, Any] = {"id": record.id, "owner": record.owner, "expires": record.expires}
+    if isinstance(record, Service):
+        row["info"] = record.info.json_value()
+    else:
+        row |= {"root": record.root, "requester": record.requester, "told": record.told, "body": record.value()}
+    return json.dumps(row, separators=(",", ":")).encode()
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -115,7 +115,7 @@ class Mobility:
 
     def begin(self, instance: str, to: str) -> Move:
         """Begin to move an instance. Raises `Problem`: 403 pinned, 404 not here, 409, 422 no such platform, 429."""
-        here = self._platform.instance(instance)
+        here = self._platform.instances([instance]).get(instance)
         if here is None:
             raise not_found("no application instance of this name is here")
         services = self._services_of(here.id, here.label)
@@ -266,7 +266,7 @@ class Mobility:
         found = []
         names = dict.fromkeys(each.instance for each in self._book.services.all() if each.instance is not None)
         neighbours = [each for each in self._platform.neighbours() if each.endpoints]
-        for instance in dict.fromkeys(each for name in names if (each := self._platform.instance(name)) is not None):
+        for instance in dict.fromkeys(self._platform.instances(names).values()):
             for neighbour in neighbours:
                 found.append(
                     {
@@ -284,13 +284,16 @@ class Mobility:
 
     def tell_adjacent(self, to: Subscribed | None = None) -> None:
         """Tell subscribers, or one of them, which instances are adjacent now."""
+        told = self._book.subscriptions.all() if to is None else [to]
+        told = [each for each in told if isinstance(each.body, AdjacentAppInfoSubscription)]
+        if not told:
+            return
         rows = self.adjacent()
-        for each in self._book.subscriptions.all() if to is None else [to]:
+        named = self._platform.instances({name for each in told if (name := each.body.filterCriteria.appInstanceId)})
+        for each in told:
             body = each.body
-            if not isinstance(body, AdjacentAppInfoSubscription):
-                continue
             wanted = body.filterCriteria.appInstanceId
-            about = None if wanted is None else self._platform.instance(wanted)
+            about = None if wanted is None else named.get(wanted)
             mine = [
                 {"appInstanceId": row["appInstanceId"], "commInterface": row["appInstanceCommLink"]}
                 for row in rows
@@ -319,15 +322,12 @@ class Mobility:
             raise too_many(f"{MAX_PLACES} devices are known: no more are taken")
         self._places[device.key] = device, station
         # A new word about the device is a new reason to try.
-        here = [
-            each
-            for each in self._book.services.all()
-            if any(d.associateId.key == device.key for d in each.info.devices)
-        ]
-        for service in here:
-            found = None if service.instance is None else self._platform.instance(service.instance)
-            if found is not None:
-                self._refused.discard((found.id, station))
+        services = self._book.services.all()
+        names = {
+            s.instance for s in services if s.instance and any(d.associateId.key == device.key for d in s.info.devices)
+        }
+        for found in self._platform.instances(names).values():
+            self._refused.discard((found.id, station))
         return self.review()
 
     def forget_place(self, device: AssociateId) -> None:
@@ -339,14 +339,18 @@ class Mobility:
         """Begin the moves that follow from where devices are (`follow`)."""
         if not self._follow or not self._places:
             return []
-        begun = []
+        begun: list[Move] = []
+        near: dict[str, str] = {}
         for service in self._book.services.all():
-            found = None if service.instance is None else self._platform.instance(service.instance)
-            near = next((p[1] for d in service.info.devices if (p := self._places.get(d.associateId.key))), None)
-            if found is None or near is None or near == self._platform.name or (found.id, near) in self._refused:
+            place = next((p[1] for d in service.info.devices if (p := self._places.get(d.associateId.key))), None)
+            if service.instance and place is not None and place != self._platform.name:
+                near.setdefault(service.instance, place)
+        for name, found in self._platform.instances(near).items():
+            place = near[name]
+            if (found.id, place) in self._refused:
                 continue
             try:
-                begun.append(self.begin(found.id, near))
+                begun.append(self.begin(found.id, place))
             except Problem as error:
                 _log.debug("%s does not follow its device: %s", found.id, error.detail)
         return begun

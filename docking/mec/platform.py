@@ -6,7 +6,7 @@ purpose: the service neither knows how agents move nor what they are.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
 from attrs import field, frozen
@@ -62,8 +62,8 @@ class Platform(Protocol):
     def name(self) -> str:
         """What the platform is called."""
 
-    def instance(self, ident: str) -> Instance | None:
-        """The instance with this id or label, if it is here."""
+    def instances(self, names: Collection[str]) -> Mapping[str, Instance]:
+        """The instances that are here, of those with these ids or labels: by the name that was asked for."""
 
     def neighbours(self) -> Sequence[Neighbour]:
         """The platforms that are known now, without this one, in a steady order."""

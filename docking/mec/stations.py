@@ -7,16 +7,20 @@ passport and by the policies of both stations, and the handoff is that of every 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from urllib.parse import urlsplit
 
 from attrs import define, field
 
-from agents.credentials.keys import text_of
-from docking.errors import ServiceFailed, StationError, UnknownAgent
+from agents.credentials.keys import bytes_of, text_of
+from agents.errors import CredentialError
+from docking.errors import ServiceFailed, StationError
+from docking.events import Event, Subscription
 from docking.letters.orders import SendOutcome
 from docking.mec.platform import Instance, Moved, MoveFailed, Neighbour, Question
+from docking.residents.berth import Berth
 from docking.residents.options import OnTimeout
 from docking.residents.services import Visitor
 from docking.station import Station
@@ -24,6 +28,8 @@ from docking.station import Station
 # The service by which an agent answers a question: `yes MOVE` or `no MOVE`.
 ANSWERS = "mec.move"
 MAX_NEIGHBOURS = 256
+# Seconds within which events count as having come together.
+SETTLE_S = 0.05
 # Events after which neighbours or instances may be others.
 _CHANGES = ("peer", "launched", "arrived", "resumed", "left", "finished", "stopped", "disposed", "cloned")
 
@@ -43,17 +49,22 @@ class StationPlatform:
         """The station's name."""
         return self.station.name
 
-    def instance(self, ident: str) -> Instance | None:
-        """The agent with this id or label, if it is here."""
-        core = self.station.core
-        try:
-            key = core.queries.find_agent(ident)
-        except UnknownAgent:
-            return None
-        berth = core.here.berths.get(key)
-        if berth is None or ident not in (text_of(key), berth.label):  # the beginning of an id is none
-            return None
-        return Instance(text_of(key), berth.label, text_of(berth.credentials.passport.body.image))
+    def instances(self, names: Collection[str]) -> dict[str, Instance]:
+        """The agents that are here, of those with these ids or labels. A label that two have names neither."""
+        berths = self.station.core.here.berths
+        found: dict[str, Berth] = {}
+        labels: dict[str, list[Berth]] = {}
+        for name in names:
+            with contextlib.suppress(CredentialError):
+                if (berth := berths.get(bytes_of(name))) is not None:
+                    found[name] = berth
+                    continue
+            labels[name] = []
+        for berth in berths.values() if labels else ():
+            if berth.label in labels:
+                labels[berth.label].append(berth)
+        found |= {name: few[0] for name, few in labels.items() if len(few) == 1}
+        return {name: _instance(berth) for name, berth in found.items()}
 
     def neighbours(self) -> list[Neighbour]:
         """The stations that have proven their keys and answer."""
@@ -99,14 +110,28 @@ class StationPlatform:
         return Moved(took.rounds, took.sent_bytes, took.downtime_ms, took.total_s)
 
     async def changes(self) -> AsyncIterator[None]:
-        """After each event that may change neighbours or instances."""
-        events = self.station.core.here.events
-        subscription = events.subscribe(lambda event: event.kind in _CHANGES)
+        """After events that may change neighbours or instances; once for those that come together."""
+        events, changed = self.station.core.here.events, asyncio.Event()
+
+        def note(event: Event) -> bool:
+            if event.kind in _CHANGES:
+                changed.set()
+            return False  # nothing is queued
+
+        subscription = events.subscribe(note)
+        ended = asyncio.get_running_loop().create_task(_end_of(subscription))
         try:
-            async for _ in subscription:
-                yield
+            while not ended.done():
+                waiting = asyncio.get_running_loop().create_task(changed.wait())
+                await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                if changed.is_set():
+                    changed.clear()
+                    yield
+                    await asyncio.sleep(SETTLE_S)
         finally:
             events.unsubscribe(subscription)
+            ended.cancel()
 
     def open(self) -> None:
         """Offer agents the service by which they answer."""
@@ -115,6 +140,15 @@ class StationPlatform:
     def close(self) -> None:
         """Offer it no more."""
         self.station.withdraw(ANSWERS)
+
+
+async def _end_of(subscription: Subscription) -> None:
+    async for _ in subscription:
+        pass
+
+
+def _instance(berth: Berth) -> Instance:
+    return Instance(text_of(berth.agent), berth.label, text_of(berth.credentials.passport.body.image))
 
 
 def _endpoint(url: str) -> tuple[str, int] | None:

@@ -31,7 +31,7 @@ from agents.execution import Execution
 from agents.runtime import Asked
 from agents.runtime import Stop as Ending
 from agents.snapshot import MemoryRoot, Snapshot
-from agents.waits import Call, Clone, Go, GoAt, Recv, Sleep, Wait
+from agents.waits import Accept, Call, Clone, Go, GoAt, Recv, Sleep, Wait
 from agents.wasm.bounds import WASM_PAGE_BYTES
 from docking.aio.threads import in_thread
 from docking.errors import (
@@ -433,7 +433,7 @@ class Moves:
         if isinstance(stop, Go | GoAt | Clone):
             self._lifecycle.wait(berth, stop)
             raise _Over
-        if isinstance(stop, Sleep | Recv) and not until:
+        if isinstance(stop, Sleep | Recv | Accept) and not until:
             ns = stop.ns if isinstance(stop, Sleep) else stop.timeout_ns
             until = 0 if ns is None else min(self._here.clocks.now() + -(-ns // 1_000_000), 2**52)
         berth.standing = Standing.LEAVING
@@ -523,8 +523,8 @@ def _awake(snapshot: Snapshot, until: int, now: int) -> Snapshot:
     left = max(0, until - now) * 1_000_000
     if isinstance(pending.wait, Sleep):
         return evolve(snapshot, pending=evolve(pending, wait=Sleep(left)))
-    if isinstance(pending.wait, Recv):
-        return evolve(snapshot, pending=evolve(pending, wait=Recv(left)))
+    if isinstance(pending.wait, Recv | Accept):
+        return evolve(snapshot, pending=evolve(pending, wait=type(pending.wait)(left)))
     return snapshot
 
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ class Played:
     outcome: asyncio.Future[str] | None = None
     changed: asyncio.Queue[None] = field(factory=asyncio.Queue)
 
-    def instance(self, ident: str) -> Instance | None:
-        return self.here.get(ident)
+    def instances(self, names: Collection[str]) -> dict[str, Instance]:
+        return {name: self.here[name] for name in names if name in self.here}
 
     def neighbours(self) -> list[Neighbour]:
         return list(self.near)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from docking.errors import StoreUnusable
+from docking.mec import book
 from docking.mec.service import MobilityService
 from docking.mec.settings import Settings
 from tests.mec.edge import (
@@ -493,5 +494,24 @@ def test_every_operation_of_the_official_description_is_there() -> None:
                     assert answer.is_success, f"{method} {path}: {answer.text}"
                     if method == "post" and path.endswith("task"):
                         service = (await e.register(appMobilityServiceId=service))["appMobilityServiceId"]
+
+    main()
+
+
+def test_what_is_kept_is_bounded_in_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "MAX_KEPT_BYTES", 2000)
+
+    @run
+    async def main() -> None:
+        async with edge() as e:
+            large = registration(deviceInformation=[{"associateId": DEVICE}] * 15)
+            made = await e.client.post(SERVICES, json=large)
+            assert made.status_code == 201
+            problem(await e.client.post(SERVICES, json=large), 429)
+            problem(await e.client.post(SUBSCRIPTIONS, json=subscription(e.subscriber.url + "/x" * 600)), 429)
+            more = registration(deviceInformation=[{"associateId": DEVICE}] * 60)
+            problem(await e.client.put(made.headers["location"], json=more), 429)
+            assert (await e.client.put(made.headers["location"], json=registration())).status_code == 200
+            assert (await e.client.post(SERVICES, json=registration())).status_code == 201
 
     main()

@@ -219,3 +219,30 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(StationError, match=r"httpx is not installed: pip install 'portcall\[mec\]'"):
         docking.mec.app(Station("alpha", policy=Policy(owners=[OWNER.public])))
+
+
+@run
+async def test_a_label_that_two_agents_have_names_neither() -> None:
+    async with harbour("alpha") as (alpha,):
+        platform = StationPlatform(alpha)
+        first = await resting(alpha, WAITS)
+        assert platform.instances([first.label, "x", first.id])[first.label].id == first.id
+        second = await resting(alpha, WAITS)
+        assert second.label == first.label
+        assert list(platform.instances([first.label, first.id])) == [first.id]
+
+
+@run
+async def test_changes_that_come_together_are_one_and_end_with_the_station() -> None:
+    async with harbour("alpha") as (alpha,):
+        changes = StationPlatform(alpha).changes()
+        first = asyncio.get_running_loop().create_task(anext(changes))
+        await asyncio.sleep(0)
+        for _ in range(100):
+            alpha.core.here.tell("peer")
+        await first
+        second = asyncio.get_running_loop().create_task(anext(changes))
+        await asyncio.sleep(0)
+        assert not second.done()
+    with pytest.raises(StopAsyncIteration):
+        await second
