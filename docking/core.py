@@ -17,6 +17,7 @@ from typing import Protocol
 from attrs import define, field, frozen
 
 from agents.brief import brief
+from agents.canonical import Buffer
 from agents.credentials.itinerary import Leaf
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.engines import Engine
@@ -48,6 +49,7 @@ from docking.residents.queries import Queries
 from docking.residents.recovery import Recovery
 from docking.residents.residents import Residents
 from docking.residents.review import Review
+from docking.residents.saves import Saves
 from docking.residents.services import Services
 from docking.residents.serving import Serving
 from docking.residents.upkeep import Upkeep
@@ -75,7 +77,7 @@ class PeerNetwork(Carrier, Protocol):
     async def letter(self, peer: PublicKey, value: object) -> object:
         """Deliver a letter; returns the answer. Raises `CarrierError`."""
 
-    async def session(self, peer: PublicKey, value: object) -> object:
+    async def session(self, peer: PublicKey, request: Sequence[Buffer]) -> object:
         """Deliver a request of a live move; returns the answer. Raises `CarrierError`."""
 
     async def serve(self, peer: PublicKey, value: object) -> object:
@@ -193,7 +195,7 @@ class StationCore:
             wasi=policy.now.wasi,
             directories=opts.directories,
         )
-        sessions = Sessions(engine, blocks_folder(store.path), random, store.has_part)
+        sessions = Sessions(engine, blocks_folder(store.path), random, store.has_part, opts.failpoint)
         here.whole, here.prepared_bytes = sessions.whole, lambda: sessions.held_bytes
         admissions = AdmissionController(
             key,
@@ -249,7 +251,8 @@ class StationCore:
         commands = Commands(here, lifecycle, queries)
         witnesses = Witnesses(here, commands, network.letter)
         inbound = Inbound(here, journal, journeys, outbox, peers, lifecycle, commands, queries, endings, witnesses)
-        serving = Serving(here, lifecycle, queries, Ferry(network.serve))
+        serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
+        queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
         core = cls(
             here,

@@ -25,6 +25,7 @@ EventKind = Literal[
     "refused",  # it stays: `text` says why
     "log",  # it printed or logged a line
     "report",  # it reported a result: `text` is the key
+    "serving",  # it waits for requests of clients, for the first time here
     "call",  # it called the service `place`: `text` says how that ended
     "cloned",  # `text` is the id of the clone
     "waiting",  # it sleeps or waits for a message

@@ -777,7 +777,16 @@ class Station:
         """The station's metrics, in the Prometheus text format (version 0.0.4)."""
         core, app = self.core, self._app
         dispatcher = None if app is None else app.reception
-        return metrics(core.here, core.services, core.departures, len(core.arrivals.kept), dispatcher, self._client)
+        return metrics(
+            core.here,
+            core.services,
+            core.departures,
+            len(core.arrivals.kept),
+            dispatcher,
+            self._client,
+            core.serving,
+            None if app is None else app.clients,
+        )
 
     def asgi(self, agent: str | None = None) -> Mounted:
         """The station as an ASGI application, to mount or to serve.

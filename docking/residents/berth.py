@@ -307,6 +307,14 @@ class Berth:
             # Rounded up: a turn of less than a microsecond is not free.
             self.cpu_us += -((began - spent_ns()) // 1000)
 
+    def state_while_it_waits(self) -> bytes | None:
+        """Its state, encoded; it keeps its instance. None if it has none."""
+        began, life = spent_ns(), self.life
+        try:
+            return None if life is None else life.snapshot().encode()
+        finally:
+            self.cpu_us += -((began - spent_ns()) // 1000)
+
     def _leave_instance(self, life: Execution, stop: Ending) -> Turn:
         large = self.occupied >= LARGE
         if large:

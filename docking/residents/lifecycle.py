@@ -233,7 +233,7 @@ class Lifecycle:
                 return Turn(Trapped("state", str(error)))
             return berth.turn(event)
 
-        turned, dropped = functools.partial(self._turned, berth), functools.partial(self._not_begun, berth, event)
+        turned, dropped = functools.partial(self.turned, berth), functools.partial(self._not_begun, berth, event)
         self._here.workers.submit(Job(work, berth.interrupt, turned, dropped))
 
     def _not_begun(self, berth: Berth, event: Event | None) -> None:
@@ -246,7 +246,7 @@ class Lifecycle:
         if event is None and isinstance(berth.state, bytes):
             self._store(checkpoints.put_checkpoint(berth, berth.state)).add_done_callback(seen)
 
-    def _turned(self, berth: Berth, turn: Turn | None, error: BaseException | None) -> None:
+    def turned(self, berth: Berth, turn: Turn | None, error: BaseException | None) -> None:
         """A turn has ended."""
         berth.running = False
         halting, berth.halting = berth.halting, None

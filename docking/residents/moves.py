@@ -31,7 +31,7 @@ from agents.execution import Execution
 from agents.runtime import Asked
 from agents.runtime import Stop as Ending
 from agents.snapshot import MemoryRoot, Snapshot
-from agents.waits import Call, Clone, Go, GoAt, Recv, Sleep, Wait
+from agents.waits import Accept, Call, Clone, Go, GoAt, Recv, Sleep, Wait
 from agents.wasm.bounds import WASM_PAGE_BYTES
 from docking.aio.threads import in_thread
 from docking.errors import (
@@ -103,16 +103,19 @@ class _Memory:
         """These blocks, as they are now."""
         pages = self.raw.size() // WASM_PAGE_BYTES
         with self.watch.contents() as view:
-            # Copied before it is hashed: the agent may be writing it.
-            copies = [bytes(view[BLOCK_BYTES * each : BLOCK_BYTES * (each + 1)]) for each in blocks]
+            # Copied before it is hashed: the agent may be writing it. In one piece, where they are neighbours.
+            copies = b"".join([view[BLOCK_BYTES * first : BLOCK_BYTES * (last + 1)] for first, last in _spans(blocks)])
         if pages > self.tree.pages:
             self.tree.grow(pages)
-        contents: list[tuple[int, Buffer | None]] = []
-        for block, copy in zip(blocks, copies, strict=True):
-            fresh = copy == self.initial.contents(BLOCK_BYTES * block, BLOCK_BYTES)
-            self.tree[block] = INITIAL if fresh else canonical.digest(copy)
-            contents.append((block, None if fresh else copy))
-        return BlockBatch.of(self.index, pages, contents)
+        whole, fresh = memoryview(copies), []
+        for at, block in enumerate(blocks):
+            copy = whole[BLOCK_BYTES * at : BLOCK_BYTES * (at + 1)]
+            if self.initial.has(BLOCK_BYTES * block, copy):
+                self.tree[block] = INITIAL
+                fresh.append(at)
+            else:
+                self.tree[block] = canonical.digest(copy)
+        return BlockBatch.of(self.index, pages, blocks, copies, fresh)
 
 
 @define(eq=False, repr=False)
@@ -200,7 +203,7 @@ class Moves:
     _here: Residents
     _lifecycle: Lifecycle
     _departures: Departures
-    _session: Callable[[PublicKey, object], Awaitable[object]]
+    _session: Callable[[PublicKey, Sequence[Buffer]], Awaitable[object]]
     moving: set[bytes] = field(factory=set)
     """The agents that are being moved."""
     _unwanted: set[bytes] = field(factory=set)
@@ -430,7 +433,7 @@ class Moves:
         if isinstance(stop, Go | GoAt | Clone):
             self._lifecycle.wait(berth, stop)
             raise _Over
-        if isinstance(stop, Sleep | Recv) and not until:
+        if isinstance(stop, Sleep | Recv | Accept) and not until:
             ns = stop.ns if isinstance(stop, Sleep) else stop.timeout_ns
             until = 0 if ns is None else min(self._here.clocks.now() + -(-ns // 1_000_000), 2**52)
         berth.standing = Standing.LEAVING
@@ -501,6 +504,17 @@ class Moves:
         return _awake(snapshot, until, self._here.clocks.now()).encode()
 
 
+def _spans(blocks: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs of neighbours, each as its first and its last."""
+    found: list[tuple[int, int]] = []
+    for block in blocks:
+        if found and found[-1][1] == block - 1:
+            found[-1] = (found[-1][0], block)
+        else:
+            found.append((block, block))
+    return found
+
+
 def _awake(snapshot: Snapshot, until: int, now: int) -> Snapshot:
     """With what is left of a sleep, for an agent that sleeps until `until`; both ms since 1970."""
     pending = snapshot.pending
@@ -509,8 +523,8 @@ def _awake(snapshot: Snapshot, until: int, now: int) -> Snapshot:
     left = max(0, until - now) * 1_000_000
     if isinstance(pending.wait, Sleep):
         return evolve(snapshot, pending=evolve(pending, wait=Sleep(left)))
-    if isinstance(pending.wait, Recv):
-        return evolve(snapshot, pending=evolve(pending, wait=Recv(left)))
+    if isinstance(pending.wait, Recv | Accept):
+        return evolve(snapshot, pending=evolve(pending, wait=type(pending.wait)(left)))
     return snapshot
 
 

@@ -31,6 +31,7 @@ from docking.residents.ferry import Ferry, Outcome
 from docking.residents.lifecycle import Lifecycle
 from docking.residents.queries import Queries
 from docking.residents.residents import Residents
+from docking.residents.saves import Saves
 
 # Requests that wait or are being answered, and bytes of those that wait: for one agent, and for all.
 MAX_WAITING, MAX_WAITING_BYTES = 256, 16 << 20
@@ -79,6 +80,7 @@ class Serving:
     _lifecycle: Lifecycle
     _queries: Queries
     _ferry: Ferry
+    _saves: Saves
     doors: OrderedDict[bytes, Door] = field(factory=OrderedDict)
     counts: Counter[str] = field(factory=Counter)
     """Requests: `accepted` by agents, `passed` on, `came` from other stations, `late` answers that were dropped."""
@@ -87,6 +89,7 @@ class Serving:
     _clients: dict[str, tuple[bytes, asyncio.Future[Outcome]]] = field(factory=dict)
     _asking: Counter[bytes] = field(factory=Counter)
     _seen: OrderedDict[str, None] = field(factory=OrderedDict)
+    _serves: set[bytes] = field(factory=set)
     _ended: OrderedDict[bytes, None] = field(factory=OrderedDict)
     _names: dict[str, bytes] = field(factory=dict)
     _mark: str = field(init=False)
@@ -258,12 +261,19 @@ class Serving:
 
     def accepts(self, berth: Berth) -> bool:
         """In the loop: the agent waits for a request. Gives it the next one, if there is one."""
-        door = self.doors.get(berth.agent)
-        if door is None or berth.barred or self._here.closing:
+        if berth.barred or self._here.closing:
             return False
-        door.left = None
-        asked = self._next(door)
-        if asked is None:
+        if berth.agent not in self._serves:
+            self._serves.add(berth.agent)
+            self._here.tell("serving", berth.agent)
+        if self._saves.between(berth):
+            return True
+        door = self.doors.get(berth.agent)
+        if door is not None:
+            door.left = None
+        asked = None if door is None else self._next(door)
+        if door is None or asked is None:
+            self._saves.idle(berth)
             return False
         door.given[asked.ident] = asked.until
         while len(door.given) > 2 * MAX_WAITING:
@@ -281,6 +291,8 @@ class Serving:
 
     def left(self, agent: bytes, to: PublicKey) -> None:
         """The agent durably belongs to another station."""
+        self._serves.discard(agent)
+        self._saves.forget(agent)
         door = self.doors.get(agent)
         if door is not None or self._served(agent):
             door = self._door(agent)
@@ -294,6 +306,8 @@ class Serving:
 
     def ended(self, berth: Berth, why: str) -> None:
         """The agent will answer nothing more: it has ended, or stopped."""
+        self._serves.discard(berth.agent)
+        self._saves.forget(berth.agent)
         self._ended[berth.agent] = None
         while len(self._ended) > MAX_DOORS:
             self._ended.popitem(last=False)
@@ -308,10 +322,12 @@ class Serving:
         for asked in waiting:
             self._settle(berth.agent, asked.ident, Outcome(410, f"the agent {why}".encode()))
 
-    def asked(self, berth: Berth) -> int:
-        """How many requests wait for an agent."""
-        door = self.doors.get(berth.agent)
-        return 0 if door is None else len(door.waiting)
+    def asked(self, agent: bytes) -> int | None:
+        """How many requests wait for an agent, or for its answer; None if it does not serve here."""
+        door = self.doors.get(agent)
+        if door is None:
+            return 0 if agent in self._serves else None
+        return len(door.waiting) + len(door.given)
 
     # Answers
 

@@ -117,3 +117,17 @@ async def ask(at: Station, path: str, method: str = "GET", body: Any = None, **o
         return await client.ask(path, method, body, **options)
     finally:
         client.close()
+
+
+async def keep_asking(at: Station, name: str, until: asyncio.Event) -> list[str]:
+    """One client that asks again and again; the tokens that it sent, each answered with 200."""
+    client = Client(at)
+    tokens: list[str] = []
+    while not until.is_set():
+        token = f"{name}.{len(tokens)}"
+        answer = await client.ask("/", "POST", token)
+        assert answer.status == 200, (token, answer)
+        assert answer.json["body"] == token
+        tokens.append(token)
+    client.close()
+    return tokens

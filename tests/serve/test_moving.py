@@ -7,24 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from docking import Station
 from docking.residents import serving
 from tests.station.harbour import harbour, meet, run, station
 
-from .servers import COUNTER, Client, ask, launch
-
-
-async def keep_asking(at: Station, name: str, until: asyncio.Event) -> list[str]:
-    """One client that asks again and again; the tokens that it sent, each answered with 200."""
-    client, tokens = Client(at), []
-    while not until.is_set():
-        token = f"{name}.{len(tokens)}"
-        answer = await client.ask("/", "POST", token)
-        assert answer.status == 200, (token, answer)
-        assert answer.json["body"] == token
-        tokens.append(token)
-    client.close()
-    return tokens
+from .servers import COUNTER, Client, ask, keep_asking, launch
 
 
 @run
