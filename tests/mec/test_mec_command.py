@@ -62,7 +62,7 @@ async def test_it_serves_until_it_is_cancelled(tmp_path: Path, capsys: pytest.Ca
             await asyncio.sleep(0.005)
             said += capsys.readouterr().err
         url = said.split()[-1].removesuffix("/amsi/v1")
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as client:
             problem(await client.get(SERVICES), 401)
             one = {"authorization": "Bearer one"}
             assert (await client.post(SERVICES, json=registration(), headers=one)).status_code == 201
@@ -71,7 +71,7 @@ async def test_it_serves_until_it_is_cancelled(tmp_path: Path, capsys: pytest.Ca
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(SERVICES)
         await Edge(None, "127.0.0.1", (), None).prepare(alpha)()
@@ -88,7 +88,7 @@ async def test_connections_that_say_nothing_keep_nobody_out(monkeypatch: pytest.
             _, writer = await asyncio.open_connection(host, port)
             stack.callback(writer.close)
         url = f"http://{host}:{port}"
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False, timeout=60) as client:
             assert (await client.get(SERVICES)).json() == []
             wanted = {"websockNotifConfig": {"requestWebsocketUri": True}, "requestTestNotification": True}
             body = {k: v for k, v in subscription("", **wanted).items() if k != "callbackReference"}

@@ -52,7 +52,10 @@ AGREES = program(
 
 @contextlib.asynccontextmanager
 async def served(app: Any) -> Any:
-    async with Served(app) as server, httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=60) as client:
+    async with (
+        Served(app) as server,
+        httpx.AsyncClient(base_url=server.url, trust_env=False, verify=False, timeout=60) as client,
+    ):
         yield client
 
 
