@@ -137,12 +137,20 @@ class BlockBatch:
     data: bytes = attrs.field(repr=False)
 
     @classmethod
-    def of(cls, memory: int, pages: int, contents: Sequence[tuple[int, Buffer | None]]) -> BlockBatch:
-        """Of blocks in ascending order, each with its contents, or None where they are those of a fresh instance."""
-        kept = [(block, found) for block, found in contents if found is not None]
-        data = _CONTEXTS.compressor.compress(b"".join(found for _, found in kept)) if kept else b""
-        initial = tuple(block for block, found in contents if found is None)
-        return cls(memory, pages, tuple(block for block, _ in kept), initial, data)
+    def of(
+        cls, memory: int, pages: int, blocks: Sequence[int], contents: Buffer, fresh: Sequence[int] = ()
+    ) -> BlockBatch:
+        """Of `blocks`, ascending, with their contents joined. `fresh`: places in `blocks`, ascending, of those whose
+        contents are those of a fresh instance.
+        """
+        if fresh:
+            view, left = memoryview(contents), set(fresh)
+            kept = [at for at in range(len(blocks)) if at not in left]
+            contents = b"".join([view[BLOCK_BYTES * at : BLOCK_BYTES * (at + 1)] for at in kept])
+            initial, blocks = tuple(blocks[at] for at in fresh), [blocks[at] for at in kept]
+        else:
+            initial = ()
+        return cls(memory, pages, tuple(blocks), initial, _CONTEXTS.compressor.compress(contents) if blocks else b"")
 
     def contents(self) -> list[memoryview]:
         """The contents of `blocks`. Raises `BadSnapshot` unless the data is exactly these."""
@@ -159,9 +167,14 @@ class BlockBatch:
             raise BadSnapshot("the blocks of a memory are not as long as announced")
         return [view[at : at + BLOCK_BYTES] for at in range(0, size, BLOCK_BYTES)]
 
+    def parts(self) -> tuple[bytes, bytes]:
+        """As bytes, in two pieces: what stands before the contents, and these, which are not copied."""
+        head = [self.memory, self.pages, _packed(self.blocks), _packed(self.initial), b""]
+        return canonical.encode(head)[:-1] + canonical.byte_string_head(len(self.data)), self.data
+
     def encode(self) -> bytes:
         """As bytes."""
-        return canonical.encode([self.memory, self.pages, _packed(self.blocks), _packed(self.initial), self.data])
+        return b"".join(self.parts())
 
     @classmethod
     def decode(cls, data: Buffer) -> BlockBatch:

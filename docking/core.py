@@ -17,6 +17,7 @@ from typing import Protocol
 from attrs import define, field, frozen
 
 from agents.brief import brief
+from agents.canonical import Buffer
 from agents.credentials.itinerary import Leaf
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.engines import Engine
@@ -76,7 +77,7 @@ class PeerNetwork(Carrier, Protocol):
     async def letter(self, peer: PublicKey, value: object) -> object:
         """Deliver a letter; returns the answer. Raises `CarrierError`."""
 
-    async def session(self, peer: PublicKey, value: object) -> object:
+    async def session(self, peer: PublicKey, request: Sequence[Buffer]) -> object:
         """Deliver a request of a live move; returns the answer. Raises `CarrierError`."""
 
     async def serve(self, peer: PublicKey, value: object) -> object:
@@ -194,7 +195,7 @@ class StationCore:
             wasi=policy.now.wasi,
             directories=opts.directories,
         )
-        sessions = Sessions(engine, blocks_folder(store.path), random, store.has_part)
+        sessions = Sessions(engine, blocks_folder(store.path), random, store.has_part, opts.failpoint)
         here.whole, here.prepared_bytes = sessions.whole, lambda: sessions.held_bytes
         admissions = AdmissionController(
             key,

@@ -70,6 +70,12 @@ class Initial:
         """`size` bytes at `at`; zeros beyond its end."""
         return self._copy[at : min(at + size, self.size)].ljust(size, b"\0") if at < self.size else bytes(size)
 
+    def has(self, at: int, contents: memoryview) -> bool:
+        """Whether these are its contents at `at`."""
+        if at >= self.size and len(contents) <= len(_ZEROS):
+            return contents == _ZERO_BYTES[: len(contents)]
+        return contents == self.contents(at, len(contents))
+
     def changed(self, address: int, size: int) -> Runs:
         """Runs of 4 KiB pages in which the memory at `address`, of `size` bytes, differs now."""
         pages = size // HOST_PAGE_BYTES
@@ -124,6 +130,7 @@ def expect(address: int, size: int) -> None:
 
 _ZEROS = (ctypes.c_char * (HOST_PAGE_BYTES * _CHUNK))()
 _ZEROS_AT = ctypes.addressof(_ZEROS)
+_ZERO_BYTES = memoryview(bytes(len(_ZEROS)))
 
 
 def _compare(candidates: Runs, address: int, initial: int, held: int) -> Runs:

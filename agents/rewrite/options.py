@@ -9,6 +9,7 @@ import attrs
 
 Polls = Literal["none", "loops", "calls"]
 Profile = Literal["standard", "portable"]
+Nans = Literal["any", "canonical"]
 Progress = Callable[[int, int], None]
 """Called with the number of finished functions, and of all."""
 

@@ -52,6 +52,7 @@ from docking.live.wire import (
     Rest,
     session_of,
 )
+from docking.store.store import Failpoint, never
 
 _log = logging.getLogger(__name__)
 _NOBODY = StandaloneHost(time.time_ns, time.monotonic_ns, os.urandom)  # of an agent of which no code runs
@@ -190,13 +191,14 @@ class Sessions:
     """The sessions of one station.
 
     `folder`: where their files are; None for a station whose store is in memory; `stored(digest)`: whether the store
-    has this part; `random(n)`: fresh random bytes; `open`: by their names.
+    has this part; `random(n)`: fresh random bytes; `failpoint`: for tests of crashes; `open`: by their names.
     """
 
     _engine: Engine
     _folder: Path | None
     _random: Callable[[int], bytes]
     _stored: Callable[[bytes], bool]
+    _failpoint: Failpoint = never
     admissions: Admissions = field(init=False)
     keep_image: Callable[[Offer], None] = field(init=False)
     """Stores the image that came with an offer."""
@@ -218,6 +220,13 @@ class Sessions:
 
     async def handle(self, sender: bytes, request: Request) -> Answer:
         """Handle a request from the station with this key."""
+        name = type(request).__name__.upper()
+        self._failpoint(f"{name}.received")
+        answer = await self._answer(sender, request)
+        self._failpoint(f"{name}.answered")
+        return answer
+
+    async def _answer(self, sender: bytes, request: Request) -> Answer:
         match request:
             case Prepare():
                 return await self._prepare(sender, request)

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
+from agents import canonical
 from agents.blocks import MAX_BATCH_BYTES, BlockBatch, decode_batches, encode_batches
 from agents.brief import brief
 from agents.canonical import Buffer
@@ -77,15 +78,17 @@ Request: TypeAlias = "Prepare | Blocks | Cancel"
 Answer: TypeAlias = "Opened | ImageWanted | Refusal | None"
 
 
-def write_request(request: Request) -> list[object]:
-    """A request as a value to send."""
+def write_request(request: Request) -> list[Buffer]:
+    """A request as buffers to send in order: a value in deterministic CBOR. The contents of blocks are not copied."""
     match request:
         case Prepare(offer, pages):
-            return ["prepare", VERSION, b"".join(codec.encode_message(offer)), list(pages)]
+            return [canonical.encode(["prepare", VERSION, b"".join(codec.encode_message(offer)), list(pages)])]
         case Blocks(session, batch):
-            return ["blocks", session, batch.encode()]
+            parts = batch.parts()
+            head = canonical.encode(["blocks", session, b""])[:-1]
+            return [head + canonical.byte_string_head(sum(map(len, parts))), *parts]
         case Cancel(session):
-            return ["cancel", session]
+            return [canonical.encode(["cancel", session])]
 
 
 def read_request(value: object, limits: codec.MessageLimits) -> Request:

@@ -103,16 +103,19 @@ class _Memory:
         """These blocks, as they are now."""
         pages = self.raw.size() // WASM_PAGE_BYTES
         with self.watch.contents() as view:
-            # Copied before it is hashed: the agent may be writing it.
-            copies = [bytes(view[BLOCK_BYTES * each : BLOCK_BYTES * (each + 1)]) for each in blocks]
+            # Copied before it is hashed: the agent may be writing it. In one piece, where they are neighbours.
+            copies = b"".join([view[BLOCK_BYTES * first : BLOCK_BYTES * (last + 1)] for first, last in _spans(blocks)])
         if pages > self.tree.pages:
             self.tree.grow(pages)
-        contents: list[tuple[int, Buffer | None]] = []
-        for block, copy in zip(blocks, copies, strict=True):
-            fresh = copy == self.initial.contents(BLOCK_BYTES * block, BLOCK_BYTES)
-            self.tree[block] = INITIAL if fresh else canonical.digest(copy)
-            contents.append((block, None if fresh else copy))
-        return BlockBatch.of(self.index, pages, contents)
+        whole, fresh = memoryview(copies), []
+        for at, block in enumerate(blocks):
+            copy = whole[BLOCK_BYTES * at : BLOCK_BYTES * (at + 1)]
+            if self.initial.has(BLOCK_BYTES * block, copy):
+                self.tree[block] = INITIAL
+                fresh.append(at)
+            else:
+                self.tree[block] = canonical.digest(copy)
+        return BlockBatch.of(self.index, pages, blocks, copies, fresh)
 
 
 @define(eq=False, repr=False)
@@ -200,7 +203,7 @@ class Moves:
     _here: Residents
     _lifecycle: Lifecycle
     _departures: Departures
-    _session: Callable[[PublicKey, object], Awaitable[object]]
+    _session: Callable[[PublicKey, Sequence[Buffer]], Awaitable[object]]
     moving: set[bytes] = field(factory=set)
     """The agents that are being moved."""
     _unwanted: set[bytes] = field(factory=set)
@@ -499,6 +502,17 @@ class Moves:
         else:
             snapshot = Snapshot.decode(berth.state if berth.state is not None else self._here.state_of(berth))
         return _awake(snapshot, until, self._here.clocks.now()).encode()
+
+
+def _spans(blocks: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs of neighbours, each as its first and its last."""
+    found: list[tuple[int, int]] = []
+    for block in blocks:
+        if found and found[-1][1] == block - 1:
+            found[-1] = (found[-1][0], block)
+        else:
+            found.append((block, block))
+    return found
 
 
 def _awake(snapshot: Snapshot, until: int, now: int) -> Snapshot:

@@ -31,6 +31,7 @@ MOVES = 7  # of each kind
 AGENT = """(module
   (import "portcall" "here" (func $here (param i32 i32) (result i32)))
   (import "portcall" "report" (func $report (param i32 i32 i32 i32) (result i32)))
+  (import "portcall" "sleep" (func $sleep (param i32) (result i32)))
   (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
   (memory (export "memory") {pages})
   (data (i32.const 64) "gap")
@@ -63,6 +64,7 @@ AGENT = """(module
               (drop (call $report (i32.const 64) (i32.const 3) (i32.const 72) (i32.const 8)))
               (local.set $last (call $now))))
           ;; what it did not write meanwhile, it does not make up for
+          (local.set $now (local.get $last))
           (local.set $began (local.get $last)) (local.set $written (i64.const 0))))
       (loop $write
         (if (i64.lt_u (i64.mul (local.get $written) (i64.const 1000000000))
@@ -75,23 +77,29 @@ AGENT = """(module
               (local.get $x))
             (local.set $written (i64.add (local.get $written) (i64.const 8)))
             (br $write))))
+      {idle}
       (i64.store (i32.const 80) (i64.add (i64.load (i32.const 80)) (i64.const 1)))
       (br $on))))"""
 
 
 @attrs.frozen
 class Case:
-    """One agent. `mib`: of noise; `hot`: bytes over which it writes, a power of 2; `rate`: bytes a second."""
+    """One agent. `mib`: of noise; `hot`: bytes over which it writes, a power of 2; `rate`: bytes a second; `idle`: it
+    sleeps most of the time.
+    """
 
     mib: int
     hot: int = 64 << 10
     rate: int = MIB
+    idle: bool = False
 
     def wat(self) -> str:
         """The program."""
         first = (1 << 16) + max(self.hot, 1 << 16)
         end = first + self.mib * MIB
-        return AGENT.format(pages=-(-end // 65536), first=first, end=end, mask=(self.hot - 1) & ~7, rate=self.rate)
+        idle = "(drop (call $sleep (i32.const 10)))" if self.idle else ""
+        pages, mask = -(-end // 65536), (self.hot - 1) & ~7
+        return AGENT.format(pages=pages, first=first, end=end, mask=mask, rate=self.rate, idle=idle)
 
 
 @attrs.frozen
@@ -112,7 +120,7 @@ class Fleet:
 
     def launch(self, case: Case, folder: Path) -> None:
         """Begin an agent, and wait until it has filled its memory."""
-        path = folder / f"live-{case.mib}-{case.hot}-{case.rate}.agent"
+        path = folder / f"live-{case.mib}-{case.hot}-{case.rate}-{case.idle}.agent"
         path.write_bytes(agents.pack(case.wat(), name="live").pack())
         via = [place.key for place in (*self.places[1:], self.places[0])]
         (self.agent,) = self.places[0].ask("launch", image=str(path), via=via, turns=10_000)

@@ -22,8 +22,11 @@ contents = st.dictionaries(
 
 
 def batch(memory: int, found: dict[int, int | None]) -> BlockBatch:
-    made = [(block, None if seed is None else bytes([seed]) * BLOCK_BYTES) for block, seed in sorted(found.items())]
-    return BlockBatch.of(memory, PAGES, made)
+    blocks = sorted(found)
+    contents = b"".join(bytes([found[block] or 0]) * BLOCK_BYTES for block in blocks)
+    return BlockBatch.of(
+        memory, PAGES, blocks, contents, [at for at, block in enumerate(blocks) if found[block] is None]
+    )
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
