@@ -1,9 +1,9 @@
 """A guestbook that follows its readers: an agent with clients.
 
-    GET  /          the entries, as a page
-    GET  /entries   the entries, as JSON
-    POST /entries   a new entry: the body
-    POST /move      to the station in the body, with all entries; the answer comes from there
+GET  /          the entries, as a page
+GET  /entries   the entries, as JSON
+POST /entries   a new entry: the body
+POST /move      to the station in the body, with all entries; the answer comes from there
 """
 
 import portcall

@@ -36,10 +36,10 @@ def test_entries_are_written_and_travel(stations):
     assert ask(book + "/move", b"beta") == (200, "now at beta")
     for client in clients:
         client.join()
-    assert sorted(answers) == [(201, "entry %d" % number) for number in range(2, 7)]
+    assert sorted(answers) == [(201, f"entry {number}") for number in range(2, 7)]
 
     entries = json.loads(ask(book + "/entries")[1])
-    assert sorted(entry["text"] for entry in entries) == [*("client %d" % n for n in range(5)), "hello <b>"]
+    assert sorted(entry["text"] for entry in entries) == [*(f"client {n}" for n in range(5)), "hello <b>"]
     page = ask(beta.url + "/portcall/1/agents/guestbook/")[1]
     assert "now at beta" in page
     assert "hello &lt;b>" in page
