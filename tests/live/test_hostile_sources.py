@@ -16,7 +16,7 @@ from docking.errors import CarrierError, StationError
 from docking.handle import Agent
 from docking.handoff.refusal import Refusal
 from docking.live import sessions, wire
-from docking.residents import moves
+from docking.residents import sending
 from tests.live.movers import TERMS, accountant, policy
 from tests.live.test_moves import SLOW, SMALL, ended, running
 from tests.station.harbour import begin, harbour, run
@@ -38,7 +38,7 @@ class Liar:
     async def open(self, pages: int = 16 * SMALL + 1) -> Any:
         """A session, or why there is none."""
         core = self.alpha.core
-        offer = core.departures.announcement(core.here.berths[self.agent.key], self.omega.key, True)
+        offer = core.departures.announcement(core.here.berths[self.agent.key], self.omega.key, True, False)
         return await self.ask(wire.Prepare(offer, (pages,)))
 
 
@@ -150,7 +150,7 @@ async def test_a_session_is_its_source_s() -> None:
         assert await thief.ask(wire.Cancel(opened.session)) is None
         assert opened.session in it.omega.core.sessions.open
         core = it.alpha.core
-        offer = core.departures.announcement(core.here.berths[it.agent.key], it.omega.key, True)
+        offer = core.departures.announcement(core.here.berths[it.agent.key], it.omega.key, True, False)
         assert (await thief.ask(wire.Prepare(offer, (33,)))).code == "stranger"
 
 
@@ -168,13 +168,13 @@ async def test_what_is_no_request_is_refused_and_the_station_goes_on() -> None:
 async def test_an_agent_whose_blocks_are_not_those_that_are_signed_stays(
     lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rest_of = moves._Sending.rest
+    rest_of = sending.Sending.rest
 
-    def lying(sending: Any, found: list[list[int]]) -> Any:
-        rest, roots = rest_of(sending, found)
+    def lying(it: Any, found: list[list[int]]) -> Any:
+        rest, roots = rest_of(it, found)
         if lie == "a block is left out":
-            sending.memories[0].tree[9] = b"other contents, never sent to it"
-            roots = (type(roots[0])(roots[0].pages, sending.memories[0].tree.root()),)
+            it.memories[0].tree[9] = b"other contents, never sent to it"
+            roots = (type(roots[0])(roots[0].pages, it.memories[0].tree.root()),)
         elif lie == "a block is another":
             rest = wire.Rest(rest.session, (*rest.batches, batch(20)))
         elif lie == "a larger root":
@@ -184,7 +184,7 @@ async def test_an_agent_whose_blocks_are_not_those_that_are_signed_stays(
         return rest, roots
 
     async with liar() as it:
-        monkeypatch.setattr(moves._Sending, "rest", lying)
+        monkeypatch.setattr(sending.Sending, "rest", lying)
         code = "no-session" if lie == "another session" else "bad-blocks"
         with pytest.raises(StationError, match=code):
             await it.agent.move("omega")
