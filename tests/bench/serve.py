@@ -3,8 +3,8 @@
     python -m tests.bench.serve [--quick] [--json FILE]
 
 One station with a store on the disk, an agent in MicroPython and one in WAT that answer every request alike, and
-clients in processes of their own that keep their connections. `cpu_ms` is the processor time of the whole station for each
-request, which a busy machine does not change: 1000 / cpu_ms requests a second are what one processor can answer.
+clients in processes of their own that keep their connections. `cpu_ms` is the processor time of the whole station for
+each request, which a busy machine changes little: 1000 / cpu_ms requests a second are what one processor can answer.
 """
 
 from __future__ import annotations

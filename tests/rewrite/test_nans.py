@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,21 @@ def test_it_is_done_once() -> None:
 def test_a_section_that_is_not_ours_says_nothing(section: bytes | None) -> None:
     assert floats(section) == Floats()
     assert floats(Floats(3, 1).encode()) == Floats(3, 1)
+
+
+def test_the_command_packs_so_and_inspect_says_it(tmp_path: Path) -> None:
+    source, image = tmp_path / "divides.wat", tmp_path / "divides.agent"
+    source.write_text(
+        '(module (memory 1) (func (export "run") (f64.store (i32.const 0) (f64.div (f64.const 0) (f64.const 0)))))'
+    )
+    for options, said in ((["--nans", "canonical"], "the same everywhere"), ([], "as each processor and engine")):
+        for line in (["pack", str(source), "-o", str(image), *options], ["inspect", str(image)]):
+            done = subprocess.run(
+                [sys.executable, "-m", "docking.cli", *line],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+        assert said in done.stdout
