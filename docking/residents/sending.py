@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from agents import canonical
 from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, INITIAL, BlockBatch, BlockTree, blocks_of
 from agents.brief import brief
-from agents.engines.pages import Initial
+from agents.engines.pages import Initial, touched
 from agents.engines.raw import RawMemory
 from agents.engines.writes import WriteWatch
 from agents.execution import Execution
@@ -53,9 +53,9 @@ class SentMemory:
     watch: WriteWatch = field(repr=False)
 
     def different(self) -> list[int]:
-        """The blocks that are not as in a fresh instance. What is written meanwhile is reported as written."""
+        """The blocks that may not be as in a fresh instance. What is written meanwhile is reported as written."""
         with self.raw.held():
-            return blocks_of(self.initial.changed(self.raw.address, self.raw.size()))
+            return blocks_of(touched(self.raw.address, self.raw.size()))
 
     def written(self) -> list[int]:
         """The blocks that may have been written since this was asked last."""
