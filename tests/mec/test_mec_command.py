@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import click
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from docking.cli.edge import Edge
 from docking.errors import ConfigError, StationError
-from tests.mec.edge import MOVES, SERVICES, problem, registration
+from docking.http.server import listen
+from docking.mec import server
+from docking.mec.service import MobilityService
+from docking.mec.settings import Settings
+from tests.mec.edge import MOVES, SERVICES, SUBSCRIPTIONS, played, problem, registration, subscription
 from tests.station.harbour import harbour, run, station
 
 
@@ -69,3 +75,26 @@ async def test_it_serves_until_it_is_cancelled(tmp_path: Path, capsys: pytest.Ca
             with pytest.raises(httpx.ConnectError):
                 await client.get(SERVICES)
         await Edge(None, "127.0.0.1", (), None).prepare(alpha)()
+
+
+@run
+async def test_connections_that_say_nothing_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_ADDRESS_CONNECTIONS", 4)
+    service = MobilityService(played("a1"), Settings(retry_s=0.01))
+    sock = listen("127.0.0.1", 0)
+    host, port = sock.getsockname()
+    async with server.serving(service, sock), contextlib.AsyncExitStack() as stack:
+        for _ in range(20):
+            _, writer = await asyncio.open_connection(host, port)
+            stack.callback(writer.close)
+        url = f"http://{host}:{port}"
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client:
+            assert (await client.get(SERVICES)).json() == []
+            wanted = {"websockNotifConfig": {"requestWebsocketUri": True}, "requestTestNotification": True}
+            body = {k: v for k, v in subscription("", **wanted).items() if k != "callbackReference"}
+            for _ in range(8):  # a WebSocket does not count for ever
+                made = (await client.post(SUBSCRIPTIONS, json=body)).json()
+                async with connect(made["websockNotifConfig"]["websocketUri"], proxy=None) as socket:
+                    assert "TestNotification" in str(await socket.recv())
+            answer = await client.post(SERVICES, content=b"x" * 70_000, headers={"content-type": "application/json"})
+            problem(answer, 413)
