@@ -309,7 +309,7 @@ class Execution:
         return tuple(self._prepared.memories.values())
 
     def initial(self, name: str) -> Initial:
-        """A memory as it is in a fresh instance."""
+        """A memory as it is in a fresh instance; `name`: of its export, one of `memories`."""
         return self._program.initial(name)
 
     def prepare(self) -> Instance:
@@ -331,7 +331,9 @@ class Execution:
         grants: Mapping[str, Any] | None = None,
         budget: TimeBudget | None = None,
     ) -> None:
-        """Go on from `snapshot`, whose memories the prepared instance has; the other parameters are as above.
+        """Go on from `snapshot`, whose memories the prepared instance has.
+
+        ambient, wasi_limits, grants, budget: as of the class
 
         Whoever wrote the memories has compared them with their roots. Raises `BadSnapshot`, `RunStopped`.
         """

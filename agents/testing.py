@@ -136,7 +136,7 @@ class Seeded:
         self.sent.append((to, body))
 
     def reply(self, ident: str, response: bytes) -> None:
-        """The agent answers the request `ident`; see `agents.hostcalls.reply`."""
+        """The agent answers the request `ident` with `response`; see `agents.hostcalls.reply`."""
         self.replied.append((ident, response))
 
     def answer(self, wait: Wait) -> Event:
@@ -249,7 +249,7 @@ class Recording:
         self._keep("send", [to, bytes(body)], lambda: self._ambient.send(to, body))
 
     def reply(self, ident: str, response: bytes) -> None:
-        """The agent answers a request; see `agents.hostcalls.reply`."""
+        """The agent answers the request `ident` with `response`; see `agents.hostcalls.reply`."""
         self._keep("reply", [ident, bytes(response)], lambda: reply_of(self._ambient)(ident, response))
 
     def answer(self, wait: Wait) -> Event | None:
@@ -338,7 +338,7 @@ class Replaying:
         self._told("send", [to, bytes(body)])
 
     def reply(self, ident: str, response: bytes) -> None:
-        """The agent answers a request; see `agents.hostcalls.reply`."""
+        """The agent answers the request `ident` with `response`; see `agents.hostcalls.reply`."""
         self._told("reply", [ident, bytes(response)])
 
     def answer(self, wait: Wait) -> Event:

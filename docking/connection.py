@@ -387,7 +387,13 @@ class RemoteAgent:
         on_timeout: OnTimeout = "cancel",
         precopy: bool = True,
     ) -> MoveReport:
-        """Move it from the station to another one, while it runs; see `docking.Agent.move`."""
+        """Move it from the station to another one, while it runs.
+
+        to: the station: a name, a key, `host:port`, "next" or "home"
+        downtime_ms, timeout_s, on_timeout, precopy: as of `docking.Agent.move`
+
+        Returns what it took. Raises `ControlError` where it stays, with the reason.
+        """
         how = MoveOptions(downtime_ms, timeout_s, on_timeout, precopy)
         return MoveReport.of(self._ask("move", timeout_s + MOVED_S, to=to, **how.value()))
 

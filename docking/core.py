@@ -27,7 +27,8 @@ from docking.aio.timeouts import ended
 from docking.courier import Carrier, Courier
 from docking.events import Events
 from docking.handoff.actions import Timing
-from docking.handoff.messages import Offer
+from docking.handoff.messages import Offer, Side
+from docking.handoff.states import Destination
 from docking.handoff.table import HandoffTable, Ledger
 from docking.letters.journeys import Journeys
 from docking.letters.outbox import Outbox
@@ -217,6 +218,13 @@ class StationCore:
                 here.write([image])
 
         sessions.keep_image = keep_image
+
+        def undecided(hid: bytes) -> bool:
+            """Whether the agent of this handoff is held here."""
+            record = store.record(hid, Side.DESTINATION)
+            return record is not None and record.state is Destination.HELD
+
+        sessions.undecided = undecided
         table: HandoffTable[Admitted] = HandoffTable(
             key.public.raw,
             store.epoch,

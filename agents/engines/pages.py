@@ -78,11 +78,7 @@ class Initial:
 
     def changed(self, address: int, size: int) -> Runs:
         """Runs of 4 KiB pages in which the memory at `address`, of `size` bytes, differs now."""
-        pages = size // HOST_PAGE_BYTES
-        candidates = _touched(address, pages) if pages > _SMALL and pagemap_works() else None
-        if candidates is None:
-            candidates = [(0, pages)]
-        return _compare(candidates, address, self.address, self.size // HOST_PAGE_BYTES)
+        return _compare(touched(address, size), address, self.address, self.size // HOST_PAGE_BYTES)
 
 
 class Shadow:
@@ -116,6 +112,13 @@ class Shadow:
     def view(self) -> memoryview:
         """The copy."""
         return memoryview(self._bytes).toreadonly()
+
+
+def touched(address: int, size: int) -> Runs:
+    """Runs of 4 KiB pages of the memory at `address` that may differ from its initial contents; nothing is compared."""
+    pages = size // HOST_PAGE_BYTES
+    found = _touched(address, pages) if pages > _SMALL and pagemap_works() else None
+    return [(0, pages)] if found is None else found
 
 
 def expect(address: int, size: int) -> None:

@@ -105,7 +105,7 @@ class Session:
     left: int
     """Blocks that it takes still."""
     ends: float = 0.0
-    """When it is given up, on the loop's clock."""
+    """When it is given up, on the machine's monotonic clock (seconds)."""
     touched: float = 0.0
     held: bool = False
     """It was completed: its agent is, or may become, held."""
@@ -165,7 +165,7 @@ class Session:
             here = [(tree.pages, tree.root()) for tree in self.trees]
             if [(memory.pages, memory.root) for memory in snapshot.roots] != here:
                 raise BadSnapshot("the blocks that came are not those of the agent's memories")
-            self.held = True
+            self.held, self.touched = True, time.monotonic()
 
     def give(self) -> Execution:
         """The instance, for the agent that has been admitted. The file stays."""
@@ -202,6 +202,8 @@ class Sessions:
     admissions: Admissions = field(init=False)
     keep_image: Callable[[Offer], None] = field(init=False)
     """Stores the image that came with an offer."""
+    undecided: Callable[[bytes], bool] = field(init=False)
+    """Whether the agent of this handoff is held: the ledger knows."""
     open: dict[bytes, Session] = field(factory=dict)
     _making: dict[bytes, bytes] = field(factory=dict)
     """Sessions that are being opened, and for which peer."""
@@ -260,7 +262,7 @@ class Sessions:
             self.open[name] = made
         finally:
             del self._making[name]
-        made.touched = asyncio.get_running_loop().time()
+        made.touched = time.monotonic()
         made.ends = made.touched + LIFETIME_S
         if self._timer is None:
             self._watch()
@@ -306,7 +308,7 @@ class Sessions:
         session = self.open.get(name)
         if session is None or session.peer != sender or session.held:
             return Refusal("no-session", "there is no such session here")
-        session.touched = asyncio.get_running_loop().time()
+        session.touched = time.monotonic()
         try:
             await in_thread(session.apply, batch)
         except OSError as error:
@@ -413,15 +415,19 @@ class Sessions:
             del self._by_handoff[hid]
 
     def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        self._timer = None
+        now, self._timer = time.monotonic(), None
         for session in tuple(self.open.values()):
-            if not session.held and (now - session.touched > IDLE_S or now > session.ends):
+            silent = now - session.touched > IDLE_S
+            # A held one is kept as long as its agent is: that may not have been written, or may have been refused.
+            if (silent and not self._holds(session)) or (now > session.ends and not session.held):
                 _log.info("a session of a live move is given up: nothing came for a while, or it took too long")
                 self._drop(session)
         if self.open and not self._closed:
-            self._timer = loop.call_later(IDLE_S / 4, self._watch)
+            self._timer = asyncio.get_running_loop().call_later(IDLE_S / 4, self._watch)
+
+    def _holds(self, session: Session) -> bool:
+        handoffs = [hid for hid, each in self._by_handoff.items() if each is session]
+        return session.held and any(map(self.undecided, handoffs))
 
 
 def _close(life: Execution | None) -> None:

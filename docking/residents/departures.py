@@ -152,10 +152,13 @@ class Departures:
             refused = answer
         return refused
 
-    def announcement(self, berth: Berth, to: PublicKey, with_image: bool) -> Offer:
-        """An offer without the state, which asks whether the agent would be admitted. Raises `CredentialError`."""
+    def announcement(self, berth: Berth, to: PublicKey, with_image: bool, whole: bool) -> Offer:
+        """An offer without the state, which asks whether the agent would be admitted. `whole`: with all of its trail.
+
+        Raises `CredentialError`.
+        """
         leaving = self._leave(berth, to, b"", None)
-        parts, bodies = self._load(leaving, berth, to, b"", False, None)
+        parts, bodies = self._load(leaving, berth, to, b"", whole, None)
         kinds = agent_credentials.PAPER_PARTS | ({"image"} if with_image else set())
         inline = [body for body in bodies if parts[body.index].kind in kinds]
         return agent_credentials.offer_of(leaving, self._epoch, parts, inline, to)

@@ -16,23 +16,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
-from agents import canonical
-from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, INITIAL, BlockBatch, BlockTree, blocks_of
-from agents.brief import brief
+from agents.blocks import BLOCK_BYTES
 from agents.canonical import Buffer
 from agents.credentials.keys import PublicKey, text_of
-from agents.engines.pages import Initial
-from agents.engines.raw import RawMemory
-from agents.engines.writes import WriteWatch
 from agents.errors import CredentialError, EngineError, PortcallError
-from agents.execution import Execution
 from agents.runtime import Asked
 from agents.runtime import Stop as Ending
-from agents.snapshot import MemoryRoot, Snapshot
+from agents.snapshot import Snapshot
 from agents.waits import Accept, Call, Clone, Go, GoAt, Recv, Sleep, Wait
-from agents.wasm.bounds import WASM_PAGE_BYTES
 from docking.aio.threads import in_thread
 from docking.errors import (
     CarrierError,
@@ -43,19 +36,18 @@ from docking.errors import (
     UnknownAgent,
 )
 from docking.handoff.refusal import Refusal
-from docking.live.wire import Blocks, Cancel, ImageWanted, Opened, Prepare, Request, Rest, read_answer, write_request
+from docking.live.wire import Cancel, ImageWanted, Opened, Prepare, Request, read_answer, write_request
 from docking.residents.berth import Berth, Standing
 from docking.residents.departures import Departures, Sent
 from docking.residents.lifecycle import Lifecycle
 from docking.residents.options import MoveOptions, MoveReport
 from docking.residents.residents import Residents
+from docking.residents.sending import MoveOver, Sending, SessionRefused
 
 # Seconds within which an agent stands still when it is asked to.
 HALTS_WITHIN_S = 10.0
 # Bytes of memory from which on sending ahead saves more than it costs.
 LEAST_BYTES = 512 << 10
-# Batches on their way at once.
-WINDOW = 4
 # Bytes that are sent in the pause whatever the bandwidth: less takes no time that anybody could notice.
 FREE_BYTES = 128 << 10
 # Rounds after each of which as much had been written again: it will not become less.
@@ -66,134 +58,6 @@ OFFERED_BYTES = 16 << 20
 HANDOFF_MS = 5.0
 # Seconds between two rounds, when little was written.
 BETWEEN_ROUNDS_S = 0.002
-
-
-class _Refused(Exception):
-    """The destination does not take it, or cannot be reached."""
-
-    def __init__(self, why: Refusal) -> None:
-        super().__init__(why.reason)
-        self.why = why
-
-
-class _Over(Exception):
-    """The agent has ended, has left by itself, or obeys another order: nothing is to be moved any more."""
-
-
-@frozen
-class _Memory:
-    """One memory that is sent ahead, by its address: the agent runs meanwhile."""
-
-    index: int
-    raw: RawMemory = field(repr=False)
-    initial: Initial = field(repr=False)
-    tree: BlockTree = field(repr=False)
-    watch: WriteWatch = field(repr=False)
-
-    def different(self) -> list[int]:
-        """The blocks that are not as in a fresh instance. What is written meanwhile is reported as written."""
-        with self.raw.held():
-            return blocks_of(self.initial.changed(self.raw.address, self.raw.size()))
-
-    def written(self) -> list[int]:
-        """The blocks that may have been written since this was asked last."""
-        return blocks_of(self.watch.scan(self.raw.size()))
-
-    def read(self, blocks: Sequence[int]) -> BlockBatch:
-        """These blocks, as they are now."""
-        pages = self.raw.size() // WASM_PAGE_BYTES
-        with self.watch.contents() as view:
-            # Copied before it is hashed: the agent may be writing it. In one piece, where they are neighbours.
-            copies = b"".join([view[BLOCK_BYTES * first : BLOCK_BYTES * (last + 1)] for first, last in _spans(blocks)])
-        if pages > self.tree.pages:
-            self.tree.grow(pages)
-        whole, fresh = memoryview(copies), []
-        for at, block in enumerate(blocks):
-            copy = whole[BLOCK_BYTES * at : BLOCK_BYTES * (at + 1)]
-            if self.initial.has(BLOCK_BYTES * block, copy):
-                self.tree[block] = INITIAL
-                fresh.append(at)
-            else:
-                self.tree[block] = canonical.digest(copy)
-        return BlockBatch.of(self.index, pages, blocks, copies, fresh)
-
-
-@define(eq=False, repr=False)
-class _Sending:
-    """The blocks of one agent on their way. `speed`: bytes a second, as measured."""
-
-    berth: Berth
-    life: Execution
-    session: bytes
-    ask: Callable[[Request], Awaitable[object]]
-    memories: list[_Memory] = field(factory=list, repr=brief)
-    rounds: int = 0
-    sent_blocks: int = 0
-    sent_bytes: int = 0
-    speed: float = 100e6
-    _pending: set[asyncio.Task[None]] = field(factory=set)
-
-    def begin(self) -> None:
-        """Watch what the agent writes from now on. It stands still. Raises `EngineError`."""
-        instance = self.life.instance
-        assert instance is not None
-        for index, name in enumerate(self.life.memories):
-            raw, tree = instance.raw(name), BlockTree(instance.memory_pages(name))
-            self.memories.append(_Memory(index, raw, self.life.initial(name), tree, instance.watch_writes(name)))
-
-    def close(self) -> None:
-        """Watch no more."""
-        for task in self._pending:
-            task.cancel()
-        for memory in self.memories:
-            memory.watch.close()
-
-    def different(self) -> list[list[int]]:
-        """The blocks of each memory that are not as in a fresh instance. In a thread."""
-        return [memory.different() for memory in self.memories]
-
-    def written(self) -> list[list[int]]:
-        """The blocks of each memory that may have been written since they were looked at last. In a thread."""
-        return [memory.written() for memory in self.memories]
-
-    async def send(self, found: list[list[int]]) -> None:
-        """Send these blocks of each memory; returns when they have arrived."""
-        began, before = time.perf_counter(), self.sent_bytes
-        for memory, blocks in zip(self.memories, found, strict=True):
-            for at in range(0, len(blocks), BATCH_BLOCKS):
-                chunk = blocks[at : at + BATCH_BLOCKS]
-                batch = await in_thread(memory.read, chunk)
-                while len(self._pending) >= WINDOW:
-                    await self._one()
-                self._pending.add(asyncio.get_running_loop().create_task(self._give(batch)))
-                self.sent_blocks += len(chunk)
-                self.sent_bytes += len(chunk) * BLOCK_BYTES
-        while self._pending:
-            await self._one()
-        took = time.perf_counter() - began
-        if self.sent_bytes - before >= BATCH_BLOCKS * BLOCK_BYTES:
-            self.speed = (self.sent_bytes - before) / took
-
-    async def _one(self) -> None:
-        done, self._pending = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-
-    async def _give(self, batch: BlockBatch) -> None:
-        answer = await self.ask(Blocks(self.session, batch))
-        if isinstance(answer, Refusal):
-            raise _Refused(answer)
-
-    def rest(self, found: list[list[int]]) -> tuple[Rest, tuple[MemoryRoot, ...]]:
-        """The last blocks, and the roots of the memories with them. The agent stands still."""
-        batches = []
-        for memory, blocks in zip(self.memories, found, strict=True):
-            for at in range(0, len(blocks), BATCH_BLOCKS):
-                batches.append(memory.read(blocks[at : at + BATCH_BLOCKS]))
-        for memory in self.memories:
-            memory.tree.grow(memory.raw.size() // WASM_PAGE_BYTES)
-        roots = tuple(MemoryRoot(memory.tree.pages, memory.tree.root()) for memory in self.memories)
-        return Rest(self.session, tuple(batches)), roots
 
 
 @define(eq=False, repr=False)
@@ -243,11 +107,11 @@ class Moves:
             if not targets or targets[0] == self._here.key.public:
                 raise StationError("the agent is here already")
             return await self._move(berth, targets[0], options)
-        except _Refused as refused:
+        except SessionRefused as refused:
             return StationError(f"the agent stays here: {refused.why.code}: {refused.why.reason}")
         except StationError as error:  # also of names: `UnknownStation`
             return error
-        except (_Over, EngineError):  # the latter: its instance was closed
+        except (MoveOver, EngineError):  # the latter: its instance was closed
             return StationError("the agent has ended, has left by itself, or obeys another order")
         finally:
             self.moving.discard(agent)
@@ -274,14 +138,14 @@ class Moves:
             paused = time.perf_counter()
             refused = await self._hand_over(berth, to, stop, until, sending)
             if refused is not None:
-                raise _Refused(refused)
+                raise SessionRefused(refused)
             now = time.perf_counter()
             return MoveReport(
                 agent=text_of(berth.agent),
                 to=self._here.peers.label(to),
                 rounds=0 if sending is None else sending.rounds,
                 sent_bytes=0 if sending is None else sending.sent_bytes,
-                resent_blocks=0 if sending is None else sending.sent_blocks - _distinct(sending),
+                resent_blocks=0 if sending is None else sending.resent_blocks,
                 downtime_ms=1000 * (now - paused),
                 total_s=now - began,
                 watch="" if sending is None else sending.memories[0].watch.kind,
@@ -314,7 +178,7 @@ class Moves:
 
     # Pre-copy
 
-    async def _open(self, berth: Berth, to: PublicKey) -> _Sending | None:
+    async def _open(self, berth: Berth, to: PublicKey) -> Sending | None:
         """A session at the destination, and what the agent writes from now on is watched; None if that cannot be."""
         stop, until = await self._halt(berth)
         life = berth.life
@@ -326,41 +190,61 @@ class Moves:
             try:
                 return read_answer(await self._session(to, write_request(request)))
             except (CarrierError, MalformedMessage) as error:
-                raise _Refused(Refusal("unreachable", str(error)[:500])) from error
+                raise SessionRefused(Refusal("unreachable", str(error)[:500])) from error
 
-        sending = _Sending(berth, life, b"", ask)
+        sending = Sending(berth, life, b"", ask)
         try:
             sending.begin()
-            pages = tuple(memory.tree.pages for memory in sending.memories)
-            berth.to = self._here.peers.label(to)
-            offers = [self._departures.announcement(berth, to, with_image) for with_image in (False, True)]
-        except CredentialError as error:
-            sending.close()
-            raise _Refused(Refusal(error.code, error.reason)) from error
+            sending.session = await self._opened(sending, berth, to, stop, until)
         except EngineError:  # its memory may move when it grows
             sending.close()
-            return None
-        finally:
             self._resume(berth, stop, until)
-        try:
-            for offer in offers:
-                answer = await ask(Prepare(offer, pages))
-                if isinstance(answer, Opened):
-                    sending.session = answer.session
-                    return sending
-                if isinstance(answer, Refusal):
-                    raise _Refused(answer)
-                if not isinstance(answer, ImageWanted):
-                    break
-            raise _Refused(Refusal("malformed", "the destination answered with something else"))
+            return None
         except BaseException:
             sending.close()
             raise
+        return sending
 
-    async def _precopy(
-        self, sending: _Sending, berth: Berth, to: PublicKey, options: MoveOptions, began: float
-    ) -> None:
-        """Send blocks until what is left can be sent within the allowed downtime. Raises `_Refused`, `_Over`."""
+    async def _opened(
+        self, sending: Sending, berth: Berth, to: PublicKey, stop: Ending | Wait | None, until: int
+    ) -> bytes:
+        """The name of a session at the destination, which may need more of the agent's papers than it was told.
+
+        The agent stands still when this begins, and not when it ends. Raises `SessionRefused`, `MoveOver`,
+        `StationError`.
+        """
+        with_image = whole = False
+        pages = tuple(memory.tree.pages for memory in sending.memories)
+        while True:
+            try:
+                # It stands still: what it reports meanwhile would be half in the papers.
+                berth.to = self._here.peers.label(to)
+                offer = self._departures.announcement(berth, to, with_image, whole)
+            except CredentialError as error:
+                raise SessionRefused(Refusal(error.code, error.reason)) from error
+            finally:
+                self._resume(berth, stop, until)
+            answer = await sending.ask(Prepare(offer, pages))
+            if isinstance(answer, Opened):
+                return answer.session
+            if isinstance(answer, ImageWanted) and not with_image:
+                with_image = True
+            elif isinstance(answer, Refusal) and answer.code == "trail-unknown" and not whole:
+                whole = True
+            elif isinstance(answer, Refusal):
+                raise SessionRefused(answer)
+            else:
+                raise SessionRefused(Refusal("malformed", "the destination answered with something else"))
+            stop, until = await self._halt(berth)
+            if berth.life is not sending.life:
+                self._resume(berth, stop, until)
+                raise MoveOver
+
+    async def _precopy(self, sending: Sending, berth: Berth, to: PublicKey, options: MoveOptions, began: float) -> None:
+        """Send blocks until what is left can be sent within the allowed downtime.
+
+        Raises `SessionRefused`, `MoveOver`.
+        """
         found = await in_thread(sending.different)
         last, stalled = 0, 0
         while True:
@@ -370,9 +254,9 @@ class Moves:
             await sending.send(found)
             sending.rounds += 1
             if self._here.berths.get(berth.agent) is not berth or berth.standing is Standing.LEAVING or berth.order:
-                raise _Over
+                raise MoveOver
             if berth.agent in self._unwanted:
-                raise _Refused(Refusal("cancelled", "nobody waits for its move any more"))
+                raise SessionRefused(Refusal("cancelled", "nobody waits for its move any more"))
             found = await in_thread(sending.written)
             left = sum(map(len, found)) * BLOCK_BYTES
             if left <= FREE_BYTES or HANDOFF_MS + 1000 * left / sending.speed <= options.downtime_ms:
@@ -388,7 +272,7 @@ class Moves:
                     f"it writes faster than it can be sent: after {sending.rounds} rounds {left >> 10} KiB were left,"
                     f" more than can be sent in {options.downtime_ms:g} ms; allow a longer downtime, or force it"
                 )
-                raise _Refused(Refusal("not-converging", said))
+                raise SessionRefused(Refusal("not-converging", said))
             await asyncio.sleep(BETWEEN_ROUNDS_S)
 
     def _cancel(self, to: PublicKey, session: bytes) -> None:
@@ -403,9 +287,9 @@ class Moves:
     # The pause
 
     async def _halt(self, berth: Berth) -> tuple[Ending | Wait | None, int]:
-        """Have the agent stand still: what it waits for, and until when (ms). Raises `_Over`, `StationError`."""
+        """Have the agent stand still: what it waits for, and until when (ms). Raises `MoveOver`, `StationError`."""
         if self._here.berths.get(berth.agent) is not berth or berth.standing is Standing.LEAVING or berth.order:
-            raise _Over
+            raise MoveOver
         if berth.running or isinstance(berth.wait, Call | Clone):
             halting: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
             berth.halting = halting
@@ -420,7 +304,7 @@ class Moves:
                 if berth.halting is halting:
                     berth.halting = None
             if halting.cancelled():
-                raise _Over
+                raise MoveOver
             if not halting.done():
                 raise StationError("the agent does not suspend: it is inside a call, or has no loop")
             stop: Ending | Wait | None = halting.result()
@@ -432,7 +316,7 @@ class Moves:
             timer.cancel()
         if isinstance(stop, Go | GoAt | Clone):
             self._lifecycle.wait(berth, stop)
-            raise _Over
+            raise MoveOver
         if isinstance(stop, Sleep | Recv | Accept) and not until:
             ns = stop.ns if isinstance(stop, Sleep) else stop.timeout_ns
             until = 0 if ns is None else min(self._here.clocks.now() + -(-ns // 1_000_000), 2**52)
@@ -457,7 +341,7 @@ class Moves:
             self._lifecycle.wait(berth, stop)
 
     async def _hand_over(
-        self, berth: Berth, to: PublicKey, stop: Ending | Wait | None, until: int, sending: _Sending | None
+        self, berth: Berth, to: PublicKey, stop: Ending | Wait | None, until: int, sending: Sending | None
     ) -> Refusal | None:
         """The handoff of an agent that stands still. None when it is gone; otherwise it goes on here."""
         resumed = True
@@ -482,7 +366,7 @@ class Moves:
             if resumed:
                 self._resume(berth, stop, until)
 
-    async def _last(self, sending: _Sending, until: int) -> tuple[bytes, Sent]:
+    async def _last(self, sending: Sending, until: int) -> tuple[bytes, Sent]:
         found = sending.written()
         while sum(map(len, found)) * BLOCK_BYTES > OFFERED_BYTES:
             await sending.send(found)
@@ -504,17 +388,6 @@ class Moves:
         return _awake(snapshot, until, self._here.clocks.now()).encode()
 
 
-def _spans(blocks: Sequence[int]) -> list[tuple[int, int]]:
-    """Runs of neighbours, each as its first and its last."""
-    found: list[tuple[int, int]] = []
-    for block in blocks:
-        if found and found[-1][1] == block - 1:
-            found[-1] = (found[-1][0], block)
-        else:
-            found.append((block, block))
-    return found
-
-
 def _awake(snapshot: Snapshot, until: int, now: int) -> Snapshot:
     """With what is left of a sleep, for an agent that sleeps until `until`; both ms since 1970."""
     pending = snapshot.pending
@@ -526,11 +399,6 @@ def _awake(snapshot: Snapshot, until: int, now: int) -> Snapshot:
     if isinstance(pending.wait, Recv | Accept):
         return evolve(snapshot, pending=evolve(pending, wait=type(pending.wait)(left)))
     return snapshot
-
-
-def _distinct(sending: _Sending) -> int:
-    """The number of blocks that were sent at least once."""
-    return sum(1 for memory in sending.memories for _ in memory.tree.different())
 
 
 __all__ = ["MoveOptions", "MoveReport", "Moves"]

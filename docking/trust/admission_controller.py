@@ -195,12 +195,6 @@ class AdmissionController:
             check_wasi(snapshot, policy)
             check_memory(snapshot, answer.grant)
             mailbox = read_mailbox(bodies.get("mailbox"))
-            prepared = None
-            if snapshot.roots:
-                found_session = self.sessions.complete(offer.source, offer, snapshot, bodies.get("blocks"))
-                if isinstance(found_session, Refusal):
-                    return found_session
-                prepared = functools.partial(self.sessions.taken, found_session)
         except CredentialError as error:
             return Refusal(error.code, error.reason)
         except (BadSnapshot, BadImage, EngineError) as error:
@@ -208,6 +202,12 @@ class AdmissionController:
         said = (offer.agent, offer.hop, offer.visit, offer.expires)
         if said != (verified.agent, verified.hop, verified.point.previous, verified.passport.body.expires):
             return Refusal("wrong-handoff", "the offer names another agent, hop or visit than its papers")
+        prepared = None
+        if snapshot.roots:  # last: from here on its session is kept for it
+            session = self.sessions.complete(offer.source, offer, snapshot, bodies.get("blocks"))
+            if isinstance(session, Refusal):
+                return session
+            prepared = functools.partial(self.sessions.taken, session)
         return Admitted(answer, verified, found[0], snapshot, mailbox, self._images.cost_us(capsule.image), prepared)
 
     # Agents that are announced, before they are offered

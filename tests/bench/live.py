@@ -1,6 +1,6 @@
 """What a move costs an agent that goes on running: downtime and total time, against stopping it first.
 
-    python -m tests.bench.live [--quick] [--json FILE]
+    python -m tests.bench.live [--quick] [--json FILE] [--against CHECKOUT] [--only sizes|requests|hops]
 
 Three stations, each a process, on the loopback interface. The agent has memory of noise that no compressor shortens,
 and writes so many bytes a second, at random over so many pages of 64 KiB. Its downtime is what it sees itself: the gap
@@ -10,12 +10,14 @@ those of pre-copy and of stopping it first are taken in turns.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,10 @@ import attrs
 import click
 
 import agents
+from tests.bench.against import compare
+from tests.bench.hop import Case as Case64
+from tests.bench.hop import image, packed_there
+from tests.bench.live_requests import Clients, service
 from tests.bench.place import Steered, stations
 
 MIB = 1 << 20
@@ -165,68 +171,100 @@ PRECOPY: dict[str, Any] = {}
 STOP: dict[str, Any] = {"precopy": False}
 
 
-def speed(fleet: Fleet, case: Case, folder: Path) -> float:
-    """The agent's speed while its memory is sent ahead, over its speed before."""
-    fleet.launch(case, folder)
-    try:
-        time.sleep(0.5)
-        first, began = fleet.count(), time.perf_counter()
-        time.sleep(2)
-        alone = (fleet.count() - first) / (time.perf_counter() - began)
-        first, began = fleet.count(), time.perf_counter()
-        report = fleet.places[0].ask("move", agent=fleet.agent, to="next", hold=True)
-        meanwhile = (report["count"] - first) / (time.perf_counter() - began)
-        fleet._at = 1
-        return meanwhile / alone
-    finally:
-        fleet.end()
-
-
 def p50(values: list[float]) -> float:
     """The median."""
     return statistics.median(values)
 
 
-def measure(folder: Path, quick: bool, durable: bool) -> dict[str, Any]:
-    """All figures of one kind of store."""
-    count = 3 if quick else MOVES
-    owner = secrets.token_bytes(32)
+@contextlib.contextmanager
+def fleet_of(folder: Path, durable: bool) -> Iterator[Fleet]:
+    """Three stations."""
 
     def options(name: str) -> list[str]:
         given = ["--home", str(folder / f"{name}-{secrets.token_hex(4)}")]
         return given if durable else [*given, "--volatile"]
 
-    found = stations(owner, ("alpha", "beta", "gamma"), options)
-    fleet = Fleet(list(found.values()))
+    found = stations(secrets.token_bytes(32), ("alpha", "beta", "gamma"), options)
     try:
-        both = moves(fleet, Case(256), folder, [STOP, PRECOPY] * count)
-        stopped, ahead = both[::2], both[1::2]
-        figures: dict[str, Any] = {
-            "stop_ms_256": p50([each.downtime_ms for each in stopped]),
-            "downtime_ms_256": p50([each.downtime_ms for each in ahead]),
-            "total_ratio_256": p50([each.report["total_us"] for each in ahead])
-            / p50([each.report["total_us"] for each in stopped]),
-            "rounds_256": p50([each.report["rounds"] for each in ahead]),
-        }
-        figures["downtime_ratio_256"] = figures["downtime_ms_256"] / figures["stop_ms_256"]
-        large = moves(fleet, Case(1024), folder, [PRECOPY] * count)
-        figures["downtime_ms_1024"] = p50([each.downtime_ms for each in large])
-        figures["downtime_1024_over_256"] = figures["downtime_ms_1024"] / figures["downtime_ms_256"]
-        return figures
+        yield Fleet(list(found.values()))
     finally:
         for place in found.values():
             place.end()
 
 
+def sizes(folder: Path, count: int, durable: bool) -> dict[str, float]:
+    """Downtime and total time of 256 MiB, against stopping it first, and of 1 GiB."""
+    with fleet_of(folder, durable) as fleet:
+        both = moves(fleet, Case(256), folder, [STOP, PRECOPY] * count)
+        idle = moves(fleet, Case(256, idle=True), folder, [STOP, PRECOPY] * count)
+        large = moves(fleet, Case(1024), folder, [PRECOPY] * count)
+    stopped, ahead = (p50([each.downtime_ms for each in found]) for found in (both[::2], both[1::2]))
+    totals = [p50([each.report["total_us"] for each in found]) for found in (idle[::2], idle[1::2])]
+    giant = p50([each.downtime_ms for each in large])
+    return {
+        "stop_ms_256": stopped,
+        "downtime_ms_256": ahead,
+        "downtime_ratio_256": ahead / stopped,
+        "downtime_ms_1024": giant,
+        "downtime_1024_over_256": giant / ahead,
+        "total_idle_ratio_256": totals[1] / totals[0],
+    }
+
+
+def requests(folder: Path, mib: int) -> dict[str, float]:
+    """Clients of an agent that is moved ten times."""
+    path = folder / "service.agent"
+    path.write_bytes(agents.pack(service(mib), name="service").pack())
+    with fleet_of(folder, durable=False) as fleet:
+        via = [place.key for place in (*fleet.places[1:], fleet.places[0])]
+        (fleet.agent,) = fleet.places[0].ask("launch", image=str(path), via=via, turns=10_000)
+        downtimes: list[float] = []
+
+        def ten() -> None:
+            time.sleep(2)
+            for number in range(10):
+                report = fleet.places[number % 3].ask("move", agent=fleet.agent, to="next")
+                downtimes.append(report["downtime_us"] / 1000)
+                time.sleep(0.5)
+
+        time.sleep(3)  # it fills its memory
+        answered = Clients(fleet.places[0].url, fleet.agent).during(ten)
+    for why in answered.failed[:5]:
+        click.echo(f"failed: {why}", err=True)
+    return {
+        "requests": len(answered.numbers),
+        "requests_failed": len(answered.failed),
+        "requests_doubled": answered.doubled,
+        "slowest_ms": answered.slowest_ms,
+        "slowest_over_downtime_ms": answered.slowest_ms - max(downtimes),
+    }
+
+
+def hops(folder: Path, against: Path, rounds: int) -> float:
+    """Hops of 64 KiB, without any pre-copy, over those of another checkout."""
+    case = Case64("64 KiB", 64 << 10, 200, True)
+    images = packed_there(case, against.resolve(), folder), image(case, folder)
+    return compare(case.title, images, case.hops, True, against.resolve(), folder, rounds).p50.median
+
+
 @click.command()
 @click.option("--quick", is_flag=True, help="Fewer moves.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write the figures here.")
-def main(quick: bool, target: Path | None) -> None:
+@click.option("--against", type=click.Path(path_type=Path, exists=True), help="Compare hops with this checkout.")
+@click.option("--only", type=click.Choice(["sizes", "requests", "hops"]), multiple=True, help="Not everything.")
+def main(quick: bool, target: Path | None, against: Path | None, only: tuple[str, ...]) -> None:
     """Measure moves between stations."""
     folder = Path(tempfile.mkdtemp(prefix="portcall-live-"))
+    figures: dict[str, float] = {}
     try:
-        figures = measure(folder, quick, durable=False)
-        figures |= {f"durable_{name}": value for name, value in measure(folder, True, durable=True).items()}
+        if not only or "sizes" in only:
+            figures |= sizes(folder, 3 if quick else MOVES, durable=False)
+            durable = sizes(folder, 3 if quick else MOVES, durable=True)
+            figures |= {f"durable_{name}": value for name, value in durable.items()}
+        if not only or "requests" in only:
+            figures |= requests(folder, 256)
+        if against is not None and (not only or "hops" in only):
+            figures["hop_ratio_64k"] = hops(folder, against, 12 if quick else 40)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for name, value in figures.items():

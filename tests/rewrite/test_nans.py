@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ from agents.rewrite.relaxed import exact
 from agents.wasm.decode import custom_section, decode_module
 from agents.wasm.encode import encode_module
 from agents.wasm.syntax import Module
+from tests.patience import PATIENCE
 from tests.thorough import examples
 from tests.wasm.tools import spec_folder, wasm_tools
 
@@ -83,6 +88,22 @@ def test_scripts_of_the_specification_do(name: str) -> None:
     tally = run_script(Path(folder, f"{name}.wast"), hops=5, canonical=True)
     assert tally.failures == []
     assert tally.passed > 100
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+@pytest.mark.parametrize("traps", [False, True])
+def test_v8_shows_the_same_bytes(traps: bool, tmp_path: Path) -> None:
+    text, names = every_instruction(traps=traps)
+    wasm = assembled(text)
+    names = [name for name in names if FUSED[0] not in name and FUSED[1] not in name]
+    right = Shown.of(PROFILE, wasm)
+    expected = [hashlib.sha256(right.after(name)).hexdigest() for name in names]
+    (tmp_path / "changed.wasm").write_bytes(changed(wasm))
+    line = ["node", str(Path(__file__).with_name("nan_memory.cjs")), str(tmp_path / "changed.wasm"), *names]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.stderr == ""
+    found = dict(zip(names, done.stdout.split(), strict=True))
+    assert [name for name, right in zip(names, expected, strict=True) if found[name] != right] == []
 
 
 def test_what_is_only_carried_keeps_its_bits() -> None:
@@ -174,3 +195,21 @@ def test_it_is_done_once() -> None:
 def test_a_section_that_is_not_ours_says_nothing(section: bytes | None) -> None:
     assert floats(section) == Floats()
     assert floats(Floats(3, 1).encode()) == Floats(3, 1)
+
+
+def test_the_command_packs_so_and_inspect_says_it(tmp_path: Path) -> None:
+    source, image = tmp_path / "divides.wat", tmp_path / "divides.agent"
+    source.write_text(
+        '(module (memory 1) (func (export "run") (f64.store (i32.const 0) (f64.div (f64.const 0) (f64.const 0)))))'
+    )
+    for options, said in ((["--nans", "canonical"], "the same everywhere"), ([], "as each processor and engine")):
+        for line in (["pack", str(source), "-o", str(image), *options], ["inspect", str(image)]):
+            done = subprocess.run(
+                [sys.executable, "-m", "docking.cli", *line],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+        assert said in done.stdout
