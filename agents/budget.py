@@ -7,6 +7,7 @@ counts only between `start` and `stop`; `over` may be asked from any thread in b
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -58,7 +59,7 @@ class UsageClock:
 
     def start(self) -> None:
         """This thread runs the agent from now on."""
-        if hasattr(time, "pthread_getcpuclockid"):
+        with contextlib.suppress(AttributeError, OSError):  # not on every system; a browser's Python has one that fails
             self._thread = time.pthread_getcpuclockid(threading.get_ident())
         self._wall_at = time.monotonic_ns()
         self._helped_at = _HELPED.ns

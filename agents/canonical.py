@@ -18,10 +18,14 @@ import operator
 from typing import Any, NoReturn, TypeAlias
 
 import attrs
-import blake3
 import cbor2
 
 from .errors import NotCanonical
+
+try:
+    from blake3 import blake3
+except ImportError:  # it has no build for a browser's Python
+    from .blake3_fallback import blake3  # type: ignore[assignment]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 DIGEST_SIZE = 32  # bytes of a digest: BLAKE3-256
@@ -67,8 +71,8 @@ def byte_string_head(size: int) -> bytes:
 def digest(*parts: Buffer) -> bytes:
     """BLAKE3-256 of the concatenated parts: 32 bytes."""
     if len(parts) == 1:
-        return blake3.blake3(parts[0]).digest()
-    hasher = blake3.blake3()
+        return blake3(parts[0]).digest()
+    hasher = blake3()
     for part in parts:
         hasher.update(part)
     return hasher.digest()

@@ -41,8 +41,11 @@ class CapturedState:
     tables: dict[int, TableState] = attrs.field(repr=brief)
 
 
-def capture(instance: Instance, prepared: Prepared) -> CapturedState:
-    """The state of a suspended instance. Raises `EngineError` for references that cannot travel."""
+def capture(instance: Instance, prepared: Prepared, memories: bool = True) -> CapturedState:
+    """The state of a suspended instance. Raises `EngineError` for references that cannot travel.
+
+    memories: whether their contents belong to it; otherwise there are none
+    """
     names: dict[int, int] | None = None
     globals_: dict[int, tuple[str, int | None]] = {}
     for index, name in prepared.globals.items():
@@ -58,12 +61,12 @@ def capture(instance: Instance, prepared: Prepared) -> CapturedState:
         if names is None:
             names = instance.functions(FUNCTION_TABLE)
         tables[index] = _table(positions(instance.table_elements(name), names), prepared.elements[index])
-    memories = []
-    for name in prepared.memories.values():
+    captured = []
+    for name in prepared.memories.values() if memories else ():
         runs = instance.changed(name)
         with _mapping(sum(count for _, count in runs)) as each:
-            memories.append(MemoryState.capture(instance.memory(name), runs, each))
-    return CapturedState(globals_, tuple(memories), tables)
+            captured.append(MemoryState.capture(instance.memory(name), runs, each))
+    return CapturedState(globals_, tuple(captured), tables)
 
 
 @contextmanager
@@ -105,14 +108,15 @@ def restore(instance: Instance, prepared: Prepared, snapshot: Snapshot) -> None:
     """
     fits = (
         snapshot.globals.keys() == prepared.globals.keys()
-        and len(snapshot.memories) == len(prepared.memories)
+        and len(snapshot.memory_pages) == len(prepared.memories)
         and snapshot.tables.keys() == prepared.tables.keys()
     )
     if not fits:
         raise BadSnapshot("the snapshot has other globals, memories or tables than its image")
     for index, (letter, bits) in snapshot.globals.items():
         _set_global(instance, prepared.globals[index], letter, bits)
-    for name, memory in zip(prepared.memories.values(), snapshot.memories, strict=True):
+    # Those that the snapshot names by their roots have been written before.
+    for name, memory in zip(prepared.memories.values(), snapshot.memories, strict=not snapshot.roots):
         instance.memory_grow(name, memory.pages)
         if instance.memory_pages(name) != memory.pages:
             raise BadSnapshot("a memory that is smaller than it is in a fresh instance")

@@ -26,6 +26,7 @@ from .budget import TimeBudget, spent_ns
 from .capture import capture, restore
 from .engines import REBINDABLE, CompileLimits, Engine, Instance, Limits
 from .engines.interface import unfit
+from .engines.pages import Initial
 from .errors import (
     BadSnapshot,
     CallFailed,
@@ -56,7 +57,7 @@ from .outcomes import (
 )
 from .outcomes import bits as to_bits
 from .preemption import Preemption
-from .snapshot import Pending, Snapshot, started_state
+from .snapshot import MemoryRoot, Pending, Snapshot, started_state
 from .unwinding import Stack, stack_of
 from .waits import Event, Failed, Go, GoAt, Refused, Suspend, Wait, Woke
 from .wasi.fast_path import CALLED_OFTEN, MODULE, FastPath
@@ -95,6 +96,7 @@ class Execution:
     limits: bounds on memories, tables and stack
     budget: CPU time and wall-clock time; by default no limit
     interruptible: whether it can be stopped in any loop; False only for code that is known to poll at every loop turn
+    awaiting: its state comes later, by `adopt`, when its memories have been written: see `prepare`
 
     Compiling counts as the agent's time. Raises `BadSnapshot`, `BadImage`, `EngineError` (of these `CompilingTooCostly`
     for what takes more than its budget, or more than 60 s of CPU time); `ValueError` for arguments of the wrong types.
@@ -116,6 +118,7 @@ class Execution:
         limits: Limits | None = None,
         budget: TimeBudget | None = None,
         interruptible: bool = True,
+        awaiting: bool = False,
     ) -> None:
         """Compile and link; nothing of the agent runs yet."""
         self.image, self.limits = image, limits or Limits()
@@ -144,6 +147,10 @@ class Execution:
         self._leaving = Preemption(engine, self._program, budget)
         self._leaving.clock.cpu = spent_ns() - began
         self._first: Event | None = None
+        self._awaiting = awaiting
+        if awaiting:
+            self._take(Snapshot(image.digest, ""))
+            return
         if snapshot is None and not args:
             snapshot = started_state(image, entry=entry, granted=bool(grants))
             self._first = None if snapshot is None else Woke()
@@ -177,14 +184,17 @@ class Execution:
         exported = self._program.exports.get(snapshot.entry)
         if exported is None or exported.kind != "func" or len(snapshot.args) != len(exported.params):
             raise BadSnapshot(f"the agent exports no function {snapshot.entry!r} with so many parameters")
-        self._snapshot, self._pending, self._stage = snapshot, snapshot.pending, snapshot.stage
-        self._given = False  # whether an instance has this state, which is not in `_snapshot` any more
-        self._entry, self._args = snapshot.entry, snapshot.args
+        self._take(snapshot)
         self._ctx.kept = evolve(snapshot.kept)
         self._ctx.wasi = wasi
         if wasi is None and any(entry.module == WASI for entry in self._program.imports):
             self._ctx.wasi = self._read_wasi(snapshot.wasi)
         self._fit(self._ctx.wasi)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self._snapshot, self._pending, self._stage = snapshot, snapshot.pending, snapshot.stage
+        self._given = False  # whether an instance has this state, which is not in `_snapshot` any more
+        self._entry, self._args = snapshot.entry, snapshot.args
 
     def _read_wasi(self, encoded: bytes) -> WasiState:
         if not encoded and self._stage == "new":
@@ -252,17 +262,20 @@ class Execution:
             return Departing(stop.host, stop.entry, snapshot, usage)
         return Waiting(stop, snapshot, usage)
 
-    def snapshot(self) -> Snapshot:
-        """The state of the suspended agent; counts as its time. Raises `EngineError` for state that cannot travel."""
-        with self._leaving.preparation():
-            return self._capture()
+    def snapshot(self, roots: Sequence[MemoryRoot] = ()) -> Snapshot:
+        """The state of the suspended agent; counts as its time. Raises `EngineError` for state that cannot travel.
 
-    def _capture(self) -> Snapshot:
+        roots: of its memories, if their contents travel by themselves: they are in the snapshot instead
+        """
+        with self._leaving.preparation():
+            return self._capture(tuple(roots))
+
+    def _capture(self, roots: tuple[MemoryRoot, ...]) -> Snapshot:
         state = self._snapshot
         if self.instance is None:
             self._check_given()
         else:
-            captured = capture(self.instance, self._prepared)
+            captured = capture(self.instance, self._prepared, memories=not roots)
             weak = self._pending is not None and isinstance(self._pending.wait, GoAt)
             state = evolve(
                 state,
@@ -271,6 +284,7 @@ class Execution:
                 stage=self._stage,
                 globals=captured.globals,
                 memories=captured.memories,
+                roots=roots,
                 tables=captured.tables,
                 frames=() if weak or self._stack is None else self._stack.frames(),
             )
@@ -288,6 +302,52 @@ class Execution:
             self._leaving.use(engine, self._program)
         self._load(Snapshot.decode(encoded), None)
         return encoded
+
+    @property
+    def memories(self) -> tuple[str, ...]:
+        """The exports by which its memories are reached, in the order of a snapshot."""
+        return tuple(self._prepared.memories.values())
+
+    def initial(self, name: str) -> Initial:
+        """A memory as it is in a fresh instance; `name`: of its export, one of `memories`."""
+        return self._program.initial(name)
+
+    def prepare(self) -> Instance:
+        """Make the instance of an agent that is on its way: its memories are written from outside, until `adopt`.
+
+        None of its code runs. Raises what `open` raises; `EngineError` for an image that cannot be suspended.
+        """
+        if self.image.metadata is None:
+            raise EngineError("an agent that was not rewritten cannot be moved while it runs")
+        with self._leaving.preparation():
+            return self._made()
+
+    def adopt(
+        self,
+        snapshot: Snapshot,
+        *,
+        ambient: Ambient,
+        wasi_limits: WasiLimits | None = None,
+        grants: Mapping[str, Any] | None = None,
+        budget: TimeBudget | None = None,
+    ) -> None:
+        """Go on from `snapshot`, whose memories the prepared instance has.
+
+        ambient, wasi_limits, grants, budget: as of the class
+
+        Whoever wrote the memories has compared them with their roots. Raises `BadSnapshot`, `RunStopped`.
+        """
+        instance = self.instance
+        if instance is None or not self._awaiting:
+            raise ValueError("nothing was prepared, or it has been adopted")
+        self._awaiting, self._ctx.ambient = False, ambient
+        self._wasi_limits, self._grants = wasi_limits, grants
+        self.budget = budget or TimeBudget()
+        self._load(snapshot, None)
+        if [memory.pages for memory in snapshot.roots] != [instance.memory_pages(name) for name in self.memories]:
+            raise BadSnapshot("the memories are not as large as the snapshot says")
+        with self._leaving.preparation():
+            self._restore(instance)
 
     def usage(self) -> Usage:
         """What the agent has used so far."""
@@ -417,12 +477,24 @@ class Execution:
         if self.instance is not None:
             return self.instance, self._stack
         self._check_given()
+        if self._awaiting or self._snapshot.roots:
+            raise BadSnapshot("the memories of this agent are not here")
+        instance = self._made()
+        self._restore(instance)
+        return instance, self._stack
+
+    def _made(self) -> Instance:
+        """A fresh instance."""
         # Depth 2: nothing may suspend in here, whatever the image contains.
         make = self._program.instantiate
         instance = self._guest(lambda: make(self._host, self._tick, self.limits), depth=2)
         self.instance = instance
         metadata = self.image.metadata
         self._stack = None if metadata is None else stack_of(instance, metadata)
+        return instance
+
+    def _restore(self, instance: Instance) -> None:
+        """Put the agent's state into a fresh instance, or what is missing of it into a prepared one."""
         if self._stage != "new":
             try:
                 self._guest(lambda: restore(instance, self._prepared, self._snapshot), depth=2)
@@ -435,9 +507,8 @@ class Execution:
         # The instance has it now: as large as the memory again, it is not kept beside.
         given = self._snapshot
         self._given, wasi = True, given.wasi if self.wasi is None else b""
-        if given.memories:
-            self._snapshot = evolve(given, globals={}, memories=(), tables={}, frames=(), wasi=wasi)
-        return instance, self._stack
+        if given.memories or given.roots:
+            self._snapshot = evolve(given, globals={}, memories=(), roots=(), tables={}, frames=(), wasi=wasi)
 
     def _arrive(self, instance: Instance, entry: str, event: Event | None) -> tuple[int, ...]:
         """After a weak migration, or after one failed: call the entry, which may take 0 or minus an errno."""

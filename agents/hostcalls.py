@@ -26,7 +26,10 @@ from .waits import (
     MAX_BODY_BYTES,
     MAX_ENTRY_BYTES,
     MAX_HOST_BYTES,
+    MAX_OPEN_REQUESTS,
+    MAX_REQUEST_ID_BYTES,
     MAX_SERVICE_BYTES,
+    Accept,
     Arrived,
     Call,
     Clone,
@@ -43,6 +46,7 @@ from .waits import (
     Recv,
     Refused,
     Reply,
+    Request,
     Sleep,
     Suspend,
     TimedOut,
@@ -175,6 +179,14 @@ class Ambient(Protocol):
         """Accept a message for delivery. Raises `CallFailed` if it cannot be accepted."""
 
 
+def reply_of(ambient: Ambient) -> Callable[[str, bytes], None]:
+    """How answers reach clients: the ambient's method `reply(ident, response)`. Raises `CallFailed` if it has none."""
+    answer: Callable[[str, bytes], None] | None = getattr(ambient, "reply", None)
+    if answer is None:
+        raise CallFailed(ENOTSUP, "agents have no clients here")
+    return answer
+
+
 def native(ambient: Ambient) -> bool:
     """Whether the engine may answer for the station, as its attribute `native` says; without one it may not.
 
@@ -275,6 +287,33 @@ def recv(ctx: CallContext, timeout_ns: int | None = None) -> Suspend | Message |
     message: Message = _expect(ctx, Message)
     ctx.kept.sender = message.sender
     return message
+
+
+def accept(ctx: CallContext, timeout_ns: int | None = None) -> Suspend | Request | None:
+    """The next request of a client; None if none came within `timeout_ns` nanoseconds (None waits for ever)."""
+    if ctx.event is None:
+        next_request = getattr(ctx.ambient, "next_request", None)
+        request: Request | None = None if next_request is None else next_request()
+        if request is None:
+            _wait_begins(ctx)
+            return Suspend(Accept(timeout_ns))
+    else:
+        _waited(ctx, timeout_ns if isinstance(ctx.event, TimedOut) else None)
+        if isinstance(ctx.event, TimedOut):
+            return None
+        request = _expect(ctx, Request)
+        assert request is not None
+    ctx.kept.requests = (*ctx.kept.requests, request.ident)[-MAX_OPEN_REQUESTS:]
+    return request
+
+
+def reply(ctx: CallContext, ident: str, response: bytes) -> None:
+    """Answer the request `ident`, which the agent accepted here or elsewhere: once."""
+    _bounded(response, MAX_BODY_BYTES)
+    if ident not in ctx.kept.requests:
+        raise CallFailed(ENOENT, "the agent has no request of this id to answer")
+    reply_of(ctx.ambient)(ident, bytes(response))
+    ctx.kept.requests = tuple(each for each in ctx.kept.requests if each != ident)
 
 
 def sleep(ctx: CallContext, ns: int) -> Suspend | None:
@@ -439,6 +478,25 @@ def _sender(ctx: CallContext, buffer: int, capacity: int) -> int:
     return _give(ctx, buffer, capacity, ctx.kept.sender.encode())
 
 
+def _accept(ctx: CallContext, buffer: int, capacity: int, timeout_ms: int) -> int | Suspend:
+    body = ctx.kept.request
+    if body is None or ctx.event is not None:
+        forever = timeout_ms & 0x80000000  # any negative number of milliseconds
+        request = accept(ctx, None if forever else timeout_ms * 1_000_000)
+        if isinstance(request, Suspend):
+            return request
+        if request is None:
+            raise CallFailed(ETIMEDOUT, "no request came in time")
+        body = request.body
+    ctx.kept.request = body if len(body) > capacity & _U32 else None
+    return _give(ctx, buffer, capacity, body)
+
+
+def _reply(ctx: CallContext, id: int, size: int, response: int, response_size: int) -> int:
+    reply(ctx, _text(ctx, id, size, MAX_REQUEST_ID_BYTES), _data(ctx, response, response_size))
+    return 0
+
+
 def _sleep(ctx: CallContext, ms: int) -> int | Suspend:
     return sleep(ctx, (ms & _U32) * 1_000_000) or 0
 
@@ -483,6 +541,8 @@ IMPORTS: Mapping[str, HostImport] = {
     "send": HostImport("iiii", "i", _send),
     "recv": HostImport("iii", "i", _recv),
     "sender": HostImport("ii", "i", _sender),
+    "accept": HostImport("iii", "i", _accept),
+    "reply": HostImport("iiii", "i", _reply),
     "sleep": HostImport("i", "i", _sleep),
     "clone": HostImport("ii", "i", _clone),
     "report": HostImport("iiii", "i", _report),
@@ -492,9 +552,9 @@ IMPORTS: Mapping[str, HostImport] = {
 }
 
 __all__ = [  # noqa: RUF022 - the calls in the ABI's order, then their types
-    "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "sleep", "clone", "report", "log",
-    "lookup", "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction", "GuestMemory", "Ambient",
+    "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "accept", "reply", "sleep", "clone",
+    "report", "log", "lookup", "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction", "GuestMemory", "Ambient",
     "CallContext", "Kept", "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait", "Event", "Go", "GoAt",
-    "Sleep", "Recv", "Call", "Clone", "Input", "Listen", "Yield", "Arrived", "Refused", "Woke", "Message",
-    "TimedOut", "Reply", "Failed", "Cloned", "InputReady",
+    "Sleep", "Recv", "Call", "Clone", "Input", "Listen", "Accept", "Yield", "Arrived", "Refused", "Woke",
+    "Message", "TimedOut", "Request", "Reply", "Failed", "Cloned", "InputReady",
 ]  # fmt: skip

@@ -23,7 +23,9 @@ from .errors import BadDwarf, EngineError, InvalidModule, ModuleError, ModuleToo
 from .hostcalls import ABI_VERSION
 from .image import MAX_TEXT_BYTES, AgentImage, ImageProfile, Manifest
 from .lines.building import with_lines
-from .rewrite.options import DEFAULT_SUSPENDING, Options, Polls
+from .rewrite.nans import canonical_nans
+from .rewrite.options import DEFAULT_SUSPENDING, Nans, Options, Polls
+from .rewrite.relaxed import exact
 from .rewrite.rewriter import rewrite
 from .rewrite.spill import spill_pointers as spill
 from .wasm import opcodes as op
@@ -49,6 +51,7 @@ def pack(
     polls: Polls | None = None,
     suspending: frozenset[tuple[str, str]] | None = DEFAULT_SUSPENDING,
     spill_pointers: bool = False,
+    nans: Nans = "any",
     luggage: bytes = b"",
     language: str | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -67,6 +70,8 @@ def pack(
     polls: where it checks whether it has to leave: "loops" (the default where the profile has polls), "calls", "none"
     suspending: the (module, name) of imports that may suspend; None means all
     spill_pointers: for a program whose garbage collector scans its stack, see `agents.rewrite.spill`
+    nans: "canonical": each NaN has the same bits on every processor and engine, see `agents.rewrite.nans`; "any": those
+        that the processor gives it
     luggage: the first state of its files, arguments and variables, encoded; see `agents.sdk`
     language: what it was written in; by default "wasm" or "wat"
     progress: called now and then with (functions done, functions in all)
@@ -93,7 +98,7 @@ def pack(
         source, language = _assemble(source), language or "wat"
     try:
         start, polls, code = _code(
-            source, entry, profile, polls, suspending, spill_pointers, progress, warn, bounds or ModuleBounds()
+            source, entry, profile, polls, suspending, spill_pointers, nans, progress, warn, bounds or ModuleBounds()
         )
     except ModuleError as error:
         _name(error, source)
@@ -111,6 +116,7 @@ def _code(
     polls: Polls | None,
     suspending: frozenset[tuple[str, str]] | None,
     spill_pointers: bool,
+    nans: Nans,
     progress: Callable[[int, int], None] | None,
     warn: Callable[[str], None] | None,
     bounds: ModuleBounds,
@@ -123,13 +129,16 @@ def _code(
         raise InvalidModule(f"the name of the export that is called first has more than {MAX_TEXT_BYTES} bytes")
     if spill_pointers:
         module = spill(module)
+    if nans == "canonical":
+        module = canonical_nans(module)
+    if module is not original:
         source = encode_module(module)
     if profile == "none":
         validate_module(module)
         return start, "none", source
     polls = polls or ("none" if profile == "portable" else "loops")
     options = Options(polls=polls, profile=profile, suspending=suspending)
-    module = _initialized_first(module, start)
+    module = _initialized_first(exact(module), start)
     packed = rewrite(module, options, progress)
     try:
         packed = with_lines(packed, original, module)

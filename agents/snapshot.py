@@ -37,6 +37,8 @@ from .waits import (
     MAX_BODY_BYTES,
     MAX_ENTRY_BYTES,
     MAX_HOST_BYTES,
+    MAX_OPEN_REQUESTS,
+    MAX_REQUEST_ID_BYTES,
     MAX_SERVICE_BYTES,
     GoAt,
     Kept,
@@ -50,6 +52,8 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 SNAPSHOT_MAGIC = b"portcall snapshot 1\n"
+# Its memories are not in it, but named by their roots (`agents.blocks`): of an agent that is moved while it runs.
+ROOTED_MAGIC = b"portcall snapshot 2\n"
 PAGE_BYTES = 4096  # bytes: the unit in which memories are compared and travel
 # Bytes of memory compressed at once. Pieces can be compressed in parallel. They begin at multiples of this, so
 # unchanged memory gives the same block as before, and a peer that has the block need not receive it again.
@@ -217,6 +221,14 @@ def _expand(work: tuple[bytes | memoryview, list[memoryview]]) -> None:
 
 
 @attrs.frozen
+class MemoryRoot:
+    """A memory that is elsewhere: its size in 64 KiB pages, and the root of its blocks (`agents.blocks`)."""
+
+    pages: int
+    root: bytes
+
+
+@attrs.frozen
 class TableState:
     """A table that the agent's code may change: its size, and (element, function) for each changed element.
 
@@ -252,6 +264,7 @@ class Snapshot:
     pending: the host call that it is in, or None
     kept: a message or reply that it has not read whole yet
     wasi: its WASI state, encoded; empty if it has none
+    roots: of its memories, in place of their contents: format version 2
     """
 
     image: bytes
@@ -265,6 +278,16 @@ class Snapshot:
     pending: Pending | None = None
     kept: Kept = attrs.field(factory=Kept)
     wasi: bytes = attrs.field(default=b"", repr=False)
+    roots: tuple[MemoryRoot, ...] = attrs.field(default=(), repr=brief)
+
+    @property
+    def memory_pages(self) -> tuple[int, ...]:
+        """The sizes of its memories, in 64 KiB pages."""
+        return (*(memory.pages for memory in self.memories), *(memory.pages for memory in self.roots))
+
+    def with_memories(self, memories: tuple[MemoryState, ...]) -> Snapshot:
+        """The same state, with the contents of its memories in place of their roots."""
+        return attrs.evolve(self, memories=memories, roots=())
 
     @property
     def weak(self) -> str | None:
@@ -279,7 +302,7 @@ class Snapshot:
 
     def parts(self) -> list[bytes | memoryview]:
         """The same bytes in parts: the headers, the WASI state, and each block of a memory."""
-        header = {
+        header: dict[str, Any] = {
             "image": self.image,
             "entry": self.entry,
             "args": list(self.args),
@@ -293,7 +316,9 @@ class Snapshot:
             "pending": None if self.pending is None else _encode_pending(self.pending),
             "kept": _encode_kept(self.kept),
         }
-        parts: list[bytes | memoryview] = [SNAPSHOT_MAGIC]
+        if self.roots:
+            header["roots"] = [[memory.pages, memory.root] for memory in self.roots]
+        parts: list[bytes | memoryview] = [ROOTED_MAGIC if self.roots else SNAPSHOT_MAGIC]
         for contents in ((canonical.encode(header),), (self.wasi,), *(memory.blocks for memory in self.memories)):
             parts += [canonical.byte_string_head(sum(map(len, contents))), *contents]
         return parts
@@ -304,8 +329,9 @@ class Snapshot:
         if len(data) > MAX_SNAPSHOT_BYTES:
             raise BadSnapshot(f"{len(data)} bytes; at most {MAX_SNAPSHOT_BYTES} are accepted")
         view = memoryview(data)
-        if view[: len(SNAPSHOT_MAGIC)] != SNAPSHOT_MAGIC:
-            raise BadSnapshot("not a snapshot of format version 1")
+        magic = bytes(view[: len(SNAPSHOT_MAGIC)])
+        if magic not in (SNAPSHOT_MAGIC, ROOTED_MAGIC):
+            raise BadSnapshot("not a snapshot of format version 1 or 2")
         try:
             start, end = canonical.byte_string_at(view, len(SNAPSHOT_MAGIC))
             header = canonical.decode(view[start:end], _HEADER)
@@ -317,7 +343,7 @@ class Snapshot:
             raise BadSnapshot(f"not a snapshot: {error}") from None
         if len(wasi) > MAX_WASI_BYTES:
             raise BadSnapshot(f"{len(wasi)} bytes of WASI state; at most {MAX_WASI_BYTES} are accepted")
-        return _read(header, bytes(wasi), blocks)
+        return _read(header, bytes(wasi), blocks, magic == ROOTED_MAGIC)
 
     def check(self, image: AgentImage) -> None:
         """Check that it belongs to `image`, and that the image can have such frames. Raises `BadSnapshot`."""
@@ -335,7 +361,7 @@ class Snapshot:
                 raise BadSnapshot("the innermost frame waits for nothing, and the agent in a call")
         elif self.pending is not None and self.weak is None and metadata is None:
             raise BadSnapshot("an agent that waits in a call, of an image that cannot be suspended")
-        state = self.frames or self.pending or self.memories or self.globals or self.tables
+        state = self.frames or self.pending or self.memories or self.globals or self.tables or self.roots
         if self.stage == "new" and state:
             raise BadSnapshot("an agent that has not begun, and has state")
 
@@ -363,7 +389,10 @@ def _encode_pending(pending: Pending) -> list[Any]:
 
 def _encode_kept(kept: Kept) -> list[Any]:
     message = None if kept.message is None else [kept.message.sender, kept.message.body]
-    return [message, None if kept.reply is None else list(kept.reply), kept.sender]
+    encoded: list[Any] = [message, None if kept.reply is None else list(kept.reply), kept.sender]
+    if kept.request is not None or kept.requests:  # of agents with clients only
+        encoded += [kept.request, list(kept.requests)]
+    return encoded
 
 
 _FIELDS = {
@@ -371,8 +400,8 @@ _FIELDS = {
 }
 
 
-def _read(header: Any, wasi: bytes, blocks: list[memoryview]) -> Snapshot:
-    if not isinstance(header, dict) or set(header) != _FIELDS:
+def _read(header: Any, wasi: bytes, blocks: list[memoryview], rooted: bool) -> Snapshot:
+    if not isinstance(header, dict) or set(header) != (_FIELDS | {"roots"} if rooted else _FIELDS):
         raise BadSnapshot("the fields are not those of a snapshot")
     if not isinstance(header["image"], bytes) or len(header["image"]) != DIGEST_SIZE:
         raise BadSnapshot("the image's digest is none")
@@ -396,7 +425,21 @@ def _read(header: Any, wasi: bytes, blocks: list[memoryview]) -> Snapshot:
         pending=None if header["pending"] is None else _read_pending(header["pending"]),
         kept=_read_kept(header["kept"]),
         wasi=wasi,
+        roots=_read_roots(header) if rooted else (),
     )
+
+
+def _read_roots(header: dict[str, Any]) -> tuple[MemoryRoot, ...]:
+    rows = _list(header["roots"], None, "the roots of memories")
+    if header["memories"] or not 0 < len(rows) <= MAX_MEMORIES:
+        raise BadSnapshot(f"not the roots of 1 to {MAX_MEMORIES} memories, in place of the memories")
+    found = []
+    for row in rows:
+        pages, root = _list(row, 2, "a memory's root")
+        if not isinstance(root, bytes) or len(root) != DIGEST_SIZE:
+            raise BadSnapshot("a memory's root is none")
+        found.append(MemoryRoot(_number(pages, 1 << 32, "a memory's size"), root))
+    return tuple(found)
 
 
 def _read_global(value: Any) -> tuple[str, int | None]:
@@ -467,7 +510,8 @@ def _read_pending(value: Any) -> Pending:
 
 
 def _read_kept(value: Any) -> Kept:
-    message, reply, sender = _list(value, 3, "what a call kept")
+    clients = isinstance(value, list) and len(value) == 5
+    message, reply, sender, *served = _list(value, 5 if clients else 3, "what a call kept")
     kept = Kept(sender=_text(sender, MAX_HOST_BYTES, "a sender"))
     if message is not None:
         who, body = _list(message, 2, "a message")
@@ -475,6 +519,12 @@ def _read_kept(value: Any) -> Kept:
     if reply is not None:
         service, request, answer = _list(reply, 3, "a reply")
         kept.reply = (_text(service, MAX_SERVICE_BYTES, "a service"), _body(request), _body(answer))
+    if served:
+        request, idents = served
+        if len(_list(idents, None, "requests")) > MAX_OPEN_REQUESTS or (request is None and not idents):
+            raise BadSnapshot("no requests, or more than an agent can have accepted")
+        kept.request = None if request is None else _body(request)
+        kept.requests = tuple(_text(each, MAX_REQUEST_ID_BYTES, "a request") for each in idents)
     return kept
 
 

@@ -23,8 +23,9 @@ import attrs
 from agents.brief import brief
 
 from .errors import BadRecord, CallFailed, Diverged
-from .hostcalls import ENOENT, Ambient
+from .hostcalls import ENOENT, Ambient, reply_of
 from .waits import (
+    Accept,
     Arrived,
     Call,
     Clone,
@@ -40,6 +41,7 @@ from .waits import (
     Recv,
     Refused,
     Reply,
+    Request,
     Sleep,
     TimedOut,
     Wait,
@@ -50,7 +52,7 @@ from .waits import (
 EPOCH_NS = 1_600_000_000_000_000_000  # ns since 1970: a Sunday in September 2020
 TICK_NS = 1000  # ns that pass at each reading of a clock, so that a loop that waits for time to pass ends
 _EVENTS: dict[str, type[Any]] = {
-    cls.__name__: cls for cls in (Arrived, Refused, Woke, Message, TimedOut, Reply, Failed, Cloned, InputReady)
+    cls.__name__: cls for cls in (Arrived, Refused, Woke, Message, TimedOut, Request, Reply, Failed, Cloned, InputReady)
 }
 Service = Callable[[bytes], bytes]
 
@@ -69,6 +71,7 @@ class Seeded:
     services: name -> function of the request
     stations: service -> names of stations that offer it, for `lookup`
     messages: (sender, body), delivered in order
+    requests: (id, request) of clients, delivered in order; replied: (id, response), what the agent answered
     input: pieces of standard input; then it ends
     out: what the agent wrote, by descriptor (1 and 2); logged: its lines, as (level, text)
     reported: its results, as (key, value); sent: its messages, as (receiver, body)
@@ -82,11 +85,13 @@ class Seeded:
     services: Mapping[str, Service] = attrs.field(factory=dict, repr=brief)
     stations: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, repr=brief)  # service -> stations that offer it
     messages: list[tuple[str, bytes]] = attrs.field(factory=list, repr=brief)
+    requests: list[tuple[str, bytes]] = attrs.field(factory=list, repr=brief)
     input: list[bytes] = attrs.field(factory=list, repr=brief)
     out: dict[int, bytearray] = attrs.field(factory=lambda: {1: bytearray(), 2: bytearray()}, repr=brief)
     logged: list[tuple[int, str]] = attrs.field(factory=list, repr=brief)
     reported: list[tuple[str, bytes]] = attrs.field(factory=list, repr=brief)
     sent: list[tuple[str, bytes]] = attrs.field(factory=list, repr=brief)
+    replied: list[tuple[str, bytes]] = attrs.field(factory=list, repr=brief)
     _passed: int = 0  # ns
     _drawn: int = 0  # blocks of random bytes used
     _left: bytes = b""
@@ -130,6 +135,10 @@ class Seeded:
         """The agent sends `body` to the agent `to`; see `Ambient`."""
         self.sent.append((to, body))
 
+    def reply(self, ident: str, response: bytes) -> None:
+        """The agent answers the request `ident` with `response`; see `agents.hostcalls.reply`."""
+        self.replied.append((ident, response))
+
     def answer(self, wait: Wait) -> Event:
         """The event for a wait: every move succeeds, every sleep takes exactly its time."""
         if isinstance(wait, (Go, GoAt)):
@@ -142,6 +151,8 @@ class Seeded:
             return self._reply(wait)
         if isinstance(wait, Clone):
             return Cloned(f"{self.agent_id}-clone")
+        if isinstance(wait, Accept):
+            return Request(*self.requests.pop(0)) if self.requests else self._nothing_comes(wait.timeout_ns)
         if isinstance(wait, Recv) or (isinstance(wait, Listen) and self.messages):
             return Message(*self.messages.pop(0)) if self.messages else self._nothing_comes(wait.timeout_ns)
         if isinstance(wait, (Input, Listen)):
@@ -160,7 +171,7 @@ class Seeded:
     def _nothing_comes(self, timeout_ns: int | None) -> Event:
         """Time out; a wait without a timeout is refused, since nothing will ever come."""
         if timeout_ns is None:
-            return Refused(ENOENT, "no further messages in this run")
+            return Refused(ENOENT, "no further messages or requests in this run")
         self._passed += timeout_ns
         return TimedOut()
 
@@ -236,6 +247,10 @@ class Recording:
     def send(self, to: str, body: bytes) -> None:
         """The agent sends `body` to the agent `to`; see `Ambient`."""
         self._keep("send", [to, bytes(body)], lambda: self._ambient.send(to, body))
+
+    def reply(self, ident: str, response: bytes) -> None:
+        """The agent answers the request `ident` with `response`; see `agents.hostcalls.reply`."""
+        self._keep("reply", [ident, bytes(response)], lambda: reply_of(self._ambient)(ident, response))
 
     def answer(self, wait: Wait) -> Event | None:
         """The event that `answer` returns for the wait. None, which leaves the wait as the outcome, is not recorded."""
@@ -321,6 +336,10 @@ class Replaying:
     def send(self, to: str, body: bytes) -> None:
         """The agent sends `body` to the agent `to`; see `Ambient`."""
         self._told("send", [to, bytes(body)])
+
+    def reply(self, ident: str, response: bytes) -> None:
+        """The agent answers the request `ident` with `response`; see `agents.hostcalls.reply`."""
+        self._told("reply", [ident, bytes(response)])
 
     def answer(self, wait: Wait) -> Event:
         """The event that the recorded run received for this wait."""

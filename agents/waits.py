@@ -27,6 +27,8 @@ MAX_SERVICE_BYTES = 256  # bytes of UTF-8 in the name of a service
 MAX_ENTRY_BYTES = 256  # bytes of UTF-8 in the name of an exported function
 MAX_BODY_BYTES = 1 << 20  # bytes of one message, request or reply: what a station must hold for one waiting agent
 MAX_REASON_BYTES = 1024  # characters of a reason shown to people
+MAX_REQUEST_ID_BYTES = 128  # bytes of ASCII in the id of a client's request
+MAX_OPEN_REQUESTS = 64  # requests that an agent has accepted and not answered; of more, the oldest is forgotten
 _U64 = (1 << 64) - 1
 
 
@@ -89,11 +91,18 @@ class Listen:
 
 
 @attrs.frozen
+class Accept:
+    """Wait for the request of a client, at most `timeout_ns` nanoseconds; None waits for ever."""
+
+    timeout_ns: int | None
+
+
+@attrs.frozen
 class Yield:
     """Let others use the thread; resume at any time."""
 
 
-Wait = Go | GoAt | Sleep | Recv | Call | Clone | Input | Listen | Yield
+Wait = Go | GoAt | Sleep | Recv | Call | Clone | Input | Listen | Accept | Yield
 
 
 @attrs.frozen
@@ -124,7 +133,15 @@ class Message:
 
 @attrs.frozen
 class TimedOut:
-    """The time of a `Recv`, an `Input` or a `Listen` has passed, and nothing came."""
+    """The time of a `Recv`, an `Input`, a `Listen` or an `Accept` has passed, and nothing came."""
+
+
+@attrs.frozen
+class Request:
+    """A client's request: its id, for the answer, and the request itself, as `message/http` (RFC 9112)."""
+
+    ident: str
+    body: bytes = attrs.field(repr=brief)
 
 
 @attrs.frozen
@@ -156,7 +173,7 @@ class InputReady:
     data: bytes = attrs.field(repr=brief)
 
 
-Event = Arrived | Refused | Woke | Message | TimedOut | Reply | Failed | Cloned | InputReady
+Event = Arrived | Refused | Woke | Message | TimedOut | Request | Reply | Failed | Cloned | InputReady
 
 
 @attrs.frozen
@@ -170,13 +187,16 @@ class Suspend:
 class Kept:
     """What a call has received but could not deliver for lack of space: part of the snapshot.
 
-    A reply or message longer than the guest's buffer stays here, so that a retry with more space neither
+    A reply, message or request longer than the guest's buffer stays here, so that a retry with more space neither
     calls the service twice nor loses the message.
     """
 
     message: Message | None = None
     reply: tuple[str, bytes, bytes] | None = attrs.field(default=None, repr=brief)  # service, request, reply
     sender: str = ""  # of the last message received
+    request: bytes | None = attrs.field(default=None, repr=brief)
+    requests: tuple[str, ...] = attrs.field(default=(), repr=brief)
+    """The ids of the requests that it has accepted and not answered."""
 
 
 _WAITS: dict[str, type[Any]] = {
@@ -188,6 +208,7 @@ _WAITS: dict[str, type[Any]] = {
     "clone": Clone,
     "input": Input,
     "listen": Listen,
+    "accept": Accept,
     "yield": Yield,
 }
 _NAMES = {cls: name for name, cls in _WAITS.items()}

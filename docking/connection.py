@@ -36,11 +36,14 @@ from docking.errors import AgentEnded, ControlError
 from docking.handle import Label, Report, Result, Stay, opened, stays
 from docking.launching import Terms, image_of, prepare_launch
 from docking.letters.orders import OrderKind, OrderOutcome, SendOutcome
+from docking.residents.options import MoveOptions, MoveReport, OnTimeout
 
 _log = logging.getLogger("portcall.connection")
 T = TypeVar("T")
 # Seconds to wait for an answer, beyond those that were asked for.
 ANSWER_S = 30.0
+# Seconds that a move may take beside sending ahead.
+MOVED_S = 120.0
 # The longest wait that has a bound, seconds: the timeout of a socket is limited too.
 LONGEST_S = 366 * 24 * 3600.0
 
@@ -374,6 +377,25 @@ class RemoteAgent:
     def clone(self) -> OrderOutcome:
         """Clone it, if its permit allows that; the clone continues from the same point."""
         return self._order(OrderKind.CLONE)
+
+    def move(
+        self,
+        to: str,
+        *,
+        downtime_ms: float = 20.0,
+        timeout_s: float = 60.0,
+        on_timeout: OnTimeout = "cancel",
+        precopy: bool = True,
+    ) -> MoveReport:
+        """Move it from the station to another one, while it runs.
+
+        to: the station: a name, a key, `host:port`, "next" or "home"
+        downtime_ms, timeout_s, on_timeout, precopy: as of `docking.Agent.move`
+
+        Returns what it took. Raises `ControlError` where it stays, with the reason.
+        """
+        how = MoveOptions(downtime_ms, timeout_s, on_timeout, precopy)
+        return MoveReport.of(self._ask("move", timeout_s + MOVED_S, to=to, **how.value()))
 
     def _order(self, what: OrderKind) -> OrderOutcome:
         return OrderOutcome(self._ask("order", what=what.value)["done"])

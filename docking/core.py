@@ -17,6 +17,7 @@ from typing import Protocol
 from attrs import define, field, frozen
 
 from agents.brief import brief
+from agents.canonical import Buffer
 from agents.credentials.itinerary import Leaf
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.engines import Engine
@@ -26,9 +27,12 @@ from docking.aio.timeouts import ended
 from docking.courier import Carrier, Courier
 from docking.events import Events
 from docking.handoff.actions import Timing
+from docking.handoff.messages import Offer, Side
+from docking.handoff.states import Destination
 from docking.handoff.table import HandoffTable, Ledger
 from docking.letters.journeys import Journeys
 from docking.letters.outbox import Outbox
+from docking.live.sessions import Sessions, blocks_folder
 from docking.peers.directory import PeerDirectory
 from docking.residents.arrivals import Arrivals
 from docking.residents.berth import HostEnvironment
@@ -36,15 +40,19 @@ from docking.residents.commands import Commands
 from docking.residents.deltas import REMEMBERED_BYTES, Deltas
 from docking.residents.departures import Departures
 from docking.residents.endings import Endings
+from docking.residents.ferry import Ferry
 from docking.residents.inbound import Inbound
 from docking.residents.launches import Launches
 from docking.residents.lifecycle import Lifecycle
+from docking.residents.moves import Moves
 from docking.residents.notices import Notices
 from docking.residents.queries import Queries
 from docking.residents.recovery import Recovery
 from docking.residents.residents import Residents
 from docking.residents.review import Review
+from docking.residents.saves import Saves
 from docking.residents.services import Services
+from docking.residents.serving import Serving
 from docking.residents.upkeep import Upkeep
 from docking.residents.witnesses import Witnesses
 from docking.residents.workers import Workers
@@ -69,6 +77,12 @@ class PeerNetwork(Carrier, Protocol):
 
     async def letter(self, peer: PublicKey, value: object) -> object:
         """Deliver a letter; returns the answer. Raises `CarrierError`."""
+
+    async def session(self, peer: PublicKey, request: Sequence[Buffer]) -> object:
+        """Deliver a request of a live move; returns the answer. Raises `CarrierError`."""
+
+    async def serve(self, peer: PublicKey, value: object) -> object:
+        """Pass on the request of an agent's client, or the answer to one. Raises `CarrierError`."""
 
     async def find(self, text: str, stops: Sequence[Leaf] = (), wait: float = 0.0) -> PublicKey:
         """The station that a name stands for. Raises `UnknownStation`, `KeyChanged`."""
@@ -105,6 +119,8 @@ class StationCore:
     trails: VerifiedTrails
     deltas: Deltas
     admissions: AdmissionController
+    sessions: Sessions
+    moves: Moves
     courier: Courier[Admitted]
     departures: Departures
     lifecycle: Lifecycle
@@ -112,6 +128,7 @@ class StationCore:
     queries: Queries
     commands: Commands
     inbound: Inbound
+    serving: Serving
     witnesses: Witnesses
     launches: Launches
     notices: Notices
@@ -173,11 +190,14 @@ class StationCore:
             label=lambda stop: peers.label(stop.station),
             told=here.told,
             send=lambda *message: core.inbound.send(*message),
+            reply=lambda *answer: core.serving.reply(*answer),
             crowded=here.crowded,
             untold=lambda own: agent_credentials.untold(own, trails),
             wasi=policy.now.wasi,
             directories=opts.directories,
         )
+        sessions = Sessions(engine, blocks_folder(store.path), random, store.has_part, opts.failpoint)
+        here.whole, here.prepared_bytes = sessions.whole, lambda: sessions.held_bytes
         admissions = AdmissionController(
             key,
             policy,
@@ -187,8 +207,24 @@ class StationCore:
             clock,
             here.load,
             lambda hid: core.departures.leaving(hid),
+            sessions,
             opts.certificates,
         )
+        sessions.admissions = admissions
+
+        def keep_image(offer: Offer) -> None:
+            """Store an image that came before its agent."""
+            if image := admissions.image_of(offer):
+                here.write([image])
+
+        sessions.keep_image = keep_image
+
+        def undecided(hid: bytes) -> bool:
+            """Whether the agent of this handoff is held here."""
+            record = store.record(hid, Side.DESTINATION)
+            return record is not None and record.state is Destination.HELD
+
+        sessions.undecided = undecided
         table: HandoffTable[Admitted] = HandoffTable(
             key.public.raw,
             store.epoch,
@@ -223,7 +259,9 @@ class StationCore:
         commands = Commands(here, lifecycle, queries)
         witnesses = Witnesses(here, commands, network.letter)
         inbound = Inbound(here, journal, journeys, outbox, peers, lifecycle, commands, queries, endings, witnesses)
-        lifecycle.ordered = commands.carry_out
+        serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
+        queries.asked = serving.asked
+        lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
         core = cls(
             here,
             policy,
@@ -232,6 +270,8 @@ class StationCore:
             trails,
             deltas,
             admissions,
+            sessions,
+            Moves(here, lifecycle, departures, network.session),
             courier,
             departures,
             lifecycle,
@@ -239,9 +279,10 @@ class StationCore:
             queries,
             commands,
             inbound,
+            serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),
-            Notices(here, arrivals, departures),
+            Notices(here, arrivals, departures, sessions, serving),
             Upkeep(here, commands),
             review,
             opts.failed,
@@ -253,6 +294,10 @@ class StationCore:
         here = self.here
         here.loop = asyncio.get_running_loop()
         here.peers.restore(here.store.fact("peers") or b"")
+        for digest in here.store.parts_of("blocks"):
+            if (rest := here.store.part(digest)) is not None:
+                self.sessions.needs(rest)
+        self.sessions.sweep()
         recovered = self.courier.recover()
         for capsule in recovered.residents:
             self.arrivals.resume(capsule)
@@ -292,6 +337,7 @@ class StationCore:
         here.workers.interrupt_all()
         await here.workers.close()
         self.arrivals.close()
+        self.sessions.close()
         await asyncio.sleep(0)  # let the results of the workers' last turns arrive
         here.catch_up()
         await ended(here.tasks)

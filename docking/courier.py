@@ -403,6 +403,8 @@ class Courier(Generic[T]):
     async def _exchange(self, to: bytes, message: Message) -> None:
         name = MESSAGE_NAMES[type(message)]
         mark = (message.hid, type(message))
+        if isinstance(message, Transfer):
+            self.table.carrying(message, 1)
         try:
             self.failpoint(f"{name}.before-send")
             answer = await self._carrier.exchange(to, message)
@@ -414,6 +416,8 @@ class Courier(Generic[T]):
             return
         finally:
             self._on_their_way.discard(mark)
+            if isinstance(message, Transfer):
+                self.table.carrying(message, -1)
         if answer is None or self._stopped:
             return
         if isinstance(answer, Offer | Transfer) or answer.hid != message.hid:

@@ -20,10 +20,12 @@ EventKind = Literal[
     "arrived",  # it came from `place`
     "resumed",  # it goes on after a restart of the station
     "leaving",  # it wants to go to `place`
+    "moving",  # it is being moved to `place` while it runs: `text` says how far that is
     "left",  # it now belongs to `place`
     "refused",  # it stays: `text` says why
     "log",  # it printed or logged a line
     "report",  # it reported a result: `text` is the key
+    "serving",  # it waits for requests of clients, for the first time here
     "call",  # it called the service `place`: `text` says how that ended
     "cloned",  # `text` is the id of the clone
     "waiting",  # it sleeps or waits for a message

@@ -27,6 +27,8 @@ from docking.letters.orders import OrderKind, OrderOutcome, SendOutcome
 from docking.peers.directory import PeerDirectory
 from docking.residents.commands import Commands
 from docking.residents.inbound import Inbound
+from docking.residents.moves import Moves
+from docking.residents.options import MoveOptions, MoveReport, OnTimeout
 from docking.residents.queries import Queries
 from docking.residents.residents import seen
 from docking.residents.stacks import Stacks
@@ -155,6 +157,7 @@ class AgentAccess:
     events: Events
     peers: PeerDirectory
     stacks: Stacks
+    moves: Moves
     written: Callable[[], Awaitable[None]]
     now: Callable[[], int]
 
@@ -168,6 +171,7 @@ class AgentAccess:
             self.events,
             self.peers,
             self.stacks,
+            self.moves,
             self.written,
             self.now,
             owner,
@@ -196,6 +200,7 @@ class Agent:
     _events: Events
     _peers: PeerDirectory
     _stacks: Stacks
+    _moves: Moves
     _written: Callable[[], Awaitable[None]]
     _now: Callable[[], int]
     _owner: SecretKey | None = None
@@ -330,6 +335,32 @@ class Agent:
         `UnknownAgent` if it is not here.
         """
         return await self._stacks.of(self.key)
+
+    async def move(
+        self,
+        to: str,
+        *,
+        downtime_ms: float = 20.0,
+        timeout_s: float = 60.0,
+        on_timeout: OnTimeout = "cancel",
+        precopy: bool = True,
+    ) -> MoveReport:
+        """Move it from this station to another one, where its itinerary allows, while it runs.
+
+        Its memory is sent ahead; it stands still only for what it has written last (docs/how-to/move-agents). An agent
+        that is not running, or has little memory, is simply stopped, sent and started.
+
+        to: the station: a name, a key, `host:port`, "next" or "home"
+        downtime_ms: how long it may stand still (20)
+        timeout_s: how long sending ahead may take, in seconds (60)
+        on_timeout: what happens then, or when it writes faster than can be sent: "cancel" leaves it here, "force" moves
+            it whatever the downtime
+        precopy: False stops it first
+
+        Returns what it took. Raises `StationError` where it stays here, with the reason; `UnknownAgent` if it is not
+        here; `ValueError`.
+        """
+        return await self._moves.move(self.key, to, MoveOptions(downtime_ms, timeout_s, on_timeout, precopy))
 
     def retract(self) -> OrderOutcome:
         """Call it home, where it continues: its pending `go` is refused.

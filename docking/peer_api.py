@@ -12,13 +12,18 @@ from attrs import define
 from agents.credentials.keys import PublicKey
 from docking.courier import Courier
 from docking.errors import LocalProtocolError, StoreError
+from docking.handoff.codec import DEFAULT_LIMITS
 from docking.handoff.messages import Message, Offer
-from docking.http.app import App, Receive, Scope, Send
+from docking.http.agent_requests import Receive, Scope, Send
+from docking.http.app import App
+from docking.live.sessions import Sessions
+from docking.live.wire import read_request, write_answer
 from docking.peers.introductions import Introductions
 from docking.residents.deltas import Deltas
 from docking.residents.inbound import Inbound
 from docking.residents.notices import Notices
 from docking.residents.residents import Residents
+from docking.residents.serving import Serving
 from docking.trust.admission_controller import Admitted
 
 
@@ -31,7 +36,9 @@ class PeerApi:
     _deltas: Deltas
     _notices: Notices
     _inbound: Inbound
+    _serving: Serving
     _introductions: Introductions
+    _sessions: Sessions
     metrics: Callable[[], str]
 
     @property
@@ -55,6 +62,16 @@ class PeerApi:
         self._here.outbox.heard_from(sender)
         return await self._inbound.receive(sender, value)
 
+    async def session(self, sender: PublicKey, value: object) -> object:
+        """A request of a live move; its answer. Raises `LocalProtocolError`, `MalformedMessage`."""
+        self._check()
+        return write_answer(await self._sessions.handle(sender.raw, read_request(value, DEFAULT_LIMITS)))
+
+    async def serve(self, sender: PublicKey, value: object) -> object:
+        """The request of a client, or the answer to one; its answer. Raises `ProtocolError`."""
+        self._check()
+        return await self._serving.receive(sender, value)
+
     async def hello(self, sender: PublicKey, value: object, address: str) -> object:
         """A greeting from an address; who is here. Raises `LocalProtocolError`."""
         self._check()
@@ -73,6 +90,7 @@ class Mounted:
 
     start, close: of the station, called by the server's lifespan
     application: the application that answers peers; starts the station if nothing has yet
+    agent: the agent whose clients are answered, and nobody else
     """
 
     def __init__(
@@ -80,8 +98,9 @@ class Mounted:
         start: Callable[[], Awaitable[None]],
         close: Callable[[], Awaitable[None]],
         application: Callable[[], Awaitable[App]],
+        agent: str | None = None,
     ) -> None:
-        self._start, self._close, self._application = start, close, application
+        self._start, self._close, self._application, self._agent = start, close, application, agent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI: a lifespan is the station's, other scopes are its application's."""
@@ -89,7 +108,10 @@ class Mounted:
             await self._lifespan(receive, send)
         else:
             application = await self._application()
-            await application(scope, receive, send)
+            if self._agent is None or application.clients is None or scope["type"] != "http":
+                await application(scope, receive, send)
+            else:
+                await application.clients.mounted(self._agent, scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

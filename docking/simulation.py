@@ -41,6 +41,7 @@ from agents.snapshot import Snapshot
 from agents.waits import (
     HOME_STOP,
     NEXT_STOP,
+    Accept,
     Arrived,
     Call,
     Clone,
@@ -357,7 +358,7 @@ class Simulation:
                 return Woke()
             case Sleep(ns):
                 agent.until = self.world.monotonic_ns() + ns
-            case Recv(timeout) | Input(_, timeout) | Listen(_, timeout):
+            case Recv(timeout) | Input(_, timeout) | Listen(_, timeout) | Accept(timeout):
                 agent.until = None if timeout is None else self.world.monotonic_ns() + timeout
             case Call(service, request):
                 return self._call(agent, service, request)
@@ -564,6 +565,8 @@ class _Run:
         ends = [agent.until for agent in going if agent.until is not None]
         if not listening and not ends:
             reason = "no agent is left that could send it a message" if len(going) > 1 else "nobody sends it a message"
+            if isinstance(going[0].wait, Accept):
+                reason = "nobody asks it: agents have clients at stations, portcall lab starts some"
             going[0].event = Failed(EDEADLK, reason)
             simulation.remark(going[0], going[0].wait or Recv(None), reason)
             return None

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from attrs import evolve
 
 from agents.credentials.itinerary import Itinerary
-from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.passport import Home
 from agents.credentials.ways import Way
 from agents.engines import load
@@ -42,6 +42,7 @@ from docking.errors import CarrierError, KeyChanged, StationError
 from docking.events import Event, Subscription
 from docking.handle import Agent, AgentAccess
 from docking.handoff import codec
+from docking.http.agent_requests import AgentRequests
 from docking.http.app import App
 from docking.http.client import Client
 from docking.http.dispatch import Dispatcher, ServerLimits
@@ -54,6 +55,7 @@ from docking.peers.directory import Peer
 from docking.peers.introductions import Introductions
 from docking.peers.links import Link, links, own_addresses, towards
 from docking.peers.mdns import Mdns, Spot
+from docking.residents.options import MoveOptions, MoveReport, OnTimeout
 from docking.residents.services import F, ServiceFunction, check_service
 from docking.residents.stacks import Stacks
 from docking.trust.identity import check_name
@@ -217,9 +219,19 @@ class Station:
         core.services.changed = self._services_changed
         limits = ServerLimits(codec=codec.MessageLimits(body_bytes=self.policy.state + self.policy.image + (1 << 20)))
         api = PeerApi(
-            core.here, core.courier, core.deltas, core.notices, core.inbound, introductions, lambda: self.metrics()
+            core.here,
+            core.courier,
+            core.deltas,
+            core.notices,
+            core.inbound,
+            core.serving,
+            introductions,
+            core.sessions,
+            lambda: self.metrics(),
         )
-        app = App(Dispatcher(api, limits), keys, self._clocks.random, self._network.show_metrics)
+        dispatcher = Dispatcher(api, limits)
+        clients = AgentRequests(core.serving, dispatcher)
+        app = App(dispatcher, keys, self._clocks.random, self._network.show_metrics, clients)
         self._introductions, self._client, self._app = introductions, client, app
         sock = None if self._network.port is None else listen(self._network.host, self._network.port)
         if sock is not None:
@@ -256,6 +268,7 @@ class Station:
             images=core.images,
             courier=core.courier,
             introductions=self.introductions,
+            draining=self._drain,
             loosened=lambda: self.policy.loosened(),
             unmet=self.unmet,
             url=lambda: self.url if self.port is not None else "",
@@ -278,6 +291,7 @@ class Station:
             events=here.events,
             peers=here.peers,
             stacks=Stacks(here),
+            moves=core.moves,
             written=lambda: here.journal.write([], True),
             now=here.clocks.now,
         )
@@ -392,6 +406,8 @@ class Station:
         """Close the parts that others can reach, concurrently: each waits a while for its current users."""
         if self._introductions is not None:
             self._introductions.close()  # a peer greeted after the goodbye would list us again
+        if self._core is not None:
+            self._core.serving.close()  # their answers go out with the connections
         closing, self._outward = [close() for close in self._outward], []
         for error in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(error, Exception):
@@ -716,6 +732,38 @@ class Station:
         """
         return self._access(self.core).find(text, owner)
 
+    async def drain(
+        self,
+        to: Sequence[str] = (),
+        *,
+        downtime_ms: float = 20.0,
+        timeout_s: float = 60.0,
+        on_timeout: OnTimeout = "cancel",
+    ) -> tuple[list[MoveReport], dict[str, str]]:
+        """Let no agent in any more, and move those that are here away, one after the other, before maintenance.
+
+        to: the stations to try for each, in this order; by default the next stops of its itinerary
+        downtime_ms, timeout_s, on_timeout: see `Agent.move`
+
+        Returns what moving each took; and by the ids of those that stay, why. `admit_again` lets agents in again.
+        """
+        self._drain(True)
+        moved: list[MoveReport] = []
+        stay: dict[str, str] = {}
+        async for done in self.core.moves.drain(to, MoveOptions(downtime_ms, timeout_s, on_timeout)):
+            if isinstance(done, MoveReport):
+                moved.append(done)
+            else:
+                stay[text_of(done[0])] = done[1]
+        return moved, stay
+
+    def admit_again(self) -> None:
+        """Let agents in again after `drain`."""
+        self._drain(False)
+
+    def _drain(self, yes: bool) -> None:
+        self.core.policy.draining = yes
+
     def subscribe(self, wanted: Callable[[Event], bool] = lambda event: True) -> Subscription:
         """The events of this station from now on, as an asynchronous iterator of `docking.Event`.
 
@@ -729,14 +777,26 @@ class Station:
         """The station's metrics, in the Prometheus text format (version 0.0.4)."""
         core, app = self.core, self._app
         dispatcher = None if app is None else app.reception
-        return metrics(core.here, core.services, core.departures, len(core.arrivals.kept), dispatcher, self._client)
+        return metrics(
+            core.here,
+            core.services,
+            core.departures,
+            len(core.arrivals.kept),
+            dispatcher,
+            self._client,
+            core.serving,
+            None if app is None else app.clients,
+        )
 
-    def asgi(self) -> Mounted:
+    def asgi(self, agent: str | None = None) -> Mounted:
         """The station as an ASGI application, to mount or to serve.
+
+        agent: a label or id; the application then is this agent for its clients, at whatever path it is mounted, and
+            peers are not answered there
 
         It starts with its server's lifespan, or with the first request if there is none.
         """
-        return Mounted(self.start, self.close, self.application)
+        return Mounted(self.start, self.close, self.application, agent)
 
     async def application(self) -> App:
         """The application that answers peers; starts the station if nobody has yet."""

@@ -16,6 +16,7 @@ from agents.stack import Stack
 from docking.aio.loops import new_loop
 from docking.errors import StationError
 from docking.handle import Agent
+from docking.residents.options import MoveReport
 from docking.residents.services import ServiceFunction
 
 if TYPE_CHECKING:
@@ -152,6 +153,10 @@ class ThreadedAgent:
     def stack(self) -> Stack:
         """See `Agent.stack`."""
         return self._threaded.do(self._agent.stack())
+
+    def move(self, to: str, **options: Any) -> MoveReport:
+        """See `Agent.move`."""
+        return self._threaded.do(self._agent.move(to, **options))
 
     def __getattr__(self, name: str) -> Any:
         """The other methods of `Agent` that do not wait."""

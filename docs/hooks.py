@@ -27,7 +27,10 @@ SECTIONS: dict[str, tuple[str, list[str]]] = {
     "tutorial": ("Tutorial", ["first-agent", "first-station", "a-working-day", "first-lesson"]),
     "how-to": ("How to", []),
     "reference": ("Reference", ["commands", "ways", "abi", "policy"]),
-    "topics": ("Topics", ["architecture", "continuations", "trust", "handoff", "attacks", "performance"]),
+    "topics": (
+        "Topics",
+        ["architecture", "continuations", "same-result", "trust", "handoff", "attacks", "performance"],
+    ),
     "adr": ("Decisions", ["index"]),
 }
 COMMANDS_HEAD = """# Commands

@@ -7,6 +7,8 @@ of a function that calls one replaces it: `monkeypatch.setattr(portcall, "call",
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class OutsideAgent(RuntimeError):
     """A function of this module was called by a program that is no agent."""
@@ -64,6 +66,52 @@ def recv(timeout: float | None = None) -> bytes:
 def sender() -> str:
     """Who sent the message received last: an agent's id or a station's name."""
     raise OutsideAgent("sender")
+
+
+class Request:
+    """A client's request to this agent.
+
+    method: "GET", "POST" ...; path: below the agent's own address, "/" and more, percent-encoded; query: after the "?"
+    headers: by name in lower case; body: bytes; id: the request's, for an answer that comes later
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes
+    id: str
+    answered: bool
+
+    def __init__(self, raw: bytes) -> None:
+        raise OutsideAgent("Request")
+
+    def text(self) -> str:
+        """The body as text."""
+        raise OutsideAgent("Request.text")
+
+    def json(self) -> object:
+        """The value that the body has in JSON. Raises ValueError."""
+        raise OutsideAgent("Request.json")
+
+
+def accept(timeout: float | None = None) -> Request:
+    """The next request of a client; waits for it, at most `timeout` seconds. Raises OSError (ETIMEDOUT)."""
+    raise OutsideAgent("accept")
+
+
+def reply(request: Request, answer: object = None) -> None:
+    """Answer a request, here or after any number of moves: once. See `serve` for what an answer can be."""
+    raise OutsideAgent("reply")
+
+
+def serve(handler: Callable[[Request], object], until: Callable[[], object] | None = None) -> None:
+    """Answer clients: each `Request` with what `handler` returns for it, until `until()` is true after an answer.
+
+    An answer is a body, or (status, body), or (status, headers, body). A body is text, bytes, a dict or a list (sent as
+    JSON), or None (nothing). What the handler raises is printed, and answered with the status 500.
+    """
+    raise OutsideAgent("serve")
 
 
 def sleep(seconds: float) -> None:

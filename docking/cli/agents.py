@@ -185,6 +185,7 @@ _WORDS = {
     "left": "has left for {place}",
     "arrived": "has arrived from {place}",
     "refused": "was refused by {place}: {text}",
+    "serving": "waits for requests of clients",
     "call": "called {place} {text}",
     "finished": "has ended with exit code {text}",
     "stopped": "was stopped: {text}",

@@ -18,6 +18,7 @@ from agents.demangle import readable
 from agents.errors import FormatError
 from agents.image import IMAGE_MAGICS, AgentImage, Manifest
 from agents.outcomes import number
+from agents.rewrite.floats import FLOATS_SECTION, floats
 from agents.rewrite.metadata import Frame, Metadata, frame_values
 from agents.rewrite.spilled import SPILLED_SECTION as SPILL
 from agents.rewrite.spilled import spilled
@@ -97,6 +98,10 @@ def describe_image(image: AgentImage) -> Described:
     done = spilled(custom_section(image.code, SPILL))
     if done is not None:
         described["spilled pointers"] = {"functions": done.functions, "stores": done.stores, "bytes": done.room}
+    about = floats(custom_section(image.code, FLOATS_SECTION))
+    described["NaNs"] = "as each processor and engine makes them" if about.nans is None else "the same everywhere"
+    if about.relaxed:
+        described["relaxed instructions made exact"] = about.relaxed
     if image.luggage:
         described["luggage"] = {"bytes": len(image.luggage)}
         described["files"] = _files(_state(image.luggage))

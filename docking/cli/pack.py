@@ -38,6 +38,13 @@ SHOWN_IMPORTS = 8  # imports that are named
     is_flag=True,
     help="For a program whose garbage collector scans its stack; always done for MicroPython.",
 )
+@click.option(
+    "--nans",
+    type=click.Choice(["any", "canonical"]),
+    default="any",
+    show_default=True,
+    help="canonical: NaNs have the same bits everywhere, so each result does.",
+)
 @PYTHON_OPTION
 @FILE_OPTION
 @PACKAGE_OPTION
@@ -45,8 +52,8 @@ SHOWN_IMPORTS = 8  # imports that are named
     "--strict", is_flag=True, help="Refuse a program that calls what no station offers, instead of a warning."
 )
 def pack_command(source: Path, output: Path | None, polls: str | None, profile: str, entry: str | None,
-         spill_pointers: bool, python: Path | None, files: tuple[DataFile, ...], packages: tuple[str, ...],
-         strict: bool) -> None:  # fmt: skip
+         spill_pointers: bool, nans: str, python: Path | None, files: tuple[DataFile, ...],
+         packages: tuple[str, ...], strict: bool) -> None:  # fmt: skip
     """Make an image of a program, rewritten so that it can move.
 
     SOURCE is a .wasm or .wat module, an agent in Python (.py) or JavaScript (.js; needs QuickJS), in C or Zig (.c,
@@ -59,7 +66,7 @@ def pack_command(source: Path, output: Path | None, polls: str | None, profile: 
     taken = by_guest_path(files)
     for each in taken.values():
         not_over(each, target, "goes along")
-    choices = Choices(entry, profile, polls, spill_pointers, python, taken, packages)  # type: ignore[arg-type]  # checked
+    choices = Choices(entry, profile, polls, spill_pointers, nans, python, taken, packages)  # type: ignore[arg-type]  # checked
     image = image_of(source, choices)
     missing = _missing(image)
     if missing and strict:

@@ -56,6 +56,8 @@ COMMANDS: dict[str, CommandEntry] = {
     "retract": CommandEntry("docking.cli.agents", "retract", "Call an agent home, where it goes on."),
     "dispose": CommandEntry("docking.cli.agents", "dispose", "End an agent."),
     "clone": CommandEntry("docking.cli.agents", "clone", "Make a second agent of one."),
+    "move": CommandEntry("docking.cli.moves", "move", "Move an agent to another station, while it runs."),
+    "drain": CommandEntry("docking.cli.moves", "drain", "Move all agents away, before maintenance."),
     "sleep": CommandEntry("docking.cli.agents", "sleep", "Have an agent stand still until it is woken."),
     "wake": CommandEntry("docking.cli.agents", "wake", "Let an agent go on that sleeps."),
     "send": CommandEntry("docking.cli.agents", "send_command", "Send an agent a message."),

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from docking.cli import completion
+from docking.cli import completion, edge
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every
 from docking.cli.output import plain, print_json, print_table, say
 from docking.cli.services import SERVICE_OPTION, SERVICES_OPTION, Offers, OneService, all_of
@@ -39,6 +39,7 @@ PORT = 7707
 @click.option("--threads", type=click.IntRange(1, 256), help="Agents that run at once.")
 @click.option("--metrics", is_flag=True, help="Answer GET /portcall/1/metrics.")
 @click.option("--log", type=click.Choice(["events", "json", "none"]), default="events", help="What it prints.")
+@edge.options
 def station(
     name: str,
     home: Path,
@@ -55,6 +56,10 @@ def station(
     threads: int | None,
     metrics: bool,
     log: str,
+    mec: int | None,
+    mec_host: str,
+    mec_callbacks: tuple[str, ...],
+    mec_tokens: Path | None,
 ) -> None:
     """Run a station, until it is interrupted.
 
@@ -69,6 +74,8 @@ def station(
     for peer in peers:
         if url_of(peer) is None:
             raise click.BadParameter(f"{peer!r} is no address: write http://HOST:PORT", param_hint="--peer")
+    beside = edge.Edge(mec, mec_host, mec_callbacks, mec_tokens)
+    beside.check()
     check_name(name)  # check this before making a key for the user
     prepare(log)
     made = Station(
@@ -88,9 +95,12 @@ def station(
     )
     all_of(modules, single)(made)
 
+    serve_mec = beside.prepare(made)
+
     async def begun() -> None:
         say(f"station {made.name} at {made.url}, key {made.key.text}")
         say_whom_it_admits(made.policy)
+        await serve_mec()
 
     ending = "stopping: agents are suspended, and go on when this station starts again"
     with contextlib.suppress(KeyboardInterrupt):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from docking.http.agent_requests import AgentRequests
 from docking.http.client import Client
 from docking.http.dispatch import Dispatcher
 from docking.residents.berth import Standing
 from docking.residents.departures import Departures
 from docking.residents.residents import Residents
 from docking.residents.services import Services
+from docking.residents.serving import Serving
 
 
 def metrics(
@@ -23,6 +25,8 @@ def metrics(
     kept: int,
     dispatcher: Dispatcher | None,
     client: Client | None,
+    serving: Serving,
+    clients: AgentRequests | None,
 ) -> str:
     """All metrics of a station. `kept`: agents here that could not be resumed."""
     berths = list(here.berths.values())
@@ -44,6 +48,12 @@ def metrics(
     _single(lines, "service_failures_total", "counter", "Of these, failed.", services.failures)
     _single(lines, "state_sent_bytes_total", "counter", "State of agents that left.", departures.bytes_out)
     _single(lines, "letters_delivered_total", "counter", "Letters that other stations took.", here.outbox.delivered)
+    _single(lines, "agent_requests_waiting", "gauge", "Requests of clients that wait for agents here.", serving.waiting)
+    handled = sorted(serving.counts.items())
+    _family(lines, "agent_requests_total", "counter", "Requests of clients, by what was done.", "done", handled)
+    if clients is not None:
+        answers = [(str(status), count) for status, count in sorted(clients.answered.items())]
+        _family(lines, "agent_answers_total", "counter", "Answers to clients, by status.", "status", answers)
     peers = here.peers.all()
     _single(lines, "peers", "gauge", "Stations that are known.", len(peers))
     if dispatcher is not None:

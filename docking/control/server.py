@@ -41,6 +41,7 @@ from docking.launching import Launch
 from docking.letters.orders import OrderKind, OrderOutcome
 from docking.peers.introductions import Introductions
 from docking.residents.launches import Launches
+from docking.residents.options import MoveOptions
 from docking.residents.residents import Residents
 from docking.residents.services import Services
 from docking.trust.admission_controller import Admitted
@@ -59,6 +60,7 @@ MAX_SECRET_BYTES, SECRET_TIMEOUT_S = 256, 10.0
 class Controlled:
     """The parts of a station that commands may use.
 
+    draining(yes): whether agents are let in no more
     loosened(): what its policy leaves unchecked; url(): where peers reach it, or empty
     unmet: URLs of peers that have not answered yet, and why; metrics(): in the Prometheus text format
     """
@@ -72,6 +74,7 @@ class Controlled:
     images: Images
     courier: Courier[Admitted]
     introductions: Introductions
+    draining: Callable[[bool], None]
     loosened: Callable[[], Sequence[str]]
     unmet: Mapping[str, str]
     url: Callable[[], str]
@@ -340,6 +343,42 @@ class Control:
             self._of.here.events.unsubscribe(events)
         yield "end", answer
 
+    async def _do_move(self, agent: str, to: str, **how: Any) -> Answer:
+        """Move an agent that is here. Items: how far it is. `how`: as in `_options`."""
+        found = self._of.agents.find(agent)
+        events = self._of.here.events.subscribe(lambda event: event.agent == found.id and event.kind == "moving")
+        moving = asyncio.get_running_loop().create_task(self._of.agents.moves.move(found.key, to, _options(**how)))
+        told = asyncio.get_running_loop().create_task(anext(events))
+        try:
+            while not moving.done():
+                await asyncio.wait({moving, told}, return_when=asyncio.FIRST_COMPLETED)
+                if told.done() and not moving.done():
+                    yield "item", told.result().text
+                    told = asyncio.get_running_loop().create_task(anext(events))
+            yield "end", moving.result().told()
+        finally:
+            for task in (moving, told):
+                task.cancel()
+            await asyncio.gather(moving, told, return_exceptions=True)
+            self._of.here.events.unsubscribe(events)
+
+    async def _do_drain(self, to: list[str], off: bool = False, **how: Any) -> Answer:
+        """Let nobody in any more, and move every agent away. Items: each, and what it took or why it stays.
+
+        off: let agents in again, and do nothing else
+        """
+        self._of.draining(not off)
+        here = self._of.here
+        if not off:
+            async for done in self._of.agents.moves.drain(to, _options(**how)):
+                if isinstance(done, tuple):
+                    agent, said = done
+                    label = here.berths[agent].label if agent in here.berths else ""
+                    yield "item", {"agent": text_of(agent), "label": label, "stays": said}
+                else:
+                    yield "item", done.told()
+        yield "end", {"left": len(here.berths)}
+
     async def _do_send(self, agent: str, body: bytes) -> Answer:
         try:
             key = self._of.agents.queries.find_agent(agent)
@@ -413,6 +452,14 @@ class Control:
 
     async def _do_metrics(self) -> Answer:
         yield "end", self._of.metrics()
+
+
+def _options(
+    downtime_us: int = 20_000, timeout_ms: int = 60_000, on_timeout: str = "cancel", precopy: bool = True
+) -> MoveOptions:
+    if on_timeout not in ("cancel", "force"):
+        raise ControlError("on_timeout is cancel or force")
+    return MoveOptions(downtime_us / 1000, timeout_ms / 1000, "force" if on_timeout == "force" else "cancel", precopy)
 
 
 async def _read(reader: asyncio.StreamReader, begun: bytes = b"", most: int = MAX_FRAME_BYTES) -> Any:

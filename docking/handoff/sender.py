@@ -72,6 +72,8 @@ class Sender:
     _lost: bool = False
     _sent: Counter[int] = field(factory=Counter)
     """How often each part was sent."""
+    _carried: int = 0
+    """Transfers that are on their way: how long that takes, the carrier bounds."""
     _forgotten: float = 0.0
 
     @classmethod
@@ -137,6 +139,11 @@ class Sender:
         if self.due is None or now < self.due:
             return []
         self.due = None
+        if self.state is Source.OFFERED and self._carried:
+            # A large state on a slow link: another offer would be answered by asking for it again.
+            self.due = now + self._timing.offer_again_s
+            self._deadline = max(self._deadline, self.due + self._timing.offer_again_s)
+            return []
         if self.state is Source.OFFERED and now >= self._deadline:
             self._refused = _NO_ANSWER
             return self._fire(_E.DEADLINE, now)
@@ -150,6 +157,10 @@ class Sender:
     def undelivered(self, transfer: Transfer) -> None:
         """Parts that were sent have not reached the destination: it asks for them again with good reason."""
         self._sent.subtract([body.index for body in transfer.bodies])
+
+    def carrying(self, more: int) -> None:
+        """A transfer is on its way (1), or is not any more (-1)."""
+        self._carried += more
 
     # Judging
 

@@ -207,6 +207,12 @@ class HandoffTable(Generic[T]):
         """Whether a write for this handoff is pending: an answer may follow once it is done."""
         return key in self._unwritten
 
+    def carrying(self, transfer: Transfer, more: int) -> None:
+        """Parts are on their way to their destination (1), or are not any more (-1)."""
+        sender = self.machines.get((transfer.hid, Side.SOURCE))
+        if isinstance(sender, Sender):
+            sender.carrying(more)
+
     def undelivered(self, transfer: Transfer) -> None:
         """Parts did not reach their destination, or not for certain."""
         sender = self.machines.get((transfer.hid, Side.SOURCE))

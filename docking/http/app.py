@@ -1,9 +1,11 @@
-"""The ASGI application of a station: three sealed requests, and an unsealed one that returns the station's key.
+"""The ASGI application of a station: sealed requests, those of agents' clients, and one that returns the station's key.
 
     GET  .../portcall/1/station    {"protocol": 1, "name": ..., "key": ...}: a hint, proven by the first sealed answer
     POST .../portcall/1/handoff    a message of the handoff, and its answer
     POST .../portcall/1/letter     a letter to this station or to one of its agents
     POST .../portcall/1/hello      a greeting: who are you, and what do you offer?
+    POST .../portcall/1/serve      the request of an agent's client, passed on, or the answer to one
+    any  .../portcall/1/agents/NAME/...   the request of a client, not sealed (`agent_requests`)
 
 Runs under uvicorn, or mounted anywhere in another application. No TLS and no accounts: bodies are sealed (`sealing`),
 and the implementation of `PeerRequests` authorizes the sender. Invariants: a body without an announced size is refused,
@@ -16,8 +18,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, MutableMapping
+from typing import Any
 
 from attrs import define
 
@@ -28,15 +30,21 @@ from agents.errors import CredentialError
 from docking.errors import MalformedMessage
 from docking.handoff import codec
 from docking.handoff.messages import Message
-from docking.http.dispatch import MAX_HELLO_BYTES, MAX_LETTER_BYTES, REQUEST_KINDS, Dispatcher, RequestRefused
+from docking.http.agent_requests import AGENTS, AgentRequests, Receive, Scope, Send
+from docking.http.dispatch import (
+    MAX_HELLO_BYTES,
+    MAX_LETTER_BYTES,
+    MAX_SERVE_BYTES,
+    REQUEST_KINDS,
+    Dispatcher,
+    RequestRefused,
+)
 from docking.http.sealing import REQUEST_KEY_BYTES, SALT_BYTES, SharedKeys, opener, seal_answer
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from docking.live.wire import MAX_SESSION_MESSAGE_BYTES
 
 HTTP_PROTOCOL = 1
 URL_PREFIX = f"/portcall/{HTTP_PROTOCOL}/"
+AGENTS_PREFIX = URL_PREFIX + AGENTS
 FROM_HEADER, SALT_HEADER = b"portcall-from", b"portcall-salt"
 
 
@@ -48,6 +56,7 @@ class App:
     _secrets: SharedKeys
     _random: Callable[[int], bytes]
     _show_metrics: bool = False
+    clients: AgentRequests | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request: see the ASGI specification."""
@@ -55,6 +64,9 @@ class App:
             await _lifespan(receive, send)
             return
         if scope["type"] != "http":
+            return
+        if self.clients is not None and AGENTS_PREFIX in scope["path"]:
+            await self.clients.below(AGENTS_PREFIX, scope, receive, send)
             return
         try:
             status, kind, body = await self._answer(scope, receive)
@@ -115,6 +127,8 @@ class App:
             "handoff": codec.FRAME_PREFIX_SIZE + limits.head_bytes + limits.body_bytes,
             "letter": MAX_LETTER_BYTES,
             "hello": MAX_HELLO_BYTES,
+            "session": MAX_SESSION_MESSAGE_BYTES,
+            "serve": MAX_SERVE_BYTES,
         }[what]
         text = headers.get(b"content-length", b"")
         if not text.isdigit() or len(text) > 15:

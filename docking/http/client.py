@@ -77,12 +77,23 @@ class Client:
         """Deliver a letter; returns the answer. Raises `CarrierError`."""
         return await self._value(peer, "letter", value)
 
+    async def session(self, peer: PublicKey, request: Sequence[Buffer]) -> object:
+        """Deliver a request of a live move, encoded in pieces; returns the answer. Raises `CarrierError`."""
+        return await self._asked(peer, "session", request)
+
+    async def serve(self, peer: PublicKey, value: object) -> object:
+        """Pass on a request of a client, or the answer to one; returns the answer. Raises `CarrierError`."""
+        return await self._value(peer, "serve", value)
+
     async def hello(self, peer: PublicKey, value: object) -> object:
         """Greet a station; returns what it says about itself. Raises `CarrierError`."""
         return await self._value(peer, "hello", value)
 
     async def _value(self, peer: PublicKey, what: str, value: object) -> object:
-        answer = await self.ask(peer, what, [canonical.encode(value)])
+        return await self._asked(peer, what, [canonical.encode(value)])
+
+    async def _asked(self, peer: PublicKey, what: str, bodies: Sequence[Buffer]) -> object:
+        answer = await self.ask(peer, what, bodies)
         try:
             return canonical.decode(answer or b"", _HELLO_BOUNDS)
         except NotCanonical as error:

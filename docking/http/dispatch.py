@@ -22,17 +22,20 @@ from agents.errors import CredentialError, NotCanonical
 from docking.errors import LocalProtocolError, MalformedMessage, RemoteProtocolError
 from docking.handoff import codec
 from docking.handoff.messages import Message
+from docking.live.wire import MAX_SESSION_MESSAGE_BYTES
 
 _log = logging.getLogger(__name__)
 # The kinds of request. The index is the request's number in a channel: the order never changes.
-REQUEST_KINDS = ("handoff", "letter", "hello")
+REQUEST_KINDS = ("handoff", "letter", "hello", "session", "serve")
 # Bytes. A letter is one message of an agent (1 MiB), or the end of a journey: its trail and its results.
 MAX_LETTER_BYTES = 16 << 20
 MAX_HELLO_BYTES = 64 << 10
+MAX_SERVE_BYTES = (1 << 20) + 4096
 # Bytes. Up to this size, only the number of requests limits bodies.
 SMALL_BODY_BYTES = 1 << 20
 # Decoding time grows with the number of items; the largest letter has 1,600.
 _BOUNDS = canonical.DecodeBounds(max_bytes=MAX_LETTER_BYTES, max_depth=8, max_items=4096)
+_SESSION_BOUNDS = canonical.DecodeBounds(max_bytes=MAX_SESSION_MESSAGE_BYTES, max_depth=3, max_items=128)
 
 
 @frozen
@@ -64,6 +67,12 @@ class PeerRequests(Protocol):
     async def letter(self, sender: PublicKey, value: object) -> object:
         """Handle a letter (decoded CBOR); returns the answer, in the same form."""
 
+    async def session(self, sender: PublicKey, value: object) -> object:
+        """Handle a request of a live move (decoded CBOR); returns the answer, in the same form."""
+
+    async def serve(self, sender: PublicKey, value: object) -> object:
+        """Handle a request for an agent, or the answer to one (decoded CBOR); returns the answer."""
+
     async def hello(self, sender: PublicKey, value: object, address: str) -> object:
         """Handle a greeting that came from an address; returns who this station is."""
 
@@ -72,10 +81,14 @@ class PeerRequests(Protocol):
 
 
 class RequestRefused(Exception):
-    """A request that is refused. `status`: of HTTP (RFC 9110 section 15)."""
+    """A request that is refused. `status`: of HTTP (RFC 9110 section 15).
 
-    def __init__(self, status: int, why: str) -> None:
+    For clients of agents, also: `retry_after`: seconds until it may be taken; `location`: where to ask instead.
+    """
+
+    def __init__(self, status: int, why: str, retry_after: int = 0, location: str = "") -> None:
         self.status, self.why = status, why
+        self.retry_after, self.location = retry_after, location
 
 
 @define(eq=False, repr=False)
@@ -183,13 +196,17 @@ class Dispatcher:
         return None if answer is None else codec.encode_message(answer)
 
     async def value(self, what: str, sender: PublicKey, body: Buffer, address: str) -> list[Buffer]:
-        """Handle a letter or a greeting; returns the encoded answer. Raises what `refusal` understands."""
+        """Handle a request of another kind; returns the encoded answer. Raises what `refusal` understands."""
         try:
-            value = canonical.decode(body, _BOUNDS)
+            value = canonical.decode(body, _SESSION_BOUNDS if what == "session" else _BOUNDS)
         except NotCanonical as error:
             raise MalformedMessage(str(error)) from error
         if what == "letter":
             return [canonical.encode(await self.doors.letter(sender, value))]
+        if what == "session":
+            return [canonical.encode(await self.doors.session(sender, value))]
+        if what == "serve":
+            return [canonical.encode(await self.doors.serve(sender, value))]
         return [canonical.encode(await self.doors.hello(sender, value, address))]
 
     async def whole(self, what: str, sender: PublicKey, body: Buffer, address: str) -> list[Buffer] | None:

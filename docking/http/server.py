@@ -69,7 +69,7 @@ class _Corked:
         return getattr(self._transport, name)
 
 
-class _Protocol(HttpToolsProtocol):
+class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with the limits on heads and connections that it leaves to a reverse proxy."""
 
     _timer: asyncio.Handle | None = None
@@ -132,6 +132,12 @@ class _Protocol(HttpToolsProtocol):
                 return
             self._porch.queued += 1
         super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        # Another protocol has the connection from here on, and whoever accepts WebSockets bounds their number.
+        self._porch.leave(self)
+        self._end()
+        super().handle_websocket_upgrade()
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
@@ -241,7 +247,7 @@ class Server:
         channels = Channels(stands, reception, secrets, random)
 
         def front(**options: Any) -> Handshake:
-            return Handshake(stands, channels, functools.partial(_Protocol, stands=stands, **options))
+            return Handshake(stands, channels, functools.partial(BoundedProtocol, stands=stands, **options))
 
         protocol: Any = front
         config = uvicorn.Config(

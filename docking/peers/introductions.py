@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from attrs import define, field, frozen
 
+from agents.canonical import Buffer
 from agents.credentials.itinerary import Leaf
 from agents.credentials.keys import PublicKey, public_key
 from docking.aio.failures import log_failure
@@ -64,6 +65,8 @@ class Wire(Protocol):
 
     async def exchange(self, peer: bytes, message: Message) -> Message | None: ...
     async def letter(self, peer: PublicKey, value: object) -> object: ...
+    async def session(self, peer: PublicKey, request: Sequence[Buffer]) -> object: ...
+    async def serve(self, peer: PublicKey, value: object) -> object: ...
     async def hello(self, peer: PublicKey, value: object) -> object: ...
     async def who(self, url: str) -> tuple[str, PublicKey]: ...
 
@@ -121,6 +124,16 @@ class Introductions:
     async def letter(self, peer: PublicKey, value: object) -> object:
         """Deliver a letter. Raises `CarrierError`."""
         return await self.wire.letter(peer, value)
+
+    async def session(self, peer: PublicKey, request: Sequence[Buffer]) -> object:
+        """Deliver a request of a live move. Raises `CarrierError`."""
+        if peer not in self._introduced:  # as for an offer, which follows
+            await self.greet(peer)
+        return await self.wire.session(peer, request)
+
+    async def serve(self, peer: PublicKey, value: object) -> object:
+        """Pass on a request of a client, or the answer to one. Raises `CarrierError`."""
+        return await self.wire.serve(peer, value)
 
     # Who is who
 

@@ -85,6 +85,9 @@ class Arrivals:
 
         To be called when the receipt is on its way: then the source has something to do, and we have not.
         """
+        if admitted.prepared is not None:  # its instance is there already
+            foresee(agent_credentials.commit_of(record), public_key(record.peer))
+            return
         if self._here.closing or record.agent in self._here.berths or len(self.expected) >= MAX_EXPECTED:
             return
         parts = {part.kind: part for part in cargo.offer.parts}
@@ -147,7 +150,8 @@ class Arrivals:
             berth = self._berth(record, parts["image"], admitted)
         elif record.commit:  # and none where an operator adopts it
             berth.credentials = agent_credentials.committed(berth.credentials, record.commit)
-        self._deltas.passed(record.agent, record.peer, parts["state"].digest, cargo.body("state") or b"")
+        if admitted.prepared is None:
+            self._deltas.passed(record.agent, record.peer, parts["state"].digest, cargo.body("state") or b"")
         self._settle(berth, parts["state"])
         self.judge(berth)
         # Waking a thread takes a while; the rest of this step is done meanwhile.
@@ -157,6 +161,7 @@ class Arrivals:
     def _berth(self, record: Record, image: Part, admitted: Admitted) -> Berth:
         own = self._papers(record, admitted)
         berth = Berth(self._environment, own, admitted.admission.grant, admitted.image, image, admitted.snapshot)
+        berth.prepared = admitted.prepared
         berth.open_mailbox(admitted.mailbox)
         berth.cpu_us = admitted.compiled_us
         return berth

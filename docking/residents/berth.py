@@ -38,7 +38,7 @@ from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Execution
 from agents.runtime import Stop as Ending
 from agents.snapshot import Snapshot
-from agents.waits import Call, Event, Input, Message, Sleep, Wait, Yield
+from agents.waits import Accept, Call, Clone, Event, Go, GoAt, Input, Message, Sleep, Wait, Yield
 from agents.wasi.hostdirs import HostGrant
 from agents.wasi.limits import WasiLimits
 from docking.handoff.messages import Part
@@ -102,6 +102,7 @@ class HostEnvironment:
     `crowded()`: whether agents hold so much memory that none is kept for speed (any thread); `untold(own)`: bytes of
     the results with which an agent came and that its home does not know (any thread);
     `send(berth, to, body, number)`, in a worker: returns when the message is taken, durably. Raises `CallFailed`.
+    `reply(berth, ident, response)`, in a worker: answers the request of a client. Raises `CallFailed`.
     """
 
     name: str
@@ -114,6 +115,7 @@ class HostEnvironment:
     label: Callable[[Stop], str]
     told: Callable[[Berth], None]
     send: Callable[[Berth, str, bytes, int], None]
+    reply: Callable[[Berth, str, bytes], None]
     crowded: Callable[[], bool] = lambda: False
     untold: Callable[[AgentCredentials], int] = lambda own: 0
     wasi: WasiLimits = field(factory=WasiLimits)
@@ -178,6 +180,11 @@ class Berth:
     """Each is given the state at the end of its turn, or None if it keeps its instance or ends then."""
     order: OrderKind | None = None  # what an operator or the home asked for, to be done when the turn has ended
     to: str = ""  # where it is leaving to
+    moving: bool = False  # it is being moved while it runs: it keeps its instance
+    halting: asyncio.Future[Ending] | None = field(default=None, repr=False)
+    """Whoever moves it waits for the end of its turn; it stands still then."""
+    prepared: Callable[[], Execution] | None = field(default=None, repr=False)
+    """Gives the instance in which its memories arrived, once; its state has only their roots."""
     barred: str = ""  # why the policy suspends it here
     astray: bool = False  # an alarm said that it may live twice
     saved: object = None  # what the store has of it: `docking.residents.checkpoints.StoredState`
@@ -300,6 +307,14 @@ class Berth:
             # Rounded up: a turn of less than a microsecond is not free.
             self.cpu_us += -((began - spent_ns()) // 1000)
 
+    def state_while_it_waits(self) -> bytes | None:
+        """Its state, encoded; it keeps its instance. None if it has none."""
+        began, life = spent_ns(), self.life
+        try:
+            return None if life is None else life.snapshot().encode()
+        finally:
+            self.cpu_us += -((began - spent_ns()) // 1000)
+
     def _leave_instance(self, life: Execution, stop: Ending) -> Turn:
         large = self.occupied >= LARGE
         if large:
@@ -320,6 +335,8 @@ class Berth:
 
     def _open(self) -> Execution:
         life = self.life
+        if life is None and self.prepared is not None:
+            life = self._adopt(self.prepared)
         if life is None:
             assert self.state is not None
             snapshot = self.state if isinstance(self.state, Snapshot) else Snapshot.decode(self.state)
@@ -343,6 +360,20 @@ class Berth:
                 life.suspend()
         return life
 
+    def _adopt(self, prepared: Callable[[], Execution]) -> Execution:
+        self.prepared = None
+        assert isinstance(self.state, Snapshot)
+        life = prepared()
+        life.adopt(
+            self.state,
+            ambient=self,
+            wasi_limits=self.environment.wasi,
+            grants=self._directories(),
+            budget=TimeBudget(cpu_ns=max(1, self.grant.budget.cpu - self.cpu_us) * 1000),
+        )
+        self.state = None
+        return life
+
     def _directories(self) -> dict[str, HostGrant]:
         """The directories of this machine that its permit covers."""
         allowed = self.grant.allows
@@ -350,10 +381,12 @@ class Berth:
 
     def _stays(self, stop: Ending) -> bool:
         """Whether the agent keeps its instance while it waits."""
+        if self.moving:
+            return not isinstance(stop, Go | GoAt | Clone)
         if self.occupied >= LARGE and self.environment.crowded():
             return False
         match stop:
-            case Call() | Yield() | Input():
+            case Call() | Yield() | Input() | Accept():
                 return True
             case Sleep(ns):
                 return ns < PARK_NS
@@ -538,6 +571,10 @@ class Berth:
         # The number is part of the letter's identity, so it is used up only when the message was taken.
         self.environment.send(self, to, body, self.sent + 1)
         self.sent += 1
+
+    def reply(self, ident: str, response: bytes) -> None:
+        """See `agents.hostcalls.reply`."""
+        self.environment.reply(self, ident, response)
 
     # Messages
 

@@ -26,7 +26,7 @@ from agents.waits import HOME_STOP, NEXT_STOP
 from docking.courier import Courier
 from docking.errors import IdentityError, UnknownStation
 from docking.handoff.actions import Departure, Record
-from docking.handoff.messages import NONCE_SIZE, Body, Part
+from docking.handoff.messages import NONCE_SIZE, Body, Offer, Part
 from docking.handoff.refusal import Refusal
 from docking.peers.directory import PeerDirectory
 from docking.residents.berth import EDQUOT, ENOSPC, EPERM, Berth
@@ -75,6 +75,14 @@ class _Attempt:
     to: PublicKey
 
 
+@frozen
+class Sent:
+    """What of an agent is at its destination already. `rest`: the part `blocks`; `size`: bytes of all blocks."""
+
+    rest: bytes = field(repr=False)
+    size: int
+
+
 @define(eq=False, repr=False)
 class Departures:
     """The departures of the station with `key`. Times: ms; `patience_s`: seconds until an attempt is given up."""
@@ -121,10 +129,11 @@ class Departures:
             if self._failures[hid] >= OFFER_TRIES:
                 self.courier.give_up(hid, Refusal("unreachable", reason[:500]))
 
-    async def depart(self, berth: Berth, host: str, state: bytes) -> Refusal | None:
+    async def depart(self, berth: Berth, host: str, state: bytes, sent: Sent | None = None) -> Refusal | None:
         """Hand the agent over to `host`: a name, a key id, a key, `host:port`, `next` or `home`.
 
-        None when it is gone; or why it is here still. `berth.to` is `host` meanwhile.
+        None when it is gone; or why it is here still. `berth.to` is `host` meanwhile. `sent`: what of the state is at
+        its destination already.
         """
         berth.to = host
         try:
@@ -137,17 +146,28 @@ class Departures:
         for to in targets:
             if to == self.key.public:
                 return Refusal("here", "the agent is here already")
-            answer = await self._attempt_well(berth, to, state)
+            answer = await self._attempt_well(berth, to, state, sent)
             if answer is None:
                 return None
             refused = answer
         return refused
 
-    async def _attempt_well(self, berth: Berth, to: PublicKey, state: bytes) -> Refusal | None:
+    def announcement(self, berth: Berth, to: PublicKey, with_image: bool, whole: bool) -> Offer:
+        """An offer without the state, which asks whether the agent would be admitted. `whole`: with all of its trail.
+
+        Raises `CredentialError`.
+        """
+        leaving = self._leave(berth, to, b"", None)
+        parts, bodies = self._load(leaving, berth, to, b"", whole, None)
+        kinds = agent_credentials.PAPER_PARTS | ({"image"} if with_image else set())
+        inline = [body for body in bodies if parts[body.index].kind in kinds]
+        return agent_credentials.offer_of(leaving, self._epoch, parts, inline, to)
+
+    async def _attempt_well(self, berth: Berth, to: PublicKey, state: bytes, sent: Sent | None) -> Refusal | None:
         """An attempt, repeated in another way where the refusal suggests one."""
         whole, patience = False, HELD_TRIES
         while True:
-            answer = await self._attempt(berth, to, state, whole)
+            answer = await self._attempt(berth, to, state, whole, sent)
             if answer is not None and answer.code == "trail-unknown" and not whole:
                 whole = True
             elif answer is not None and answer.code == "held-here" and patience:
@@ -173,10 +193,12 @@ class Departures:
             return [home.station]
         return [await self._find(host, stops)]
 
-    async def _attempt(self, berth: Berth, to: PublicKey, state: bytes, whole: bool) -> Refusal | None:
+    async def _attempt(
+        self, berth: Berth, to: PublicKey, state: bytes, whole: bool, sent: Sent | None
+    ) -> Refusal | None:
         try:
-            leaving = self._leave(berth, to, state)
-            parts, bodies = self._load(leaving, berth, to, state, whole)
+            leaving = self._leave(berth, to, state, sent)
+            parts, bodies = self._load(leaving, berth, to, state, whole, sent)
         except CredentialError as error:
             return Refusal(error.code, error.reason)
         hid = leaving.hid
@@ -192,7 +214,10 @@ class Departures:
         try:
             # Nothing about the agent changes while it is leaving, so a later checkpoint is the same
             # (docs/adr/checkpoints-that-wait).
-            stored = functools.partial(put_checkpoint, berth, state, digest=leaving.point.state)
+            # One that is not whole is not stored: a crash falls back to the last that is.
+            stored = None
+            if sent is None:
+                stored = functools.partial(put_checkpoint, berth, state, digest=leaving.point.state)
             refused = await self.courier.depart(Departure(offer, tuple(bodies), self._patience_s), stored)
         finally:
             self._attempts.pop(hid, None)
@@ -202,11 +227,11 @@ class Departures:
             self._deltas.passed(leaving.point.agent, to.raw, leaving.point.state, state)
         return refused
 
-    def _leave(self, berth: Berth, to: PublicKey, state: bytes) -> SignedDeparture:
+    def _leave(self, berth: Berth, to: PublicKey, state: bytes, sent: Sent | None) -> SignedDeparture:
         now = max(self._clock(), berth.credentials.since)
         position = self._position(berth, to, now)
         body, point = berth.credentials.passport.body, berth.credentials.point
-        used = evolve(berth.used, carried=len(state))
+        used = evolve(berth.used, carried=len(state) + (0 if sent is None else sent.size))
         self._check(body.permit.budget, point.used.plus(used))
         if point.index + 1 > body.hops:
             raise CredentialError("hops", f"this would be hop {point.index + 1}, and the passport allows {body.hops}")
@@ -245,7 +270,7 @@ class Departures:
             raise CredentialError("budget", f"the agent would have used more {beyond} than its permit allows")
 
     def _load(
-        self, leaving: SignedDeparture, berth: Berth, to: PublicKey, state: bytes, whole: bool
+        self, leaving: SignedDeparture, berth: Berth, to: PublicKey, state: bytes, whole: bool, sent: Sent | None
     ) -> tuple[list[Part], list[Body]]:
         carried = agent_credentials.parts_for(leaving, self._trails, to, whole)
         found = self._images.get(berth.image.digest)
@@ -261,6 +286,8 @@ class Departures:
         if carried.checkpoint is not None:
             loads.append(("checkpoint", carried.checkpoint))
         loads += message_parts(berth)
+        if sent is not None:
+            loads.append(("blocks", sent.rest))
         # Large, and already hashed.
         hashed = {"image": berth.image_part, "state": Part("state", leaving.point.state, len(state))}
         parts = [hashed.get(kind) or part(kind, body) for kind, body in loads]
@@ -273,6 +300,7 @@ def _inline(parts: list[Part], bodies: list[Body], has_image: bool) -> list[Body
     for each, body in zip(parts, bodies, strict=True):
         if each.kind == "image" and (has_image or each.size > SMALL_IMAGE_BYTES):
             continue
-        if each.size <= INLINE_BYTES or each.kind in agent_credentials.PAPER_PARTS:
+        # What comes last of an agent that was sent ahead: it was admitted, and stands still.
+        if each.size <= INLINE_BYTES or each.kind in agent_credentials.PAPER_PARTS or each.kind == "blocks":
             inline.append(body)
     return inline

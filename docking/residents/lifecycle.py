@@ -20,6 +20,7 @@ from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Asked, Spent
 from agents.snapshot import Snapshot
 from agents.waits import (
+    Accept,
     Arrived,
     Call,
     Clone,
@@ -87,6 +88,12 @@ class Lifecycle:
     _delayed: dict[bytes, tuple[Berth, Event | None]] = field(factory=dict)
     ordered: Callable[[Berth, Wait | Asked | None, bytes | None], None] = field(init=False)
     """Told that an agent for which there is an order stands still."""
+
+    accepting: Callable[[Berth], bool] = field(init=False)
+    """Told of an agent that waits for a client's request; returns whether it was given one."""
+
+    over: Callable[[Berth, str], None] = field(init=False)
+    """Told of an agent that will answer no more requests, and why."""
 
     suspended: Callable[[Berth], None] = field(init=False)
     """Told of an agent that the policy does not admit any more, when it is put away."""
@@ -226,7 +233,7 @@ class Lifecycle:
                 return Turn(Trapped("state", str(error)))
             return berth.turn(event)
 
-        turned, dropped = functools.partial(self._turned, berth), functools.partial(self._not_begun, berth, event)
+        turned, dropped = functools.partial(self.turned, berth), functools.partial(self._not_begun, berth, event)
         self._here.workers.submit(Job(work, berth.interrupt, turned, dropped))
 
     def _not_begun(self, berth: Berth, event: Event | None) -> None:
@@ -239,9 +246,10 @@ class Lifecycle:
         if event is None and isinstance(berth.state, bytes):
             self._store(checkpoints.put_checkpoint(berth, berth.state)).add_done_callback(seen)
 
-    def _turned(self, berth: Berth, turn: Turn | None, error: BaseException | None) -> None:
+    def turned(self, berth: Berth, turn: Turn | None, error: BaseException | None) -> None:
         """A turn has ended."""
         berth.running = False
+        halting, berth.halting = berth.halting, None
         self._hear(berth)
         _show(berth, turn)
         if turn is None:
@@ -264,21 +272,25 @@ class Lifecycle:
             self._close_berth(berth, turn)
         elif berth.order:
             self.ordered(berth, stop, turn.state)
+        elif halting is not None and not halting.done():
+            halting.set_result(stop)
         elif isinstance(stop, Asked):
             self.go_on(berth, None)
         else:
             self.wait(berth, stop)
+        if halting is not None and not halting.done():
+            halting.cancel()
 
     def _close_berth(self, berth: Berth, turn: Turn) -> None:
         if turn.state is not None:
-            if isinstance(turn.stop, (Sleep, Recv)):
+            if isinstance(turn.stop, (Sleep, Recv, Accept)):
                 self._note_wait(berth, turn.stop)
             self._store(checkpoints.put_checkpoint(berth, turn.state)).add_done_callback(seen)
 
     def wait(self, berth: Berth, wait: Wait) -> None:
         """The agent waits: see to it that the wait ends."""
         if berth.barred:
-            if isinstance(wait, (Sleep, Recv)):
+            if isinstance(wait, (Sleep, Recv, Accept)):
                 self._note_wait(berth, wait)
             self.suspend(berth)
             return
@@ -301,6 +313,12 @@ class Lifecycle:
                 self.park(berth)
                 if berth.until:
                     self.sleep_until(berth, berth.until)
+            case Accept():
+                self._note_wait(berth, wait)
+                if not self.accepting(berth):
+                    self.park(berth)
+                    if berth.until:
+                        self.sleep_until(berth, berth.until)
             case Call(service, request):
                 if self._here.crowded():
                     self.park(berth)
@@ -316,7 +334,7 @@ class Lifecycle:
             case Yield():
                 self.go_on(berth, Woke())
 
-    def _note_wait(self, berth: Berth, wait: Sleep | Recv) -> None:
+    def _note_wait(self, berth: Berth, wait: Sleep | Recv | Accept) -> None:
         berth.wait, berth.standing = wait, Standing.WAITING
         ns = wait.ns if isinstance(wait, Sleep) else wait.timeout_ns
         berth.until = 0 if ns is None else min(self._here.clocks.now() + -(-ns // 1_000_000), 2**52)
@@ -425,6 +443,7 @@ class Lifecycle:
 
     def finish(self, berth: Berth, standing: JourneyStanding, said: str) -> None:
         """The journey is over: sign the last visit, and send everything home."""
+        self.over(berth, "has ended")
         changes: list[Change] = [DropCapsule(berth.agent, berth.visit)]
         try:
             # Of one that lives elsewhere too, only what is here ends: its home is not told that the journey is over.
@@ -452,6 +471,7 @@ class Lifecycle:
 
     def _stop(self, berth: Berth, state: bytes | None, why: str) -> None:
         """The agent cannot run on. Its last state is kept for diagnosis."""
+        self.over(berth, "has stopped")
         berth.close()
         berth.remark(f"stopped: {why}")
         self._hear(berth)  # before it is told that nothing more will come

@@ -17,10 +17,12 @@ from attrs import define, field
 
 from agents.credentials.keys import public_key
 from docking.handoff.actions import Drop, Expect, Left, Notice, RaiseAlarm, Record, Release, Resume, Start
+from docking.live.sessions import Sessions
 from docking.residents.arrivals import Arrivals
 from docking.residents.berth import Standing
 from docking.residents.departures import Departures
 from docking.residents.residents import Residents
+from docking.residents.serving import Serving
 from docking.store.changes import Change
 from docking.trust.admission_controller import Admitted
 
@@ -35,6 +37,8 @@ class Notices:
     _here: Residents
     _arrivals: Arrivals
     _departures: Departures
+    _sessions: Sessions
+    _serving: Serving
     _left: dict[bytes, Callable[[], None]] = field(factory=dict)
 
     def follow(self, notice: Notice[Admitted]) -> None:
@@ -69,6 +73,7 @@ class Notices:
             case Drop(record):
                 self._here.in_doubt.pop(record.hid, None)
                 self._arrivals.expect_no_more(record.hid)
+                self._sessions.dropped(record.hid)
             case Release(record):
                 self._here.in_doubt.pop(record.hid, None)
 
@@ -87,4 +92,5 @@ class Notices:
             self._here.unsettle(berth, Standing.ENDED)
             self._here.tell("left", record.agent, place=self._here.peers.label(public_key(record.peer)))
             berth.inbox.clear()
+            self._serving.left(record.agent, public_key(record.peer))
         self._here.idle()

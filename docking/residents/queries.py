@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import define, field
@@ -13,6 +13,7 @@ from agents.capsule import Capsule
 from agents.credentials.keys import PublicKey, bytes_of, text_of
 from agents.credentials.passport import verify_passport
 from agents.errors import CredentialError
+from agents.waits import Accept
 from docking.errors import UnknownAgent
 from docking.handoff.messages import Side
 from docking.handoff.states import Destination, Source
@@ -35,6 +36,8 @@ class Queries:
     _store: Store
     _trails: VerifiedTrails
     kept: Mapping[bytes, Any] = field(factory=dict)
+    asked: Callable[[bytes], int | None] = lambda agent: None
+    """How many requests of clients an agent has; None if it does not serve here."""
 
     def find_agent(self, text: str) -> bytes:
         """The agent that an id, the beginning of one, or a label means. Raises `UnknownAgent`."""
@@ -146,9 +149,11 @@ class Queries:
         text = berth.text
         if berth.standing is Standing.WAITING and berth.wait is not None:
             text = type(berth.wait).__name__.lower()
+            if isinstance(berth.wait, Accept):
+                text = "serves"
         elif berth.standing is Standing.LEAVING:
             text = f"to {berth.to}"
-        return {
+        row: dict[str, object] = {
             "agent": text_of(berth.agent),
             "label": berth.label,
             "station": self._here.name,
@@ -158,6 +163,12 @@ class Queries:
             "text": text,
             "here": True,
         }
+        requests = self.asked(berth.agent)
+        if requests is not None:
+            row["requests"] = requests
+            if requests:
+                row["text"] = f"{text}, {requests} asked" if text else f"{requests} asked"
+        return row
 
     def capsule_of(self, agent: bytes) -> Capsule:
         """Trail and results of an agent, as far as this station verified them. Raises `UnknownAgent`."""

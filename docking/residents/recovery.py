@@ -48,7 +48,7 @@ class Recovery:
     _usable: set[bytes] = field(factory=set)
 
     def restore(self, capsule: StoredCapsule, record: Record | None) -> tuple[Berth, checkpoints.BerthNote | None]:
-        bodies = checkpoints.bodies_of(self._store, capsule, frozenset({"image", "state"}))
+        bodies = checkpoints.bodies_of(self._store, capsule, frozenset({"image", "state", "blocks"}))
         if "passport" not in bodies:
             raise StationError("the agent's passport is not in the store")
         passport = verify_passport(bodies["passport"])

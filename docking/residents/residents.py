@@ -12,16 +12,18 @@ import logging
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, field
 
 from agents import canonical
 from agents.credentials.keys import PublicKey, SecretKey, text_of
+from agents.errors import BadSnapshot
+from agents.snapshot import ROOTED_MAGIC, Snapshot
 from docking.aio import eager
 from docking.aio.clocks import Clocks
 from docking.aio.failures import log_failure
-from docking.errors import StationError, WriteFailed
+from docking.errors import LocalProtocolError, StationError, WriteFailed
 from docking.events import Event, EventKind, Events
 from docking.letters.journeys import Journeys, JourneyStanding
 from docking.letters.outbox import Outbox
@@ -34,6 +36,7 @@ from docking.store.group_commit import GroupCommit
 from docking.store.store import Store
 from docking.trust.admission import Load
 
+T = TypeVar("T")
 # The logger's name is public, and independent of the module's.
 _log = logging.getLogger("portcall.station")
 # The logs of so many agents that ended or left are kept.
@@ -85,6 +88,10 @@ class Residents:
     counts: Counter[str] = field(factory=Counter)
     in_doubt: dict[bytes, str] = field(factory=dict)
     timers: dict[bytes, asyncio.Handle] = field(factory=dict)
+    whole: Callable[[Snapshot, bytes], Snapshot] = field(init=False)
+    """Makes a stored state whole whose blocks were stored beside (`docking.live.sessions`). From any thread."""
+    prepared_bytes: Callable[[], int] = lambda: 0
+    """Bytes of memory that is held for agents on their way here."""
     memory: Callable[[], int] = lambda: 4 << 30
     """Bytes that agents may hold, says the policy."""
     closing: bool = False
@@ -145,9 +152,11 @@ class Residents:
 
         self.journal.write([letter], False).add_done_callback(written)
 
-    def run(self, work: Coroutine[object, object, object]) -> None:
+    def run(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
         """Run a coroutine in the background; it is cancelled when the station stops."""
-        self._watch(asyncio.get_running_loop().create_task(work))
+        task = asyncio.get_running_loop().create_task(work)
+        self._watch(task)
+        return task
 
     def begin(self, work: Coroutine[object, object, object]) -> None:
         """The same, but runs up to its first wait now."""
@@ -185,7 +194,7 @@ class Residents:
         memory_of: Counter[PublicKey] = Counter()
         for berth in tuple(self.active.values()):
             memory_of[berth.credentials.passport.body.owner] += self._held_by(berth)
-        memory = memory_of.total() + self.journal.backlog
+        memory = memory_of.total() + self.journal.backlog + self.prepared_bytes()
         path = self.store.path
         free = None if path is None else shutil.disk_usage(path.parent).free
         return Load(len(self.berths), self.workers.busy, memory, self.owners, memory_of, free)
@@ -239,4 +248,12 @@ class Residents:
             raise StationError("the agent's state is not in the store")
         if canonical.digest(state) != berth.saved.state.digest:
             raise StationError("the agent's state was damaged in the store")
-        return state
+        if not state.startswith(ROOTED_MAGIC):
+            return state
+        capsule = self.store.capsule(berth.agent, berth.visit)
+        parts = () if capsule is None else capsule.parts
+        rest = next((self.store.part(part.digest) for part in parts if part.kind == "blocks"), None)
+        try:
+            return self.whole(Snapshot.decode(state), rest or b"").encode()
+        except (BadSnapshot, LocalProtocolError) as error:
+            raise StationError(f"the agent's state is not whole: {error}") from error

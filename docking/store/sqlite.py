@@ -211,6 +211,9 @@ class SqliteBackend:
         with self._reading, _sqlite_errors(self.path):
             return StoredCapsule(agent, hop, standing, note, cargo_of(self._reader, agent, hop))
 
+    def parts_of(self, kind: str) -> list[bytes]:
+        return [digest for (digest,) in self.read("SELECT DISTINCT digest FROM cargo WHERE kind = ?", (kind,))]
+
     def capsules(self, standing: str) -> list[StoredCapsule]:
         rows = self.read("SELECT agent, hop FROM capsules WHERE standing = ? ORDER BY changed, agent, hop", (standing,))
         found = [self.capsule(agent, hop) for agent, hop in rows]

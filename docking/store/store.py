@@ -180,6 +180,10 @@ class Store:
         """Whether the store has the body of this digest."""
         return self.tables.has_part(digest)
 
+    def parts_of(self, kind: str) -> list[bytes]:
+        """The digests of all parts of this kind that a capsule needs. Looks through all."""
+        return self.tables.parts_of(kind)
+
     def part(self, digest: bytes) -> bytes | None:
         """The body of this digest, or None."""
         return self.tables.part(digest)

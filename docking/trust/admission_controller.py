@@ -7,6 +7,7 @@ image compiles, its state decodes and fits; judging changes nothing, except that
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,8 +20,10 @@ from agents.capsule import Capsule, VerifiedCapsule
 from agents.credentials import logbook
 from agents.credentials.fields import array, byte_string, text
 from agents.credentials.keys import SecretKey, public_key
-from agents.credentials.permit import Permit
+from agents.credentials.passport import verify_passport
+from agents.credentials.permit import Budget, Permit
 from agents.errors import BadImage, BadSnapshot, CredentialError, EngineError, MalformedCredential, NotCanonical
+from agents.execution import Execution
 from agents.image import AgentImage
 from agents.snapshot import Snapshot
 from agents.waits import MAX_BODY_BYTES, MAX_HOST_BYTES, Message
@@ -29,9 +32,11 @@ from docking.handoff.actions import Cargo, DestinationTrust, Record, SourceTrust
 from docking.handoff.messages import Offer, Part
 from docking.handoff.refusal import Refusal
 from docking.handoff.states import Destination
+from docking.live.sessions import Preliminary, Sessions
+from docking.store.changes import KeepPart
 from docking.store.store import Store
 from docking.trust import agent_credentials
-from docking.trust.admission import Admission, Load, admit, shed, too_large, trust
+from docking.trust.admission import Admission, Load, admit, grant, shed, too_large, trust
 from docking.trust.agent_credentials import SignedDeparture
 from docking.trust.certificates import Certificates
 from docking.trust.images import Images
@@ -61,7 +66,8 @@ class Mailbox:
 class Admitted:
     """An agent that may come in, with everything it needs to go on here.
 
-    `compiled_us`: what compiling its image took: its own time, if it brought the image.
+    `compiled_us`: what compiling its image took: its own time, if it brought the image; `prepared`: gives the instance
+    in which its memories arrived, if the snapshot has only their roots.
     """
 
     admission: Admission
@@ -70,6 +76,7 @@ class Admitted:
     snapshot: Snapshot = field(repr=False)
     mailbox: Mailbox = Mailbox()
     compiled_us: int = 0
+    prepared: Callable[[], Execution] | None = field(default=None, repr=False)
 
 
 @define(eq=False, repr=False)
@@ -84,6 +91,7 @@ class AdmissionController:
     _clock: Callable[[], int]
     _load: Callable[[], Load]
     _leaving: Callable[[bytes], SignedDeparture | None]
+    sessions: Sessions
     certificates: Certificates = field(factory=Certificates)
 
     def destination(self) -> DestinationTrust[Admitted]:
@@ -98,6 +106,8 @@ class AdmissionController:
 
     def _consider(self, offer: Offer) -> tuple[int, ...] | Refusal:
         policy = self._policy.now
+        if self._policy.draining:
+            return Refusal("draining", "this station is being emptied for maintenance: go elsewhere", policy.retry)
         refusal = shed(policy, self._load())
         if refusal is not None:
             return refusal
@@ -192,7 +202,49 @@ class AdmissionController:
         said = (offer.agent, offer.hop, offer.visit, offer.expires)
         if said != (verified.agent, verified.hop, verified.point.previous, verified.passport.body.expires):
             return Refusal("wrong-handoff", "the offer names another agent, hop or visit than its papers")
-        return Admitted(answer, verified, found[0], snapshot, mailbox, self._images.cost_us(capsule.image))
+        prepared = None
+        if snapshot.roots:  # last: from here on its session is kept for it
+            session = self.sessions.complete(offer.source, offer, snapshot, bodies.get("blocks"))
+            if isinstance(session, Refusal):
+                return session
+            prepared = functools.partial(self.sessions.taken, session)
+        return Admitted(answer, verified, found[0], snapshot, mailbox, self._images.cost_us(capsule.image), prepared)
+
+    # Agents that are announced, before they are offered
+
+    def announced(self, offer: Offer) -> Preliminary | Refusal | None:
+        """See `docking.live.sessions.Admissions`."""
+        needed = self._consider(offer)
+        if isinstance(needed, Refusal):
+            return needed
+        policy = self._policy.now
+        try:
+            kinds = agent_credentials.check_kinds(offer.parts)
+            bodies: dict[str, Buffer] = {offer.parts[body.index].kind: body.data for body in offer.bodies}
+            digest = offer.parts[kinds["image"]].digest
+            if "image" in bodies and digest not in self._images:
+                if canonical.digest(bodies["image"]) != digest:
+                    return Refusal("bad-digest", "the image is not what was announced")
+                self._images.validate(bodies["image"], policy)
+            found = self._images.get(digest)
+            if found is None:
+                return None
+            self._images.validate_resuming(found[0], policy)
+            passport = bodies.get("passport") or self._store.part(offer.parts[kinds["passport"]].digest) or b""
+            body = verify_passport(bytes(passport)).body
+        except CredentialError as error:
+            return Refusal(error.code, error.reason)
+        except (BadImage, EngineError) as error:
+            return Refusal("bad-state", f"the agent cannot go on here: {error}"[:500])
+        granted = grant(body, offer.agent, Budget(), policy)
+        return granted if isinstance(granted, Refusal) else Preliminary(found[0], granted.budget.memory)
+
+    def image_of(self, offer: Offer) -> KeepPart | None:
+        """What stores the image that came with an offer, unless it is stored."""
+        kinds = agent_credentials.check_kinds(offer.parts)
+        part = offer.parts[kinds["image"]]
+        body = next((body.data for body in offer.bodies if body.index == kinds["image"]), None)
+        return None if body is None or self._store.has_part(part.digest) else KeepPart(part, bytes(body))
 
     def _sign_receipt(self, cargo: Cargo, admitted: Admitted) -> bytes:
         return logbook.sign_receipt(admitted.verified.point, self._clock(), self.key).envelope
@@ -220,10 +272,10 @@ def check_wasi(snapshot: Snapshot, policy: Policy) -> None:
 def check_memory(snapshot: Snapshot, granted: Permit) -> None:
     """Raises `CredentialError` `budget` if it has more memory than it may have here: it would end at its first turn."""
     most = granted.budget.memory
-    for memory in snapshot.memories:
-        if memory.pages << 16 > most:
+    for pages in snapshot.memory_pages:
+        if pages << 16 > most:
             raise CredentialError(
-                "budget", f"the agent has {memory.pages << 6} KiB of memory; at most {most >> 10} are granted here"
+                "budget", f"the agent has {pages << 6} KiB of memory; at most {most >> 10} are granted here"
             )
 
 

@@ -14,10 +14,13 @@ from docking.trust.policy import Policy
 
 @define(eq=False, repr=False)
 class PolicyInForce:
-    """`now`: the policy; `replaced`: how often it was, since the station began."""
+    """`now`: the policy; `replaced`: how often it was, since the station began; `draining`: nobody is let in, and no
+    agent launched, until the operator says so or the station is started again.
+    """
 
     now: Policy = field(factory=Policy)
     replaced: int = 0
+    draining: bool = False
 
     def replace(self, policy: Policy) -> None:
         """From now on `policy` holds."""

@@ -25,9 +25,11 @@ import click
 import wasmtime
 
 from agents.rewrite import Options, rewrite
+from agents.rewrite.floats import FLOATS_SECTION, floats
+from agents.rewrite.nans import canonical_nans
 from agents.rewrite.options import Polls
 from agents.rewrite.spill import spill_pointers
-from agents.wasm.decode import decode_module
+from agents.wasm.decode import custom_section, decode_module
 from agents.wasm.encode import encode_module
 from tests import programs
 from tests.programs import Kernel, ToolMissing
@@ -40,6 +42,7 @@ from .running import KernelRun, Moved, MovedKernel, MovedScript, ScriptRun, engi
 NONE, LOOPS, ASYNCIFY, ASYNCIFY_POLLS = "none", "loops", "asyncify", "asyncify+polls"
 VARIANTS = (NONE, LOOPS, ASYNCIFY, ASYNCIFY_POLLS)
 SPILLED, SPILLED_LOOPS = "spilled", "loops, spilled"
+CANONICAL = "loops, NaNs"
 AFTER_RESUME = "resumed"
 NO_BINARYEN = "no wasm-opt"
 
@@ -101,10 +104,11 @@ class Effort:
 QUICK, FULL = Effort(3, 0.1, 1), Effort(9, 0.3, 3)
 
 
-def pack(wasm: bytes, polls: Polls, spill: bool = False) -> bytes:
-    """As `portcall pack` does; `spill`: with `--spill-pointers`."""
+def pack(wasm: bytes, polls: Polls, spill: bool = False, nans: bool = False) -> bytes:
+    """As `portcall pack` does; `spill`: with `--spill-pointers`; `nans`: with `--nans canonical`."""
     module = decode_module(wasm)
-    return encode_module(rewrite(spill_pointers(module) if spill else module, Options(polls=polls)))
+    module = spill_pointers(module) if spill else module
+    return encode_module(rewrite(canonical_nans(module) if nans else module, Options(polls=polls)))
 
 
 def variants(wasm: bytes, binaryen: Binaryen | None) -> tuple[dict[str, bytes], dict[str, str]]:
@@ -124,6 +128,9 @@ def variants(wasm: bytes, binaryen: Binaryen | None) -> tuple[dict[str, bytes], 
 def measure_kernel(kernel: Kernel, binaryen: Binaryen | None, effort: Effort, on: wasmtime.Engine) -> Row:
     """All variants of one kernel, and the resumed one."""
     modules, missing = variants(kernel.wasm, binaryen)
+    canonical = pack(kernel.wasm, "loops", nans=True)
+    if floats(custom_section(canonical, FLOATS_SECTION)).nans:
+        modules[CANONICAL] = canonical
     turns = max(2, round(kernel.turns * effort.part))
     baseline = KernelRun(on, kernel.wasm)
     expected = baseline(turns)
@@ -287,12 +294,14 @@ def markdown(report: Report) -> str:
     parts.append(
         "Time over the unmodified module's, median of interleaved rounds. *none*, *loops*: packed with these polls; "
         "*spilled*: with pointers spilled before, as agents in Python are. "
+        "*NaNs*: with canonical NaNs, where there are any. "
         "Asyncify: Binaryen `-O2 --asyncify -O2`; + polls: `if (flag) sched_yield()` at the same places. "
         "*resumed*: suspended in its hot loop, moved to a fresh instance; the rest of the work over the unmodified "
         "module's time for as much.\n"
     )
-    columns = (*VARIANTS, AFTER_RESUME)
+    columns = (*VARIANTS, CANONICAL, AFTER_RESUME)
     parts.append(_ratio_table("kernel", report.kernels, columns))
+    parts += _over("Canonical NaNs over any", report.kernels, CANONICAL, LOOPS)
     scripts = (*VARIANTS, SPILLED, SPILLED_LOOPS, AFTER_RESUME)
     parts.append(_ratio_table("MicroPython script", report.scripts, scripts))
     parts += _spill_notes(report.scripts)
@@ -322,12 +331,17 @@ def _ratio_table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> str
 
 def _spill_notes(rows: Sequence[Row]) -> list[str]:
     """What spilling costs: over the packed program that does not, whose collector frees live objects."""
-    found = []
-    for name, spilled, plain_ in (("no polls", SPILLED, NONE), ("polls at loops", SPILLED_LOOPS, LOOPS)):
-        both = [row.ratios[spilled].median / row.ratios[plain_].median for row in rows if spilled in row.ratios]
-        if both:
-            found.append(f"Pointers spilled over not spilled, {name}: {geometric_mean(both):.3f}\n")
-    return found
+    over = "Pointers spilled over not spilled"
+    return [
+        *_over(f"{over}, no polls", rows, SPILLED, NONE),
+        *_over(f"{over}, polls at loops", rows, SPILLED_LOOPS, LOOPS),
+    ]
+
+
+def _over(what: str, rows: Sequence[Row], one: str, other: str) -> list[str]:
+    """The geometric mean of one variant over another, of the rows that have both."""
+    both = [row.ratios[one].median / row.ratios[other].median for row in rows if one in row.ratios]
+    return [f"{what}: {geometric_mean(both):.3f}\n"] if both else []
 
 
 def _cell(row: Row, column: str) -> str:
@@ -368,7 +382,7 @@ def plain(report: Report) -> dict[str, Any]:
     made["geometric_mean"] = {
         group: {
             column: geometric_mean([row.ratios[column].median for row in rows if column in row.ratios])
-            for column in (*VARIANTS, AFTER_RESUME)
+            for column in (*VARIANTS, CANONICAL, AFTER_RESUME)
             if any(column in row.ratios for row in rows)
         }
         for group, rows in (("kernels", report.kernels), ("scripts", report.scripts))

@@ -43,7 +43,7 @@ from tests.crash.failpoints import Killer
 
 ROOT = Path(__file__).parents[2]
 # Nothing that is measured here shall end at a budget: 2,000 hops with 16 MiB are 32 GiB.
-BUDGET = Budget(cpu=10**12, memory=256 << 20, carried=1 << 50, messages=10**9)
+BUDGET = Budget(cpu=10**12, memory=2 << 30, carried=1 << 50, messages=10**9)
 HOPS = 100_000
 HASTY = Timing(offer_again_s=0.2, commit_again_s=0.05, ask_again_s=0.05, longest_s=0.4)
 
@@ -51,7 +51,7 @@ HASTY = Timing(offer_again_s=0.2, commit_again_s=0.05, ask_again_s=0.05, longest
 def policy_for(owner: PublicKey) -> Policy:
     """A policy for one owner with many agents."""
     rule = OwnerRule(owner, "bench", ("service:*", "host:*"), BUDGET, 100_000)
-    return Policy(owners=(rule,), budget=BUDGET, residents=100_000, busy=20_000, memory=64 * GIB)
+    return Policy(owners=(rule,), budget=BUDGET, residents=100_000, busy=20_000, memory=64 * GIB, state=2 * GIB)
 
 
 @define(eq=False)
@@ -208,6 +208,23 @@ class Place:
         ):
             return None
         return [journey.standing.value, journey.text]
+
+    async def do_move(self, agent: str, to: str, **options: Any) -> dict[str, object]:
+        """Move an agent that is here; what that took."""
+        return (await self.station.agent(agent).move(to, **options)).told()
+
+    async def do_peek(self, agent: str, at: int) -> int:
+        """Eight bytes of an agent's memory, while it runs; 0 if it has none now."""
+        berth = self.station.core.here.berths.get(self.station.core.queries.find_agent(agent))
+        life = None if berth is None else berth.life
+        if life is None or life.instance is None:
+            return 0
+        with life.instance.raw(life.memories[0]).reading() as view:
+            return int.from_bytes(view[at : at + 8], "little")
+
+    async def do_values(self, agent: str) -> list[str]:
+        """What an agent that ended reported, in hex."""
+        return [result.value.hex() for result in self.station.agent(agent, self.owner).results()]
 
     async def do_report(self, agent: str) -> list[list[str]]:
         """What an agent that ended reported: key, value, station."""

@@ -91,7 +91,11 @@ class Pair:
 
     def __attrs_post_init__(self) -> None:
         self.image = self.folder / "agent"
-        self.image.write_bytes(agents.pack(AGENT.replace("{hops}", str(HOPS)), name="crash").encode())
+        self.image.write_bytes(agents.pack(self.program().replace("{hops}", str(HOPS)), name="crash").encode())
+
+    def program(self) -> str:
+        """The agent, in the text format."""
+        return AGENT
 
     def start(self, *names: str) -> None:
         """Start these, and tell all of each other."""
@@ -220,10 +224,10 @@ def every_case(reached: dict[str, dict[str, int]]) -> list[list[Kill]]:
     ]
 
 
-def run(count: int, seed: int, folder: Path) -> tuple[int, int, int]:
+def run(count: int, seed: int, folder: Path, kind: type[Pair] = Pair) -> tuple[int, int, int]:
     """`count` cases: single kills in a random order, then pairs. Gives cases, kills, and the number of single ones."""
     generator = random.Random(seed)
-    pair = Pair(folder)
+    pair = kind(folder)
     try:
         pair.start(*NAMES)
         pair.case([])  # connections, pins
@@ -248,7 +252,7 @@ def run(count: int, seed: int, folder: Path) -> tuple[int, int, int]:
     return min(count, len(cases)), pair.kills, singles
 
 
-def main() -> int:
+def main(kind: type[Pair] = Pair) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description="Kill whole stations at their failpoints.")
     parser.add_argument("--cases", type=int, default=100)
@@ -257,7 +261,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="portcall-stations-"))
     began = time.monotonic()
     try:
-        cases, kills, singles = run(arguments.cases, arguments.seed, folder)
+        cases, kills, singles = run(arguments.cases, arguments.seed, folder, kind)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(

@@ -16,6 +16,7 @@ import agents.testing
 import docking
 import docking.itinerary
 import docking.keys
+import docking.mec
 import docking.options
 import docking.testing
 
@@ -25,7 +26,16 @@ _MADE_FOR_THE_READER = {"docking.Agent", "docking.Connection", "docking.Offering
 
 
 def _public() -> Iterator[tuple[str, Any]]:
-    for module in (agents, docking, docking.itinerary, docking.keys, docking.options, docking.testing, agents.testing):
+    for module in (
+        agents,
+        docking,
+        docking.itinerary,
+        docking.keys,
+        docking.mec,
+        docking.options,
+        docking.testing,
+        agents.testing,
+    ):
         names = getattr(module, "__all__", None) or [
             name
             for name, value in vars(module).items()

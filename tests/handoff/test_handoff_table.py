@@ -228,6 +228,23 @@ def test_parts_that_did_not_arrive_are_sent_again() -> None:
     assert alpha.said(BETA, Want(HID, (1,))) == [Abort(HID)]
 
 
+def test_an_offer_is_not_repeated_while_a_transfer_is_on_its_way() -> None:
+    alpha = Dock(ALPHA)
+    this = offer(inline=())
+    alpha.take(alpha.table.depart(departure(this), alpha.now))
+    (transfer,) = alpha.said(BETA, Want(HID, (0, 1)))
+    assert isinstance(transfer, Transfer)
+    alpha.table.carrying(transfer, 1)
+    for _ in range(100):  # far beyond its patience: the carrier bounds how long it takes
+        due = alpha.table.next_due()
+        assert due is not None
+        assert alpha.take(alpha.table.tick(due)) == []
+    alpha.table.carrying(transfer, -1)
+    due = alpha.table.next_due()
+    assert due is not None
+    assert [action.message for action in alpha.take(alpha.table.tick(due)) if isinstance(action, Send)] == [this]
+
+
 def test_what_is_missing_is_wanted_and_nothing_else() -> None:
     alpha, beta = Dock(ALPHA), Dock(BETA, has={canonical.digest(IMAGE)})
     this = offer(inline=())

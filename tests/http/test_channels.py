@@ -22,6 +22,7 @@ from docking.http import channel
 from docking.http import channel_client as calling
 from docking.http import channel_server as called
 from docking.http.channel_client import ClientChannel
+from docking.http.dispatch import REQUEST_KINDS
 from docking.http.sealing import SharedKeys
 from tests.patience import PATIENCE
 from tests.station.harbour import harbour, meet, run, station
@@ -381,7 +382,7 @@ async def test_frames_that_are_no_requests_end_the_channel() -> None:
         for plain in (
             b"",
             b"1234",
-            channel.REQUEST_HEAD.pack(1, 3),
+            channel.REQUEST_HEAD.pack(1, len(REQUEST_KINDS)),
             channel.REQUEST_HEAD.pack(1, 0) + bytes(channel.MAX_REQUEST_BODY_BYTES + 1),
         ):
             async with caller(home) as peer:

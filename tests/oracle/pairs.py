@@ -9,6 +9,7 @@ import wasmtime
 
 from agents.errors import UnsupportedFeature
 from agents.rewrite import Options, rewrite
+from agents.rewrite.nans import canonical_nans
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
 
@@ -20,12 +21,17 @@ from .traveller import PAGE, Traveller
 Outcome = list[Value] | str  # results, or how it trapped
 
 
-def packed_for(wasm: bytes, everywhere: bool, suspending: frozenset[tuple[str, str]] = frozenset()) -> bytes:
+def packed_for(
+    wasm: bytes, everywhere: bool, suspending: frozenset[tuple[str, str]] = frozenset(), canonical: bool = False
+) -> bytes:
     """Rewritten with as many sites as its references allow: one that is live at a site cannot travel.
 
     everywhere: with a suspending call of ``oracle.here`` between any two instructions, if that is possible.
+    canonical: with canonical NaNs
     """
     module = decode_module(wasm)
+    if canonical:
+        module = canonical_nans(module)
     tries = [(module, Options(polls="calls", suspending=suspending))]
     if everywhere:
         options = Options(polls="none", suspending=suspending | {HERE})

@@ -43,13 +43,13 @@ def letter(kind: ValType) -> str:
     return "e" if heap in ("exn", "noexn") else "r"
 
 
-def engine() -> wasmtime.Engine:
-    """All of WebAssembly 3.0; NaNs made canonical, or two compilations of one sum may differ in bits."""
+def engine(*, nans: bool = True) -> wasmtime.Engine:
+    """All of WebAssembly 3.0; `nans`: made canonical, or two compilations of one sum may differ in bits."""
     config = wasmtime.Config()
     for name in dir(config):
         if name.startswith("wasm_"):
             setattr(config, name, name not in OFF)
-    config.cranelift_nan_canonicalization = True
+    config.cranelift_nan_canonicalization = nans
     config.max_wasm_stack = 512 * 1024
     config.memory_reservation = 0  # thousands of instances in one address space
     config.memory_guard_size = 0

@@ -15,6 +15,7 @@ from agents.image import IMAGE_MAGIC, PACKED_MAGIC, Manifest
 from agents.rewrite.metadata import Frame
 from agents.snapshot import CHUNK_BYTES, PAGE_BYTES, SNAPSHOT_MAGIC, MemoryState, Pending, TableState
 from agents.waits import (
+    Accept,
     Call,
     Clone,
     Go,
@@ -40,6 +41,7 @@ WAITS = st.one_of(
     st.builds(GoAt, NAMES, NAMES),
     st.builds(Sleep, st.integers(0, 2**64 - 1)),
     st.builds(Recv, st.none() | st.integers(0, 2**64 - 1)),
+    st.builds(Accept, st.none() | st.integers(0, 2**64 - 1)),
     st.builds(Call, NAMES, st.binary(max_size=50)),
     st.builds(Clone),
     st.builds(Input, st.integers(0, 2**32 - 1), st.none() | SMALL),
@@ -95,6 +97,8 @@ SNAPSHOTS = st.builds(
         st.none() | MESSAGES,
         st.none() | st.tuples(NAMES, st.binary(max_size=9), st.binary(max_size=9)),
         NAMES,
+        st.none() | st.binary(max_size=9),
+        st.lists(NAMES, max_size=3).map(tuple),
     ),
     wasi=st.binary(max_size=50),
 )
@@ -224,6 +228,9 @@ def test_the_unchanged_header_is_good():
         {"frames": [[0, 0, 0]]}, {"frames": [[-1, 0, b""]]}, {"frames": [["x", 0, b""]]}, {"pending": []},
         {"pending": ["m", "n", [], ["fly"]]}, {"pending": ["m", "n", [1 << 64], None]},
         {"pending": [1, "n", [], None]}, {"pending": ["m", "n", 5, None]}, {"kept": None}, {"kept": [1, None, ""]},
+        {"kept": [None, None, "", None, []]}, {"kept": [None, None, "", b"", ["a"] * 65]},
+        {"kept": [None, None, "", "a", ["b"]]}, {"kept": [None, None, "", None, [1]]},
+        {"kept": [None, None, "", None, ["a" * 129]]}, {"kept": [None, None, "", None]},
         {"kept": [None, 1, ""]}, {"kept": [None, None, 5]}, {"kept": [["a", "b"], None, ""]},
         {"kept": [None, ["s", b"", b"", b""], ""]}, {"kept": [["a", bytes((1 << 20) + 1)], None, ""]},
     ],

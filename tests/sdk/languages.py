@@ -14,6 +14,7 @@ from agents.ambient import StandaloneHost
 from agents.errors import CallFailed
 from agents.hostcalls import EHOSTUNREACH, ENOENT
 from agents.waits import (
+    Accept,
     Arrived,
     Call,
     Clone,
@@ -25,6 +26,7 @@ from agents.waits import (
     Recv,
     Refused,
     Reply,
+    Request,
     Sleep,
     TimedOut,
     Wait,
@@ -72,6 +74,9 @@ class Answering(StandaloneHost):
             raise CallFailed(EHOSTUNREACH, "no such agent")
         self.told.append(f"send {to} {body!r}")
 
+    def reply(self, ident: str, response: bytes) -> None:
+        self.told.append(f"reply {ident} {response[-2:]!r}")
+
     def lookup(self, service: str) -> tuple[str, ...]:
         return ("beta", "gamma") if service == "clock" else ()
 
@@ -98,6 +103,11 @@ class Answering(StandaloneHost):
                 return Message("a friend", b"hello" if self.messages == 1 else bytes(1000))
             case Recv(timeout):
                 self.told.append(f"recv {timeout}")
+                return TimedOut()
+            case Accept(None):
+                return Request("alpha.7", b"GET / HTTP/1.1\r\nportcall-request: alpha.7\r\n\r\n")
+            case Accept(timeout):
+                self.told.append(f"accept {timeout}")
                 return TimedOut()
             case Clone():
                 return Cloned("the child")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
@@ -21,28 +19,10 @@ from docking.errors import KeyFileError, StationError, StoreUnusable
 from docking.http.server import listen
 from tests.patience import PATIENCE
 from tests.residents.guests import RESTING
+from tests.served import Served
 from tests.station.harbour import OWNER, TIMING, harbour, journey, packed, places, program, run, station
 
 GREET = program("(drop (call $go (s 0))) (call $tell_here)", "dock")
-
-
-class Served:
-    """An application under uvicorn, in this loop."""
-
-    def __init__(self, app: Any, lifespan: str) -> None:
-        self.socket = socket.socket()
-        self.socket.bind(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        self.server = uvicorn.Server(uvicorn.Config(app, lifespan=lifespan, log_config=None))  # type: ignore[arg-type]
-
-    async def __aenter__(self) -> Served:
-        self.server.config.load()
-        self.server.lifespan = self.server.config.lifespan_class(self.server.config)
-        await self.server.startup(sockets=[self.socket])
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.server.shutdown(sockets=[self.socket])
 
 
 @run

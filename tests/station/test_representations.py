@@ -77,6 +77,7 @@ COMPILING = (
     "agents.wasm.",
     "agents.rewrite.callgraph",
     "agents.rewrite.frames",
+    "agents.rewrite.nan_",
     "agents.rewrite.shadow_stack",
     "agents.rewrite.skeleton",
     "agents.rewrite.spill",

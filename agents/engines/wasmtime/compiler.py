@@ -37,6 +37,8 @@ def configured(interruptible: bool, stack: int, *, parallel: bool) -> wasmtime.E
     for feature in ("exceptions", "multi_memory", "memory64", "tail_call", "function_references"):
         setattr(config, f"wasm_{feature}", True)
     config.wasm_gc = True  # function references need it; the decoder refuses GC types
+    # One result on every processor; programs without such instructions are compiled as they were.
+    wasmtime._ffi.wasmtime_config_wasm_relaxed_simd_deterministic_set(config.ptr(), True)
     config.memory_reservation = MEMORY_RESERVATION
     config.cranelift_opt_level = "speed"
     config.parallel_compilation = parallel

@@ -33,6 +33,9 @@ PORTCALL_IMPORT(send)
 int32_t portcall_import_send(const char *to, uint32_t size, const void *message, uint32_t message_size);
 PORTCALL_IMPORT(recv) int32_t portcall_recv(void *buffer, uint32_t capacity, int32_t timeout_ms);
 PORTCALL_IMPORT(sender) int32_t portcall_sender(char *buffer, uint32_t capacity);
+PORTCALL_IMPORT(accept) int32_t portcall_accept(void *buffer, uint32_t capacity, int32_t timeout_ms);
+PORTCALL_IMPORT(reply)
+int32_t portcall_import_reply(const char *id, uint32_t size, const void *response, uint32_t response_size);
 PORTCALL_IMPORT(sleep) int32_t portcall_sleep(uint32_t ms);
 PORTCALL_IMPORT(clone) int32_t portcall_clone(char *id, uint32_t capacity);
 PORTCALL_IMPORT(report)
@@ -61,6 +64,11 @@ static inline int32_t portcall_call(const char *service, const void *request, ui
 /* Hand a message over for delivery to the agent `to`. */
 static inline int32_t portcall_send(const char *to, const void *message, uint32_t size) {
     return portcall_import_send(to, (uint32_t)strlen(to), message, size);
+}
+
+/* Answer the request `id` of a client, which portcall_accept gave: a response of HTTP/1.1, without Content-Length. */
+static inline int32_t portcall_reply(const char *id, const void *response, uint32_t size) {
+    return portcall_import_reply(id, (uint32_t)strlen(id), response, size);
 }
 
 /* Append a result to this agent's signed chain. */

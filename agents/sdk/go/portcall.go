@@ -41,6 +41,12 @@ func recv(buffer unsafe.Pointer, capacity uint32, timeoutMs int32) int32
 //go:wasmimport portcall sender
 func sender(buffer unsafe.Pointer, capacity uint32) int32
 
+//go:wasmimport portcall accept
+func accept(buffer unsafe.Pointer, capacity uint32, timeoutMs int32) int32
+
+//go:wasmimport portcall reply
+func reply(id unsafe.Pointer, size uint32, response unsafe.Pointer, responseSize uint32) int32
+
 //go:wasmimport portcall sleep
 func sleep(ms uint32) int32
 
@@ -107,8 +113,18 @@ func Send(to string, message []byte) error {
 func Recv() ([]byte, error) { return received(-1) }
 
 // RecvWithin waits for the next message; syscall.ETIMEDOUT when none came.
-func RecvWithin(timeout time.Duration) ([]byte, error) {
-	return received(int32(max(0, min(timeout.Milliseconds(), math.MaxInt32))))
+func RecvWithin(timeout time.Duration) ([]byte, error) { return received(milliseconds(timeout)) }
+
+// Accept waits for the next request of a client, as message/http; its header portcall-request is the id for Reply.
+func Accept() ([]byte, error) { return accepted(-1) }
+
+// AcceptWithin waits for the next request of a client; syscall.ETIMEDOUT when none came.
+func AcceptWithin(timeout time.Duration) ([]byte, error) { return accepted(milliseconds(timeout)) }
+
+// Reply answers a request: a response of HTTP/1.1, without Content-Length.
+func Reply(id string, response []byte) error {
+	_, err := checked(reply(at(id), length(id), unsafe.Pointer(unsafe.SliceData(response)), uint32(len(response))))
+	return err
 }
 
 // Sender is who sent the message received last: an agent's id or a station's name.
@@ -153,6 +169,14 @@ func Exit(code uint32) { exit(code) }
 
 func received(timeoutMs int32) ([]byte, error) {
 	return filled(func(buffer unsafe.Pointer, capacity uint32) int32 { return recv(buffer, capacity, timeoutMs) })
+}
+
+func accepted(timeoutMs int32) ([]byte, error) {
+	return filled(func(buffer unsafe.Pointer, capacity uint32) int32 { return accept(buffer, capacity, timeoutMs) })
+}
+
+func milliseconds(timeout time.Duration) int32 {
+	return int32(max(0, min(timeout.Milliseconds(), math.MaxInt32)))
 }
 
 func checked(result int32) (int, error) {

@@ -67,6 +67,8 @@ const portcall = (() => {
     lookup: (service) => read(`lookup/${service}`).split("\n").filter((name) => name),
     send: (agent, message) => write(`send/${agent}`, message),
     recv: (seconds = null) => read(seconds === null ? "inbox" : `inbox/${Math.floor(seconds * 1000)}`),
+    accept: (seconds = null) => read(seconds === null ? "accept" : `accept/${Math.floor(seconds * 1000)}`),
+    reply: (id, response) => write(`reply/${id}`, response),
     sender: () => read("sender"),
     sleep: (seconds) => write("sleep", String(Math.floor(seconds * 1000))),
     clone() {

@@ -8,6 +8,10 @@ import gc
 import sys
 from errno import EAGAIN
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 if hasattr(gc, "threshold"):  # MicroPython: what nobody needs any more should not fill the heap, and travel
     gc.threshold(2 << 20)
 
@@ -93,6 +97,107 @@ def recv(timeout: "float | None" = None) -> bytes:
 def sender() -> str:
     """Who sent the message received last: an agent's id or a station's name."""
     return _read("sender").decode()
+
+
+class Request:
+    """A client's request to this agent.
+
+    method: "GET", "POST" ...; path: below the agent's own address, "/" and more, percent-encoded; query: after the "?"
+    headers: by name in lower case; body: bytes; id: the request's, for an answer that comes later
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        self.method, target, _ = first.split(" ")
+        self.path, _, self.query = target.partition("?")
+        self.headers = {}
+        for line in lines:
+            name, _, value = line.partition(": ")
+            self.headers[name] = value
+        self.id = self.headers.pop("portcall-request")
+        self.answered = False
+
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    def json(self) -> "object":
+        """The value that the body has in JSON. Raises ValueError."""
+        import json
+
+        return json.loads(self.body)
+
+
+def accept(timeout: "float | None" = None) -> Request:
+    """The next request of a client; waits for it, at most `timeout` seconds. Raises OSError (ETIMEDOUT)."""
+    return Request(_read("accept" if timeout is None else "accept/" + str(int(timeout * 1000))))
+
+
+def reply(request: Request, answer: "object" = None) -> None:
+    """Answer a request, here or after any number of moves: once. See `serve` for what an answer can be."""
+    _write("reply/" + request.id, _message(answer))
+    request.answered = True
+
+
+def serve(handler: "Callable[[Request], object]", until: "Callable[[], object] | None" = None) -> None:
+    """Answer clients: each `Request` with what `handler` returns for it, until `until()` is true after an answer.
+
+    An answer is a body, or (status, body), or (status, headers, body). A body is text, bytes, a dict or a list (sent as
+    JSON), or None (nothing). What the handler raises is printed, and answered with the status 500.
+    """
+    while True:
+        request = accept()
+        try:
+            answer = handler(request)
+            if not request.answered:
+                reply(request, answer)
+        except Exception as error:
+            _print_exception(error)
+            if not request.answered:
+                reply(request, (500, "the agent failed to answer"))
+        if until is not None and until():
+            return
+
+
+def _message(answer: "object") -> bytes:
+    status, headers, body = (204 if answer is None else 200), {}, answer
+    if isinstance(answer, tuple):
+        if len(answer) == 2:
+            status, body = answer
+        else:
+            status, headers, body = answer
+    kind = None
+    if isinstance(body, (dict, list)):
+        import json
+
+        body, kind = json.dumps(body), "application/json"
+    if isinstance(body, str):
+        body, kind = body.encode(), kind or "text/plain; charset=utf-8"
+    lines = [f"HTTP/1.1 {status} "]
+    for name, value in headers.items():
+        line = f"{name}: {value}"
+        if "\r" in line or "\n" in line:
+            raise ValueError("a header with a line end in it")
+        if name.lower() == "content-type":
+            kind = None
+        lines.append(line)
+    if kind:
+        lines.append("content-type: " + kind)
+    if body is None:
+        body = b""
+    if not isinstance(body, (bytes, bytearray)):
+        raise TypeError("a body is text, bytes, a dict, a list or None")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def _print_exception(error: Exception) -> None:
+    if hasattr(sys, "print_exception"):  # MicroPython
+        sys.print_exception(error)
+    else:
+        import traceback
+
+        traceback.print_exception(error)
 
 
 def sleep(seconds: float) -> None:

@@ -27,6 +27,8 @@ const imports = struct {
     extern "portcall" fn send(to: [*]const u8, size: usize, message: [*]const u8, message_size: usize) i32;
     extern "portcall" fn recv(buffer: [*]u8, capacity: usize, timeout_ms: i32) i32;
     extern "portcall" fn sender(buffer: [*]u8, capacity: usize) i32;
+    extern "portcall" fn accept(buffer: [*]u8, capacity: usize, timeout_ms: i32) i32;
+    extern "portcall" fn reply(id: [*]const u8, size: usize, response: [*]const u8, response_size: usize) i32;
     extern "portcall" fn sleep(ms: u32) i32;
     extern "portcall" fn clone(id: [*]u8, capacity: usize) i32;
     extern "portcall" fn report(key: [*]const u8, size: usize, value: [*]const u8, value_size: usize) i32;
@@ -62,9 +64,9 @@ pub fn nextStop(buffer: []u8) Error![]u8 {
 }
 
 /// The reply of a service of this station.
-pub fn call(service: []const u8, request: []const u8, reply: []u8) Error![]u8 {
-    const size = imports.call(service.ptr, service.len, request.ptr, request.len, reply.ptr, reply.len);
-    return filled(reply, size);
+pub fn call(service: []const u8, request: []const u8, buffer: []u8) Error![]u8 {
+    const size = imports.call(service.ptr, service.len, request.ptr, request.len, buffer.ptr, buffer.len);
+    return filled(buffer, size);
 }
 
 /// Hand a message over for delivery to the agent `to`.
@@ -80,6 +82,17 @@ pub fn recv(buffer: []u8, timeout_ms: i32) Error![]u8 {
 /// Who sent the message received last: an agent's id or a station's name.
 pub fn sender(buffer: []u8) Error![]u8 {
     return filled(buffer, imports.sender(buffer.ptr, buffer.len));
+}
+
+/// The next request of a client, as `message/http`, waited for at most `timeout_ms` (below 0: for ever). Its header
+/// `portcall-request` is the id for `reply`.
+pub fn accept(buffer: []u8, timeout_ms: i32) Error![]u8 {
+    return filled(buffer, imports.accept(buffer.ptr, buffer.len, timeout_ms));
+}
+
+/// Answer a request: a response of HTTP/1.1, without `Content-Length`.
+pub fn reply(id: []const u8, response: []const u8) Error!void {
+    _ = try checked(imports.reply(id.ptr, id.len, response.ptr, response.len));
 }
 
 /// Sleep; the agent waits as data and holds no thread.

@@ -35,6 +35,12 @@ int main(void) {
     expect(size == portcall_recv(a, size, -1));
     TELL("%d from %s", size, FILL(portcall_sender(b, sizeof b), b));
     TELL("recv error %d", -portcall_recv(a, sizeof a, 250));
+    expect(portcall_accept(a, 10, -1) > 10);
+    check(portcall_accept(a, sizeof a, -1));
+    TELL("%.3s", a);
+    check(portcall_reply("alpha.7", "hi", 2));
+    TELL("reply error %d", -portcall_reply("alpha.7", "hi", 2));
+    TELL("accept error %d", -portcall_accept(a, sizeof a, 250));
     check(portcall_sleep(1500));
     expect(portcall_clone(a, sizeof a) == 1);
     TELL("%s", a);

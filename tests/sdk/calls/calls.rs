@@ -28,6 +28,10 @@ fn main() {
     tell(format!("{} from {}", text(recv(None).unwrap()), sender()));
     tell(format!("{} from {}", recv(None).unwrap().len(), sender()));
     attempt("recv", recv(Some(Duration::from_millis(250))));
+    tell(text(accept(None).unwrap())[..3].to_string());
+    reply("alpha.7", "hi").unwrap();
+    attempt("reply", reply("alpha.7", "hi"));
+    attempt("accept", accept(Some(Duration::from_millis(250))));
     sleep(Duration::from_millis(1500)).unwrap();
     tell(clone().unwrap().unwrap_or_default());
     report("answer", "42").unwrap();

@@ -1,6 +1,6 @@
 import {
-  Level, call, clone, exit, go, goAt, here, lastError, log, lookup, me, nextStop, recv, report, reportBytes, send, sender,
-  sleep,
+  Level, accept, call, clone, exit, go, goAt, here, lastError, log, lookup, me, nextStop, recv, reply, report, reportBytes,
+  send, sender, sleep,
 } from "portcall";
 
 function bytes(text: string): ArrayBuffer {
@@ -27,6 +27,10 @@ log(`${text(message)} from ${sender()}`);
 const size = length(recv());
 log(`${size} from ${sender()}`);
 if (recv(250) === null) log(`recv error ${-lastError}`);
+log(text(accept()).slice(0, 3));
+assert(reply("alpha.7", bytes("hi")) == 0);
+log(`reply error ${-reply("alpha.7", bytes("hi"))}`);
+if (accept(250) === null) log(`accept error ${-lastError}`);
 assert(sleep(1500) == 0);
 const child = clone();
 if (child !== null) log(child!);

@@ -29,6 +29,11 @@ fn all() !void {
     if (portcall.recv(a[0..10], -1)) |_| unreachable else |problem| std.debug.assert(problem == error.TooLong);
     tell("{d} from {s}", .{ (try portcall.recv(&a, -1)).len, try portcall.sender(&b) });
     if (portcall.recv(&a, 250)) |_| unreachable else |_| failed("recv");
+    if (portcall.accept(a[0..10], -1)) |_| unreachable else |problem| std.debug.assert(problem == error.TooLong);
+    tell("{s}", .{(try portcall.accept(&a, -1))[0..3]});
+    try portcall.reply("alpha.7", "hi");
+    portcall.reply("alpha.7", "hi") catch failed("reply");
+    if (portcall.accept(&a, 250)) |_| unreachable else |_| failed("accept");
     try portcall.sleep(1500);
     tell("{s}", .{(try portcall.clone(&a)).?});
     try portcall.report("answer", "42");

@@ -11,6 +11,9 @@
 @external("portcall", "call")
 declare function _call(service: usize, size: i32, request: usize, requestSize: i32, reply: usize, capacity: i32): i32;
 @external("portcall", "send") declare function _send(to: usize, size: i32, message: usize, messageSize: i32): i32;
+@external("portcall", "accept") declare function _accept(buffer: usize, capacity: i32, timeoutMs: i32): i32;
+@external("portcall", "reply")
+declare function _reply(id: usize, size: i32, response: usize, responseSize: i32): i32;
 @external("portcall", "recv") declare function _recv(buffer: usize, capacity: i32, timeoutMs: i32): i32;
 @external("portcall", "sender") declare function _sender(buffer: usize, capacity: i32): i32;
 @external("portcall", "sleep") declare function _sleep(ms: u32): i32;
@@ -81,6 +84,26 @@ export function recv(timeoutMs: i32 = -1): ArrayBuffer | null {
     if (size <= message.byteLength) return cut(message, size);
     message = new ArrayBuffer(size);
   }
+}
+
+/**
+ * The next request of a client, as `message/http`, waited for at most `timeoutMs` (below 0: for ever); null and
+ * `lastError` when none came. Its header `portcall-request` is the id for `reply`.
+ */
+export function accept(timeoutMs: i32 = -1): ArrayBuffer | null {
+  let request = new ArrayBuffer(4096);
+  while (true) {
+    const size = _accept(at(request), request.byteLength, timeoutMs);
+    if (size < 0) return failed(size);
+    if (size <= request.byteLength) return cut(request, size);
+    request = new ArrayBuffer(size);
+  }
+}
+
+/** Answer a request: a response of HTTP/1.1, without `Content-Length`. */
+export function reply(id: string, response: ArrayBuffer): i32 {
+  const name = utf8(id);
+  return _reply(at(name), name.byteLength, at(response), response.byteLength);
 }
 
 /** Who sent the message received last: an agent's id or a station's name. */

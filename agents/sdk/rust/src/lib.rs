@@ -25,6 +25,8 @@ mod imports {
         pub fn send(to: *const u8, size: usize, message: *const u8, message_size: usize) -> i32;
         pub fn recv(buffer: *mut u8, capacity: usize, timeout_ms: i32) -> i32;
         pub fn sender(buffer: *mut u8, capacity: usize) -> i32;
+        pub fn accept(buffer: *mut u8, capacity: usize, timeout_ms: i32) -> i32;
+        pub fn reply(id: *const u8, size: usize, response: *const u8, response_size: usize) -> i32;
         pub fn sleep(ms: u32) -> i32;
         pub fn clone(id: *mut u8, capacity: usize) -> i32;
         pub fn report(key: *const u8, size: usize, value: *const u8, value_size: usize) -> i32;
@@ -88,13 +90,26 @@ pub fn send(to: &str, message: impl AsRef<[u8]>) -> Result<()> {
 
 /// The next message. With a timeout, `ErrorKind::TimedOut` when none came.
 pub fn recv(timeout: Option<Duration>) -> Result<Vec<u8>> {
-    let ms = timeout.map_or(-1, |time| time.as_millis().min(i32::MAX as u128) as i32);
+    let ms = milliseconds(timeout);
     filled(|buffer, capacity| unsafe { imports::recv(buffer, capacity, ms) })
 }
 
 /// Who sent the message received last: an agent's id or a station's name.
 pub fn sender() -> String {
     text(|buffer, capacity| unsafe { imports::sender(buffer, capacity) }).unwrap_or_default()
+}
+
+/// The next request of a client, as `message/http`; its header `portcall-request` is the id for `reply`.
+/// With a timeout, `ErrorKind::TimedOut` when none came.
+pub fn accept(timeout: Option<Duration>) -> Result<Vec<u8>> {
+    let ms = milliseconds(timeout);
+    filled(|buffer, capacity| unsafe { imports::accept(buffer, capacity, ms) })
+}
+
+/// Answer a request: a response of HTTP/1.1, without `Content-Length`.
+pub fn reply(id: &str, response: impl AsRef<[u8]>) -> Result<()> {
+    let response = response.as_ref();
+    checked(unsafe { imports::reply(id.as_ptr(), id.len(), response.as_ptr(), response.len()) }).map(|_| ())
 }
 
 /// Sleep; the agent waits as data and holds no thread.
@@ -132,6 +147,10 @@ pub fn lookup(service: &str) -> Result<Vec<String>> {
 /// End the agent, at once.
 pub fn exit(code: u32) -> ! {
     unsafe { imports::exit(code) }
+}
+
+fn milliseconds(timeout: Option<Duration>) -> i32 {
+    timeout.map_or(-1, |time| time.as_millis().min(i32::MAX as u128) as i32)
 }
 
 fn checked(result: i32) -> Result<usize> {

@@ -1,0 +1,435 @@
+"""Sessions: agents on their way to this station while they still run at another one.
+
+A session has an instance whose memories are written as their blocks come, the digests of these blocks, and on the disk
+a file with the same. When the agent is offered (`complete`), what remains is the rest of the blocks; then the roots
+that the source has signed are compared with what is here. Until the agent has been admitted it is nothing but bytes:
+no code of it runs, and losing a session loses nothing.
+
+Not here: whether an agent may come in (`admissions`, given as functions), and when it starts. Invariants: what
+sessions hold is bounded in number, in memory, on the disk and in time, for each peer and in all; an instance is given
+to an agent only if each byte of its memories is covered by a root that the agent's trail signs; a session that is held
+is kept until the handoff is decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from attrs import define, field, frozen
+
+from agents import canonical
+from agents.ambient import StandaloneHost
+from agents.blocks import BLOCK_BYTES, BLOCKS_PER_PAGE, INITIAL, BlockBatch, BlockTree
+from agents.canonical import Buffer
+from agents.engines import Engine, Limits
+from agents.errors import BadSnapshot, EndOfRun, PortcallError
+from agents.execution import Execution
+from agents.image import AgentImage
+from agents.snapshot import Snapshot
+from agents.wasm.bounds import WASM_PAGE_BYTES
+from docking.aio.threads import in_thread
+from docking.errors import LocalProtocolError
+from docking.handoff.messages import Offer
+from docking.handoff.refusal import Refusal
+from docking.live.block_file import BlockFile, named
+from docking.live.wire import (
+    SESSION_BYTES,
+    Answer,
+    Blocks,
+    Cancel,
+    ImageWanted,
+    Opened,
+    Prepare,
+    Request,
+    Rest,
+    session_of,
+)
+from docking.store.store import Failpoint, never
+
+_log = logging.getLogger(__name__)
+_NOBODY = StandaloneHost(time.time_ns, time.monotonic_ns, os.urandom)  # of an agent of which no code runs
+# Sessions that are open at once, and of one peer.
+MAX_SESSIONS, MAX_OF_PEER = 8, 3
+# Seconds without a message after which a session is given up, and after which it is in any case.
+IDLE_S, LIFETIME_S = 30.0, 900.0
+# Blocks that a session takes, for each block that its agent may have: a source that never finishes is sent away.
+MAX_ROUNDS = 16
+
+
+def blocks_folder(store: Path | None) -> Path | None:
+    """The folder for the files of a station with this store, made if there is none; None for one in memory."""
+    if store is None:
+        return None
+    folder = store.with_name(store.name + ".blocks")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+@frozen
+class Preliminary:
+    """What an agent would get here, if it came now. `memory`: bytes."""
+
+    image: AgentImage
+    memory: int
+
+
+class Admissions(Protocol):
+    """How a station judges who is announced."""
+
+    def announced(self, offer: Offer) -> Preliminary | Refusal | None:
+        """What this agent would get here, or why it would not be admitted; None if its image is missing.
+
+        In a thread.
+        """
+
+
+@define(eq=False, repr=False)
+class Session:
+    """One session. `name`: 16 bytes; `agent`: its id; `peer`: the source's key; `capacities`: blocks of each memory."""
+
+    name: bytes
+    agent: bytes
+    peer: bytes
+    life: Execution
+    trees: list[BlockTree]
+    capacities: tuple[int, ...]
+    file: BlockFile | None
+    left: int
+    """Blocks that it takes still."""
+    ends: float = 0.0
+    """When it is given up, on the machine's monotonic clock (seconds)."""
+    touched: float = 0.0
+    held: bool = False
+    """It was completed: its agent is, or may become, held."""
+    _synced: bool = True
+    _closed: bool = False
+    _lock: threading.Lock = field(factory=threading.Lock)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that its instance has."""
+        return sum(tree.pages for tree in self.trees) * WASM_PAGE_BYTES
+
+    def apply(self, batch: BlockBatch) -> None:
+        """Write blocks. In a thread. Raises `BadSnapshot`, `RunStopped`, `OSError`."""
+        blocks = named(batch)
+        with self._lock:
+            instance = self.life.instance
+            if self._closed or instance is None:
+                raise BadSnapshot("the session is over")
+            if batch.memory >= len(self.trees):
+                raise BadSnapshot("blocks of a memory that the agent does not have")
+            self.left -= len(blocks)
+            if self.left < 0:
+                raise BadSnapshot("the session has taken as many blocks as it may")
+            name, tree = self.life.memories[batch.memory], self.trees[batch.memory]
+            if batch.pages > tree.pages:
+                if batch.pages * BLOCKS_PER_PAGE > self.capacities[batch.memory]:
+                    raise BadSnapshot("a memory that is larger than its agent may have here")
+                instance.memory_grow(name, batch.pages)
+                tree.grow(batch.pages)
+            memory = instance.memory(name)
+            for block, digest, contents in blocks:
+                at = BLOCK_BYTES * block
+                if contents is None:
+                    if tree[block] != INITIAL:
+                        memory[at : at + BLOCK_BYTES] = self.life.initial(name).contents(at, BLOCK_BYTES)
+                else:
+                    memory[at : at + BLOCK_BYTES] = contents
+                tree[block] = digest
+            if self.file is not None:
+                self.file.write(batch.memory, blocks)
+                self._synced = False
+
+    def sync(self) -> None:
+        """Return when what came is on the disk. In a thread. Raises `OSError`."""
+        if self.file is None or self._synced:
+            return
+        self._synced = True
+        self.file.sync()
+
+    def complete(self, snapshot: Snapshot, rest: Sequence[BlockBatch]) -> None:
+        """The agent is offered in this state. Raises `BadSnapshot` unless its memories are here then; `OSError`."""
+        self.sync()
+        for batch in rest:
+            self.apply(batch)
+        with self._lock:
+            here = [(tree.pages, tree.root()) for tree in self.trees]
+            if [(memory.pages, memory.root) for memory in snapshot.roots] != here:
+                raise BadSnapshot("the blocks that came are not those of the agent's memories")
+            self.held, self.touched = True, time.monotonic()
+
+    def give(self) -> Execution:
+        """The instance, for the agent that has been admitted. The file stays."""
+        with self._lock:
+            self._closed = True
+            if self.file is not None:
+                self.file.close()
+            return self.life
+
+    def close(self) -> None:
+        """Give up the instance and the file."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self.life.close()
+                if self.file is not None:
+                    with contextlib.suppress(OSError):
+                        self.file.remove()
+
+
+@define(eq=False, repr=False)
+class Sessions:
+    """The sessions of one station.
+
+    `folder`: where their files are; None for a station whose store is in memory; `stored(digest)`: whether the store
+    has this part; `random(n)`: fresh random bytes; `failpoint`: for tests of crashes; `open`: by their names.
+    """
+
+    _engine: Engine
+    _folder: Path | None
+    _random: Callable[[int], bytes]
+    _stored: Callable[[bytes], bool]
+    _failpoint: Failpoint = never
+    admissions: Admissions = field(init=False)
+    keep_image: Callable[[Offer], None] = field(init=False)
+    """Stores the image that came with an offer."""
+    undecided: Callable[[bytes], bool] = field(init=False)
+    """Whether the agent of this handoff is held: the ledger knows."""
+    open: dict[bytes, Session] = field(factory=dict)
+    _making: dict[bytes, bytes] = field(factory=dict)
+    """Sessions that are being opened, and for which peer."""
+    _files: dict[bytes, bytes] = field(factory=dict)
+    """By session, the digest of its agent's part `blocks`: as long as the store has this, the file is needed."""
+    _by_handoff: dict[bytes, Session] = field(factory=dict)
+    _timer: asyncio.Handle | None = None
+    _closed: bool = False
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that sessions hold. From any thread."""
+        return sum(session.size for session in tuple(self.open.values()))
+
+    # Requests of peers
+
+    async def handle(self, sender: bytes, request: Request) -> Answer:
+        """Handle a request from the station with this key."""
+        name = type(request).__name__.upper()
+        self._failpoint(f"{name}.received")
+        answer = await self._answer(sender, request)
+        self._failpoint(f"{name}.answered")
+        return answer
+
+    async def _answer(self, sender: bytes, request: Request) -> Answer:
+        match request:
+            case Prepare():
+                return await self._prepare(sender, request)
+            case Blocks(name, batch):
+                return await self._blocks(sender, name, batch)
+            case Cancel(name):
+                session = self.open.get(name)
+                if session is not None and session.peer == sender and not session.held:
+                    self._drop(session)
+                return None
+
+    async def _prepare(self, sender: bytes, request: Prepare) -> Answer:
+        offer = request.offer
+        if offer.source != sender:
+            return Refusal("stranger", "the offer is another station's")
+        for session in [s for s in self.open.values() if s.agent == offer.agent and s.peer == sender and not s.held]:
+            self._drop(session)
+        peers = [session.peer for session in self.open.values()] + list(self._making.values())
+        if len(peers) >= MAX_SESSIONS or peers.count(sender) >= MAX_OF_PEER:
+            return Refusal("busy", "this station prepares for as many agents as it can", 5)
+        name = self._random(SESSION_BYTES)
+        self._making[name] = sender
+        try:
+            made = await in_thread(self._make, name, request)
+            if not isinstance(made, Session):
+                return made
+            if self._closed:
+                made.close()
+                return Refusal("busy", "this station is being stopped", 5)
+            self.keep_image(offer)
+            self.open[name] = made
+        finally:
+            del self._making[name]
+        made.touched = time.monotonic()
+        made.ends = made.touched + LIFETIME_S
+        if self._timer is None:
+            self._watch()
+        return Opened(name)
+
+    def _make(self, name: bytes, request: Prepare) -> Session | Answer:
+        """In a thread."""
+        self.sweep()
+        offer = request.offer
+        found = self.admissions.announced(offer)
+        if found is None:
+            return ImageWanted()
+        if isinstance(found, Refusal):
+            return found
+        life = None
+        try:
+            limits = Limits(memory=found.memory)
+            life = Execution(
+                found.image, engine=self._engine, ambient=_NOBODY, limits=limits, awaiting=True, interruptible=True
+            )
+            instance = life.prepare()
+            if len(life.memories) != len(request.pages):
+                raise BadSnapshot("other memories than its image has")
+            trees = []
+            for export, pages in zip(life.memories, request.pages, strict=True):
+                instance.memory_grow(export, pages)
+                trees.append(BlockTree(instance.memory_pages(export)))
+                instance.expect(export, 0, pages * WASM_PAGE_BYTES)
+            most = found.memory // BLOCK_BYTES
+            capacities = (most,) * len(trees)
+            if sum(tree.blocks for tree in trees) > most:
+                raise BadSnapshot("more memory than the agent may have here")
+            file = None if self._folder is None else BlockFile.make(self._folder / name.hex(), capacities)
+        except (PortcallError, EndOfRun) as error:
+            _close(life)
+            return Refusal("bad-state", f"the agent cannot go on here: {error}"[:500])
+        except OSError as error:
+            _close(life)
+            return Refusal("storage", f"the agent could not be stored here: {error.strerror}", 60)
+        return Session(name, offer.agent, offer.source, life, trees, capacities, file, MAX_ROUNDS * most)
+
+    async def _blocks(self, sender: bytes, name: bytes, batch: BlockBatch) -> Answer:
+        session = self.open.get(name)
+        if session is None or session.peer != sender or session.held:
+            return Refusal("no-session", "there is no such session here")
+        session.touched = time.monotonic()
+        try:
+            await in_thread(session.apply, batch)
+        except OSError as error:
+            self._drop(session)
+            return Refusal("storage", f"the blocks could not be stored here: {error.strerror}", 60)
+        except (PortcallError, EndOfRun) as error:
+            self._drop(session)
+            return Refusal("bad-state", f"the agent cannot go on here: {error}"[:500])
+        if session.file is not None:
+            await in_thread(self._sync, session)
+        return None
+
+    def _sync(self, session: Session) -> None:
+        with contextlib.suppress(OSError):  # said when the agent is offered
+            session.sync()
+
+    # The handoff
+
+    def complete(self, sender: bytes, offer: Offer, snapshot: Snapshot, rest: Buffer | None) -> Session | Refusal:
+        """The session of an agent that is offered, with all of its memories. In a thread, or in the loop."""
+        if rest is None:
+            return Refusal("no-session", "the blocks of the agent's memories are missing")
+        try:
+            last = Rest.decode(rest)
+            session = self.open.get(last.session)
+            if session is None or session.peer != sender or session.agent != offer.agent:
+                return Refusal("no-session", "there is no such session here")
+            session.complete(snapshot, last.batches)
+        except OSError as error:
+            return Refusal("storage", f"the blocks could not be stored here: {error.strerror}", 60)
+        except (PortcallError, EndOfRun) as error:
+            return Refusal("bad-blocks", f"the agent cannot go on here: {error}"[:500])
+        self._by_handoff[offer.hid] = session
+        self.needs(rest)
+        return session
+
+    def needs(self, rest: Buffer) -> None:
+        """An agent that is in the store, with this part `blocks`, needs the file of its session."""
+        self._files[session_of(rest)] = canonical.digest(rest)
+
+    def taken(self, session: Session) -> Execution:
+        """The agent belongs to this station: its instance."""
+        self.open.pop(session.name, None)
+        self._forget(session)
+        return session.give()
+
+    def dropped(self, hid: bytes) -> None:
+        """The handoff has failed: the agent stays at its source."""
+        session = self._by_handoff.get(hid)
+        if session is not None:
+            self._drop(session)
+
+    def whole(self, snapshot: Snapshot, rest: Buffer) -> Snapshot:
+        """A state that was stored with its blocks beside, as a whole. From any thread.
+
+        Raises `BadSnapshot`, `LocalProtocolError`.
+        """
+        last = Rest.decode(rest)
+        if self._folder is None:
+            raise LocalProtocolError("a station whose store is in memory keeps no blocks")
+        try:
+            file = BlockFile.open(self._folder / last.session.hex())
+            try:
+                memories = file.states(snapshot.roots, last.batches)
+            finally:
+                file.close()
+        except OSError as error:
+            raise BadSnapshot(f"the blocks of the agent's memories cannot be read: {error.strerror}") from error
+        return snapshot.with_memories(memories)
+
+    # Care
+
+    def sweep(self) -> None:
+        """Remove the files that no agent needs any more. From any thread."""
+        if self._folder is None:
+            return
+        for name, digest in tuple(self._files.items()):
+            if name not in self.open and not self._stored(digest):
+                del self._files[name]
+        used = {name.hex() for name in (*self.open, *self._making, *self._files)}
+        for path in self._folder.iterdir():
+            if path.name not in used:
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """The station stops. The files of agents that are held stay."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for session in tuple(self.open.values()):
+            self.open.pop(session.name, None)
+            if session.held:
+                session.give().close()
+            else:
+                session.close()
+
+    def _drop(self, session: Session) -> None:
+        self.open.pop(session.name, None)
+        self._forget(session)
+        session.close()
+
+    def _forget(self, session: Session) -> None:
+        for hid in [hid for hid, each in self._by_handoff.items() if each is session]:
+            del self._by_handoff[hid]
+
+    def _watch(self) -> None:
+        now, self._timer = time.monotonic(), None
+        for session in tuple(self.open.values()):
+            silent = now - session.touched > IDLE_S
+            # A held one is kept as long as its agent is: that may not have been written, or may have been refused.
+            if (silent and not self._holds(session)) or (now > session.ends and not session.held):
+                _log.info("a session of a live move is given up: nothing came for a while, or it took too long")
+                self._drop(session)
+        if self.open and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(IDLE_S / 4, self._watch)
+
+    def _holds(self, session: Session) -> bool:
+        handoffs = [hid for hid, each in self._by_handoff.items() if each is session]
+        return session.held and any(map(self.undecided, handoffs))
+
+
+def _close(life: Execution | None) -> None:
+    if life is not None:
+        life.close()

@@ -1,0 +1,76 @@
+"""How an agent is moved by order, and what came of it: plain values, for commands and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from attrs import asdict, field, frozen, validators
+
+OnTimeout = Literal["cancel", "force"]
+
+
+@frozen
+class MoveOptions:
+    """How an agent is moved.
+
+    downtime_ms: how long it may stand still (20); it is stopped when what is left can probably be sent in that time
+    timeout_s: how long sending ahead may take, in seconds (60)
+    on_timeout: then, or when it writes faster than can be sent: "cancel" it and leave the agent here, or "force" it,
+        whatever the downtime
+    precopy: whether its memory is sent ahead while it runs; False stops it first
+    """
+
+    downtime_ms: float = field(default=20.0, validator=validators.and_(validators.ge(0), validators.le(600_000)))
+    timeout_s: float = field(default=60.0, validator=validators.and_(validators.ge(0), validators.le(86_400)))
+    on_timeout: OnTimeout = field(default="cancel", validator=validators.in_(("cancel", "force")))
+    precopy: bool = True
+
+    def value(self) -> dict[str, object]:
+        """As plain values, for the control channel."""
+        return {
+            "downtime_us": round(1000 * self.downtime_ms),
+            "timeout_ms": round(1000 * self.timeout_s),
+            "on_timeout": self.on_timeout,
+            "precopy": self.precopy,
+        }
+
+
+@frozen
+class MoveReport:
+    """What moving an agent took.
+
+    agent: its id as text
+    to: the station where it lives now
+    rounds: in which its memory was sent ahead; 0 if it was stopped first
+    sent_bytes: of memory that was sent ahead, before compression
+    resent_blocks: blocks of 16 KiB that were sent more than once
+    downtime_ms: from the moment at which it stood still here to the commit, which starts it there
+    total_s: of the whole move, in seconds
+    watch: how writes to its memory were noticed: "userfaultfd" or "comparison"; empty without pre-copy
+    """
+
+    agent: str
+    to: str
+    rounds: int
+    sent_bytes: int
+    resent_blocks: int
+    downtime_ms: float
+    total_s: float
+    watch: str
+
+    def value(self) -> dict[str, object]:
+        """As plain values."""
+        return asdict(self)
+
+    def told(self) -> dict[str, object]:
+        """As values that the control channel has: times as integers, in microseconds."""
+        value = self.value()
+        del value["downtime_ms"], value["total_s"]
+        return {**value, "downtime_us": round(1000 * self.downtime_ms), "total_us": round(1e6 * self.total_s)}
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> MoveReport:
+        """The inverse of `told`."""
+        rest = {name: each for name, each in told.items() if not name.endswith("_us")}
+        return cls(**rest, downtime_ms=told["downtime_us"] / 1000, total_s=told["total_us"] / 1e6)
