@@ -9,7 +9,6 @@ line, and the loop goes on.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Coroutine
 from typing import TypeVar
 
@@ -24,9 +23,6 @@ except ImportError:  # Windows, and Pythons without wheels
 
 __all__ = ["new_loop", "run_loop"]
 T = TypeVar("T")
-# Seconds after which a thread that computes gives the interpreter to one that waits, instead of 5 ms: threads compress
-# and hash the memory of agents that move, while the loop has clients to answer.
-SWITCH_S = 0.0005
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -41,7 +37,6 @@ def run_loop(main: Coroutine[object, object, T]) -> T:
 
     async def handled() -> T:
         asyncio.get_running_loop().set_exception_handler(log_loop_error)
-        sys.setswitchinterval(SWITCH_S)
         return await main
 
     return _run(handled())
