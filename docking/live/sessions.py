@@ -25,7 +25,6 @@ from typing import Protocol
 
 from attrs import define, field, frozen
 
-from agents import canonical
 from agents.ambient import StandaloneHost
 from agents.blocks import BLOCK_BYTES, BLOCKS_PER_PAGE, INITIAL, BlockBatch, BlockTree
 from agents.canonical import Buffer
@@ -50,7 +49,6 @@ from docking.live.wire import (
     Prepare,
     Request,
     Rest,
-    session_of,
 )
 from docking.store.store import Failpoint, never
 
@@ -149,12 +147,21 @@ class Session:
                 self.file.write(batch.memory, blocks)
                 self._synced = False
 
+    def take(self, batch: BlockBatch) -> None:
+        """Write blocks; return when they are on the disk too. As `apply`."""
+        self.apply(batch)
+        self.sync()
+
     def sync(self) -> None:
         """Return when what came is on the disk. In a thread. Raises `OSError`."""
         if self.file is None or self._synced:
             return
-        self._synced = True
-        self.file.sync()
+        self._synced = True  # first: what comes meanwhile is not
+        try:
+            self.file.sync()
+        except OSError:
+            self._synced = False
+            raise
 
     def complete(self, snapshot: Snapshot, rest: Sequence[BlockBatch]) -> None:
         """The agent is offered in this state. Raises `BadSnapshot` unless its memories are here then; `OSError`."""
@@ -280,9 +287,7 @@ class Sessions:
         life = None
         try:
             limits = Limits(memory=found.memory)
-            life = Execution(
-                found.image, engine=self._engine, ambient=_NOBODY, limits=limits, awaiting=True, interruptible=True
-            )
+            life = Execution(found.image, engine=self._engine, ambient=_NOBODY, limits=limits, awaiting=True)
             instance = life.prepare()
             if len(life.memories) != len(request.pages):
                 raise BadSnapshot("other memories than its image has")
@@ -310,31 +315,28 @@ class Sessions:
             return Refusal("no-session", "there is no such session here")
         session.touched = time.monotonic()
         try:
-            await in_thread(session.apply, batch)
+            await in_thread(session.take, batch)
         except OSError as error:
             self._drop(session)
             return Refusal("storage", f"the blocks could not be stored here: {error.strerror}", 60)
         except (PortcallError, EndOfRun) as error:
             self._drop(session)
             return Refusal("bad-state", f"the agent cannot go on here: {error}"[:500])
-        if session.file is not None:
-            await in_thread(self._sync, session)
         return None
-
-    def _sync(self, session: Session) -> None:
-        with contextlib.suppress(OSError):  # said when the agent is offered
-            session.sync()
 
     # The handoff
 
-    def complete(self, sender: bytes, offer: Offer, snapshot: Snapshot, rest: Buffer | None) -> Session | Refusal:
-        """The session of an agent that is offered, with all of its memories. In a thread, or in the loop."""
+    def complete(self, offer: Offer, snapshot: Snapshot, rest: Buffer | None, digest: bytes) -> Session | Refusal:
+        """The session of an agent that is offered, with all of its memories. In a thread, or in the loop.
+
+        rest, digest: the offer's part `blocks`, and its digest
+        """
         if rest is None:
             return Refusal("no-session", "the blocks of the agent's memories are missing")
         try:
             last = Rest.decode(rest)
             session = self.open.get(last.session)
-            if session is None or session.peer != sender or session.agent != offer.agent:
+            if session is None or session.peer != offer.source or session.agent != offer.agent:
                 return Refusal("no-session", "there is no such session here")
             session.complete(snapshot, last.batches)
         except OSError as error:
@@ -342,12 +344,12 @@ class Sessions:
         except (PortcallError, EndOfRun) as error:
             return Refusal("bad-blocks", f"the agent cannot go on here: {error}"[:500])
         self._by_handoff[offer.hid] = session
-        self.needs(rest)
+        self.needs(session.name, digest)
         return session
 
-    def needs(self, rest: Buffer) -> None:
-        """An agent that is in the store, with this part `blocks`, needs the file of its session."""
-        self._files[session_of(rest)] = canonical.digest(rest)
+    def needs(self, name: bytes, digest: bytes) -> None:
+        """An agent that is in the store, with the part `blocks` of this digest, needs the file of this session."""
+        self._files[name] = digest
 
     def taken(self, session: Session) -> Execution:
         """The agent belongs to this station: its instance."""

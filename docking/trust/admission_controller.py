@@ -204,7 +204,8 @@ class AdmissionController:
             return Refusal("wrong-handoff", "the offer names another agent, hop or visit than its papers")
         prepared = None
         if snapshot.roots:  # last: from here on its session is kept for it
-            session = self.sessions.complete(offer.source, offer, snapshot, bodies.get("blocks"))
+            digest = offer.parts[kinds["blocks"]].digest if "blocks" in kinds else b""
+            session = self.sessions.complete(offer, snapshot, bodies.get("blocks"), digest)
             if isinstance(session, Refusal):
                 return session
             prepared = functools.partial(self.sessions.taken, session)
