@@ -36,14 +36,12 @@ from docking.errors import AgentEnded, ControlError
 from docking.handle import Label, Report, Result, Stay, opened, stays
 from docking.launching import Terms, image_of, prepare_launch
 from docking.letters.orders import OrderKind, OrderOutcome, SendOutcome
-from docking.residents.options import MoveOptions, MoveReport, OnTimeout
+from docking.residents.options import MOVED_S, MoveOptions, MoveReport, OnTimeout
 
 _log = logging.getLogger("portcall.connection")
 T = TypeVar("T")
 # Seconds to wait for an answer, beyond those that were asked for.
 ANSWER_S = 30.0
-# Seconds that a move may take beside sending ahead.
-MOVED_S = 120.0
 # The longest wait that has a bound, seconds: the timeout of a socket is limited too.
 LONGEST_S = 366 * 24 * 3600.0
 
@@ -395,7 +393,7 @@ class RemoteAgent:
         Returns what it took. Raises `ControlError` where it stays, with the reason.
         """
         how = MoveOptions(downtime_ms, timeout_s, on_timeout, precopy)
-        return MoveReport.of(self._ask("move", timeout_s + MOVED_S, to=to, **how.value()))
+        return MoveReport.of(self._ask("move", timeout_s + MOVED_S, to=to, **how.told()))
 
     def _order(self, what: OrderKind) -> OrderOutcome:
         return OrderOutcome(self._ask("order", what=what.value)["done"])

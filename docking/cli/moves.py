@@ -10,9 +10,9 @@ import click
 from docking.cli import completion
 from docking.cli.asking import ANSWER_TIMEOUT_S, JSON_OPTION, STATION_OPTION, one, whoever_knows
 from docking.cli.output import print_json, say, size_text
+from docking.residents.options import MOVED_S, MoveOptions, MoveReport, OnTimeout
 
 F = TypeVar("F", bound=Callable[..., Any])
-MOVED_S = 120.0  # that a move may take beside sending ahead
 
 
 def _how(command: F) -> F:
@@ -55,7 +55,7 @@ def move(
     to: str,
     downtime_ms: float,
     timeout: float,
-    on_timeout: str,
+    on_timeout: OnTimeout,
     no_precopy: bool,
     station: str | None,
     as_json: bool,
@@ -65,10 +65,10 @@ def move(
     Its memory is sent ahead, round after round; then it is stopped for what it wrote last, and goes on there. STATION
     is a name, a key, host:port, "next" or "home", and must be where its itinerary leads.
     """
-    how = _arguments(downtime_ms, timeout, on_timeout)
+    how = MoveOptions(downtime_ms, timeout, on_timeout, not no_precopy).told()
     with whoever_knows(station, agent) as line:
         line.patient(timeout + MOVED_S)
-        done = _followed(line.items("move", agent=agent, to=to, precopy=not no_precopy, **how), say)
+        done = _followed(line.items("move", agent=agent, to=to, **how), say)
     if as_json:
         print_json(_shown(done))
     else:
@@ -85,7 +85,7 @@ def drain(
     to: tuple[str, ...],
     downtime_ms: float,
     timeout: float,
-    on_timeout: str,
+    on_timeout: OnTimeout,
     off: bool,
     station: str | None,
     as_json: bool,
@@ -95,7 +95,7 @@ def drain(
     From now on nobody is let in and no agent is launched, until `portcall drain --off` or a restart. Each agent moves
     where --to says, by default to the next stop of its itinerary. Exit code 1 if some stay.
     """
-    how = _arguments(downtime_ms, timeout, on_timeout)
+    how = MoveOptions(downtime_ms, timeout, on_timeout).told()
     rows: list[dict[str, Any]] = []
 
     def show(row: dict[str, Any]) -> None:
@@ -117,10 +117,6 @@ def drain(
         raise SystemExit(1)
 
 
-def _arguments(downtime_ms: float, timeout: float, on_timeout: str) -> dict[str, object]:
-    return {"downtime_us": round(1000 * downtime_ms), "timeout_ms": round(1000 * timeout), "on_timeout": on_timeout}
-
-
 def _followed(answer: Generator[Any, None, Any], show: Callable[[Any], None]) -> Any:
     """The end of an answer; each of its items is shown as it comes."""
     while True:
@@ -133,8 +129,6 @@ def _followed(answer: Generator[Any, None, Any], show: Callable[[Any], None]) ->
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """A report as `--json` prints it."""
-    from docking.residents.options import MoveReport
-
     return MoveReport.of(row).value()
 
 

@@ -344,10 +344,12 @@ class Control:
         yield "end", answer
 
     async def _do_move(self, agent: str, to: str, **how: Any) -> Answer:
-        """Move an agent that is here. Items: how far it is. `how`: as in `_options`."""
+        """Move an agent that is here. Items: how far it is. `how`: as of `MoveOptions.told`."""
         found = self._of.agents.find(agent)
         events = self._of.here.events.subscribe(lambda event: event.agent == found.id and event.kind == "moving")
-        moving = asyncio.get_running_loop().create_task(self._of.agents.moves.move(found.key, to, _options(**how)))
+        moving = asyncio.get_running_loop().create_task(
+            self._of.agents.moves.move(found.key, to, MoveOptions.of(**how))
+        )
         told = asyncio.get_running_loop().create_task(anext(events))
         try:
             while not moving.done():
@@ -370,7 +372,7 @@ class Control:
         self._of.draining(not off)
         here = self._of.here
         if not off:
-            async for done in self._of.agents.moves.drain(to, _options(**how)):
+            async for done in self._of.agents.moves.drain(to, MoveOptions.of(**how)):
                 if isinstance(done, tuple):
                     agent, said = done
                     label = here.berths[agent].label if agent in here.berths else ""
@@ -452,14 +454,6 @@ class Control:
 
     async def _do_metrics(self) -> Answer:
         yield "end", self._of.metrics()
-
-
-def _options(
-    downtime_us: int = 20_000, timeout_ms: int = 60_000, on_timeout: str = "cancel", precopy: bool = True
-) -> MoveOptions:
-    if on_timeout not in ("cancel", "force"):
-        raise ControlError("on_timeout is cancel or force")
-    return MoveOptions(downtime_us / 1000, timeout_ms / 1000, "force" if on_timeout == "force" else "cancel", precopy)
 
 
 async def _read(reader: asyncio.StreamReader, begun: bytes = b"", most: int = MAX_FRAME_BYTES) -> Any:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from attrs import asdict, field, frozen, validators
 
 OnTimeout = Literal["cancel", "force"]
+# Seconds that a move may take beside sending ahead: whoever asks for one waits so long.
+MOVED_S = 120.0
 
 
 @frozen
@@ -26,14 +28,25 @@ class MoveOptions:
     on_timeout: OnTimeout = field(default="cancel", validator=validators.in_(("cancel", "force")))
     precopy: bool = True
 
-    def value(self) -> dict[str, object]:
-        """As plain values, for the control channel."""
+    def told(self) -> dict[str, object]:
+        """As values that the control channel has: times as integers."""
         return {
             "downtime_us": round(1000 * self.downtime_ms),
             "timeout_ms": round(1000 * self.timeout_s),
             "on_timeout": self.on_timeout,
             "precopy": self.precopy,
         }
+
+    @classmethod
+    def of(
+        cls,
+        downtime_us: int = 20_000,
+        timeout_ms: int = 60_000,
+        on_timeout: OnTimeout = "cancel",
+        precopy: bool = True,
+    ) -> MoveOptions:
+        """The inverse of `told`. Raises `ValueError`."""
+        return cls(downtime_us / 1000, timeout_ms / 1000, on_timeout, precopy)
 
 
 @frozen
