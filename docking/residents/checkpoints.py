@@ -84,11 +84,15 @@ class BerthNote:
 
 @frozen
 class StoredState:
-    """What the store has of a berth: the part with its state, the note, and how many reports were stored with it."""
+    """What the store has of a berth: the part with its state, the note, and how many reports were stored with it.
+
+    blocks: the part with the blocks of its memories, where these are not in the state
+    """
 
     state: Part
     note: BerthNote
     reports: int
+    blocks: Part | None = None
 
 
 def note_of(berth: Berth, event: Event | None = None, arrived: bool = False) -> BerthNote:
@@ -138,6 +142,8 @@ def with_mail(berth: Berth) -> PutCheckpoint:
 def _checkpoint(berth: Berth, saved: StoredState, state: StoredPart) -> PutCheckpoint:
     passport = berth.credentials.passport.envelope
     parts = [StoredPart(part("passport", passport), passport), StoredPart(berth.image_part, None), state]
+    if saved.blocks is not None:
+        parts.append(StoredPart(saved.blocks, None))
     messages = [*berth.taken, *berth.inbox]
     if messages or berth.seen:
         mail = write_mailbox(messages, berth.seen)
@@ -169,6 +175,11 @@ def part_of(capsule: StoredCapsule, kind: str) -> Part:
         if each.kind == kind:
             return each
     raise CredentialError("note", f"a stored agent has no {kind}")
+
+
+def blocks_of(capsule: StoredCapsule) -> Part | None:
+    """The part with the blocks of its memories, where these are not in its state."""
+    return next((each for each in capsule.parts if each.kind == "blocks"), None)
 
 
 def wake_mail(berth: Berth, mailbox: bytes | None, reports: bytes | None) -> None:

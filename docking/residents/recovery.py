@@ -75,7 +75,8 @@ class Recovery:
         if note is not None:
             berth.cpu_us, berth.memory_bytes, berth.calls = note.cpu_us, note.memory_bytes, note.calls
             berth.sent, berth.cloned = note.sent, note.cloned
-            berth.saved = checkpoints.StoredState(checkpoints.part_of(capsule, "state"), note, len(berth.reports))
+            state, blocks = checkpoints.part_of(capsule, "state"), checkpoints.blocks_of(capsule)
+            berth.saved = checkpoints.StoredState(state, note, len(berth.reports), blocks)
         return berth, note
 
     def _papers_of(self, capsule: StoredCapsule, bodies: dict[str, bytes], record: Record | None) -> AgentCredentials:
