@@ -14,6 +14,7 @@ value that is accepted is within these bounds; reading raises `MalformedMessage`
 
 from __future__ import annotations
 
+import re
 from typing import TypeAlias
 
 from attrs import field, frozen
@@ -36,6 +37,7 @@ MAX_SESSION_MESSAGE_BYTES = 128 << 20
 MAX_PAGES = 1 << 17  # of one memory: 8 GiB
 # Of the rest, which comes with the offer.
 MAX_REST_BYTES = 1 << 30
+_CODE = re.compile(r"[a-z][a-z0-9-]{0,47}\Z")
 _REST = b"portcall blocks 1\n"
 
 
@@ -95,7 +97,7 @@ def read_request(value: object, limits: codec.MessageLimits) -> Request:
     """The inverse. Raises `MalformedMessage`."""
     match value:
         case ["prepare", int(version), bytes(data), list(pages)]:
-            if version != VERSION:
+            if version is True or version != VERSION:
                 raise MalformedMessage(f"version {version} of live moves is not spoken here", "version")
             offer = codec.decode_message(data, limits)
             sizes = tuple(pages)
@@ -137,12 +139,18 @@ def read_answer(value: object) -> Answer:
             return Opened(session)
         case ["want"]:
             return ImageWanted()
-        case ["refused", str(code), str(reason), int(again)] if len(code) <= 48 and 0 <= again <= 86_400:
-            return Refusal(code, reason[:500], again)
+        case ["refused", str(code), str(reason), int(again)] if _fits(code, again):
+            # It is shown to people.
+            shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in reason[:500])
+            return Refusal(code, shown, again)
         case ["ok"]:
             return None
         case _:
             raise MalformedMessage("no answer of a live move")
+
+
+def _fits(code: str, again: int) -> bool:
+    return _CODE.match(code) is not None and type(again) is int and 0 <= again <= 86_400
 
 
 @frozen

@@ -330,6 +330,8 @@ class Moves:
         berth.standing = Standing.READY
         if stop is None or isinstance(stop, Asked):
             self._lifecycle.go_on(berth, None)
+        elif isinstance(stop, Accept) and until:  # what is left of it
+            self._lifecycle.wait(berth, Accept(max(0, until - self._here.clocks.now()) * 1_000_000))
         elif isinstance(stop, Recv) and berth.inbox:
             self._lifecycle.wait(berth, stop)
         elif isinstance(stop, Sleep | Recv):

@@ -26,7 +26,7 @@ class MoveOptions:
     downtime_ms: float = field(default=20.0, validator=validators.and_(validators.ge(0), validators.le(600_000)))
     timeout_s: float = field(default=60.0, validator=validators.and_(validators.ge(0), validators.le(86_400)))
     on_timeout: OnTimeout = field(default="cancel", validator=validators.in_(("cancel", "force")))
-    precopy: bool = True
+    precopy: bool = field(default=True, validator=validators.instance_of(bool))
 
     def told(self) -> dict[str, object]:
         """As values that the control channel has: times as integers."""

@@ -82,7 +82,7 @@ class LiveStation(Station):
         disk = DISKS[folder] = Disk(self.point)
         for path in folder.iterdir():
             disk.synced(path)
-        self.sessions = Sessions(ENGINE, folder, self._random, store.has_part, self.point)
+        self.sessions = Sessions(ENGINE, folder, self._random, store.has_part, failpoint=self.point)
         self.sessions.admissions = self
         self.sessions.keep_image = self._keep_image
         self.sessions.undecided = self._undecided
