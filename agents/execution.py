@@ -600,7 +600,7 @@ class Execution:
             raise EngineError("a host call from a start function: the module has to be packed")
         if main is not None:
             memory = self._ctx.memory
-            memory.direct, memory.missing = instance.memory(main), instance.missing(main)
+            memory.direct, memory.missing = instance.on_demand(main)
 
     def _host(self, index: int, args: Sequence[int]) -> int:
         """Handle a call of an import."""

@@ -134,9 +134,11 @@ class Session:
                     raise BadSnapshot("a memory that is larger than its agent may have here")
                 instance.memory_grow(name, batch.pages)
                 tree.grow(batch.pages)
-            memory = instance.memory(name)
+            memory, later = instance.on_demand(name)
             for block, digest, contents in blocks:
                 at = BLOCK_BYTES * block
+                if later is not None:
+                    later.make_present(at, BLOCK_BYTES)
                 if contents is None:
                     if tree[block] != INITIAL:
                         memory[at : at + BLOCK_BYTES] = self.life.initial(name).contents(at, BLOCK_BYTES)
