@@ -551,7 +551,6 @@ class Execution:
             left = self._leaving.clock.left(self.budget)
             limits = evolve(limits, cpu_ns=limits.cpu_ns if left is None else max(1, min(limits.cpu_ns, left)))
         extension = self._engine.extension(self._program, code, self.image.resumption_digest, limits=limits)
-        self._leaving.clock.settle()
         instance.extend(extension)
         self._extended = True
 

@@ -56,7 +56,7 @@ def test_moved_between_wasmtime_and_v8_at_polls_and_host_calls(compiler: Compile
     except (EngineError, ToolMissing) as reason:
         pytest.skip(str(reason))
     expected = undisturbed(compiler, program)
-    every = 2003 if name.startswith("micropython") else 53
-    found = travel(program, image_of(program.wasm, "standard", "loops"), ["v8", "wasmtime"], every, hops=40)
+    every = 397 if name.startswith("micropython") else 53
+    found = travel(program, image_of(program.wasm, "standard", "loops"), ["v8", "wasmtime"], every, hops=20)
     assert found == expected
     assert found.hops > 3

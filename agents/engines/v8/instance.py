@@ -143,7 +143,7 @@ class V8Instance:
     # --- the exchange ---
 
     def _ask(self, *commands: bytes, flush: bool = False) -> memoryview:
-        """The reply to the last command, while no agent code runs. flush: what was written here is to be there first."""
+        """The reply to the last command, while no agent code runs. flush: what was written here is there first."""
         return self._exchange([*self._before(flush), *commands], PATIENCE_S, "memory")
 
     def _run(self, *commands: bytes, limit: str = "memory") -> memoryview:
@@ -185,7 +185,7 @@ class V8Instance:
         out, self._pending = self._pending, []
         for index, mirror in self._mirrors.items() if flush else ():
             name = text(self._memories[index])
-            out += [command(wire.WRITE, name, u64(at), part) for at, part in mirror.give_back()]
+            out += [command(wire.WRITE, name, u64(at), bytes(part)) for at, part in mirror.give_back()]
         if running and self._flag is not None and self._flag != self._told:
             self._told = self._flag
             out.append(command(wire.WRITE, text(self._flag[0]), u64(0), u32(self._flag[1])))

@@ -12,8 +12,16 @@ const RECORD = 9;
 const MOST = 4096; // threads
 const [, , folder] = process.argv;
 
-// Proposals that every engine here has to have; where they are no options any more, they are always on.
-for (const name of ['exnref', 'memory64', 'multi-memory']) v8.setFlagsFromString(`--experimental-wasm-${name}`);
+// Proposals that every engine here has to have, and a section that needs them: switched on where they are not yet.
+const NEEDED = {
+  exnref: [1, 5, 1, 0x60, 1, 0x69, 0],
+  memory64: [5, 3, 1, 4, 0],
+  'multi-memory': [5, 5, 2, 0, 0, 0, 0],
+};
+for (const [name, section] of Object.entries(NEEDED)) {
+  const module = new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...section]);
+  if (!WebAssembly.validate(module)) v8.setFlagsFromString(`--experimental-wasm-${name}`);
+}
 
 const flags = new SharedArrayBuffer(4 * MOST);
 const raised = new Int32Array(flags);
@@ -44,4 +52,5 @@ process.stdin.on('data', (data) => {
   for (; at + RECORD <= rest.length; at += RECORD) act(rest[at], rest.readUInt32LE(at + 1), rest.readUInt32LE(at + 5));
   rest = rest.subarray(at);
 });
-process.stdin.on('end', () => process.exit(0));
+// Not `process.exit`, which waits for threads that wait for what they read.
+process.stdin.on('end', () => process.kill(process.pid, 'SIGKILL'));

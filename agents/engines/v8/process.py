@@ -1,9 +1,9 @@
 """The process of node, and its threads: one for each instance, used again when that is closed.
 
-One process for all engines of this process. Frames go through two pipes per thread, so that agent code, which JavaScript
-cannot suspend, just waits for what it reads; the process itself reads its standard input meanwhile, and so can tell a
-thread that its host wants to be asked. No signal and no terminal reaches it: it has a session of its own, and ends with
-its standard input.
+One process for all engines of this process. Frames go through two pipes per thread, so that agent code, which
+JavaScript cannot suspend, just waits for what it reads; the process itself reads its standard input meanwhile, and so
+can tell a thread that its host wants to be asked. No signal of a terminal reaches it: it has a session of its own, and
+ends with its standard input.
 
 Invariants: every wait ends, with an error when the process or the thread has ended, or does not answer in time; then
 whatever ran there is lost, as with any failure of an engine, and the next instance gets another process.
@@ -79,6 +79,16 @@ class Node:
         """Whether it no longer runs, or is another process's."""
         return self.owner != os.getpid() or self._process.poll() is not None
 
+    @property
+    def process_id(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
+    def threads(self) -> int:
+        """How many threads there are, idle ones too."""
+        return MAX_THREADS - len(self._numbers)
+
     def why(self) -> str:
         """How it ended, with what it said."""
         code = self._process.poll()
@@ -134,18 +144,20 @@ class Node:
                 raise EngineError(f"the process of the engine v8 {self.why()}")
             select.select([], [self._input], [], 0.1)
 
+    def wait(self, seconds: float) -> None:
+        """Wait so long for its end."""
+        if self.owner == os.getpid():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+
     def stop(self) -> None:
-        """End the process."""
+        """End the process. It has nothing that is worth keeping."""
         if self.owner != os.getpid():
             return
+        self._process.kill()
+        self._process.wait()
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.stdin.close()
         for thread in self._idle:
             thread.close()
         self._tidy()
@@ -310,8 +322,7 @@ class NodeThread:
 
     def _gone(self) -> EngineError:
         if not self._node.ended:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it may be about to
-                self._node._process.wait(0.5)
+            self._node.wait(0.5)  # it may be about to
         what = "thread of the agent in the process" if not self._node.ended else "process"
         return EngineError(f"the {what} of the engine v8 {self._node.why()}; what ran in it is lost")
 
