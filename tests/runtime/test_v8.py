@@ -90,7 +90,8 @@ def test_a_host_call_at_the_end_of_the_stack_is_made_or_not(engine):
     instance = start(
         engine,
         f"""(module (import "a" "f" (func $f (param i32) (result i32))) (func $down (export "down") (param i32)
-             (local {"v128 " * 100}) (drop (call $f (local.get 0))) (call $down (i32.add (local.get 0) (i32.const 1)))))""",
+             (local {"v128 " * 100})
+             (drop (call $f (local.get 0))) (call $down (i32.add (local.get 0) (i32.const 1)))))""",
         lambda index, args: calls.append(args[0]) or 0,
     )
     for _ in range(2):
