@@ -33,7 +33,6 @@ from docking.handoff.table import HandoffTable, Ledger
 from docking.letters.journeys import Journeys
 from docking.letters.outbox import Outbox
 from docking.live.sessions import Sessions, blocks_folder
-from docking.live.wire import session_of
 from docking.peers.directory import PeerDirectory
 from docking.residents.arrivals import Arrivals
 from docking.residents.berth import HostEnvironment
@@ -295,10 +294,7 @@ class StationCore:
         here = self.here
         here.loop = asyncio.get_running_loop()
         here.peers.restore(here.store.fact("peers") or b"")
-        for digest in here.store.parts_of("blocks"):
-            if (rest := here.store.part(digest)) is not None:
-                self.sessions.needs(session_of(rest), digest)
-        self.sessions.sweep()
+        self.sessions.restore(here.store.parts_of("blocks"), here.store.part)
         recovered = self.courier.recover()
         for capsule in recovered.residents:
             self.arrivals.resume(capsule)

@@ -152,7 +152,7 @@ class Arrivals:
             berth.credentials = agent_credentials.committed(berth.credentials, record.commit)
         if admitted.prepared is None:
             self._deltas.passed(record.agent, record.peer, parts["state"].digest, cargo.body("state") or b"")
-        self._settle(berth, parts["state"])
+        self._settle(berth, parts["state"], parts.get("blocks"))
         self.judge(berth)
         # Waking a thread takes a while; the rest of this step is done meanwhile.
         self._lifecycle.begin(berth, admitted.snapshot, arrived=True)
@@ -178,9 +178,9 @@ class Arrivals:
             self._certificates,
         )
 
-    def _settle(self, berth: Berth, state: Part) -> None:
+    def _settle(self, berth: Berth, state: Part, blocks: Part | None) -> None:
         """Enter an agent that belongs to this station now."""
-        berth.saved = checkpoints.StoredState(state, checkpoints.note_of(berth, arrived=True), 0)
+        berth.saved = checkpoints.StoredState(state, checkpoints.note_of(berth, arrived=True), 0, blocks)
         self._here.settle(berth)
 
     def _remember_soon(self, berth: Berth, source: PublicKey) -> None:
@@ -206,7 +206,7 @@ class Arrivals:
             return
         self.kept.pop(capsule.agent, None)
         if note is None:
-            self._settle(berth, checkpoints.part_of(capsule, "state"))
+            self._settle(berth, checkpoints.part_of(capsule, "state"), checkpoints.blocks_of(capsule))
             self._remember_soon(berth, berth.credentials.point.source)
         else:
             self._here.settle(berth)

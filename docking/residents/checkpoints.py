@@ -84,11 +84,15 @@ class BerthNote:
 
 @frozen
 class StoredState:
-    """What the store has of a berth: the part with its state, the note, and how many reports were stored with it."""
+    """What the store has of a berth: the part with its state, the note, and how many reports were stored with it.
+
+    blocks: the part with the blocks of its memories, where these are not in the state
+    """
 
     state: Part
     note: BerthNote
     reports: int
+    blocks: Part | None = None
 
 
 def note_of(berth: Berth, event: Event | None = None, arrived: bool = False) -> BerthNote:
@@ -138,6 +142,8 @@ def with_mail(berth: Berth) -> PutCheckpoint:
 def _checkpoint(berth: Berth, saved: StoredState, state: StoredPart) -> PutCheckpoint:
     passport = berth.credentials.passport.envelope
     parts = [StoredPart(part("passport", passport), passport), StoredPart(berth.image_part, None), state]
+    if saved.blocks is not None:
+        parts.append(StoredPart(saved.blocks, None))
     messages = [*berth.taken, *berth.inbox]
     if messages or berth.seen:
         mail = write_mailbox(messages, berth.seen)
@@ -150,13 +156,16 @@ def _checkpoint(berth: Berth, saved: StoredState, state: StoredPart) -> PutCheck
 
 
 def bodies_of(store: Store, capsule: StoredCapsule, but: frozenset[str] = frozenset({"image"})) -> dict[str, bytes]:
-    """The parts of a stored capsule, by kind."""
+    """The parts of a stored capsule, by kind. Raises `CredentialError`, `StoreUnusable`: the store is damaged."""
     found: dict[str, bytes] = {}
     for each in capsule.parts:
         if each.kind not in but:
             body = store.part(each.digest)
-            if body is not None:
-                found[each.kind] = body
+            if body is None:
+                raise CredentialError("note", f"the agent's {each.kind} is not in the store")
+            if canonical.digest(body) != each.digest:
+                raise CredentialError("note", f"the agent's {each.kind} was damaged in the store")
+            found[each.kind] = body
     return found
 
 
@@ -168,6 +177,11 @@ def part_of(capsule: StoredCapsule, kind: str) -> Part:
     raise CredentialError("note", f"a stored agent has no {kind}")
 
 
+def blocks_of(capsule: StoredCapsule) -> Part | None:
+    """The part with the blocks of its memories, where these are not in its state."""
+    return next((each for each in capsule.parts if each.kind == "blocks"), None)
+
+
 def wake_mail(berth: Berth, mailbox: bytes | None, reports: bytes | None) -> None:
     """Give a berth the messages and reports that were stored with its state."""
     berth.open_mailbox(read_mailbox(mailbox))
@@ -175,8 +189,8 @@ def wake_mail(berth: Berth, mailbox: bytes | None, reports: bytes | None) -> Non
         return
     try:
         rows: Any = canonical.decode(reports, _REPORT_BOUNDS)
-        berth.reports = [Link(*row) for row in rows]
-    except (NotCanonical, TypeError) as error:
+        berth.reports = [Link(*(byte_string(each, "report", 0, 64 << 20) for each in row)) for row in rows]
+    except (NotCanonical, ValueError, TypeError) as error:
         raise CredentialError("note", "the reports of a stored agent cannot be read") from error
     count = berth.credentials.results.count + len(berth.reports)
     if berth.reports:

@@ -185,7 +185,8 @@ async def test_an_order_comes_before_a_move() -> None:
 
 
 @run
-async def test_after_a_crash_it_goes_on_from_the_blocks_that_arrived(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mail", [False, True])
+async def test_after_a_crash_it_goes_on_from_the_blocks_that_arrived(tmp_path: Path, mail: bool) -> None:
     async with harbour("alpha", home=tmp_path, policy=policy()) as (alpha,):
         omega = station("omega", tmp_path / "omega", policy=policy())
         async with omega:
@@ -193,6 +194,10 @@ async def test_after_a_crash_it_goes_on_from_the_blocks_that_arrived(tmp_path: P
             agent = await begin(alpha, accountant(SMALL, last="zeta", hot=1, pause=1), "omega", terms=TERMS)
             await running(alpha, agent)
             await agent.move("omega")
+            if mail:  # it is stored again, with the state that came
+                agent.send(b"hello")
+                while not omega.core.here.berths[agent.key].inbox:
+                    await asyncio.sleep(0.01)
             await omega.core.here.journal.write([], True)
             files = list((tmp_path / "omega").glob("*.blocks/*"))
             assert len(files) == 1
