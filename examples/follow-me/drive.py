@@ -35,7 +35,7 @@ DEVICE = {"type": "UE_IPv4_ADDRESS", "value": "10.100.0.1"}
 GUIDE = "/portcall/1/agents/guide/"
 TRIGGERED, COMPLETED = "INTERHOST_MOVEOUT_TRIGGERED", "INTERHOST_MOVEOUT_COMPLETED"
 EVERY_S = 0.04  # between two requests
-PATIENCE_S = 20
+PATIENCE_S = 120
 
 
 def ask(url: str, method: str = "GET", value: object = None) -> Any:
