@@ -181,8 +181,10 @@ class Moves:
     async def _open(self, berth: Berth, to: PublicKey) -> Sending | None:
         """A session at the destination, and what the agent writes from now on is watched; None if that cannot be."""
         stop, until = await self._halt(berth)
+        if berth.life is None and berth.prepared is not None:  # it came by a live move, and has waited since
+            await in_thread(berth.ready)
         life = berth.life
-        if life is None or not berth.begun or life.usage().memory < LEAST_BYTES:
+        if life is None or life.instance is None or life.usage().memory < LEAST_BYTES:
             self._resume(berth, stop, until)
             return None
 
@@ -379,6 +381,7 @@ class Moves:
 
     def _whole(self, berth: Berth, until: int) -> bytes:
         """The whole state of an agent that stands still. In a thread."""
+        berth.become_whole()
         if berth.life is not None:
             snapshot = berth.life.snapshot()
         elif isinstance(berth.state, Snapshot):

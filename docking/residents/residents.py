@@ -18,7 +18,7 @@ from attrs import define, field
 
 from agents import canonical
 from agents.credentials.keys import PublicKey, SecretKey, text_of
-from agents.errors import BadSnapshot
+from agents.errors import BadSnapshot, PortcallError
 from agents.snapshot import ROOTED_MAGIC, Snapshot
 from docking.aio import eager
 from docking.aio.clocks import Clocks
@@ -250,6 +250,12 @@ class Residents:
             raise StationError("the agent's state was damaged in the store")
         if not state.startswith(ROOTED_MAGIC):
             return state
+        try:
+            berth.become_whole()
+        except PortcallError as error:
+            raise StationError(f"the agent's state is not whole: {error}") from error
+        if isinstance(berth.state, Snapshot) and not berth.state.roots:
+            return berth.state.encode()
         capsule = self.store.capsule(berth.agent, berth.visit)
         rest = None if capsule is None else self._blocks_of(capsule)
         if rest is None:
