@@ -35,7 +35,7 @@ from docking.letters.outbox import Outbox
 from docking.live.block_fetcher import BlockFetcher
 from docking.live.block_server import BlockServer
 from docking.live.sessions import Sessions, blocks_folder
-from docking.live.wire import Answer, Request, read_answer, session_of, write_request
+from docking.live.wire import Answer, Request, read_answer, write_request
 from docking.peers.directory import PeerDirectory
 from docking.residents.arrivals import Arrivals
 from docking.residents.berth import HostEnvironment
@@ -316,10 +316,7 @@ class StationCore:
         here = self.here
         here.loop = asyncio.get_running_loop()
         here.peers.restore(here.store.fact("peers") or b"")
-        for digest in here.store.parts_of("blocks"):
-            if (rest := here.store.part(digest)) is not None:
-                self.sessions.needs(session_of(rest), digest)
-        self.sessions.sweep()
+        self.sessions.restore(here.store.parts_of("blocks"), here.store.part)
 
         def left(hid: bytes) -> Record | None:
             """The handoff by which an agent left, if it did."""

@@ -7,6 +7,7 @@ its trail and results verify. Invariant: a journey that is over has a complete t
 from __future__ import annotations
 
 import enum
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -16,8 +17,8 @@ from agents import canonical
 from agents.capsule import Capsule
 from agents.credentials import results as reports
 from agents.credentials.envelope import Signed
-from agents.credentials.fields import array, byte_string, text, uint
-from agents.credentials.keys import PublicKey
+from agents.credentials.fields import AMOUNT, array, byte_string, text, uint
+from agents.credentials.keys import PublicKey, text_of
 from agents.credentials.passport import Passport, verify_passport
 from agents.credentials.results import Results, verify_results
 from agents.credentials.trail import Followed, Trail, verify_trail
@@ -28,6 +29,7 @@ from docking.store.store import Store
 from docking.trust.agent_credentials import SignedDeparture
 from docking.trust.verified_trails import VerifiedTrail, VerifiedTrails, moved_on, result_links, trail_links
 
+_log = logging.getLogger(__name__)
 MAX_NOTE_BYTES = 1000
 # Journeys that are over are kept for this long after the passport expired (ms), for later questions.
 KEEP_MS = 30 * 24 * 3600 * 1000
@@ -86,12 +88,24 @@ class Journey:
             agent, passport, label, owner, expires, launched, place, hop, standing, changed, said = array(
                 canonical.decode(data, _BOUNDS), "journey", 11
             )
-            standing = JourneyStanding(standing)
-        except (NotCanonical, ValueError) as error:
+            numbers = [uint(each, "number", AMOUNT) for each in (expires, launched, hop, changed)]
+            if not isinstance(label, str) or not isinstance(said, str):
+                raise ValueError("a text is none")
+            return cls(
+                agent=byte_string(agent, "agent", 32),
+                passport=byte_string(passport, "passport", 32),
+                label=label,
+                owner=PublicKey(owner),
+                expires=numbers[0],
+                launched=numbers[1],
+                place=PublicKey(place),
+                hop=numbers[2],
+                standing=JourneyStanding(standing),
+                changed=numbers[3],
+                text=said,
+            )
+        except (NotCanonical, CredentialError, ValueError, TypeError) as error:
             raise CredentialError("journey", f"what the store says of a journey cannot be read: {error}") from error
-        return cls(
-            agent, passport, label, PublicKey(owner), expires, launched, PublicKey(place), hop, standing, changed, said
-        )
 
 
 @frozen
@@ -128,8 +142,13 @@ class Journeys:
     _newest: OrderedDict[bytes, Journey] = field(factory=OrderedDict, repr=False)
 
     def all(self) -> list[Journey]:
-        """All journeys, the latest launched last."""
-        found = [Journey.decode(record) for _, record in self._store.journeys()]
+        """All journeys, the latest launched last; without those that were damaged in the store."""
+        found = []
+        for agent, record in self._store.journeys():
+            try:
+                found.append(Journey.decode(record))
+            except CredentialError as error:
+                _log.error("%s", error, extra={"agent": text_of(agent)})
         return sorted(found, key=lambda journey: (journey.launched, journey.agent))
 
     def get(self, agent: bytes) -> Journey | None:

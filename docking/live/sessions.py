@@ -19,12 +19,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 from attrs import define, field, frozen
 
+from agents import canonical
 from agents.ambient import StandaloneHost
 from agents.blocks import BLOCK_BYTES, BLOCKS_PER_PAGE, INITIAL, BlockBatch, BlockTree, runs_of
 from agents.canonical import Buffer
@@ -37,7 +38,7 @@ from agents.snapshot import Snapshot
 from agents.wasm.bounds import WASM_PAGE_BYTES
 from docking.aio.threads import in_thread
 from docking.aio.turns import short_turns
-from docking.errors import LocalProtocolError
+from docking.errors import LocalProtocolError, StoreUnusable
 from docking.handoff.messages import Offer
 from docking.handoff.refusal import Refusal
 from docking.live.block_file import BlockFile, named
@@ -55,6 +56,7 @@ from docking.live.wire import (
     Request,
     Rest,
     Settled,
+    session_of,
 )
 from docking.store.store import Failpoint, never
 
@@ -69,11 +71,17 @@ MAX_ROUNDS = 16
 
 
 def blocks_folder(store: Path | None) -> Path | None:
-    """The folder for the files of a station with this store, made if there is none; None for one in memory."""
+    """The folder for the files of a station with this store, made if there is none; None for one in memory.
+
+    Raises `StoreUnusable`.
+    """
     if store is None:
         return None
     folder = store.with_name(store.name + ".blocks")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StoreUnusable(f"{folder} cannot be used ({error.strerror}): look at the disk") from error
     return folder
 
 
@@ -142,9 +150,11 @@ class Session:
                     raise BadSnapshot("a memory that is larger than its agent may have here")
                 instance.memory_grow(name, batch.pages)
                 tree.grow(batch.pages)
-            memory = instance.memory(name)
+            memory, later = instance.on_demand(name)
             for block, digest, contents in blocks:
                 at = BLOCK_BYTES * block
+                if later is not None:
+                    later.make_present(at, BLOCK_BYTES)
                 if contents is None:
                     if tree[block] != INITIAL:
                         memory[at : at + BLOCK_BYTES] = self.life.initial(name).contents(at, BLOCK_BYTES)
@@ -256,6 +266,8 @@ class Sessions:
     """By session, the digest of its agent's part `blocks`: as long as the store has this, the file is needed."""
     _by_handoff: dict[bytes, Session] = field(factory=dict)
     _timer: asyncio.Handle | None = None
+    _doubtful: set[str] = field(factory=set)
+    """Files that an agent may need whose part `blocks` was damaged."""
     _closed: bool = False
 
     @property
@@ -431,17 +443,45 @@ class Sessions:
 
     # Care
 
+    def restore(self, digests: Iterable[bytes], part: Callable[[bytes], bytes | None]) -> None:
+        """The station starts: keep the files that the agents in its store need, and remove the others.
+
+        digests: of the parts `blocks` in the store; part: gives the body of each
+
+        If one was damaged, it is not known which file it needs: none of those that are there is removed before a start
+        at which all are whole.
+        """
+        try:
+            for digest in digests:
+                rest = part(digest)
+                if rest is None or canonical.digest(rest) != digest:
+                    raise BadSnapshot("they are not in the store as they were written")
+                self.needs(session_of(rest), digest)
+        except PortcallError as error:
+            _log.error("the blocks of an agent that came while it ran cannot be read: %s", error)
+            self._doubtful = self._names()
+        self.sweep()
+
     def sweep(self) -> None:
         """Remove the files that no agent needs any more. From any thread."""
-        if self._folder is None:
-            return
         for name, digest in tuple(self._files.items()):
             if name not in self.open and not self._stored(digest):
                 del self._files[name]
         used = {name.hex() for name in (*self.open, *self._making, *self._files)}
-        for path in self._folder.iterdir():
-            if path.name not in used:
-                path.unlink(missing_ok=True)
+        for unused in self._names() - used - self._doubtful:
+            assert self._folder is not None
+            try:
+                (self._folder / unused).unlink(missing_ok=True)
+            except OSError as error:
+                _log.warning("a file of blocks that is not needed could not be removed: %s", error)
+
+    def _names(self) -> set[str]:
+        """Of the files that are there."""
+        try:
+            return set() if self._folder is None else {path.name for path in self._folder.iterdir()}
+        except OSError as error:
+            _log.warning("the folder for files of blocks cannot be read: %s", error)
+            return set()
 
     def close(self) -> None:
         """The station stops. The files of agents that are held stay."""

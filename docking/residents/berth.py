@@ -269,6 +269,17 @@ class Berth:
                 with contextlib.suppress(PortcallError):
                     self._open().open()
 
+    def become_whole(self) -> None:
+        """Of an agent that came by a live move and has not run here: its whole state, instead of its instance.
+
+        From any thread. Raises `PortcallError`.
+        """
+        with self._opening:
+            if self.prepared is not None:
+                whole = self._open().snapshot()
+                self.close()
+                self.state = whole
+
     def fetch(self, stored: Callable[[Berth], bytes]) -> None:
         """Load the stored state, unless there is another one or an instance."""
         with self._opening:

@@ -156,13 +156,16 @@ def _checkpoint(berth: Berth, saved: StoredState, state: StoredPart) -> PutCheck
 
 
 def bodies_of(store: Store, capsule: StoredCapsule, but: frozenset[str] = frozenset({"image"})) -> dict[str, bytes]:
-    """The parts of a stored capsule, by kind."""
+    """The parts of a stored capsule, by kind. Raises `CredentialError`, `StoreUnusable`: the store is damaged."""
     found: dict[str, bytes] = {}
     for each in capsule.parts:
         if each.kind not in but:
             body = store.part(each.digest)
-            if body is not None:
-                found[each.kind] = body
+            if body is None:
+                raise CredentialError("note", f"the agent's {each.kind} is not in the store")
+            if canonical.digest(body) != each.digest:
+                raise CredentialError("note", f"the agent's {each.kind} was damaged in the store")
+            found[each.kind] = body
     return found
 
 
@@ -186,8 +189,8 @@ def wake_mail(berth: Berth, mailbox: bytes | None, reports: bytes | None) -> Non
         return
     try:
         rows: Any = canonical.decode(reports, _REPORT_BOUNDS)
-        berth.reports = [Link(*row) for row in rows]
-    except (NotCanonical, TypeError) as error:
+        berth.reports = [Link(*(byte_string(each, "report", 0, 64 << 20) for each in row)) for row in rows]
+    except (NotCanonical, ValueError, TypeError) as error:
         raise CredentialError("note", "the reports of a stored agent cannot be read") from error
     count = berth.credentials.results.count + len(berth.reports)
     if berth.reports:

@@ -198,8 +198,10 @@ class Moves:
         It stands still only for its papers: watching begins while it runs, before anything is read.
         """
         stop, until = await self._halt(berth)
+        if berth.life is None and berth.prepared is not None:  # it came by a live move, and has waited since
+            await in_thread(berth.ready)
         life = berth.life
-        if life is None or not berth.begun or life.usage().memory < LEAST_BYTES:
+        if life is None or life.instance is None or life.usage().memory < LEAST_BYTES:
             self._resume(berth, stop, until)
             return None
 
@@ -476,6 +478,7 @@ class Moves:
 
     def _whole(self, berth: Berth, until: int) -> bytes:
         """The whole state of an agent that stands still. In a thread."""
+        berth.become_whole()
         if berth.life is not None:
             snapshot = berth.life.snapshot()
         elif isinstance(berth.state, Snapshot):

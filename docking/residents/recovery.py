@@ -50,7 +50,7 @@ class Recovery:
     def restore(self, capsule: StoredCapsule, record: Record | None) -> tuple[Berth, checkpoints.BerthNote | None]:
         bodies = checkpoints.bodies_of(self._store, capsule, frozenset({"image", "state", "blocks"}))
         if "passport" not in bodies:
-            raise StationError("the agent's passport is not in the store")
+            raise StationError("a stored agent has no passport")
         passport = verify_passport(bodies["passport"])
         image_part = checkpoints.part_of(capsule, "image")
         found = self._images.get(image_part.digest)
@@ -83,7 +83,9 @@ class Recovery:
         """The credentials of an agent that arrived before the restart, verified again as of then."""
         if record is None:
             copies = self._store.copies(capsule.agent, capsule.hop - 1)
-            record = next(r for r in copies if r.state is Destination.RUNNING)
+            record = next((r for r in copies if r.state is Destination.RUNNING), None)
+            if record is None:
+                raise StationError("the store does not say how the agent came here")
         state = checkpoints.part_of(capsule, "state").digest
         came = Capsule.from_parts(bodies, checkpoints.part_of(capsule, "image").digest, state)
         passport = verify_passport(came.passport)

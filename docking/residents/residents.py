@@ -18,7 +18,7 @@ from attrs import define, field
 
 from agents import canonical
 from agents.credentials.keys import PublicKey, SecretKey, text_of
-from agents.errors import BadSnapshot
+from agents.errors import BadSnapshot, PortcallError
 from agents.snapshot import ROOTED_MAGIC, Snapshot
 from docking.aio import eager
 from docking.aio.clocks import Clocks
@@ -32,7 +32,7 @@ from docking.peers.directory import PeerDirectory
 from docking.residents import checkpoints
 from docking.residents.berth import LARGE, Berth, Standing
 from docking.residents.workers import Workers
-from docking.store.changes import Change
+from docking.store.changes import Change, StoredCapsule
 from docking.store.group_commit import GroupCommit
 from docking.store.store import Store
 from docking.trust.admission import Load
@@ -258,10 +258,25 @@ class Residents:
             raise StationError("the agent's state was damaged in the store")
         if not state.startswith(ROOTED_MAGIC):
             return state
-        capsule = self.store.capsule(berth.agent, berth.visit)
-        parts = () if capsule is None else capsule.parts
-        rest = next((self.store.part(part.digest) for part in parts if part.kind == "blocks"), None)
         try:
-            return self.whole(Snapshot.decode(state), rest or b"").encode()
+            berth.become_whole()
+        except PortcallError as error:
+            raise StationError(f"the agent's state is not whole: {error}") from error
+        if isinstance(berth.state, Snapshot) and not berth.state.roots:
+            return berth.state.encode()
+        capsule = self.store.capsule(berth.agent, berth.visit)
+        rest = None if capsule is None else self._blocks_of(capsule)
+        if rest is None:
+            raise StationError("the last blocks of the agent's memories are not in the store, or were damaged there")
+        try:
+            return self.whole(Snapshot.decode(state), rest).encode()
         except (BadSnapshot, LocalProtocolError) as error:
             raise StationError(f"the agent's state is not whole: {error}") from error
+
+    def _blocks_of(self, capsule: StoredCapsule) -> bytes | None:
+        """The blocks that came last, if they are as they were stored: those on the disk are overwritten with them."""
+        for part in capsule.parts:
+            if part.kind == "blocks":
+                body = self.store.part(part.digest)
+                return body if body is not None and canonical.digest(body) == part.digest else None
+        return None

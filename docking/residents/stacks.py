@@ -73,7 +73,7 @@ class Stacks:
         life = berth.life
         if berth.owed is not None:
             raise StationError(f"the agent {berth.owed.said}: it has no stack as a whole before that")
-        if life is not None and berth.begun and not berth.running and berth.occupied <= CAPTURED_BYTES:
+        if life is not None and life.instance is not None and not berth.running and berth.occupied <= CAPTURED_BYTES:
             return life.snapshot()
         return berth.state
 

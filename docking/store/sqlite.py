@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import sqlite3
 import threading
@@ -20,7 +21,7 @@ from typing import Any
 
 from attrs import define, field
 
-from docking.errors import StoreError, StoreFull, StoreUnusable, WriteFailed
+from docking.errors import MalformedMessage, StoreError, StoreFull, StoreUnusable, WriteFailed
 from docking.handoff.actions import Record
 from docking.handoff.messages import Side
 from docking.handoff.states import Destination, Source
@@ -28,6 +29,7 @@ from docking.store.blobs import FAILING_ERRNOS, FULL_ERRNOS, BlobFolder, BlobMem
 from docking.store.changes import Change, Letter, StoredCapsule
 from docking.store.sqlite_writes import COLUMNS, SqliteWriter, cargo_of
 
+_log = logging.getLogger(__name__)
 APPLICATION_ID = 0x50434C4C
 # The log is moved into the file when it holds so many bytes; beyond twice as many, it is cut when it begins
 # anew. Less would cut what grows again at once, and a file that grows is on the disk later.
@@ -209,7 +211,12 @@ class SqliteBackend:
             return None
         standing, note = rows[0]
         with self._reading, _sqlite_errors(self.path):
-            return StoredCapsule(agent, hop, standing, note, cargo_of(self._reader, agent, hop))
+            try:
+                return StoredCapsule(agent, hop, standing, note, cargo_of(self._reader, agent, hop))
+            except MalformedMessage as error:
+                # Of one agent, which cannot be taken up without it.
+                _log.error("what an agent is made of was damaged in the store: %s", error)
+                return StoredCapsule(agent, hop, standing, note, ())
 
     def parts_of(self, kind: str) -> list[bytes]:
         return [digest for (digest,) in self.read("SELECT DISTINCT digest FROM cargo WHERE kind = ?", (kind,))]
@@ -411,11 +418,25 @@ def _check(connection: sqlite3.Connection, path: Path | None) -> None:
     if path is None:
         return
     (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if found == "ok":
+        found = _of_another_type(connection)
     if found != "ok":
         said = " ".join(found.split())[:200]
         raise StoreUnusable(
             f"{path} is damaged ({said}): restore it from a copy, or move it away and lose the agents in it"
         )
+
+
+def _of_another_type(connection: sqlite3.Connection) -> str:
+    """A table with a value of another type than its column's: SQLite itself takes any. Else "ok"."""
+    tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    for (table,) in connection.execute(tables).fetchall():
+        columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+        # A column of a primary key is not null either, and is not always said to be so.
+        wrong = " OR ".join(f"typeof({name}) NOT IN ('{kind.lower()}', 'null')" for _, name, kind, *_ in columns)
+        if connection.execute(f"SELECT 1 FROM {table} WHERE {wrong} LIMIT 1").fetchone() is not None:
+            return f"values of another type in the table {table}"
+    return "ok"
 
 
 def _lock(path: Path) -> int:

@@ -93,7 +93,7 @@ class Store:
             path, new_epoch=new_epoch, clock=clock, failpoint=failpoint, schema=schema, large_from=large_from
         )
         epoch = tables.fact("epoch")
-        if epoch is None:
+        if epoch is None or len(epoch) != EPOCH_SIZE:
             tables.close()
             raise StoreUnusable(f"{path} does not know its epoch: it is damaged")
         reserve = None if path is None else Reserve(path.with_name(path.name + ".reserve"))

@@ -155,5 +155,7 @@ class Images:
         if encoded is None:
             return None
         image = AgentImage.decode(encoded)
+        if image.digest != digest:
+            raise BadImage("the image was damaged in the store")
         self.keep(image, encoded)
         return image, encoded

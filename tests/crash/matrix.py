@@ -1,4 +1,5 @@
-"""The crash matrix: `python -m tests.crash.matrix --seconds 60`.
+"""The crash matrix: `python -m tests.crash.matrix --seconds 60`; with `--sessions`, of agents that are moved while they
+run.
 
 First every single fault: each station killed at every interesting place (before and after every commit of
 its store, every message sent or received, every step of its agent), to come back soon, late, never, or with
@@ -22,6 +23,8 @@ from pathlib import Path
 
 from attrs import define, field
 
+from tests.crash.live_run import LiveRun
+from tests.crash.live_world import LivePlan
 from tests.crash.simulator import LONG, CrashAt, Delay, Double, Fault, Lose, Outcome, Run, Stall
 from tests.crash.world import Broken, Plan
 
@@ -31,6 +34,21 @@ PLANS = {
     "with parts wanted": Plan(("beta", "alpha"), inline=False),
     "with a refusal": Plan(("beta", "alpha"), refuse=frozenset({1})),
     "refused for good": Plan(("beta",), refuse=frozenset({0, 1})),
+}
+# An agent that is moved while it runs; see `tests.crash.live_world`.
+LIVE_PLANS: dict[str, Plan] = {
+    "moved there and back": LivePlan(("beta", "alpha"), orders=("move", "move"), power=True),
+    "moved, writes much": LivePlan(("beta",), orders=("move",), busy=12),
+    "moved, and goes by itself meanwhile": LivePlan(("beta",), orders=("goes meanwhile",), busy=30),
+    "moved, and goes back": LivePlan(("beta", "alpha"), orders=("move", "go")),
+    "moved twice at once": LivePlan(("beta",), orders=("twice",)),
+    "moves that are cancelled": LivePlan(("beta", "alpha"), orders=("cancelled after 12", "cancelled after 22")),
+    "a move that gives up": LivePlan(("beta",), orders=("gives up",), busy=60, power=True),
+    "drained": LivePlan(("beta",), orders=("drain",), power=True),
+    "moved, with parts wanted": LivePlan(("beta", "alpha"), orders=("move", "move"), inline=False),
+    "moved, with a refused session": LivePlan(("beta",), orders=("move",), refuse_sessions=frozenset({1})),
+    "moved, with a refused offer": LivePlan(("beta",), orders=("move",), refuse=frozenset({0}), power=True),
+    "moved, refused for good": LivePlan(("beta",), orders=("move",), refuse=frozenset({0, 1, 2, 3})),
 }
 SOON, SHORT, SLOW = 0.1, 0.02, 3.5
 
@@ -43,6 +61,8 @@ class Report:
     cases: Counter[str] = field(factory=Counter)
     ends: Counter[str] = field(factory=Counter)
     broken: list[str] = field(factory=list)
+    struck: int = 0
+    """In how many a fault struck while a session was open."""
 
     @property
     def total(self) -> int:
@@ -52,7 +72,8 @@ class Report:
         for title, counts in (("cases", self.cases), ("ends", self.ends)):
             yield f"{title}:"
             yield from (f"  {count:7d}  {name}" for name, count in counts.most_common())
-        yield f"{self.total} cases in {time.monotonic() - self.started:.0f} s, {len(self.broken)} broken"
+        took = time.monotonic() - self.started
+        yield f"{self.total} cases in {took:.0f} s, {self.struck} of them with sessions open, {len(self.broken)} broken"
 
 
 def singles(outcome: Outcome) -> Iterator[tuple[str, Fault]]:
@@ -144,27 +165,39 @@ class Matrix:
 
     def nominal(self, plan: str) -> Outcome:
         """The journey without faults."""
-        return Run(PLANS[plan], (), self.folder / "run").outcome()
+        return self.made(plan).outcome()
+
+    def made(self, plan: str, faults: tuple[Fault, ...] = ()) -> Run:
+        """A run of this journey."""
+        kind = LiveRun if plan in LIVE_PLANS else Run
+        return kind({**PLANS, **LIVE_PLANS}[plan], faults, self.folder / "run")
 
     def attempt(self, kind: str, plan: str, faults: tuple[Fault, ...]) -> None:
         """One case."""
         if self.stopped:
             return
         self.report.cases[kind] += 1
+        case = self.made(plan, faults)
         try:
-            self.report.ends[Run(PLANS[plan], faults, self.folder / "run").outcome().end] += 1
+            self.report.ends[case.outcome().end] += 1
         except Broken as error:
             self.report.broken.append(str(error))
+        self.report.struck += isinstance(case, LiveRun) and case.struck > 0
 
 
-def run(seconds: float, seed: int, folder: Path, step: int = 1) -> Report:
-    """All single faults, or every `step`-th; then for `seconds`, pairs and handfuls."""
+def run(seconds: float, seed: int, folder: Path, step: int = 1, sessions: bool = False) -> Report:
+    """All single faults, or every `step`-th; then for `seconds`, pairs and handfuls.
+
+    With `sessions`, of agents that are moved while they run; else of these only among the pairs and handfuls.
+    """
     matrix = Matrix(folder)
-    nominal = {plan: matrix.nominal(plan) for plan in PLANS}
+    nominal = {plan: matrix.nominal(plan) for plan in (LIVE_PLANS if sessions else PLANS)}
     for plan, outcome in nominal.items():
         for kind, fault in itertools.islice(singles(outcome), None, None, step):
             matrix.attempt(kind, plan, (fault,))
-    generator, names = random.Random(seed), list(PLANS)
+    if not sessions:
+        nominal |= {plan: matrix.nominal(plan) for plan in LIVE_PLANS}
+    generator, names = random.Random(seed), list(nominal)
     pairs = [(plan, *pair) for plan, outcome in nominal.items() for pair in slow_write_and_crash(outcome)]
     generator.shuffle(pairs)
     end = time.monotonic() + seconds
@@ -188,10 +221,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=20.0, help="how long to go on after all single faults")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sessions", action="store_true", help="agents that are moved while they run")
+    parser.add_argument("--step", type=int, default=1, help="of the single faults only every so-and-so-many-th")
     arguments = parser.parse_args()
     folder = scratch()
     try:
-        report = run(arguments.seconds, arguments.seed, folder)
+        report = run(arguments.seconds, arguments.seed, folder, arguments.step, arguments.sessions)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for broken in report.broken:

@@ -111,7 +111,10 @@ class Run:
     _flushes: dict[tuple[str, int], float] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        self.world = World(
+        self.world = self._made()
+
+    def _made(self) -> World:
+        return World(
             self.folder, self.plan, self._on_point, self._on_write, self._on_send, self._on_alive, self._on_postpone
         )
 
@@ -157,14 +160,18 @@ class Run:
         try:
             what()
         except Crash:
-            fault = next(f for f in self.faults if isinstance(f, CrashAt) and f.point == len(self.points) - 1)
-            station.die()
-            if fault.loses_disk:
-                self._lose_disk(station)
-            if fault.down is None:
-                self.gone.add(station.name)
-            else:
-                self._later(fault.down, lambda: self._boot(station))
+            self._crash(station, len(self.points) - 1)
+
+    def _crash(self, station: Station, point: int) -> None:
+        """This station crashes, as was said for this point."""
+        fault = next(f for f in self.faults if isinstance(f, CrashAt) and f.point == point)
+        station.die()
+        if fault.loses_disk:
+            self._lose_disk(station)
+        if fault.down is None:
+            self.gone.add(station.name)
+        else:
+            self._later(fault.down, lambda: self._boot(station))
 
     def _lose_disk(self, station: Station) -> None:
         with self._disk(station) as store:
@@ -223,14 +230,18 @@ class Run:
         self._later(wait, flush)
 
     def _on_send(self, sender: Station, to: Station, data: bytes, name: str) -> None:
+        envelope = Envelope(sender, to, data, len(self.messages), name)
+        self._transmit(sender, to, name, lambda: to.receive(envelope, self.now))
+
+    def _transmit(self, sender: Station, to: Station, name: str, receive: Callable[[], None]) -> None:
+        """A message is on its way, and arrives so often and so late as the faults say."""
         number = len(self.messages)
         if number > 1000:
             raise Broken("the stations do not stop talking")
         self.messages.append(f"{number}: {sender.name} {name}")
-        envelope = Envelope(sender, to, data, number, name)
 
         def arrive() -> None:
-            self._doing(to, lambda: to.receive(envelope, self.now))
+            self._doing(to, receive)
 
         waits = [NETWORK]
         for fault in self.faults:

@@ -15,9 +15,11 @@ from docking.handoff.states import Destination as D
 from docking.handoff.states import DestinationEvent as DE
 from docking.handoff.states import Source as S
 from docking.handoff.states import SourceEvent as SE
+from docking.live import sessions
+from docking.residents import moves, sending
 from docking.store import sqlite_writes as writing
 from tests.crash import matrix
-from tests.crash.simulator import Run
+from tests.crash.simulator import LONG, CrashAt
 from tests.thorough import THOROUGH
 
 
@@ -42,11 +44,24 @@ def test_single_faults_and_many_together(folder: Path, capsys: pytest.CaptureFix
     assert set(report.ends) >= {"arrived", "stayed", "in doubt", "lost with a disk, kept at the source"}
 
 
-def test_the_same_faults_end_the_same(folder: Path) -> None:
-    plan = matrix.PLANS["there and back"]
-    nominal = Run(plan, (), folder / "run").outcome()
-    _, faults = matrix.draw(random.Random(3), nominal)
-    assert Run(plan, faults, folder / "run").outcome() == Run(plan, faults, folder / "run").outcome()
+# Of the single faults of agents that are moved while they run, one in so many; `.ci/run crash` tries more.
+LIVE_STEP = 1 if THOROUGH else 211
+
+
+def test_single_faults_while_sessions_are_open(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = matrix.run(0.0, seed=2, folder=folder, step=LIVE_STEP, sessions=True)
+    with capsys.disabled():
+        print("\n" + "\n".join(report.lines()))
+    assert not report.broken, report.broken[0]
+    assert report.struck > 2000 // LIVE_STEP
+    assert set(report.ends) >= {"arrived", "stayed"}
+
+
+@pytest.mark.parametrize("plan", ["there and back", "moved there and back"])
+def test_the_same_faults_end_the_same(folder: Path, plan: str) -> None:
+    one = matrix.Matrix(folder)
+    _, faults = matrix.draw(random.Random(3), one.nominal(plan))
+    assert one.made(plan, faults).outcome() == one.made(plan, faults).outcome()
 
 
 def _rewire(table: Any, state: Any, event: Any, entry: Any) -> Callable[[pytest.MonkeyPatch], None]:
@@ -137,8 +152,55 @@ def _crashes(outcome: Any) -> Any:
     return ((kind, (fault,)) for kind, fault in matrix.crashes(outcome))
 
 
+def _slow(outcome: Any) -> Any:
+    return ((kind, (fault,)) for kind, fault in matrix.slow_writes(outcome))
+
+
 def _messages(outcome: Any) -> Any:
     return ((kind, (fault,)) for kind, fault in matrix.messages(outcome))
+
+
+def _never_synced(patch: pytest.MonkeyPatch) -> None:
+    """An agent is held before its blocks are on the disk."""
+    patch.setattr(sessions.Session, "sync", lambda self: None)
+
+
+def _given_up_by_silence(patch: pytest.MonkeyPatch) -> None:
+    """A session ends with its source's silence, also when its agent is held."""
+    patch.setattr(sessions.Sessions, "_holds", lambda self, session: False)
+
+
+def _not_needed(patch: pytest.MonkeyPatch) -> None:
+    """Files are removed as if no agent in the store needed them."""
+    patch.setattr(sessions.Sessions, "needs", lambda self, name, digest: None)
+
+
+def _marked_after_reading(patch: pytest.MonkeyPatch) -> None:
+    """Of what was written since, a part is taken for sent."""
+    written = sending.SentMemory.written
+    patch.setattr(sending.SentMemory, "written", lambda self: written(self)[1:])
+
+
+def _goes_on_in_the_pause(patch: pytest.MonkeyPatch) -> None:
+    """The agent goes on while it is handed over."""
+    hand_over = moves.Moves._hand_over
+
+    async def weak(self: Any, berth: Any, to: Any, stop: Any, until: Any, sending: Any) -> Any:
+        self._resume(berth, stop, until)
+        return await hand_over(self, berth, to, stop, until, sending)
+
+    patch.setattr(moves.Moves, "_hand_over", weak)
+
+
+def _crashes_at(place: str, down: float | None = matrix.SOON) -> Callable[[Any], Iterator[Any]]:
+    """Crashes at the places that are called so."""
+
+    def faults(outcome: Any) -> Iterator[Any]:
+        for number, name in enumerate(outcome.points):
+            if name.endswith(place):
+                yield "one crash, back soon", (CrashAt(number, down),)
+
+    return faults
 
 
 # The weakening; the journey and the faults that tell.
@@ -197,6 +259,23 @@ MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, Any]] = {
         _messages,
     ),
     "two copies of one hop": (_second_copies, "there and back", _singles),
+    "held before its blocks are on the disk": (
+        _never_synced,
+        "moved there and back",
+        _crashes_at("beta after sending DONE"),
+    ),
+    "a held session ends by silence": (
+        _given_up_by_silence,
+        "moved twice at once",
+        _crashes_at("alpha before sending COMMITMESSAGE", LONG),
+    ),
+    "files that are needed are removed": (_not_needed, "moved there and back", _crashes_at("beta after sending DONE")),
+    "a write is taken for sent": (
+        _marked_after_reading,
+        "moved, writes much",
+        _crashes_at("alpha before sending OFFER"),
+    ),
+    "it goes on in the pause": (_goes_on_in_the_pause, "drained", _slow),
 }
 
 

@@ -131,13 +131,7 @@ class Station:
     # Its life
 
     def boot(self, now: float) -> None:
-        self.store = Store.open(
-            self.path,
-            new_epoch=canonical.digest(f"{self.name} {self.amnesia}".encode())[:16],
-            clock=lambda: 1_000_000,
-            failpoint=lambda place: self.point(place),
-            large_from=1000,  # the state of the agent, and not its image
-        )
+        self.open_store()
         ledger = Ledger(self.store.record, self.store.copies)
         source = SourceTrust(self._verify_receipt, self._sign_commit)
         destination = DestinationTrust(self._consider, self._admit, self._sign_receipt, self._verify_commit)
@@ -150,6 +144,16 @@ class Station:
                 self._wake(self._load(capsule.agent, capsule.hop))
         for record in records:
             self.perform(self.table.restart(record, now), now)
+
+    def open_store(self) -> None:
+        """Open the store, and whatever else is on the disk."""
+        self.store = Store.open(
+            self.path,
+            new_epoch=canonical.digest(f"{self.name} {self.amnesia}".encode())[:16],
+            clock=lambda: 1_000_000,
+            failpoint=lambda place: self.point(place),
+            large_from=1000,  # the state of the agent, and not its image
+        )
 
     def die(self) -> None:
         """SIGKILL: memory is gone; the files are as they are."""
@@ -256,18 +260,24 @@ class Station:
                     self.write([action], record, durable)
                 case Send(to, message):
                     self._send(to, message)
-                case Start(record, _, admission):
-                    self._wake(admission or self._load(record.agent, record.hop + 1))
-                case Resume(record, _):
-                    life = self.leaving.pop(record.hid, None) or self._load(record.agent, record.hop)
-                    self._rise(Life(life.history, life.failures + 1))
-                case Left(record):
-                    self.leaving.pop(record.hid, None)
                 case RaiseAlarm(_, code, _):
                     self.alarms.append(code)
-                case Expect() | Release() | Drop():
-                    pass
+                case _:
+                    self.follow(action)
         self.world.check()
+
+    def follow(self, notice: Any) -> None:
+        """What becomes of the agent."""
+        match notice:
+            case Start(record, _, admission):
+                self._wake(admission or self._load(record.agent, record.hop + 1))
+            case Resume(record, _):
+                life = self.leaving.pop(record.hid, None) or self._load(record.agent, record.hop)
+                self._rise(Life(life.history, life.failures + 1))
+            case Left(record):
+                self.leaving.pop(record.hid, None)
+            case Expect() | Release() | Drop():
+                pass
 
     def write_postponed(self, hid: bytes) -> None:
         """The checkpoint of an agent that is leaving, and the record that it is."""
@@ -358,11 +368,18 @@ class World:
     def begin(self, now: float) -> None:
         """The agent is launched at the first station."""
         for name in ("alpha", "beta"):
-            station = Station(name, canonical.digest(name.encode()), self, self.folder / name)
+            station = self.made(name)
             station.path.parent.mkdir(parents=True)
             self.stations[name] = station
             station.boot(now)
-        alpha = self.stations["alpha"]
+        self.launch(self.stations["alpha"])
+
+    def made(self, name: str) -> Station:
+        """A station that is not started."""
+        return Station(name, canonical.digest(name.encode()), self, self.folder / name)
+
+    def launch(self, alpha: Station) -> None:
+        """The agent begins."""
         life = Life(("alpha",))
         parts = tuple(
             StoredPart(Part(kind, canonical.digest(body), len(body)), body)

@@ -14,7 +14,7 @@ from agents.engines.interface import Interface
 from agents.engines.missing import MissingPages, pages_can_be_missing
 from agents.engines.native_stack import check_stack
 from agents.engines.pages import Initial, Runs, expect, release
-from agents.engines.protocols import REBINDABLE, Exported, Extension, HostCall, Limits, Rebound
+from agents.engines.protocols import REBINDABLE, ComesLater, Exported, Extension, HostCall, Limits, Rebound
 from agents.engines.raw import Gate, RawMemory, bytes_at
 from agents.engines.writes import WriteWatch, watch_writes
 from agents.errors import EngineError, LimitReached, MemoryMissing, WasmTrap
@@ -319,6 +319,19 @@ class WasmtimeInstance:
         self._views[name] = (memory, pages, view)
         return view
 
+    def on_demand(self, name: str) -> tuple[memoryview, ComesLater | None]:
+        """Its bytes, and the pages of them that are missing."""
+        return self.memory(name), self.missing(name)
+
+    def flag(self, name: str) -> Callable[[bool], None]:
+        """What sets the first word of a memory."""
+        word = ctypes.c_uint32.from_address(self.memory_address(name))
+
+        def write(raised: bool) -> None:
+            word.value = raised
+
+        return write
+
     def memory_address(self, name: str) -> int:
         """Address of its first byte."""
         return int(memory_data(self._context, self._of_kind(name, "memory")) or 0)
@@ -383,7 +396,7 @@ class WasmtimeInstance:
         initial = self.program.initial(name)
         return initial.changed(self.memory_address(name), self.memory_pages(name) * WASM_PAGE_BYTES)
 
-    def expect(self, name: str, offset: int, size: int) -> None:
+    def expect(self, name: str, offset: int, size: int, whole: bool = False) -> None:
         """Announce that these bytes of a memory are about to be written."""
         if offset + size <= self.memory_pages(name) * WASM_PAGE_BYTES:
             expect(self.memory_address(name) + offset, size)
