@@ -21,6 +21,7 @@ import httptools
 from attrs import define, field
 
 from docking.aio.failures import reason
+from docking.aio.threads import in_thread
 from docking.aio.transports import connect, write_pieces
 from docking.errors import NoAnswer, PeerUnreachable
 from docking.http.app import URL_PREFIX
@@ -242,7 +243,8 @@ class ConnectionPool:
             connection = pool.idle.pop()
             if not connection.closed:
                 return connection, False
-        context = ssl.create_default_context() if secure else None
+        # Reading the system's certificates takes some 50 ms, in which the loop would stand still.
+        context = await in_thread(ssl.create_default_context) if secure else None
         try:
             connection = await connect(_Connection, host, port, CONNECT_TIMEOUT_S, context)
         except (OSError, asyncio.TimeoutError) as error:

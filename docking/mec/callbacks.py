@@ -11,6 +11,8 @@ answer is not read; every step has a bound in time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import ipaddress
 import re
 import socket
@@ -23,6 +25,7 @@ from attrs import define, field, frozen
 
 from agents.brief import brief
 from docking.aio.failures import reason
+from docking.aio.threads import in_thread
 from docking.aio.timeouts import within
 from docking.errors import ConfigError, DockingError
 
@@ -152,7 +155,8 @@ class Caller:
 
     rules: CallbackRules
     timeout_s: float
-    _client: httpx.AsyncClient | None = None
+    _clients: dict[bool, httpx.AsyncClient] = field(factory=dict)
+    """Whether for TLS, and the client for it."""
 
     async def post(self, uri: str, body: bytes, requester: str) -> None:
         """Send JSON to a callback. Raises `DeliveryFailed`, `CallbackRefused`, `BadCallback`."""
@@ -166,30 +170,44 @@ class Caller:
     async def _post(self, target: Target, body: bytes, requester: str) -> None:
         address = (await self.rules.addresses(target, requester))[0]
         url = httpx.URL(target.uri)
-        request = self._opened().build_request(
+        client = await self._opened(target.secure)
+        request = client.build_request(
             "POST",
             url.copy_with(host=str(address)),
             content=body,
             headers={"Host": url.netloc.decode("ascii"), "Content-Type": "application/json"},
             extensions={"sni_hostname": target.host} if target.secure else None,
         )
-        answer = await self._opened().send(request, stream=True)
+        answer = await client.send(request, stream=True)
         try:
             if not answer.is_success:
                 raise DeliveryFailed(f"the answer was {answer.status_code}")
         finally:
             await answer.aclose()
 
-    def _opened(self) -> httpx.AsyncClient:
-        if self._client is None:
-            limits = httpx.Limits(max_connections=64, max_keepalive_connections=0)
-            self._client = httpx.AsyncClient(
-                trust_env=False, follow_redirects=False, timeout=self.timeout_s, limits=limits
-            )
-        return self._client
+    async def prepare(self) -> None:
+        """Load what the first request would load: it comes while an agent is moved, and its clients would wait."""
+        await self._opened(False)
+
+    async def _opened(self, secure: bool) -> httpx.AsyncClient:
+        if secure not in self._clients:
+            # The system's certificates, and modules: a tenth of a second, for which the station would stand still.
+            made = await in_thread(self._made, secure)
+            self._clients.setdefault(secure, made)  # another call may have been faster
+        return self._clients[secure]
+
+    def _made(self, secure: bool) -> httpx.AsyncClient:
+        with contextlib.suppress(ImportError):  # what httpx would import with its first connection
+            importlib.import_module("anyio._backends._asyncio")
+        verify = httpx.create_ssl_context(trust_env=False) if secure else False
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=0)
+        return httpx.AsyncClient(
+            verify=verify, trust_env=False, follow_redirects=False, timeout=self.timeout_s, limits=limits
+        )
 
     async def close(self) -> None:
         """Close what is open."""
-        client, self._client = self._client, None
-        if client is not None:
+        clients = list(self._clients.values())
+        self._clients.clear()
+        for client in clients:
             await client.aclose()

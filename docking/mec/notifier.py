@@ -99,6 +99,10 @@ class Notifier:
     failed: int = 0
     dropped: int = 0
 
+    async def prepare(self) -> None:
+        """Do before the first notification what it would wait for."""
+        await self._caller.prepare()
+
     def tell(self, to: Subscribed, notification: Mapping[str, Any]) -> None:
         """Send a notification, as soon as those before it are there."""
         queue = self._queues.get(to.id)

@@ -125,6 +125,7 @@ class MobilityService:
 
     async def _expire(self) -> None:
         assert self._due is not None
+        await self.notifier.prepare()
         while True:
             self._due.clear()
             try:

@@ -178,8 +178,13 @@ def targets(folder: Path) -> dict[str, Target]:
     """All of them. `folder`: for a file."""
     prepare = b"".join(map(bytes, wire.write_request(wire.Prepare(OFFER, (1, 2)))))
     blocks = b"".join(map(bytes, wire.write_request(wire.Blocks(SESSION, BATCH))))
-    cancel = b"".join(map(bytes, wire.write_request(wire.Cancel(SESSION))))
-    answers = (wire.Opened(SESSION), wire.ImageWanted(), Refusal("busy", "come again", 5), None)
+    requests = [prepare, blocks] + [
+        b"".join(map(bytes, wire.write_request(each)))
+        for each in (wire.Cancel(SESSION), wire.Fetch(SESSION, 1, (2, 5)), wire.Settled(SESSION))
+    ]
+    opened, contents = wire.Opened(SESSION, True), wire.Contents(BATCH)
+    answers = (opened, contents, wire.ImageWanted(), Refusal("busy", "come again", 5), None)
+    owed = (wire.Owed(0, (4, 9), bytes(range(64))), wire.Owed(3, (7,), bytes(32)))
     ident = "a" * 52 + "." + "0" * 32
     ferried = (
         ["request", ident, bytes(32), b"GET / HTTP/1.1\r\n\r\n", 1000, 1],
@@ -190,10 +195,12 @@ def targets(folder: Path) -> dict[str, Target]:
     file = _File(folder)
     malformed = (MalformedMessage, NotCanonical)
     return {
-        "requests": Target((prepare, blocks, cancel), _request, malformed),
+        "requests": Target(requests, _request, malformed),
         "answers": Target([canonical.encode(wire.write_answer(each)) for each in answers], _answer, malformed),
         "batches": Target((BATCH.encode(),), _batch, (BadSnapshot,)),
-        "the rest": Target((wire.Rest(SESSION, (BATCH, BATCH)).encode(),), _rest, (BadSnapshot,)),
+        "the rest": Target(
+            [wire.Rest(SESSION, (BATCH, BATCH), each).encode() for each in ((), owed)], _rest, (BadSnapshot,)
+        ),
         "states with roots": Target((_rooted(),), _snapshot, (BadSnapshot,)),
         "requests and answers of clients": Target([canonical.encode(each) for each in ferried], _ferried, malformed),
         "options": Target((canonical.encode(MoveOptions().told()),), _options, (NotCanonical, TypeError, ValueError)),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import threading
 from typing import Any
 
+import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from docking.errors import ConfigError
-from docking.mec.callbacks import BadCallback, CallbackRules, target_of
+from docking.mec.callbacks import BadCallback, CallbackRules, Caller, DeliveryFailed, target_of
 from docking.mec.platform import Neighbour
 from docking.mec.settings import Settings
 from tests.mec.edge import MOVES, SERVICES, SUBSCRIPTIONS, Edge, edge, problem, subscription
@@ -398,3 +400,30 @@ async def test_a_service_that_closes_leaves_nothing_behind() -> None:
         left = {task for task in asyncio.all_tasks() - before if not task.done()}
         names = [str(getattr(task.get_coro(), "__qualname__", "")) for task in left]
         assert not [name for name in names if "Notifier" in name or "Mobility" in name], names
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:1/", "https://127.0.0.1:1/"])
+def test_what_a_first_request_loads_is_loaded_in_a_thread(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    client, context = httpx.AsyncClient, httpx.create_ssl_context
+
+    def noted(function: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            made.append(threading.get_ident())
+            return function(*args, **options)
+
+        return call
+
+    monkeypatch.setattr(httpx, "AsyncClient", noted(client))
+    monkeypatch.setattr(httpx, "create_ssl_context", noted(context))
+
+    @run
+    async def main() -> None:
+        caller = Caller(CallbackRules.of(["127.0.0.1"]), 20)
+        with pytest.raises(DeliveryFailed):
+            await caller.post(uri, b"{}", "127.0.0.1")
+        await caller.close()
+
+    main()
+    assert len(made) == (2 if uri.startswith("https") else 1)
+    assert threading.get_ident() not in made

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from docking.residents import serving
-from tests.station.harbour import harbour, run
+from docking.residents.berth import Standing
+from tests.station.harbour import harbour, run, settled
 
 from .servers import COUNTER, ask, keep_asking, launch
 
@@ -33,3 +35,34 @@ async def test_clients_that_ask_while_it_is_moved(monkeypatch: pytest.MonkeyPatc
         done = (await ask(alpha, "/tokens")).json
         assert sorted(done) == sorted(sent)
         assert len(set(done)) == len(done)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("precopy", [False, True])
+def test_one_that_nobody_has_asked_yet_moves_on(tmp_path: Path, durable: bool, precopy: bool) -> None:
+    @run
+    async def main() -> None:
+        async with harbour("alpha", "beta", "gamma", home=tmp_path if durable else None) as (alpha, beta, gamma):
+            agent = await launch(alpha, COUNTER, "beta", "gamma")
+            assert (await ask(alpha, "/", "POST", "first")).status == 200
+            assert (await alpha.agent(agent.id).move("beta")).rounds > 0
+            await settled(beta, agent, Standing.WAITING)  # it has not run there
+            assert (await beta.agent(agent.id).move("gamma", precopy=precopy)).rounds >= precopy
+            assert (await ask(gamma, "/tokens")).json == ["first"]
+
+    main()
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_one_that_nobody_has_asked_yet_is_called_home(tmp_path: Path, durable: bool) -> None:
+    @run
+    async def main() -> None:
+        async with harbour("alpha", "beta", home=tmp_path if durable else None) as (alpha, beta):
+            agent = await launch(alpha, COUNTER, "beta")
+            assert (await ask(alpha, "/", "POST", "first")).status == 200
+            assert (await alpha.agent(agent.id).move("beta")).rounds > 0
+            await settled(beta, agent, Standing.WAITING)
+            beta.agent(agent.id).retract()
+            assert (await ask(alpha, "/tokens")).json == ["first"]
+
+    main()
