@@ -41,7 +41,7 @@ from tests.wasm.tools import run_tool, spec_scripts
 
 from .bits import Value
 from .script_values import argument, check
-from .spec_scripts import _PRINTS, _binary
+from .spec_scripts import _PRINTS, _binary, _imported_names, _is_shared
 
 _IMPORTS = {("spectest", name): HostImport(kinds, "", lambda ctx, *args: None) for name, kinds in _PRINTS.items()}
 _LETTERS = {"i32": "i", "i64": "I", "f32": "f", "f64": "F", "v128": "v"}
@@ -85,21 +85,26 @@ class Script:
             listing = Path(scratch, "script.json")
             made = run_tool("json-from-wast", str(self.path), "--wasm-dir", scratch, "-o", str(listing))
             assert made is not None, f"{self.path} cannot be read"
-            for command in json.loads(listing.read_text())["commands"]:
+            commands = json.loads(listing.read_text())["commands"]
+            imported = _imported_names(commands, Path(scratch))
+            for number, command in enumerate(commands):
+                shared = _is_shared(commands, number, imported)
                 if time.monotonic() > self.deadline:
                     break
                 try:
-                    self._command(command, Path(scratch))
+                    self._command(command, Path(scratch), shared)
                 except (AssertionError, PortcallError) as error:
                     field = command.get("action", {}).get("field", "")
                     where = f"{self.path.stem}:{command['line']} {command['type']} {field}"
                     self.tally.failures.append(f"{where} on {self.engine.name}: {str(error)[:400]}")
         return self.tally
 
-    def _command(self, command: dict[str, Any], folder: Path) -> None:
+    def _command(self, command: dict[str, Any], folder: Path, shared: bool) -> None:
         kind = command["type"]
         if kind == "module":
-            self.subjects[None] = self.subjects[command.get("name")] = self._subject(_binary(command, folder))
+            made = Subject(None, why="shared with another module")
+            made = made if shared else self._subject(_binary(command, folder))
+            self.subjects[None] = self.subjects[command.get("name")] = made
         elif kind in ("action", "assert_return", *_ENDS) and command["action"]["type"] == "invoke":
             self._action(command)
 

@@ -1,13 +1,14 @@
 """A program full of NaNs, to be moved while it runs: what it shows must be the same wherever it was.
 
-    python -m tests.rewrite.nan_journey FOLDER [--engine NAME]   go on with the journey in FOLDER, for some hops
+    python -m tests.rewrite.nan_journey FOLDER      on another processor: goes on with what lies in FOLDER
 
-So a journey can lead through processes of several processors, each with its own engine: each continues the snapshot
-that the last one left, and the last one prints the hash.
+It reads lines: a number of hops, or `undisturbed`. For each it goes on from the snapshot in the folder, leaves the next
+one there, and says so; or it prints the hash, at the program's end.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import agents
 from agents import AgentImage
 from agents.ambient import StandaloneHost
+from agents.engines import Engine
 from agents.execution import Execution
 from agents.outcomes import Asked, Finished
 from agents.snapshot import Snapshot
@@ -72,6 +74,12 @@ def place() -> StandaloneHost:
     return StandaloneHost(lambda: 0, lambda: 0, bytes)
 
 
+@functools.cache
+def loaded(engine: str) -> Engine:
+    """An engine."""
+    return agents.load(engine, cache=None)
+
+
 def travelled(image: AgentImage, engines: Sequence[str]) -> tuple[int, int]:
     """The hash after a journey with a hop at each call that may suspend, and the number of hops."""
     hops: list[bytes] = []
@@ -83,10 +91,10 @@ def travelled(image: AgentImage, engines: Sequence[str]) -> tuple[int, int]:
     return outcome.results[0], len(hops)
 
 
-def leg(image: AgentImage, snapshot: Snapshot | None, engine: str, hops: int) -> Snapshot | int:
-    """Go on for so many hops in one place: the snapshot that leaves it, or the hash at the end."""
-    with Execution(image, engine=agents.load(engine, cache=None), ambient=place(), snapshot=snapshot) as life:
-        life.always = True
+def leg(image: AgentImage, snapshot: Snapshot | None, engine: str, hops: int | None) -> Snapshot | int:
+    """Go on for so many hops in one place: the snapshot that leaves it, or the hash at the end. None: undisturbed."""
+    with Execution(image, engine=loaded(engine), ambient=place(), snapshot=snapshot) as life:
+        life.always = hops is not None
         event = None if snapshot is None or snapshot.pending is None or snapshot.pending.wait is None else Woke()
         while True:
             stop = life.advance(event)
@@ -96,23 +104,23 @@ def leg(image: AgentImage, snapshot: Snapshot | None, engine: str, hops: int) ->
             if isinstance(stop, Sleep):
                 event = Woke()
             assert isinstance(stop, Sleep | Asked), stop
-            if not hops:
+            if hops == 0:
                 return life.snapshot()
-            life.hop()
-            hops -= 1
+            if hops is not None:
+                life.hop()
+                hops -= 1
 
 
-def main(folder: Path, engine: str) -> None:
-    """A leg of a journey whose image and snapshot lie in a folder."""
-    image = AgentImage.decode((folder / "image").read_bytes())
-    last = folder / "snapshot"
-    snapshot = Snapshot.decode(last.read_bytes()) if last.exists() else None
-    found = leg(image, snapshot, engine, int((folder / "hops").read_text()))
-    if isinstance(found, Snapshot):
-        last.write_bytes(found.encode())
-    else:
-        print(f"{found:016x}")
+def main(folder: Path) -> None:
+    """Legs of a journey whose image and snapshot lie in a folder, as they are asked for."""
+    image, last = AgentImage.decode((folder / "image").read_bytes()), folder / "snapshot"
+    for line in sys.stdin:
+        snapshot = Snapshot.decode(last.read_bytes()) if last.exists() else None
+        found = leg(image, snapshot, "wasmtime", None if line == "undisturbed\n" else int(line))
+        if isinstance(found, Snapshot):
+            last.write_bytes(found.encode())
+        print("goes on" if isinstance(found, Snapshot) else f"{found:016x}", flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[3] if sys.argv[2:3] == ["--engine"] else "wasmtime")
+    main(Path(sys.argv[1]))
