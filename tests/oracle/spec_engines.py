@@ -126,6 +126,8 @@ class Script:
         wanted = [entry["type"] for entry in command.get("expected", [])]
         if subject.image is None:
             self.tally.left[subject.why] += 1
+        elif len(action["field"].encode()) > 200:
+            self.tally.left["a name that is too long for an entry"] += 1
         elif any(value is None or value.letter in "rx" for value in given) or any("ref" in kind for kind in wanted):
             self.tally.left["references that cannot cross"] += 1
         else:

@@ -20,7 +20,7 @@ from .nan_journey import leg, packed, travelled
 
 PART = 1 if THOROUGH else 23
 AARCH64 = build_directory() / "toolchains" / "aarch64" / "python"  # see .ci/aarch64
-HOPS = 12  # in each place
+HOPS = 5  # in each place
 
 
 @pytest.fixture(scope="module")
