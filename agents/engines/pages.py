@@ -44,6 +44,28 @@ if _madvise is not None:
     _madvise.restype = ctypes.c_int
 
 
+# Without the interpreter lock: other threads go on.
+_unlocked = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+_MADV_DONTNEED = 4
+RELEASED_BYTES = 8 << 20  # given back at once: meanwhile no other thread of the process can map memory
+
+
+def discard(address: int, size: int) -> None:
+    """Give pages back to the system. Those of anonymous memory are zero, or missing, from then on. Raises `OSError`."""
+    if _unlocked is None:
+        raise OSError("not on this system")
+    if _unlocked.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _MADV_DONTNEED):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def release(address: int, size: int) -> None:
+    """Give a large memory that nobody uses any more back to the system in pieces, so that unmapping it is quick."""
+    with contextlib.suppress(OSError):
+        for at in range(0, size, RELEASED_BYTES):
+            discard(address + at, min(RELEASED_BYTES, size - at))
+
+
 def zeros(size: int) -> mmap.mmap:
     """A mapping whose pages take space when they are written. One that is shared, as by default, also when they are
     read."""

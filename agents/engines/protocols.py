@@ -160,6 +160,9 @@ class Instance(Protocol):
         To begin while agent code runs, have `raw` before, and give it to `agents.engines.writes.watch_writes`.
         """
 
+    def may_owe(self) -> bool:
+        """Whether pages of its memories can be provided while agent code runs."""
+
     def owe(self, name: str, owed: Runs) -> MissingPages:
         """Take away 4 KiB pages of a memory that holds agent data, to be provided while agent code runs.
 

@@ -449,6 +449,10 @@ class WasmerInstance:
         """Watch what is written in the memory."""
         return watch_writes(self.raw(name))
 
+    def may_owe(self) -> bool:
+        """Never."""
+        return False
+
     def owe(self, name: str, owed: Runs) -> MissingPages:
         """Not possible: its package holds the interpreter lock while agent code runs."""
         raise EngineError("wasmer cannot run an agent before all of its memory is there: use wasmtime")

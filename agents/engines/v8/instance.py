@@ -400,6 +400,10 @@ class V8Instance:
         self.raw(name)
         raise AssertionError("it can be read")
 
+    def may_owe(self) -> bool:
+        """Never."""
+        return False
+
     def owe(self, name: str, owed: Runs) -> MissingPages:
         """Not possible."""
         raise EngineError("V8 cannot run an agent before all of its memory is there: use wasmtime")

@@ -158,6 +158,7 @@ class WasmtimeProgram:
         self.imports: Sequence[ImportedFunction] = shape.imports
         self.exports: Mapping[str, Exported] = shape.exports
         self.starts = shape.start
+        self.memories: Sequence[str] = [name for name, each in shape.exports.items() if each.kind == "memory"]
         self.signatures: Signatures = [(reader(entry.params), writer(entry.results)) for entry in shape.imports]
         self._module, self._native = module, native
         self._initial: dict[str, Initial] = {}
