@@ -133,7 +133,14 @@ def stations(wait: float, station: str | None, as_json: bool) -> None:
             ["station", "address", "key", "services", "runs on", "seen by", "proven"],
             [
                 [
-                    *(r["name"], r["address"], r["key"][8:20], ", ".join(r["services"]), r["runs"], r["seen_by"]),
+                    *(
+                        r["name"],
+                        r["address"],
+                        r["key"][8:20],
+                        ", ".join(r["services"]),
+                        r.get("runs", ""),
+                        r["seen_by"],
+                    ),
                     _yes(r["proven"]),
                 ]
                 for r in good
