@@ -34,6 +34,7 @@ from docking.letters.journeys import Journeys
 from docking.letters.outbox import Outbox
 from docking.live.sessions import Sessions, blocks_folder
 from docking.peers.directory import PeerDirectory
+from docking.residents.ahead import Ahead
 from docking.residents.arrivals import Arrivals
 from docking.residents.berth import HostEnvironment
 from docking.residents.commands import Commands
@@ -98,6 +99,7 @@ class CoreOptions:
     directories: of this machine, lent to agents by name; the creator of the core opens and closes them
     failed: called once, when the store has failed
     failpoint: for tests of crashes
+    ahead_bytes: agents with as much memory are sent ahead to their one next stop; None for none
     """
 
     threads: int = 2
@@ -106,6 +108,7 @@ class CoreOptions:
     directories: Mapping[str, HostGrant] = field(factory=dict, repr=brief)
     failed: Callable[[], None] = lambda: None
     failpoint: Failpoint = never
+    ahead_bytes: int | None = None
 
 
 @define(eq=False, repr=False)
@@ -121,6 +124,7 @@ class StationCore:
     admissions: AdmissionController
     sessions: Sessions
     moves: Moves
+    ahead: Ahead
     courier: Courier[Admitted]
     departures: Departures
     lifecycle: Lifecycle
@@ -262,6 +266,9 @@ class StationCore:
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
         queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
+        moves = Moves(here, lifecycle, departures, network.session)
+        ahead = Ahead(here, moves, departures, opts.ahead_bytes)
+        lifecycle.ahead, moves.sent_ahead = ahead.given, ahead.stop
         core = cls(
             here,
             policy,
@@ -271,7 +278,8 @@ class StationCore:
             deltas,
             admissions,
             sessions,
-            Moves(here, lifecycle, departures, network.session),
+            moves,
+            ahead,
             courier,
             departures,
             lifecycle,
@@ -303,6 +311,7 @@ class StationCore:
             here.tell("alarm", record.agent, text=text)
         here.outbox.start()
         self.upkeep.start()
+        self.ahead.start()
 
     def note_peers(self) -> None:
         """Store the addresses of the known stations."""
@@ -329,6 +338,7 @@ class StationCore:
         here = self.here
         here.closing = True
         self.upkeep.close()
+        self.ahead.close()
         for timer in here.timers.values():
             timer.cancel()
         here.workers.interrupt_all()

@@ -207,6 +207,7 @@ class Station:
                 directories=self._lent(),
                 failed=self._store_failed,
                 failpoint=failpoint,
+                ahead_bytes=None if options.running.ahead_mib is None else options.running.ahead_mib << 20,
             ),
         )
         introductions.services = lambda: core.services.names

@@ -58,6 +58,8 @@ _log = logging.getLogger(__name__)
 _NOBODY = StandaloneHost(time.time_ns, time.monotonic_ns, os.urandom)  # of an agent of which no code runs
 # Sessions that are open at once, and of one peer.
 MAX_SESSIONS, MAX_OF_PEER = 8, 3
+# Seconds without a message after which a session gives way to another, where there are as many as there may be.
+YIELDS_S = 5.0
 # Seconds without a message after which a session is given up, and after which it is in any case.
 IDLE_S, LIFETIME_S = 30.0, 900.0
 # Blocks that a session takes, for each block that its agent may have: a source that never finishes is sent away.
@@ -263,6 +265,7 @@ class Sessions:
             return Refusal("stranger", "the offer is another station's")
         for session in [s for s in self.open.values() if s.agent == offer.agent and s.peer == sender and not s.held]:
             self._drop(session)
+        self._make_room(sender)
         peers = [session.peer for session in self.open.values()] + list(self._making.values())
         if len(peers) >= MAX_SESSIONS or peers.count(sender) >= MAX_OF_PEER:
             return Refusal("busy", "this station prepares for as many agents as it can", 5)
@@ -284,6 +287,19 @@ class Sessions:
         if self._timer is None:
             self._watch()
         return Opened(name)
+
+    def _make_room(self, sender: bytes) -> None:
+        """Where all places are taken, give up the session from which nothing came for longest: of an agent that is sent
+        ahead, and loses bytes only.
+        """
+        rows = [session for session in self.open.values() if session.peer == sender]
+        if len(rows) < MAX_OF_PEER:
+            rows = list(self.open.values())
+            if len(rows) + len(self._making) < MAX_SESSIONS:
+                return
+        silent = min((each for each in rows if not each.held), key=lambda each: each.touched, default=None)
+        if silent is not None and time.monotonic() - silent.touched > YIELDS_S:
+            self._drop(silent)
 
     def _make(self, name: bytes, request: Prepare) -> Session | Answer:
         """In a thread."""

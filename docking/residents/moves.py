@@ -60,6 +60,10 @@ HANDOFF_MS = 5.0
 BETWEEN_ROUNDS_S = 0.002
 
 
+async def _nothing(_: bytes) -> None:
+    """Nothing is sent ahead."""
+
+
 @define(eq=False, repr=False)
 class Moves:
     """The moves by order from one station. `session`: asks a station for something about a session."""
@@ -70,6 +74,8 @@ class Moves:
     _session: Callable[[PublicKey, Sequence[Buffer]], Awaitable[object]]
     moving: set[bytes] = field(factory=set)
     """The agents that are being moved."""
+    sent_ahead: Callable[[bytes], Awaitable[None]] = _nothing
+    """Has an agent sent ahead no more (`docking.residents.ahead`): two who watch its writes would not see them all."""
     _unwanted: set[bytes] = field(factory=set)
     """Those whose move nobody waits for any more: it is given up, unless the handoff has begun."""
 
@@ -103,6 +109,7 @@ class Moves:
         """What it took, or why it stays: an error that perhaps nobody waits for."""
         agent = berth.agent
         try:
+            await self.sent_ahead(agent)
             targets = await self._departures.targets(berth, host)
             if not targets or targets[0] == self._here.key.public:
                 raise StationError("the agent is here already")
@@ -130,7 +137,7 @@ class Moves:
         berth.moving = True
         sending = None
         if options.precopy and berth.image.metadata is not None:
-            sending = await self._open(berth, to)
+            sending = await self.open(berth, to)
         try:
             if sending is not None:
                 await self._precopy(sending, berth, to, options, began)
@@ -152,7 +159,7 @@ class Moves:
             )
         except BaseException:
             if sending is not None:
-                self._cancel(to, sending.session)
+                self.cancel(to, sending.session)
             raise
         finally:
             if sending is not None:
@@ -178,13 +185,17 @@ class Moves:
 
     # Pre-copy
 
-    async def _open(self, berth: Berth, to: PublicKey) -> Sending | None:
-        """A session at the destination, and what the agent writes from now on is watched; None if that cannot be."""
+    async def open(self, berth: Berth, to: PublicKey, least: int = LEAST_BYTES) -> Sending | None:
+        """A session at the destination, and what the agent writes from now on is watched; None if that cannot be, or
+        for an agent with less than `least` bytes of memory.
+
+        Raises `SessionRefused`, `MoveOver`, `StationError`.
+        """
         stop, until = await self._halt(berth)
         if berth.life is None and berth.prepared is not None:  # it came by a live move, and has waited since
             await in_thread(berth.ready)
         life = berth.life
-        if life is None or life.instance is None or life.usage().memory < LEAST_BYTES:
+        if life is None or life.instance is None or life.usage().memory < max(least, LEAST_BYTES):
             self._resume(berth, stop, until)
             return None
 
@@ -277,7 +288,9 @@ class Moves:
                 raise SessionRefused(Refusal("not-converging", said))
             await asyncio.sleep(BETWEEN_ROUNDS_S)
 
-    def _cancel(self, to: PublicKey, session: bytes) -> None:
+    def cancel(self, to: PublicKey, session: bytes) -> None:
+        """A session is not needed any more: its destination is told, if it can be."""
+
         async def cancel() -> None:
             try:
                 await self._session(to, write_request(Cancel(session)))
