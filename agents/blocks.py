@@ -110,6 +110,18 @@ def blocks_of(runs: Runs) -> list[int]:
     return found
 
 
+def runs_of(blocks: Sequence[int]) -> list[tuple[int, int]]:
+    """The inverse: runs of pages of 4 KiB, of blocks that are ascending."""
+    found: list[tuple[int, int]] = []
+    pages = BLOCK_BYTES // 4096
+    for block in blocks:
+        if found and sum(found[-1]) == block * pages:
+            found[-1] = (found[-1][0], found[-1][1] + pages)
+        else:
+            found.append((block * pages, pages))
+    return found
+
+
 class _Contexts(threading.local):
     """One of each per thread: making them takes longer than compressing a few blocks."""
 
@@ -169,7 +181,7 @@ class BlockBatch:
 
     def parts(self) -> tuple[bytes, bytes]:
         """As bytes, in two pieces: what stands before the contents, and these, which are not copied."""
-        head = [self.memory, self.pages, _packed(self.blocks), _packed(self.initial), b""]
+        head = [self.memory, self.pages, packed(self.blocks), packed(self.initial), b""]
         return canonical.encode(head)[:-1] + canonical.byte_string_head(len(self.data)), self.data
 
     def encode(self) -> bytes:
@@ -187,7 +199,7 @@ class BlockBatch:
             raise BadSnapshot("blocks of a memory that cannot be")
         if not all(isinstance(each, bytes) for each in (blocks, initial, contents)):
             raise BadSnapshot("not a batch of blocks")
-        given, fresh = _unpacked(blocks), _unpacked(initial)
+        given, fresh = unpacked(blocks), unpacked(initial)
         if not 0 < len(given) + len(fresh) <= BATCH_BLOCKS or bool(contents) != bool(given):
             raise BadSnapshot(f"not 1 to {BATCH_BLOCKS} blocks")
         if set(given) & set(fresh) or max(*given, *fresh, -1) >= pages * BLOCKS_PER_PAGE:
@@ -195,21 +207,22 @@ class BlockBatch:
         return cls(memory, pages, given, fresh, contents)
 
 
-def _packed(numbers: Sequence[int]) -> bytes:
-    packed = array.array("I", numbers)
+def packed(numbers: Sequence[int]) -> bytes:
+    """Numbers of blocks, 32 bits each, little-endian."""
+    found = array.array("I", numbers)
     if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
+        found.byteswap()
+    return found.tobytes()
 
 
-def _unpacked(data: bytes) -> tuple[int, ...]:
-    """32-bit numbers, ascending. Raises `BadSnapshot`."""
-    if len(data) % 4 or len(data) > 4 * BATCH_BLOCKS:
+def unpacked(data: bytes, most: int = BATCH_BLOCKS) -> tuple[int, ...]:
+    """The inverse: up to `most` numbers, ascending. Raises `BadSnapshot`."""
+    if len(data) % 4 or len(data) > 4 * most:
         raise BadSnapshot("not a list of blocks")
-    packed = array.array("I", data)
+    found = array.array("I", data)
     if sys.byteorder == "big":
-        packed.byteswap()
-    numbers = tuple(packed)
+        found.byteswap()
+    numbers = tuple(found)
     if any(a >= b for a, b in itertools.pairwise(numbers)):
         raise BadSnapshot("blocks that are not in ascending order")
     return numbers

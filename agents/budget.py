@@ -32,21 +32,28 @@ Budget = TimeBudget
 """What `agents` called it first; a `docking.Budget` is of what an owner permits."""
 
 
-class _Helped(threading.local):
+class _Help:
+    """What others did for one thread."""
+
     ns = 0
+
+
+class _Helped(threading.local):
+    def __init__(self) -> None:
+        self.help = _Help()
 
 
 _HELPED = _Helped()
 
 
 def helped(ns: int) -> None:
-    """Others used so much processor time for the agent that this thread runs. Counted when its clock stops."""
-    _HELPED.ns += ns
+    """Others used so much processor time for the agent that this thread runs."""
+    _HELPED.help.ns += ns
 
 
 def spent_ns() -> int:
     """The processor time of this thread, and of those that helped it."""
-    return time.thread_time_ns() + _HELPED.ns
+    return time.thread_time_ns() + _HELPED.help.ns
 
 
 class UsageClock:
@@ -54,7 +61,8 @@ class UsageClock:
 
     def __init__(self) -> None:
         self.cpu = self.wall = 0
-        self._cpu_at = self._wall_at = self._helped_at = 0
+        self._cpu_at = self._wall_at = 0
+        self._help = _Help()  # what is done for the running thread
         self._thread: int | None = None  # clock id of the running thread; None where there are no thread clocks
 
     def start(self) -> None:
@@ -62,23 +70,18 @@ class UsageClock:
         with contextlib.suppress(AttributeError, OSError):  # not on every system; a browser's Python has one that fails
             self._thread = time.pthread_getcpuclockid(threading.get_ident())
         self._wall_at = time.monotonic_ns()
-        self._helped_at = _HELPED.ns
+        self._help = _HELPED.help
         self._cpu_at = self._processor()
 
     def stop(self) -> None:
         """It no longer does."""
-        self.cpu += self._processor() - self._cpu_at + _HELPED.ns - self._helped_at
+        self.cpu += self._processor() - self._cpu_at
         self.wall += time.monotonic_ns() - self._wall_at
-
-    def settle(self) -> None:
-        """Count now what others did for the agent: else it counts when the clock stops."""
-        if _HELPED.ns != self._helped_at:
-            self.stop()
-            self.start()
 
     def _processor(self) -> int:
         # Without thread clocks, use wall-clock time: it is never less than what was used.
-        return time.monotonic_ns() if self._thread is None else time.clock_gettime_ns(self._thread)
+        own = time.monotonic_ns() if self._thread is None else time.clock_gettime_ns(self._thread)
+        return own + self._help.ns
 
     def over(self, budget: TimeBudget) -> LimitReached | None:
         """The limit that is used up, or None. Call it while the agent runs."""

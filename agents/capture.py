@@ -65,7 +65,7 @@ def capture(instance: Instance, prepared: Prepared, memories: bool = True) -> Ca
     for name in prepared.memories.values() if memories else ():
         runs = instance.changed(name)
         with _mapping(sum(count for _, count in runs)) as each:
-            captured.append(MemoryState.capture(instance.memory(name), runs, each))
+            captured.append(MemoryState.capture(instance.on_demand(name)[0], runs, each))
     return CapturedState(globals_, tuple(captured), tables)
 
 
@@ -121,9 +121,9 @@ def restore(instance: Instance, prepared: Prepared, snapshot: Snapshot) -> None:
         if instance.memory_pages(name) != memory.pages:
             raise BadSnapshot("a memory that is smaller than it is in a fresh instance")
         for first, count in memory.runs:
-            instance.expect(name, first * PAGE_BYTES, count * PAGE_BYTES)
+            instance.expect(name, first * PAGE_BYTES, count * PAGE_BYTES, whole=True)
         with _mapping(memory.size // PAGE_BYTES) as each:
-            memory.restore(instance.memory(name), each)
+            memory.restore(instance.on_demand(name)[0], each)
     for index, table in snapshot.tables.items():
         name = prepared.tables[index]
         if table.size < len(prepared.elements[index]):

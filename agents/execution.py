@@ -551,7 +551,6 @@ class Execution:
             left = self._leaving.clock.left(self.budget)
             limits = evolve(limits, cpu_ns=limits.cpu_ns if left is None else max(1, min(limits.cpu_ns, left)))
         extension = self._engine.extension(self._program, code, self.image.resumption_digest, limits=limits)
-        self._leaving.clock.settle()
         instance.extend(extension)
         self._extended = True
 
@@ -600,7 +599,7 @@ class Execution:
             raise EngineError("a host call from a start function: the module has to be packed")
         if main is not None:
             memory = self._ctx.memory
-            memory.direct, memory.missing = instance.memory(main), instance.missing(main)
+            memory.direct, memory.missing = instance.on_demand(main)
 
     def _host(self, index: int, args: Sequence[int]) -> int:
         """Handle a call of an import."""

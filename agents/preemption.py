@@ -10,7 +10,6 @@ under the lock; `ask` and `interrupt` may be called from any thread and from a s
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import time
 import weakref
@@ -45,7 +44,7 @@ class Preemption:
         self.spent: LimitReached | None = None
         self.depth = 0  # depth of nested calls of the agent's exports
         self._lock = threading.RLock()  # reentrant: `ask` may run in a signal handler
-        self._flag = 0  # address of the poll flag while it may be written, otherwise 0
+        self._flag: Callable[[bool], None] | None = None  # sets the poll flag, while it may be set
         self._patience = 0  # until when an agent whose budget is used up may reach a poll
         me = weakref.proxy(self)  # avoids a cycle, as in `Execution`
         self._interruption = Interruption(lambda: me._raise_flag())
@@ -122,21 +121,21 @@ class Preemption:
     def nested(self, code: Callable[[], T], instance: Instance) -> T:
         """Run agent code inside a host function: no poll may unwind through that."""
         with self._lock:
-            flag, self._flag = self._flag, 0
-            if flag:
-                _write(flag, False)
+            flag, self._flag = self._flag, None
+            if flag is not None:
+                flag(False)
         self.depth += 1
         try:
             return code()
         finally:
             self.depth -= 1
-            if flag:
+            if flag is not None:
                 self._reach(instance)
 
     def forget(self) -> None:
         """Stop writing the flag: its memory may be freed."""
         with self._lock:
-            self._flag = 0
+            self._flag = None
 
     def tick(self) -> None:
         """Called in the agent's thread, between two of its instructions. Raises what ends the agent."""
@@ -152,12 +151,12 @@ class Preemption:
     def _reach(self, instance: Instance) -> None:
         if self._polls:
             with self._lock:
-                self._flag = instance.memory_address(FRAMES_EXPORT)
-                _write(self._flag, self.due)
+                self._flag = instance.flag(FRAMES_EXPORT)
+                self._flag(self.due)
 
     def _raise_flag(self) -> None:
-        if self._flag:
-            _write(self._flag, True)
+        if self._flag is not None:
+            self._flag(True)
 
     def _watch(self) -> Alarm | None:
         """Check the clocks when the budget may be used up, and repeatedly from then on.
@@ -180,7 +179,3 @@ class Preemption:
                 if self.spent is None:
                     self.spent, self._patience = over, time.monotonic_ns() + _GRACE
                 self._raise_flag()
-
-
-def _write(address: int, raised: bool) -> None:
-    ctypes.c_uint32.from_address(address).value = raised

@@ -44,7 +44,7 @@ def run(
         outcome = agents.run(agents.pack(Path("hello.wasm")))
 
     image: what `agents.pack` makes
-    engine: "wasmtime" (the default), "wasmer", or what `agents.load` returns
+    engine: "wasmtime" (the default), "v8", "wasmer", or what `agents.load` returns
     ambient: what the agent can ask its host; by default the clocks and randomness of this machine, and no peers
     snapshot: where it goes on, as a `Snapshot` or encoded; None to start it
     event: what it waited for (`agents.waits`), if the snapshot waits

@@ -80,15 +80,19 @@ class StandardStack:
         bottom = self._instance.get_global("portcall.bottom")[1]
         return bottom, self._instance.get_global("portcall.top")[1]
 
+    def _reached(self, begin: int, end: int) -> memoryview:
+        """This part of the frames memory."""
+        return _reached(self._instance, "portcall.frames", begin, end)
+
     def frames(self) -> tuple[Frame, ...]:
         """See `Stack`."""
         bottom, top = self._span()
-        memory = self._instance.memory("portcall.frames")
+        size = self._instance.memory_pages("portcall.frames") * WASM_PAGE_BYTES
         # Agent code cannot forge the machinery's exports, but a hand-made image may hold anything here.
-        if not bottom <= top <= len(memory):
+        if not bottom <= top <= size:
             raise BadSnapshot("the continuation does not lie in the frames memory")
         _check_size(top - bottom)
-        return split_frames(self._metadata, memory[bottom:top])
+        return split_frames(self._metadata, self._reached(bottom, top))
 
     def restore(self, frames: Sequence[Frame]) -> None:
         """See `Stack`."""
@@ -99,17 +103,16 @@ class StandardStack:
         base = instance.get_global("portcall.base")[1]
         top = base + len(joined)
         instance.memory_grow("portcall.frames", -(-top // WASM_PAGE_BYTES))
-        memory = instance.memory("portcall.frames")
-        if top > len(memory):
+        if top > instance.memory_pages("portcall.frames") * WASM_PAGE_BYTES:
             raise BadSnapshot("the frames do not fit into the frames memory")
-        memory[base:top] = joined
+        self._reached(base, top)[:] = joined
         instance.set_global("portcall.bottom", base)
         instance.set_global("portcall.top", top)
 
     def resume(self, types: str, results: Sequence[int]) -> None:
         """See `Stack`."""
         if types:
-            memory = self._instance.memory("portcall.frames")
+            memory = self._reached(0, TRANSFER_BYTES + SLOT_BYTES * len(types))
             for position, (letter, value) in enumerate(zip(types, results, strict=True)):
                 slot = TRANSFER_BYTES + SLOT_BYTES * position
                 memory[slot : slot + frame_width(letter)] = value.to_bytes(frame_width(letter), "little")
@@ -120,7 +123,7 @@ class StandardStack:
 
     def results(self, types: str) -> tuple[int, ...]:
         """See `Stack`."""
-        memory = self._instance.memory("portcall.frames")
+        memory = self._reached(0, TRANSFER_BYTES + SLOT_BYTES * len(types))
         found = []
         for position, letter in enumerate(types):
             slot, size = TRANSFER_BYTES + SLOT_BYTES * position, {"i": 4, "f": 4, "v": 16}.get(letter, 8)
@@ -134,7 +137,7 @@ class StandardStack:
     def park(self) -> object:
         """See `Stack`."""
         bottom, top = self._span()
-        waiting = bytes(self._instance.memory("portcall.frames")[bottom:top])
+        waiting = bytes(self._reached(bottom, top))
         self._write(b"")
         return bottom, top, waiting
 
@@ -143,7 +146,7 @@ class StandardStack:
         # Exactly where they were: the driver below the host function remembers the place.
         assert isinstance(parked, tuple)
         bottom, top, waiting = parked
-        self._instance.memory("portcall.frames")[bottom:top] = waiting
+        self._reached(bottom, top)[:] = waiting
         self._instance.set_global("portcall.bottom", bottom)
         self._instance.set_global("portcall.top", top)
 
@@ -159,11 +162,8 @@ class PortableStack:
 
     def begin(self) -> None:
         """See `Stack`."""
-        missing = self._instance.missing("portcall.memory.0")
-        if missing is not None:
-            missing.make_present(0, MAX_STACK_BYTES)
         # How much the frames will cover is not known yet; more than this they may not.
-        self._covered = bytes(self._instance.memory("portcall.memory.0")[:MAX_STACK_BYTES])
+        self._covered = bytes(_reached(self._instance, "portcall.memory.0", 0, MAX_STACK_BYTES))
         self._instance.set_global("portcall.top", 0)
         self._instance.set_global("portcall.state", 1)
 
@@ -178,7 +178,7 @@ class PortableStack:
         _check_size(top)
         if top > len(covered):
             raise BadSnapshot("the continuation does not lie in the memory")
-        memory = self._instance.memory("portcall.memory.0")
+        memory = _reached(self._instance, "portcall.memory.0", 0, top)
         saved = bytes(memory[:top])
         memory[:top] = covered[:top]
         self._instance.set_global("portcall.state", 0)
@@ -244,6 +244,14 @@ class PortableStack:
         """See `Stack`."""
         assert isinstance(parked, deque)
         self._waiting = parked
+
+
+def _reached(instance: Instance, name: str, begin: int, end: int) -> memoryview:
+    """This part of a memory, as far as there is so much."""
+    memory, later = instance.on_demand(name)
+    if later is not None:
+        later.make_present(begin, min(end, len(memory)) - begin)
+    return memory[begin:end]
 
 
 def _check_size(size: int) -> None:

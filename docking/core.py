@@ -26,13 +26,16 @@ from docking.aio.clocks import Clocks
 from docking.aio.timeouts import ended
 from docking.courier import Carrier, Courier
 from docking.events import Events
-from docking.handoff.actions import Timing
+from docking.handoff.actions import Record, Timing
 from docking.handoff.messages import Offer, Side
-from docking.handoff.states import Destination
+from docking.handoff.states import Destination, Source
 from docking.handoff.table import HandoffTable, Ledger
 from docking.letters.journeys import Journeys
 from docking.letters.outbox import Outbox
+from docking.live.block_fetcher import BlockFetcher
+from docking.live.block_server import BlockServer
 from docking.live.sessions import Sessions, blocks_folder
+from docking.live.wire import Answer, Request, read_answer, write_request
 from docking.peers.directory import PeerDirectory
 from docking.residents.ahead import Ahead
 from docking.residents.arrivals import Arrivals
@@ -125,6 +128,7 @@ class StationCore:
     sessions: Sessions
     moves: Moves
     ahead: Ahead
+    fetcher: BlockFetcher
     courier: Courier[Admitted]
     departures: Departures
     lifecycle: Lifecycle
@@ -200,8 +204,25 @@ class StationCore:
             wasi=policy.now.wasi,
             directories=opts.directories,
         )
-        sessions = Sessions(engine, blocks_folder(store.path), random, store.has_part, opts.failpoint)
-        here.whole, here.prepared_bytes = sessions.whole, lambda: sessions.held_bytes
+        owed_folder = None if store.path is None else store.path.with_name(store.path.name + ".owed")
+
+        def fetched(agent: bytes, size: int) -> None:
+            """The station to which an agent went has all of its blocks."""
+            here.tell("moving", agent, text=f"all of its memory is there; {size >> 10} KiB were fetched from here")
+
+        served = BlockServer(owed_folder, clock, fetched)
+        folder = blocks_folder(store.path)
+        sessions = Sessions(engine, folder, random, store.has_part, served, opts.failpoint)
+        here.whole, here.prepared_bytes = sessions.whole, lambda: sessions.held_bytes + served.held_bytes
+
+        async def ask(peer: PublicKey, request: Request) -> Answer:
+            return read_answer(await network.session(peer, write_request(request)))
+
+        def coming(agent: bytes, place: str, text: str) -> None:
+            here.tell("moving", agent, place, text)
+
+        fetcher = BlockFetcher(folder, ask, here.run, workers.lend, coming)
+        sessions.may_fetch = fetcher.may
         admissions = AdmissionController(
             key,
             policy,
@@ -257,7 +278,7 @@ class StationCore:
         endings = Endings(key, trails, journeys, clock)
         recovery = Recovery(key.public, policy, store, images, trails, environment, opts.certificates)
         lifecycle = Lifecycle(here, environment, policy, services, departures, endings, trails)
-        arrivals = Arrivals(here, lifecycle, recovery, environment, trails, opts.certificates, deltas)
+        arrivals = Arrivals(here, lifecycle, recovery, environment, trails, opts.certificates, deltas, fetcher)
         review = Review(here, policy, lifecycle, arrivals)
         queries = Queries(here, journeys, peers, store, trails, arrivals.kept)
         commands = Commands(here, lifecycle, queries)
@@ -266,7 +287,7 @@ class StationCore:
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
         queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
-        moves = Moves(here, lifecycle, departures, network.session)
+        moves = Moves(here, lifecycle, departures, network.session, served)
         ahead = Ahead(here, moves, departures, opts.ahead_bytes)
         lifecycle.ahead, moves.sent_ahead = ahead.given, ahead.stop
         core = cls(
@@ -280,6 +301,7 @@ class StationCore:
             sessions,
             moves,
             ahead,
+            fetcher,
             courier,
             departures,
             lifecycle,
@@ -303,6 +325,13 @@ class StationCore:
         here.loop = asyncio.get_running_loop()
         here.peers.restore(here.store.fact("peers") or b"")
         self.sessions.restore(here.store.parts_of("blocks"), here.store.part)
+
+        def left(hid: bytes) -> Record | None:
+            """The handoff by which an agent left, if it did."""
+            record = here.store.record(hid, Side.SOURCE)
+            return record if record is not None and record.state in (Source.COMMITTED, Source.GONE) else None
+
+        self.sessions.served.restore(left)
         recovered = self.courier.recover()
         for capsule in recovered.residents:
             self.arrivals.resume(capsule)
@@ -339,12 +368,14 @@ class StationCore:
         here.closing = True
         self.upkeep.close()
         self.ahead.close()
+        self.fetcher.close()
         for timer in here.timers.values():
             timer.cancel()
         here.workers.interrupt_all()
         await here.workers.close()
         self.arrivals.close()
         self.sessions.close()
+        self.sessions.served.close()
         await asyncio.sleep(0)  # let the results of the workers' last turns arrive
         here.catch_up()
         await ended(here.tasks)

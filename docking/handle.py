@@ -354,7 +354,7 @@ class Agent:
         downtime_ms: how long it may stand still (20)
         timeout_s: how long sending ahead may take, in seconds (60)
         on_timeout: what happens then, or when it writes faster than can be sent: "cancel" leaves it here, "force" moves
-            it whatever the downtime
+            it whatever the downtime, "post-copy" lets it go on there and brings what is left of its memory afterwards
         precopy: False stops it first
 
         Returns what it took. Raises `StationError` where it stays here, with the reason; `UnknownAgent` if it is not

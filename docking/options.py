@@ -73,7 +73,7 @@ class Storage:
 class Running:
     """How a station runs agents.
 
-    engine: "wasmtime" (the default), or "wasmer" where that is installed
+    engine: "wasmtime" (the default), or "v8" or "wasmer" where they are installed
     threads: agents that run at once; None for one a processor, at least 2 and at most 16
     ahead_mib: agents with as many MiB of memory are sent ahead to their one next stop while they run, so that their
         `go` takes less long; None for none

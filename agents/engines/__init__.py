@@ -54,11 +54,11 @@ __all__ = [
     "load",
 ]
 
-ENGINE_NAMES = ("wasmtime", "wasmer")
+ENGINE_NAMES = ("wasmtime", "v8", "wasmer")
 
 
 def load(name: str = "wasmtime", **options: Any) -> Engine:
-    """The engine called `name`: "wasmtime" (the default) or "wasmer".
+    """The engine called `name`: "wasmtime" (the default), "v8" or "wasmer".
 
     options: `cache`, a directory for compiled code, or None for no cache (default: in the user's cache directory);
         `stack`, bytes of stack for the agent's code (1 MiB)
@@ -70,20 +70,27 @@ def load(name: str = "wasmtime", **options: Any) -> Engine:
 
         engine: Engine = WasmtimeEngine(**options)
         return engine
+    if name == "v8":
+        from .v8 import V8Engine
+
+        second: Engine = V8Engine(**options)
+        return second
     if name == "wasmer":
         from .wasmer import WasmerEngine
 
-        other: Engine = WasmerEngine(**options)
-        return other
+        third: Engine = WasmerEngine(**options)
+        return third
     raise EngineError(f"there is no engine {name!r}; known are {', '.join(ENGINE_NAMES)}")
 
 
 def available() -> tuple[str, ...]:
     """Names of the engines that can be loaded here."""
-    return tuple(name for name in ENGINE_NAMES if importlib.util.find_spec(name) is not None and _works(name))
+    return tuple(filter(_works, ENGINE_NAMES))
 
 
 def _works(name: str) -> bool:
+    if name in ("wasmtime", "wasmer") and importlib.util.find_spec(name) is None:
+        return False
     try:
         load(name, cache=None)
     except EngineError:

@@ -56,9 +56,12 @@ def bits_set(name: str) -> str:
     return f"portcall.meter.set.{name}"
 
 
-def meter(module: Module, *, turns: bool) -> Module:
-    """The changed copy. Without `turns`, time is not limited, at no cost while it runs."""
-    return _Metering(module).module(turns)
+def meter(module: Module, *, turns: bool, accessors: bool = True) -> Module:
+    """The changed copy. Without `turns`, time is not limited, at no cost while it runs.
+
+    accessors: of exported float globals; False for a module that has them already
+    """
+    return _Metering(module).module(turns, accessors)
 
 
 class _Metering:
@@ -73,7 +76,7 @@ class _Metering:
         self.exports = [attrs.evolve(e, index=self._moved(e.index)) if e.kind == "func" else e for e in module.exports]
         self.instrs: dict[Instr, Instr] = {}
 
-    def module(self, turns: bool) -> Module:
+    def module(self, turns: bool, accessors: bool) -> Module:
         old = self.old
         nothing = self._type((), ())
         tick = Import(*TICK_IMPORT, ImportFunc(nothing))
@@ -88,7 +91,8 @@ class _Metering:
         for index, table in enumerate(old.table_types):
             address = I64 if table.addr64 else I32
             self._grow(op.TABLE_GROW, op.TABLE_SIZE, index, (table.elem, address), address, elements)
-        self._float_accessors()
+        if accessors:
+            self._float_accessors()
         funcs = [self._func(func, spend if turns else ()) for func in old.funcs]
         return attrs.evolve(
             old,

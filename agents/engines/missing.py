@@ -39,13 +39,12 @@ import cffi  # type: ignore[import-untyped, unused-ignore]
 from agents.errors import EngineError, MemoryMissing
 
 from . import userfault
-from .pages import HOST_PAGE_BYTES, Runs
+from .pages import HOST_PAGE_BYTES, Runs, discard
 from .raw import Gate, RawMemory, bytes_at
 
 # A mapping, and twice as many when its neighbours are of another kind: the system allows 65,530 in all by default
 # (vm.max_map_count).
 _RANGES = 256
-_MADV_DONTNEED = 4
 _MAP_FIXED = 0x10  # asm-generic/mman-common.h
 _PATIENCE_MS = 2000  # for a fault when it is tried whether the kernel hands them out
 _MAPPED = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ (\d+)", re.MULTILINE)
@@ -100,7 +99,7 @@ class MissingPages:
         for first, count in self._registered:
             _make_anonymous(self._at(first), count * HOST_PAGE_BYTES)
         for first, count in runs:
-            _discard(self._at(first), count * HOST_PAGE_BYTES)
+            discard(self._at(first), count * HOST_PAGE_BYTES)
         for first, count in self._registered:
             userfault.register(self._descriptor, userfault.MODE_MISSING, self._at(first), count * HOST_PAGE_BYTES)
 
@@ -292,13 +291,6 @@ def _make_anonymous(address: int, size: int) -> None:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
         bytes_at(start, end - start)[:] = kept
-
-
-def _discard(address: int, size: int) -> None:
-    assert _libc is not None
-    if _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _MADV_DONTNEED):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 @cache

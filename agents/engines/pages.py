@@ -44,7 +44,29 @@ if _madvise is not None:
     _madvise.restype = ctypes.c_int
 
 
-def _zeros(size: int) -> mmap.mmap:
+# Without the interpreter lock: other threads go on.
+_unlocked = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+_MADV_DONTNEED = 4
+RELEASED_BYTES = 8 << 20  # given back at once: meanwhile no other thread of the process can map memory
+
+
+def discard(address: int, size: int) -> None:
+    """Give pages back to the system. Those of anonymous memory are zero, or missing, from then on. Raises `OSError`."""
+    if _unlocked is None:
+        raise OSError("not on this system")
+    if _unlocked.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _MADV_DONTNEED):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def release(address: int, size: int) -> None:
+    """Give a large memory that nobody uses any more back to the system in pieces, so that unmapping it is quick."""
+    with contextlib.suppress(OSError):
+        for at in range(0, size, RELEASED_BYTES):
+            discard(address + at, min(RELEASED_BYTES, size - at))
+
+
+def zeros(size: int) -> mmap.mmap:
     """A mapping whose pages take space when they are written. One that is shared, as by default, also when they are
     read."""
     if sys.platform == "win32":
@@ -61,7 +83,7 @@ class Initial:
     def __init__(self, memory: memoryview, address: int) -> None:
         """Copy the contents of `memory`, which is at `address`."""
         self.size = len(memory)
-        self._copy = _zeros(max(self.size, HOST_PAGE_BYTES))
+        self._copy = zeros(max(self.size, HOST_PAGE_BYTES))
         self._owner = ctypes.c_char.from_buffer(self._copy)
         self.address = ctypes.addressof(self._owner)
         _copy(_compare([(0, self.size // HOST_PAGE_BYTES)], address, 0, 0), address, self.address)  # unlike zeros
@@ -88,7 +110,7 @@ class Shadow:
         self._reserve(HOST_PAGE_BYTES)
 
     def _reserve(self, size: int) -> None:
-        self._bytes = _zeros(size)
+        self._bytes = zeros(size)
         self._owner = ctypes.c_char.from_buffer(self._bytes)
         self._address = ctypes.addressof(self._owner)
 
@@ -129,6 +151,11 @@ def expect(address: int, size: int) -> None:
     end = (address + size) // _HUGE * _HUGE
     if end > start:
         _madvise(start, end - start, _MADV_HUGEPAGE)  # a failure only costs speed
+
+
+def differing(address: int, other: int, pages: int) -> Runs:
+    """Runs of the 4 KiB pages in which what lies at two addresses differs, of so many pages."""
+    return _compare([(0, pages)], address, other, pages)
 
 
 _ZEROS = (ctypes.c_char * (HOST_PAGE_BYTES * _CHUNK))()

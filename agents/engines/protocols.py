@@ -100,6 +100,13 @@ class Rebound:
     origin: int
 
 
+class ComesLater(Protocol):
+    """What a memory needs whose bytes are not all here."""
+
+    def make_present(self, offset: int, size: int) -> None:
+        """Return when nothing of this range is missing."""
+
+
 class Instance(Protocol):
     """One running module. Not for two threads at once, except for what `raw` and `watch_writes` give, and that
     memory at an address may be written.
@@ -128,8 +135,18 @@ class Instance(Protocol):
     def memory(self, name: str) -> memoryview:
         """Its bytes, writable. Invalid once it has grown or the instance is closed."""
 
-    def memory_address(self, name: str) -> int:
-        """Address of its first byte. Constant for a 32-bit memory while the instance is open."""
+    def on_demand(self, name: str) -> tuple[memoryview, ComesLater | None]:
+        """Its bytes, writable, and what has to make a range of them present before that is touched; None if all are.
+
+        Valid until agent code runs, or the memory grows. What is written in ranges that are present is there when
+        agent code runs again.
+        """
+
+    def flag(self, name: str) -> Callable[[bool], None]:
+        """What sets the first 32 bits of a memory to 1 or 0, also while agent code runs: from any thread, and soon.
+
+        To be called while the instance is open.
+        """
 
     def raw(self, name: str) -> RawMemory:
         """The memory by its address, for other threads while agent code runs. It holds the instance.
@@ -143,6 +160,9 @@ class Instance(Protocol):
         To begin while agent code runs, have `raw` before, and give it to `agents.engines.writes.watch_writes`.
         """
 
+    def may_owe(self) -> bool:
+        """Whether pages of its memories can be provided while agent code runs."""
+
     def owe(self, name: str, owed: Runs) -> MissingPages:
         """Take away 4 KiB pages of a memory that holds agent data, to be provided while agent code runs.
 
@@ -155,13 +175,16 @@ class Instance(Protocol):
         """The pages of a memory that are missing; None once all are there."""
 
     def changed(self, name: str) -> Runs:
-        """Runs (first, number) of 4 KiB pages of a memory that differ from a fresh instance.
+        """Runs (first, number) of 4 KiB pages of a memory that differ from a fresh instance. They are present then.
 
         Raises `EngineError` while pages of it are missing.
         """
 
-    def expect(self, name: str, offset: int, size: int) -> None:
-        """Announce that these bytes of a memory are about to be written."""
+    def expect(self, name: str, offset: int, size: int, whole: bool = False) -> None:
+        """Announce that these bytes of a memory are about to be written.
+
+        whole: each of them, and in whole 4 KiB pages: they count as present, whatever they were
+        """
 
     def functions(self, table: str) -> dict[int, int]:
         """Identity -> index, for each function in the table; the lowest index if there are several."""

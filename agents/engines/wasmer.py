@@ -31,6 +31,7 @@ from .missing import MissingPages
 from .pages import Initial, Runs, expect
 from .protocols import (
     DEFAULT_STACK_BYTES,
+    ComesLater,
     CompileLimits,
     Exported,
     Extension,
@@ -417,6 +418,19 @@ class WasmerInstance:
         self._of_kind(name, "memory")
         return memoryview(getattr(self._exports, name).buffer)
 
+    def on_demand(self, name: str) -> tuple[memoryview, ComesLater | None]:
+        """Its bytes."""
+        return self.memory(name), None
+
+    def flag(self, name: str) -> Callable[[bool], None]:
+        """What sets the first word of a memory. No profile that runs here has polls."""
+        word = ctypes.c_uint32.from_address(self.memory_address(name))
+
+        def write(raised: bool) -> None:
+            word.value = raised
+
+        return write
+
     def memory_address(self, name: str) -> int:
         """Address of its first byte."""
         view = self.memory(name)
@@ -435,6 +449,10 @@ class WasmerInstance:
         """Watch what is written in the memory."""
         return watch_writes(self.raw(name))
 
+    def may_owe(self) -> bool:
+        """Never."""
+        return False
+
     def owe(self, name: str, owed: Runs) -> MissingPages:
         """Not possible: its package holds the interpreter lock while agent code runs."""
         raise EngineError("wasmer cannot run an agent before all of its memory is there: use wasmtime")
@@ -448,7 +466,7 @@ class WasmerInstance:
         initial = self.program.initial(name)
         return initial.changed(self.memory_address(name), self.memory_pages(name) * WASM_PAGE_BYTES)
 
-    def expect(self, name: str, offset: int, size: int) -> None:
+    def expect(self, name: str, offset: int, size: int, whole: bool = False) -> None:
         """Announce that these bytes of a memory are about to be written."""
         if offset + size <= self.memory_pages(name) * WASM_PAGE_BYTES:
             expect(self.memory_address(name) + offset, size)

@@ -10,7 +10,7 @@ import click
 from docking.cli import completion
 from docking.cli.asking import ANSWER_TIMEOUT_S, JSON_OPTION, STATION_OPTION, one, whoever_knows
 from docking.cli.output import print_json, say, size_text
-from docking.residents.options import MOVED_S, MoveOptions, MoveReport, OnTimeout
+from docking.residents.options import MOVED_S, ON_TIMEOUT, MoveOptions, MoveReport, OnTimeout
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,9 +20,10 @@ def _how(command: F) -> F:
     for option in (
         click.option(
             "--on-timeout",
-            type=click.Choice(["cancel", "force"]),
+            type=click.Choice(ON_TIMEOUT),
             default="cancel",
-            help="Then, or if it writes faster than can be sent: leave it here, or move it whatever the downtime.",
+            help="Then, or if it writes faster than can be sent: leave it here, move it whatever the downtime, or "
+            "let it go on there and fetch the rest of its memory afterwards.",
         ),
         click.option(
             "--timeout",
@@ -137,4 +138,6 @@ def _sentence(row: dict[str, Any]) -> str:
     if row["rounds"]:
         rounds = f"{row['rounds']} round{'s' if row['rounds'] > 1 else ''}"
         text += f"; {size_text(row['sent_bytes'])} sent ahead in {rounds}, {row['total_us'] / 1e6:.1f} s in all"
+    if row["owed_bytes"]:
+        text += f"; {size_text(row['owed_bytes'])} come when it needs them"
     return text

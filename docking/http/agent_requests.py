@@ -18,14 +18,14 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote, unquote
 
 from attrs import define, field, frozen
 
 from agents.waits import MAX_BODY_BYTES
-from docking.aio.timeouts import within
+from docking.aio.timeouts import ended, within
 from docking.http.agent_messages import BODILESS, BadHead, Response, read_response, write_request
 from docking.http.dispatch import Dispatcher, RequestRefused, Shares
 
@@ -37,6 +37,8 @@ AGENTS = "agents/"
 FORWARD_HEADER = b"portcall-forward"
 # Seconds until a request is answered with 504, and the most that a client can ask for (`Prefer: wait=N`, RFC 7240).
 WAIT_S, MAX_WAIT_S = 30.0, 60.0
+# Under which the requests are counted whose clients did not wait for the answer.
+GONE = 499
 _WAIT = re.compile(rb"(?:^|[,;])\s*wait\s*=\s*([0-9]{1,4})\s*(?:$|[,;])")
 
 
@@ -105,6 +107,8 @@ class AgentRequests:
                 held = 0
                 raise _full("this station holds as many requests as it can")
             response = await self._ask(name, path, scope, body)
+        except ClientGone:
+            self.answered[GONE] += 1
         except Exception as error:
             await self._problem(send, scope, self._reception.refusal(error))
         else:
@@ -142,7 +146,8 @@ class AgentRequests:
                 431 if error.large and not content else 413 if error.large else 400, str(error)
             ) from None
         del content
-        answer = await self._doors.ask(agent, ident, message, max(0.0, seconds - (loop.time() - begin)))
+        left = max(0.0, seconds - (loop.time() - begin))
+        answer = await body.while_connected(self._doors.ask(agent, ident, message, left))
         try:
             return read_response(answer)
         except BadHead as error:
@@ -174,9 +179,13 @@ class AgentRequests:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
+class ClientGone(Exception):
+    """The connection was closed while its client waited for the answer: nobody does any more."""
+
+
 @define(eq=False, repr=False)
 class _Body:
-    """The body of a request. `announced`: bytes that it may have."""
+    """The body of a request, and what is known of its connection after that. `announced`: bytes that it may have."""
 
     _receive: Receive
     _headers: dict[bytes, bytes] = field(repr=False)
@@ -201,6 +210,25 @@ class _Body:
             return await within(seconds, self._read())
         except asyncio.TimeoutError:
             raise RequestRefused(408, "the body came too slowly") from None
+
+    async def while_connected(self, work: Coroutine[Any, Any, bytes]) -> bytes:
+        """What `work` gives, which is cancelled when the client closes the connection. Raises `ClientGone`."""
+        loop = asyncio.get_running_loop()
+        working, gone = loop.create_task(work), loop.create_task(self._gone())
+        try:
+            await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise ClientGone
+        finally:
+            await ended((working, gone))
+
+    async def _gone(self) -> None:
+        """Return when the connection is closed."""
+        for _ in range(2):  # one event is of a body that was empty, and was not read
+            if (await self._receive())["type"] == "http.disconnect":
+                return
+        await asyncio.get_running_loop().create_future()  # this server does not tell
 
     async def _read(self) -> bytes:
         pieces, size, more = [], 0, True

@@ -19,7 +19,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -27,29 +27,35 @@ from attrs import define, field, frozen
 
 from agents import canonical
 from agents.ambient import StandaloneHost
-from agents.blocks import BLOCK_BYTES, BLOCKS_PER_PAGE, INITIAL, BlockBatch, BlockTree
+from agents.blocks import BLOCK_BYTES, BLOCKS_PER_PAGE, INITIAL, BlockBatch, BlockTree, runs_of
 from agents.canonical import Buffer
 from agents.engines import Engine, Limits
+from agents.engines.missing import MissingPages
 from agents.errors import BadSnapshot, EndOfRun, PortcallError
 from agents.execution import Execution
 from agents.image import AgentImage
 from agents.snapshot import Snapshot
 from agents.wasm.bounds import WASM_PAGE_BYTES
 from docking.aio.threads import in_thread
+from docking.aio.turns import short_turns
 from docking.errors import LocalProtocolError, StoreUnusable
 from docking.handoff.messages import Offer
 from docking.handoff.refusal import Refusal
 from docking.live.block_file import BlockFile, named
+from docking.live.block_server import BlockServer
 from docking.live.wire import (
     SESSION_BYTES,
     Answer,
     Blocks,
     Cancel,
+    Fetch,
     ImageWanted,
     Opened,
+    Owed,
     Prepare,
     Request,
     Rest,
+    Settled,
     session_of,
 )
 from docking.store.store import Failpoint, never
@@ -117,6 +123,8 @@ class Session:
     touched: float = 0.0
     held: bool = False
     """It was completed: its agent is, or may become, held."""
+    owed: tuple[Owed, ...] = ()
+    """The blocks that come when the agent runs here."""
     _synced: bool = True
     _closed: bool = False
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -144,9 +152,11 @@ class Session:
                     raise BadSnapshot("a memory that is larger than its agent may have here")
                 instance.memory_grow(name, batch.pages)
                 tree.grow(batch.pages)
-            memory = instance.memory(name)
+            memory, later = instance.on_demand(name)
             for block, digest, contents in blocks:
                 at = BLOCK_BYTES * block
+                if later is not None:
+                    later.make_present(at, BLOCK_BYTES)
                 if contents is None:
                     if tree[block] != INITIAL:
                         memory[at : at + BLOCK_BYTES] = self.life.initial(name).contents(at, BLOCK_BYTES)
@@ -173,16 +183,42 @@ class Session:
             self._synced = False
             raise
 
-    def complete(self, snapshot: Snapshot, rest: Sequence[BlockBatch]) -> None:
-        """The agent is offered in this state. Raises `BadSnapshot` unless its memories are here then; `OSError`."""
+    def complete(self, snapshot: Snapshot, last: Rest) -> None:
+        """The agent is offered in this state. Raises `BadSnapshot` unless its memories are here then, or their blocks
+        come later with the digests that are signed; `EngineError` where they cannot come later; `OSError`.
+        """
+        if self.owed:
+            raise BadSnapshot("the agent was offered in this session before")
         self.sync()
-        for batch in rest:
+        for batch in last.batches:
             self.apply(batch)
         with self._lock:
+            for owed in last.owed:
+                if owed.memory >= len(self.trees) or owed.blocks[-1] >= self.trees[owed.memory].blocks:
+                    raise BadSnapshot("blocks that come later, of a memory that the agent does not have")
+                for block, named in owed.named():
+                    self.trees[owed.memory][block] = named
             here = [(tree.pages, tree.root()) for tree in self.trees]
             if [(memory.pages, memory.root) for memory in snapshot.roots] != here:
                 raise BadSnapshot("the blocks that came are not those of the agent's memories")
+            instance = self.life.instance
+            if self._closed or instance is None:
+                raise BadSnapshot("the session is over")
+            for owed in last.owed:
+                instance.owe(self.life.memories[owed.memory], runs_of(owed.blocks))
+            self.owed = last.owed
             self.held, self.touched = True, time.monotonic()
+
+    def missing(self) -> dict[int, MissingPages]:
+        """By memory, the pages that come when the agent runs here."""
+        instance, found = self.life.instance, {}
+        if instance is None:
+            return {}
+        for owed in self.owed:
+            pages = instance.missing(self.life.memories[owed.memory])
+            if pages is not None:
+                found[owed.memory] = pages
+        return found
 
     def give(self) -> Execution:
         """The instance, for the agent that has been admitted. The file stays."""
@@ -200,7 +236,7 @@ class Session:
                 self.life.close()
                 if self.file is not None:
                     with contextlib.suppress(OSError):
-                        self.file.remove()
+                        self.file.close(remove=True)
 
 
 @define(eq=False, repr=False)
@@ -215,10 +251,14 @@ class Sessions:
     _folder: Path | None
     _random: Callable[[int], bytes]
     _stored: Callable[[bytes], bool]
+    served: BlockServer
+    """The blocks of agents that have left."""
     _failpoint: Failpoint = never
     admissions: Admissions = field(init=False)
     keep_image: Callable[[Offer], None] = field(init=False)
     """Stores the image that came with an offer."""
+    may_fetch: Callable[[bytes], bool] = field(init=False)
+    """Whether an agent from this peer may run here before all of its blocks have come."""
     undecided: Callable[[bytes], bool] = field(init=False)
     """Whether the agent of this handoff is held: the ledger knows."""
     open: dict[bytes, Session] = field(factory=dict)
@@ -258,6 +298,8 @@ class Sessions:
                 if session is not None and session.peer == sender and not session.held:
                     self._drop(session)
                 return None
+            case Fetch() | Settled():
+                return await self.served.handle(sender, request)
 
     async def _prepare(self, sender: bytes, request: Prepare) -> Answer:
         offer = request.offer
@@ -286,7 +328,12 @@ class Sessions:
         made.ends = made.touched + LIFETIME_S
         if self._timer is None:
             self._watch()
-        return Opened(name)
+        return Opened(name, self._later(made))
+
+    def _later(self, session: Session) -> bool:
+        """Whether blocks of this session's agent may come when it runs here."""
+        instance = session.life.instance
+        return instance is not None and instance.may_owe() and self.may_fetch(session.peer)
 
     def _make_room(self, sender: bytes) -> None:
         """Where all places are taken, give up the session from which nothing came for longest: of an agent that is sent
@@ -341,7 +388,8 @@ class Sessions:
             return Refusal("no-session", "there is no such session here")
         session.touched = time.monotonic()
         try:
-            await in_thread(session.take, batch)
+            with short_turns():
+                await in_thread(session.take, batch)
         except OSError as error:
             self._drop(session)
             return Refusal("storage", f"the blocks could not be stored here: {error.strerror}", 60)
@@ -364,7 +412,9 @@ class Sessions:
             session = self.open.get(last.session)
             if session is None or session.peer != offer.source or session.agent != offer.agent:
                 return Refusal("no-session", "there is no such session here")
-            session.complete(snapshot, last.batches)
+            if last.owed and not self.may_fetch(session.peer):
+                return Refusal("busy", "blocks of as many agents as may be are on their way here", 5)
+            session.complete(snapshot, last)
         except OSError as error:
             return Refusal("storage", f"the blocks could not be stored here: {error.strerror}", 60)
         except (PortcallError, EndOfRun) as error:

@@ -1,12 +1,17 @@
-"""What two stations say to each other before the handoff of an agent that is moved while it runs.
+"""What two stations say to each other about the memories of an agent that is moved while it runs.
 
     PREPARE  an offer without its state, and the sizes of the agent's memories
-             answer: OPEN with the session's name; WANT, the image is missing; or REFUSED
+             answer: OPEN with the session's name, and whether blocks may come later; WANT, the image is missing; or
+             REFUSED
     BLOCKS   a batch of blocks of a memory; answer: OK or REFUSED
     CANCEL   the session is not needed any more; answer: OK
 
-All of it is outside the promise of the handoff: what is lost costs bytes, and nothing else. The rest of the blocks
-comes with the handoff's offer, in its part `blocks`.
+These come before the handoff, and are outside its promise: what is lost costs bytes, and nothing else. The rest of the
+blocks comes with the handoff's offer, in its part `blocks`, or is named there by digests: these blocks are owed, and
+the destination asks the source for them once the agent is its own (post-copy).
+
+    FETCH    blocks that are owed; answer: CONTENTS, a batch, or REFUSED
+    SETTLED  all of them are there, or not needed any more; answer: OK
 
 Not here: what they cause (`sessions`), and who sent them: the carrier authenticates the sender. Invariants: every
 value that is accepted is within these bounds; reading raises `MalformedMessage` and nothing else.
@@ -14,15 +19,26 @@ value that is accepted is within these bounds; reading raises `MalformedMessage`
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import TypeAlias
 
 from attrs import field, frozen
 
 from agents import canonical
-from agents.blocks import MAX_BATCH_BYTES, BlockBatch, decode_batches, encode_batches
+from agents.blocks import (
+    BATCH_BLOCKS,
+    BLOCKS_PER_PAGE,
+    MAX_BATCH_BYTES,
+    BlockBatch,
+    decode_batches,
+    encode_batches,
+    packed,
+    unpacked,
+)
 from agents.brief import brief
-from agents.canonical import Buffer
-from agents.errors import BadSnapshot
+from agents.canonical import DIGEST_SIZE, Buffer, DecodeBounds
+from agents.errors import BadSnapshot, NotCanonical
 from agents.snapshot import MAX_MEMORIES
 from docking.errors import MalformedMessage
 from docking.handoff import codec
@@ -36,7 +52,9 @@ MAX_SESSION_MESSAGE_BYTES = 128 << 20
 MAX_PAGES = 1 << 17  # of one memory: 8 GiB
 # Of the rest, which comes with the offer.
 MAX_REST_BYTES = 1 << 30
-_REST = b"portcall blocks 1\n"
+_CODE = re.compile(r"[a-z][a-z0-9-]{0,47}\Z")
+_REST = b"portcall blocks 2\n"
+_OWED_BOUNDS = DecodeBounds(max_bytes=64 << 20, max_depth=3, max_items=4 * MAX_MEMORIES + 1)
 
 
 @frozen
@@ -63,10 +81,37 @@ class Cancel:
 
 
 @frozen
-class Opened:
-    """OPEN: the destination has an instance for the agent. `session`: its name, 16 bytes."""
+class Fetch:
+    """FETCH: up to `BATCH_BLOCKS` blocks of one memory, ascending, that are owed."""
 
     session: bytes
+    memory: int
+    blocks: tuple[int, ...] = field(repr=brief)
+
+
+@frozen
+class Settled:
+    """SETTLED."""
+
+    session: bytes
+
+
+@frozen
+class Opened:
+    """OPEN: the destination has an instance for the agent.
+
+    session: its name, 16 bytes; later: whether blocks may come when the agent runs there
+    """
+
+    session: bytes
+    later: bool = False
+
+
+@frozen
+class Contents:
+    """CONTENTS: the blocks that were asked for."""
+
+    batch: BlockBatch
 
 
 @frozen
@@ -74,8 +119,8 @@ class ImageWanted:
     """WANT: the destination needs the image with the offer."""
 
 
-Request: TypeAlias = "Prepare | Blocks | Cancel"
-Answer: TypeAlias = "Opened | ImageWanted | Refusal | None"
+Request: TypeAlias = "Prepare | Blocks | Cancel | Fetch | Settled"
+Answer: TypeAlias = "Opened | ImageWanted | Contents | Refusal | None"
 
 
 def write_request(request: Request) -> list[Buffer]:
@@ -89,13 +134,17 @@ def write_request(request: Request) -> list[Buffer]:
             return [head + canonical.byte_string_head(sum(map(len, parts))), *parts]
         case Cancel(session):
             return [canonical.encode(["cancel", session])]
+        case Fetch(session, memory, numbers):
+            return [canonical.encode(["fetch", session, memory, packed(numbers)])]
+        case Settled(session):
+            return [canonical.encode(["settled", session])]
 
 
 def read_request(value: object, limits: codec.MessageLimits) -> Request:
     """The inverse. Raises `MalformedMessage`."""
     match value:
         case ["prepare", int(version), bytes(data), list(pages)]:
-            if version != VERSION:
+            if version is True or version != VERSION:
                 raise MalformedMessage(f"version {version} of live moves is not spoken here", "version")
             offer = codec.decode_message(data, limits)
             sizes = tuple(pages)
@@ -113,6 +162,16 @@ def read_request(value: object, limits: codec.MessageLimits) -> Request:
                 raise MalformedMessage(str(error)) from error
         case ["cancel", bytes(session)] if len(session) == SESSION_BYTES:
             return Cancel(session)
+        case ["fetch", bytes(session), int(memory), bytes(numbers)] if len(session) == SESSION_BYTES:
+            try:
+                asked = unpacked(numbers, BATCH_BLOCKS)
+            except BadSnapshot as error:
+                raise MalformedMessage(str(error)) from error
+            if not asked or type(memory) is not int or not 0 <= memory < MAX_MEMORIES:
+                raise MalformedMessage("no blocks of a memory")
+            return Fetch(session, memory, asked)
+        case ["settled", bytes(session)] if len(session) == SESSION_BYTES:
+            return Settled(session)
         case _:
             raise MalformedMessage("no message of a live move")
 
@@ -120,8 +179,10 @@ def read_request(value: object, limits: codec.MessageLimits) -> Request:
 def write_answer(answer: Answer) -> list[object]:
     """An answer as a value to send."""
     match answer:
-        case Opened(session):
-            return ["open", session]
+        case Opened(session, later):
+            return ["open", session, later]
+        case Contents(batch):
+            return ["contents", batch.encode()]
         case ImageWanted():
             return ["want"]
         case Refusal():
@@ -133,39 +194,88 @@ def write_answer(answer: Answer) -> list[object]:
 def read_answer(value: object) -> Answer:
     """The inverse. Raises `MalformedMessage`."""
     match value:
-        case ["open", bytes(session)] if len(session) == SESSION_BYTES:
-            return Opened(session)
+        case ["open", bytes(session), bool(later)] if len(session) == SESSION_BYTES:
+            return Opened(session, later)
+        case ["contents", bytes(batch)] if len(batch) <= MAX_BATCH_BYTES:
+            try:
+                return Contents(BlockBatch.decode(batch))
+            except BadSnapshot as error:
+                raise MalformedMessage(str(error)) from error
         case ["want"]:
             return ImageWanted()
-        case ["refused", str(code), str(reason), int(again)] if len(code) <= 48 and 0 <= again <= 86_400:
-            return Refusal(code, reason[:500], again)
+        case ["refused", str(code), str(reason), int(again)] if _fits(code, again):
+            # It is shown to people.
+            shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in reason[:500])
+            return Refusal(code, shown, again)
         case ["ok"]:
             return None
         case _:
             raise MalformedMessage("no answer of a live move")
 
 
+def _fits(code: str, again: int) -> bool:
+    return _CODE.match(code) is not None and type(again) is int and 0 <= again <= 86_400
+
+
+@frozen
+class Owed:
+    """Blocks of one memory that come later. `blocks`: ascending; `digests`: of their contents, joined."""
+
+    memory: int
+    blocks: tuple[int, ...] = field(repr=brief)
+    digests: bytes = field(repr=brief)
+
+    def named(self) -> list[tuple[int, bytes]]:
+        """Each block with its digest."""
+        size = DIGEST_SIZE
+        return [(block, self.digests[size * at : size * (at + 1)]) for at, block in enumerate(self.blocks)]
+
+
 @frozen
 class Rest:
-    """The part `blocks` of an offer: what the session with this name still lacks."""
+    """The part `blocks` of an offer: what the session with this name still lacks, and what comes later."""
 
     session: bytes
     batches: tuple[BlockBatch, ...] = field(repr=brief)
+    owed: tuple[Owed, ...] = field(default=(), repr=brief)
 
     def encode(self) -> bytes:
         """As bytes."""
-        return b"".join((_REST, self.session, encode_batches(self.batches)))
+        owed = canonical.encode([[each.memory, packed(each.blocks), each.digests] for each in self.owed])
+        return b"".join(
+            (_REST, self.session, canonical.byte_string_head(len(owed)), owed, encode_batches(self.batches))
+        )
 
     @classmethod
     def decode(cls, data: Buffer) -> Rest:
         """The inverse. Raises `BadSnapshot`."""
         session = session_of(data)
-        return cls(session, tuple(decode_batches(memoryview(data)[len(_REST) + SESSION_BYTES :])))
+        view = memoryview(data)
+        try:
+            begin, end = canonical.byte_string_at(view, len(_REST) + SESSION_BYTES)
+            rows = canonical.decode(view[begin:end], _OWED_BOUNDS)
+        except NotCanonical as error:
+            raise BadSnapshot(f"not the blocks of a live move: {error}") from None
+        if not isinstance(rows, list):
+            raise BadSnapshot("not a list of the blocks that come later")
+        owed = tuple(map(_owed, rows))
+        if any(a.memory >= b.memory for a, b in itertools.pairwise(owed)):
+            raise BadSnapshot("the blocks of a memory that come later, twice")
+        return cls(session, tuple(decode_batches(view[end:])), owed)
+
+
+def _owed(row: object) -> Owed:
+    match row:
+        case [int(memory), bytes(numbers), bytes(digests)] if type(memory) is int and 0 <= memory < MAX_MEMORIES:
+            blocks = unpacked(numbers, MAX_PAGES * BLOCKS_PER_PAGE)
+            if blocks and len(digests) == DIGEST_SIZE * len(blocks):
+                return Owed(memory, blocks, digests)
+    raise BadSnapshot("not the blocks of a memory that come later")
 
 
 def session_of(data: Buffer) -> bytes:
     """The session's name in a part `blocks`. Raises `BadSnapshot`."""
     view = memoryview(data)
     if bytes(view[: len(_REST)]) != _REST or len(view) < len(_REST) + SESSION_BYTES or len(view) > MAX_REST_BYTES:
-        raise BadSnapshot("not the blocks of a live move of format version 1")
+        raise BadSnapshot("not the blocks of a live move of format version 2")
     return bytes(view[len(_REST) : len(_REST) + SESSION_BYTES])

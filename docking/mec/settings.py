@@ -9,7 +9,7 @@ from typing import Any
 from attrs import field, frozen, validators
 
 from agents.brief import brief
-from docking.residents.options import OnTimeout
+from docking.residents.options import ON_TIMEOUT, OnTimeout
 
 # No number means "without a bound".
 _POSITIVE: Any = validators.and_(validators.gt(0), validators.le(1_000_000))
@@ -34,7 +34,8 @@ class Settings:
     confirm_s: seconds that an instance with level 2 is waited for (30)
     downtime_ms: milliseconds for which an instance may stand still while it is moved (20)
     move_s: seconds for which its memory is sent ahead (60)
-    on_timeout: what happens then: "cancel" leaves it here, "force" moves it whatever the downtime ("cancel")
+    on_timeout: what happens then: "cancel" leaves it here, "force" moves it whatever the downtime, "post-copy" has
+        what is left of its memory come when it runs there ("cancel")
 
     Raises ValueError for a number that is not above 0.
     """
@@ -55,4 +56,4 @@ class Settings:
     confirm_s: float = field(default=30.0, validator=_POSITIVE)
     downtime_ms: float = field(default=20.0, validator=_POSITIVE)
     move_s: float = field(default=60.0, validator=_POSITIVE)
-    on_timeout: OnTimeout = field(default="cancel", validator=validators.in_(("cancel", "force")))
+    on_timeout: OnTimeout = field(default="cancel", validator=validators.in_(ON_TIMEOUT))

@@ -158,9 +158,13 @@ class Ahead:
                     self._over(sending, to)
 
     def _over(self, sending: Sending, to: PublicKey) -> None:
-        sending.close()
+        self._close(sending)
         if not self._here.closing:
             self._moves.cancel(to, sending.session)
+
+    def _close(self, sending: Sending) -> None:
+        sending.stop()
+        self._here.run(in_thread(sending.close))
 
     async def _keep_up(self, berth: Berth, going: _Going, quiet: list[list[int]]) -> None:
         """Send the blocks that are at rest, for as long as the agent is here."""
@@ -213,11 +217,11 @@ class Ahead:
             with contextlib.suppress(IdentityError, StationError):  # which the departure tells
                 if berth.life is sending.life and await self._departures.targets(berth, host) == [going.to]:
                     state, sent = await self._rest(going)
-                    return Given(state, sent, sending.close)
+                    return Given(state, sent, lambda: self._close(sending))
         except (SessionRefused, EngineError) as error:
             _log.info("%s travels as a whole: %s", text_of(berth.agent), error, extra={"agent": text_of(berth.agent)})
         except BaseException:
-            sending.close()
+            self._close(sending)
             raise
         self._over(sending, going.to)
         return None

@@ -14,18 +14,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from attrs import define, field, frozen
 
 from agents.credentials.envelope import foresee
 from agents.credentials.keys import PublicKey, public_key, text_of
+from agents.engines.missing import MissingPages
 from agents.errors import PortcallError
 from agents.snapshot import Snapshot
 from agents.waits import Clone, Cloned, Recv, Sleep
+from docking.errors import StationError
 from docking.handoff.actions import Cargo, Record
 from docking.handoff.messages import Part
 from docking.letters.journeys import JourneyStanding
+from docking.live.block_fetcher import BlockFetcher
+from docking.live.wire import Owed, Rest
 from docking.residents import checkpoints
 from docking.residents.berth import Berth, HostEnvironment, Standing
 from docking.residents.deltas import Deltas
@@ -73,6 +77,7 @@ class Arrivals:
     _trails: VerifiedTrails
     _certificates: Certificates
     _deltas: Deltas
+    _fetcher: BlockFetcher
     expected: dict[bytes, Berth] = field(factory=dict)
     kept: dict[bytes, Unresumable] = field(factory=dict)
     judge: Callable[[Berth], None] = field(init=False)
@@ -153,6 +158,9 @@ class Arrivals:
         if admitted.prepared is None:
             self._deltas.passed(record.agent, record.peer, parts["state"].digest, cargo.body("state") or b"")
         self._settle(berth, parts["state"], parts.get("blocks"))
+        if admitted.session is not None and admitted.session.owed:
+            session = admitted.session
+            self._fetch(berth, record.peer, session.name, session.owed, session.missing())
         self.judge(berth)
         # Waking a thread takes a while; the rest of this step is done meanwhile.
         self._lifecycle.begin(berth, admitted.snapshot, arrived=True)
@@ -212,10 +220,60 @@ class Arrivals:
             self._here.settle(berth)
             self._here.tell("resumed", berth.agent)
         try:
-            self._take_up(berth, note)
+            owed = self._owed(berth)
+            if owed is None:
+                self._take_up(berth, note)
+            else:
+                berth.standing = Standing.WAITING
+                self._fetch(berth, berth.credentials.point.source.raw, owed.session, owed.owed, {}, note)
         except PortcallError as error:
             # A damaged agent must not keep the others from resuming.
             self._lifecycle.stop(berth, f"state: {error}")
+
+    def _owed(self, berth: Berth) -> Rest | None:
+        """The blocks of an agent that were to come when it ran here; None if there were none.
+
+        Raises `StationError`, `BadSnapshot`.
+        """
+        saved = berth.saved
+        assert isinstance(saved, checkpoints.StoredState)
+        if saved.blocks is None:
+            return None
+        rest = self._here.store.part(saved.blocks.digest)
+        if rest is None:
+            raise StationError("the blocks of the agent's memories are not in the store")
+        found = Rest.decode(rest)
+        return found if found.owed else None
+
+    def _fetch(
+        self,
+        berth: Berth,
+        source: bytes,
+        session: bytes,
+        owed: tuple[Owed, ...],
+        missing: Mapping[int, MissingPages],
+        note: checkpoints.BerthNote | None = None,
+    ) -> None:
+        """Bring blocks of its memory; without `missing`, it is taken up when they are here."""
+        peer = public_key(source)
+        label = self._here.peers.label(peer)
+        found = berth.owed = self._fetcher.start(berth.agent, session, peer, label, owed, missing)
+
+        def whole(done: asyncio.Future[None]) -> None:
+            if berth.owed is found:
+                berth.owed = None
+            if done.cancelled() or self._here.closing or self._here.berths.get(berth.agent) is not berth:
+                return
+            if missing:
+                self._lifecycle.put_down(berth)
+            elif berth.standing is Standing.WAITING:
+                berth.standing = Standing.READY
+                try:
+                    self._take_up(berth, note)
+                except PortcallError as error:
+                    self._lifecycle.stop(berth, f"state: {error}")
+
+        found.whole.add_done_callback(whole)
 
     def _take_up(self, berth: Berth, note: checkpoints.BerthNote | None) -> None:
         if note is not None and note.standing in (Standing.STOPPED, Standing.ASLEEP):

@@ -32,7 +32,7 @@ from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import MAX_SEALED_BYTES, append
 from agents.credentials.visits import Head
 from agents.engines import Engine, Limits
-from agents.errors import CallFailed, CompilingTooCostly, CredentialError, PortcallError
+from agents.errors import CallFailed, CompilingTooCostly, CredentialError, MemoryMissing, PortcallError
 from agents.image import AgentImage
 from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Asked, Execution
@@ -43,6 +43,7 @@ from agents.wasi.hostdirs import HostGrant
 from agents.wasi.limits import WasiLimits
 from docking.handoff.messages import Part
 from docking.letters.orders import OrderKind
+from docking.live.block_fetcher import FetchedAgent
 from docking.store.changes import Link
 from docking.trust.admission_controller import Mailbox
 from docking.trust.agent_credentials import AgentCredentials
@@ -186,6 +187,11 @@ class Berth:
     prepared: Callable[[], Execution] | None = field(default=None, repr=False)
     """Gives the instance in which its memories arrived, once; its state has only their roots."""
     ahead: bool = False  # its memory is being sent to its next stop: it goes from its instance
+    owed: FetchedAgent | None = field(default=None, repr=False)
+    """Blocks of its memory that are still on their way (post-copy): until they are here it has no state as a whole, so
+    that it keeps its instance, and neither leaves nor is stored.
+    """
+    put_aside: bool = False  # its state is being stored while it waits: nothing of it runs, although a worker is busy
     barred: str = ""  # why the policy suspends it here
     astray: bool = False  # an alarm said that it may live twice
     saved: object = None  # what the store has of it: `docking.residents.checkpoints.StoredState`
@@ -289,7 +295,16 @@ class Berth:
     def turn(self, event: Event | None) -> Turn:
         """Run until the agent waits, leaves or ends. All that this takes is its own time: decoding and making its
         instance, running, capturing, compressing.
+
+        Raises `MemoryMissing` if it was given up while it waited for its memory.
         """
+        turn = self._turn(event)
+        if self.owed is not None and self.owed.abandoned:
+            self.close()
+            raise MemoryMissing  # whatever it did on memory that it did not have
+        return turn
+
+    def _turn(self, event: Event | None) -> Turn:
         began = spent_ns()
         try:
             with self._opening:
@@ -311,6 +326,10 @@ class Berth:
             return self._leave_instance(life, stop)
         except CompilingTooCostly as error:
             return Turn(Exhausted(error.what, error.reason))
+        except MemoryMissing:
+            # It was given up on purpose. What it did last says nothing.
+            self.close()
+            raise
         except PortcallError as error:
             # A foreign state that does not fit its image, or a state that cannot travel.
             self.close()
@@ -324,6 +343,19 @@ class Berth:
         began, life = spent_ns(), self.life
         try:
             return None if life is None else life.snapshot().encode()
+        finally:
+            self.cpu_us += -((began - spent_ns()) // 1000)
+
+    def put_down(self, stop: Ending) -> Turn:
+        """Give up its instance, now that all of its memory is here. In a worker; nothing of the agent runs."""
+        began, life = spent_ns(), self.life
+        if life is None:
+            raise MemoryMissing
+        try:
+            return self._leave_instance(life, stop)
+        except PortcallError as error:
+            self.close()
+            return Turn(Trapped("state", str(error)))
         finally:
             self.cpu_us += -((began - spent_ns()) // 1000)
 
@@ -393,7 +425,7 @@ class Berth:
 
     def _stays(self, stop: Ending) -> bool:
         """Whether the agent keeps its instance while it waits."""
-        if self.ahead and isinstance(stop, Go | GoAt | Asked):
+        if self.owed is not None or (self.ahead and isinstance(stop, Go | GoAt | Asked)):
             return True
         if self.moving:
             return not isinstance(stop, Go | GoAt | Clone)
@@ -409,11 +441,17 @@ class Berth:
 
     def close(self) -> None:
         """Give up the instance."""
+        life = self.detach()
+        if life is not None:
+            life.close()
+
+    def detach(self) -> Execution | None:
+        """Its instance, which is not its own any more."""
         with self._lock:
             life, self.life = self.life, None
         if life is not None:
-            life.close()
             self.occupied = 0
+        return life
 
     def interrupt(self) -> None:
         """Ask the agent to suspend at its next loop turn. From any thread."""

@@ -60,16 +60,20 @@ class Commands:
 
     def obey(self, berth: Berth, what: OrderKind) -> None:
         """Carry out an order: now, or when the agent's turn or call has ended."""
+        if berth.standing is Standing.LEAVING:
+            raise StationError("the agent is leaving: try again")
         if what is OrderKind.WAKE:
             self._wake_up(berth)
             return
-        if berth.standing is Standing.LEAVING:
-            raise StationError("the agent is leaving: try again")
         if berth.standing is Standing.SUSPENDED:
             raise StationError(f"the agent may not go on here: {berth.barred}")
         if berth.standing is Standing.STOPPED and what in (OrderKind.SLEEP, OrderKind.CLONE):
             raise StationError(f"the agent cannot go on: {berth.text}")
+        if berth.owed is not None and what is not OrderKind.DISPOSE:
+            raise StationError(f"the agent {berth.owed.said}: try again when all of it is here")
         berth.order = what
+        if berth.running and berth.owed is not None:
+            berth.owed.abandon()
         if berth.running:
             berth.interrupt()
         elif not isinstance(berth.wait, Clone if what is OrderKind.DISPOSE else (Call, Clone)):
@@ -83,6 +87,8 @@ class Commands:
             berth.order = None if berth.order is OrderKind.SLEEP else berth.order
             if isinstance(berth.wait, Sleep):
                 self._lifecycle.go_on(berth, Woke())
+            elif berth.put_aside:
+                berth.order = OrderKind.WAKE  # it sleeps: as soon as its state is stored
             return
         self._resume_asleep(berth)
 
@@ -104,7 +110,7 @@ class Commands:
         timer = self._here.timers.pop(berth.agent, None)
         if timer is not None:
             timer.cancel()
-        if berth.life is not None and state is None:
+        if berth.life is not None and state is None and berth.owed is None:
             state = berth.life.snapshot().encode()
             berth.close()
             berth.state = state
@@ -122,6 +128,8 @@ class Commands:
             self._here.run(self._lifecycle.depart(berth, "home"))
         elif what is OrderKind.CLONE:
             self._here.run(self._clone_by_order(berth, stop))
+        elif what is OrderKind.WAKE and isinstance(stop, Sleep):
+            self._lifecycle.go_on(berth, Woke())
         else:
             self.carry_on(berth, stop)
 

@@ -77,10 +77,14 @@ class _Attempt:
 
 @frozen
 class Sent:
-    """What of an agent is at its destination already. `rest`: the part `blocks`; `size`: bytes of all blocks."""
+    """What of an agent is at its destination already. `rest`: the part `blocks`; `size`: bytes of all blocks.
+
+    begun: is told the id of each attempt, before anything of it is sent
+    """
 
     rest: bytes = field(repr=False)
     size: int
+    begun: Callable[[bytes], Awaitable[None]] | None = None
 
 
 @frozen
@@ -223,6 +227,8 @@ class Departures:
         self._attempts[hid] = _Attempt(leaving, to)
         berth.to = self._peers.label(to)
         try:
+            if sent is not None and sent.begun is not None:
+                await sent.begun(hid)
             # Nothing about the agent changes while it is leaving, so a later checkpoint is the same
             # (docs/adr/checkpoints-that-wait).
             # One that is not whole is not stored: a crash falls back to the last that is.

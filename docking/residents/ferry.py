@@ -149,7 +149,7 @@ class Ferry:
                 body = byte_string(message, "request", 0, MAX_BODY_BYTES)
                 return Ferried(_ident(ident), byte_string(agent, "agent", 32), _steps(steps), body, seconds)
             _, ident, agent, status, body, after, steps = array(value, "answer", 7)
-            if status and uint(status, "status", 599) < 400:
+            if 0 < uint(status, "status", 599) < 400:
                 raise ValueError("a status that is no failure")
             outcome = Outcome(
                 status, byte_string(body, "answer", 0, MAX_BODY_BYTES), uint(after, "retry after", 86_400)

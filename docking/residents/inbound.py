@@ -27,7 +27,7 @@ from docking.aio.threads import in_thread
 from docking.aio.timeouts import within
 from docking.errors import CarrierError, StationError, StoreError, StoreFull
 from docking.letters.journeys import OVER, Journeys, JourneyStanding, check_said, sayable
-from docking.letters.orders import Order, SendOutcome, read_order
+from docking.letters.orders import Order, OrderKind, SendOutcome, read_order
 from docking.letters.outbox import MAX_LETTER_WORDS, LetterAnswer, LetterKind, Outbox
 from docking.peers.directory import PeerDirectory
 from docking.residents import checkpoints
@@ -267,6 +267,8 @@ class Inbound:
             return refused("not-home", "the order is not signed by the agent's home")
         if berth.standing is Standing.LEAVING:
             return later("the agent is leaving")
+        if berth.owed is not None and order.what not in (OrderKind.DISPOSE, OrderKind.WAKE):
+            return later(f"the agent {berth.owed.said}")
         said = canonical.digest(data)
         if said in berth.seen:
             return TAKEN  # repeated, or replayed by someone: do not clone twice

@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable
 from attrs import define, evolve, field
 
 from agents.credentials.keys import text_of
-from agents.errors import CredentialError, PortcallError
+from agents.errors import CredentialError, MemoryMissing, PortcallError
 from agents.outcomes import Exhausted, Finished, Trapped
-from agents.runtime import Asked, Spent
+from agents.runtime import Asked, Spent, Stop
 from agents.snapshot import Snapshot
 from agents.waits import (
     Accept,
@@ -114,6 +114,9 @@ class Lifecycle:
 
     def put_away(self, berth: Berth) -> None:
         """When the station stops: store the state of an agent that still has an instance, or waits for the disk."""
+        if berth.owed is not None:  # what is stored is how it came; the rest of its memory is at its source
+            berth.close()
+            return
         delayed = self._delayed.pop(berth.agent, None)
         if delayed is not None:
             self._not_begun(*delayed)
@@ -143,6 +146,9 @@ class Lifecycle:
         """Put away a suspended agent that may not run here, as if the station closed for it alone."""
         if self._here.berths.get(berth.agent) is not berth or berth.standing is Standing.SUSPENDED:
             return
+        if berth.owed is not None:
+            self._here.run(self._suspend_when_whole(berth))
+            return
         change = self._captured(berth)
         if change is None and isinstance(berth.state, bytes):
             change = checkpoints.put_checkpoint(berth, berth.state)
@@ -154,6 +160,11 @@ class Lifecycle:
             timer.cancel()
         berth.remark(f"suspended: {berth.barred}")
         self._put_aside(berth, [] if change is None else [change])
+
+    async def _suspend_when_whole(self, berth: Berth) -> None:
+        assert berth.owed is not None
+        await asyncio.wait({berth.owed.whole})
+        self.suspend(berth)
 
     def _put_aside(self, berth: Berth, changes: list[Change]) -> None:
         """Take it off the table once it is written; on a full disk, that is retried."""
@@ -254,10 +265,15 @@ class Lifecycle:
 
     def turned(self, berth: Berth, turn: Turn | None, error: BaseException | None) -> None:
         """A turn has ended."""
-        berth.running = False
+        berth.running = berth.put_aside = False
         halting, berth.halting = berth.halting, None
         self._hear(berth)
         _show(berth, turn)
+        if isinstance(error, MemoryMissing):
+            # It was given up while it waited for its memory: to end, or with the station.
+            if not self._here.closing and berth.order is OrderKind.DISPOSE:
+                self.finish(berth, JourneyStanding.DISPOSED, "disposed of by order")
+            return
         if turn is None:
             _log.error("a turn of an agent failed", exc_info=error, extra={"agent": text_of(berth.agent)})
             self._stop(berth, None, "the station failed to run the agent")
@@ -266,6 +282,9 @@ class Lifecycle:
             berth.put(turn.state, turn.digest)
         self._here.look_at(berth)
         stop = turn.stop
+        if berth.owed is not None and isinstance(stop, Go | GoAt | Clone | Spent) and not berth.order:
+            self._here.run(self._when_whole(berth, stop))
+            return
         if isinstance(stop, Finished):
             self.finish(berth, JourneyStanding.FINISHED, str(stop.exit_code))
         elif isinstance(stop, Trapped):
@@ -286,6 +305,32 @@ class Lifecycle:
             self.wait(berth, stop)
         if halting is not None and not halting.done():
             halting.cancel()
+
+    async def _when_whole(self, berth: Berth, stop: Stop) -> None:
+        """The agent is to leave, or to be stored, and its memory is not all here: wait for that."""
+        assert berth.owed is not None
+        berth.running = True
+        await asyncio.wait({berth.owed.whole})
+        berth.running = False
+        self.put_down(berth, stop)
+
+    def put_down(self, berth: Berth, stop: Stop | None = None) -> None:
+        """All of its memory is here: give up the instance of an agent that waits with it, and go on from there.
+
+        stop: how its turn ended; None for what it waits for, if for long
+        """
+        if stop is None:
+            if berth.running or berth.life is None or not isinstance(berth.wait, Sleep | Recv):
+                return
+            left = max(0, berth.until - self._here.clocks.now()) * 1_000_000
+            forever = isinstance(berth.wait, Recv) and not berth.until
+            stop = Recv(None if forever else left) if isinstance(berth.wait, Recv) else Sleep(left)
+        timer = self._here.timers.pop(berth.agent, None)
+        if timer is not None:
+            timer.cancel()
+        berth.running, berth.wait, berth.standing, berth.put_aside = True, None, Standing.READY, True
+        work, done = functools.partial(berth.put_down, stop), functools.partial(self.turned, berth)
+        self._here.workers.submit(Job(work, berth.interrupt, done))
 
     def _close_berth(self, berth: Berth, turn: Turn) -> None:
         if turn.state is not None:
@@ -349,7 +394,7 @@ class Lifecycle:
         """Read messages are kept until the next checkpoint; store the state of an agent that reads many and never
         waits.
         """
-        if len(berth.taken) < MAX_UNSAVED_MAIL:
+        if len(berth.taken) < MAX_UNSAVED_MAIL or berth.owed is not None:
             return
         state = berth.state if isinstance(berth.state, bytes) else None
         if state is None and berth.life is not None:
@@ -486,6 +531,8 @@ class Lifecycle:
 
     def _finished(self, berth: Berth, kind: EventKind, said: str, future: asyncio.Future[None]) -> None:
         if seen(future):
+            if berth.owed is not None:
+                berth.owed.over()
             self._here.tell(kind, berth.agent, text=said)
             if berth.credentials.passport.body.home.station == self._here.key.public and not berth.astray:
                 self._here.tell("home", berth.agent, place=self._here.name, text=said)

@@ -5,6 +5,10 @@ then those that it has written since, and so on. When what is left can be sent w
 agent is stopped at its next loop turn; the rest goes with the offer. An agent that has no instance now, or little
 memory, is moved at once.
 
+Post-copy, where that is asked for and rounds do not end: what is left is hashed while the agent runs, round after
+round, which is faster than sending. Then it is stopped, and offered with digests for these blocks. They stay here
+(`docking.live.block_server`) until the destination has fetched them.
+
 Not here: the handoff (`docking.handoff`), and where an agent may go (`departures`). Invariants: until the commit the
 agent lives here, and goes on here if anything fails; it is moved only where its itinerary leads; pages are marked as
 not written before they are read, so that no write is lost.
@@ -13,6 +17,7 @@ not written before they are read, so that no write is lost.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -27,6 +32,7 @@ from agents.runtime import Stop as Ending
 from agents.snapshot import Snapshot
 from agents.waits import Accept, Call, Clone, Go, GoAt, Recv, Sleep, Wait
 from docking.aio.threads import in_thread
+from docking.aio.turns import short_turns
 from docking.errors import (
     CarrierError,
     LocalProtocolError,
@@ -36,6 +42,8 @@ from docking.errors import (
     UnknownAgent,
 )
 from docking.handoff.refusal import Refusal
+from docking.live.block_file import BlockFile
+from docking.live.block_server import BlockServer, ServedAgent
 from docking.live.wire import Cancel, ImageWanted, Opened, Prepare, Request, read_answer, write_request
 from docking.residents.berth import Berth, Standing
 from docking.residents.departures import Departures, Sent
@@ -72,6 +80,7 @@ class Moves:
     _lifecycle: Lifecycle
     _departures: Departures
     _session: Callable[[PublicKey, Sequence[Buffer]], Awaitable[object]]
+    _served: BlockServer
     moving: set[bytes] = field(factory=set)
     """The agents that are being moved."""
     sent_ahead: Callable[[bytes], Awaitable[None]] = _nothing
@@ -131,6 +140,8 @@ class Moves:
         if berth.standing in (Standing.ASLEEP, Standing.STOPPED, Standing.SUSPENDED):
             why = {Standing.ASLEEP: "sleeps by order", Standing.STOPPED: f"cannot go on: {berth.text}"}
             raise StationError(f"the agent {why.get(berth.standing, 'may not go on here: ' + berth.barred)}")
+        if berth.owed is not None:
+            raise StationError(f"the agent {berth.owed.said}: try again when all are here")
 
     async def _move(self, berth: Berth, to: PublicKey, options: MoveOptions) -> MoveReport:
         began = time.perf_counter()
@@ -140,7 +151,8 @@ class Moves:
             sending = await self.open(berth, to)
         try:
             if sending is not None:
-                await self._precopy(sending, berth, to, options, began)
+                with short_turns():
+                    await self._precopy(sending, berth, to, options, began)
             stop, until = await self._halt(berth)
             paused = time.perf_counter()
             refused = await self._hand_over(berth, to, stop, until, sending)
@@ -156,6 +168,7 @@ class Moves:
                 downtime_ms=1000 * (now - paused),
                 total_s=now - began,
                 watch="" if sending is None else sending.memories[0].watch.kind,
+                owed_bytes=0 if sending is None else sum(map(len, sending.owed)) * BLOCK_BYTES,
             )
         except BaseException:
             if sending is not None:
@@ -163,7 +176,8 @@ class Moves:
             raise
         finally:
             if sending is not None:
-                sending.close()
+                sending.stop()
+                self._here.run(in_thread(sending.close))
 
     async def drain(self, to: Sequence[str], options: MoveOptions) -> AsyncIterator[MoveReport | tuple[bytes, str]]:
         """Move every agent that is here away, one after the other; for each, what it took, or its id and why it stays.
@@ -189,7 +203,8 @@ class Moves:
         """A session at the destination, and what the agent writes from now on is watched; None if that cannot be, or
         for an agent with less than `least` bytes of memory.
 
-        Raises `SessionRefused`, `MoveOver`, `StationError`.
+        It stands still only for its papers: watching begins while it runs, before anything is read. Raises
+        `SessionRefused`, `MoveOver`, `StationError`.
         """
         stop, until = await self._halt(berth)
         if berth.life is None and berth.prepared is not None:  # it came by a live move, and has waited since
@@ -208,13 +223,16 @@ class Moves:
         sending = Sending(berth, life, b"", ask)
         try:
             sending.begin()
-            sending.session = await self._opened(sending, berth, to, stop, until)
         except EngineError:  # its memory may move when it grows
-            sending.close()
             self._resume(berth, stop, until)
             return None
+        try:
+            sending.session = await self._opened(sending, berth, to, stop, until)
+            await in_thread(sending.watch)
         except BaseException:
-            sending.close()
+            if sending.session:
+                self.cancel(to, sending.session)
+            await in_thread(sending.close)
             raise
         return sending
 
@@ -239,6 +257,7 @@ class Moves:
                 self._resume(berth, stop, until)
             answer = await sending.ask(Prepare(offer, pages))
             if isinstance(answer, Opened):
+                sending.later = answer.later
                 return answer.session
             if isinstance(answer, ImageWanted) and not with_image:
                 with_image = True
@@ -260,19 +279,19 @@ class Moves:
         """
         found = await in_thread(sending.different)
         last, stalled = 0, 0
+        if options.on_timeout == "post-copy" and not options.timeout_s:
+            await self._leave_behind(sending, berth, to, options, found)
+            return
         while True:
             left = sum(map(len, found)) * BLOCK_BYTES
             said = f"round {sending.rounds + 1}: {left >> 10} KiB to send"
             self._here.tell("moving", berth.agent, self._here.peers.label(to), said)
             await sending.send(found)
             sending.rounds += 1
-            if self._here.berths.get(berth.agent) is not berth or berth.standing is Standing.LEAVING or berth.order:
-                raise MoveOver
-            if berth.agent in self._unwanted:
-                raise SessionRefused(Refusal("cancelled", "nobody waits for its move any more"))
+            self._check_wanted(berth)
             found = await in_thread(sending.written)
             left = sum(map(len, found)) * BLOCK_BYTES
-            if left <= FREE_BYTES or HANDOFF_MS + 1000 * left / sending.speed <= options.downtime_ms:
+            if _short(left, sending, options):
                 await sending.send(found)
                 return
             stalled = stalled + 1 if last and left >= 0.9 * last else 0
@@ -281,12 +300,54 @@ class Moves:
                 if options.on_timeout == "force":
                     await sending.send(found)
                     return
+                if options.on_timeout == "post-copy":
+                    await self._leave_behind(sending, berth, to, options, found)
+                    return
                 said = (
                     f"it writes faster than it can be sent: after {sending.rounds} rounds {left >> 10} KiB were left,"
-                    f" more than can be sent in {options.downtime_ms:g} ms; allow a longer downtime, or force it"
+                    f" more than can be sent in {options.downtime_ms:g} ms; allow a longer downtime, force it, or have "
+                    "the rest come later (post-copy)"
                 )
                 raise SessionRefused(Refusal("not-converging", said))
             await asyncio.sleep(BETWEEN_ROUNDS_S)
+
+    async def _leave_behind(
+        self, sending: Sending, berth: Berth, to: PublicKey, options: MoveOptions, found: list[list[int]]
+    ) -> None:
+        """Post-copy: hash what is left, and what is written meanwhile, until little is.
+
+        Raises `SessionRefused`, `MoveOver`, `StationError`.
+        """
+        if not sending.later:
+            said = "what is left of its memory cannot come later: the destination's system or engine cannot wait for it"
+            raise SessionRefused(Refusal("no-post-copy", said))
+        if not self._served.room(to.raw):
+            said = "what is left of its memory cannot come later: blocks of as many agents as may be are here still"
+            raise SessionRefused(Refusal("no-post-copy", said))
+        capacities = [memory.raw.limit // BLOCK_BYTES for memory in sending.memories]
+        last = 0
+        try:
+            sending.file = await in_thread(self._served.file, sending.session, capacities)
+            while True:
+                left = sum(map(len, found)) * BLOCK_BYTES
+                said = f"{left >> 10} KiB come later"
+                self._here.tell("moving", berth.agent, self._here.peers.label(to), said)
+                await in_thread(sending.note, found)
+                self._check_wanted(berth)
+                found = await in_thread(sending.written)
+                left = sum(map(len, found)) * BLOCK_BYTES
+                if _short(left, sending, options) or (last and left >= 0.9 * last):
+                    await in_thread(sending.note, found)
+                    return
+                last = left
+        except OSError as error:
+            raise StationError(f"what is left of its memory could not be stored here: {error.strerror}") from error
+
+    def _check_wanted(self, berth: Berth) -> None:
+        if self._here.berths.get(berth.agent) is not berth or berth.standing is Standing.LEAVING or berth.order:
+            raise MoveOver
+        if berth.agent in self._unwanted:
+            raise SessionRefused(Refusal("cancelled", "nobody waits for its move any more"))
 
     def cancel(self, to: PublicKey, session: bytes) -> None:
         """A session is not needed any more: its destination is told, if it can be."""
@@ -345,6 +406,8 @@ class Moves:
         berth.standing = Standing.READY
         if stop is None or isinstance(stop, Asked):
             self._lifecycle.go_on(berth, None)
+        elif isinstance(stop, Accept) and until:  # what is left of it
+            self._lifecycle.wait(berth, Accept(max(0, until - self._here.clocks.now()) * 1_000_000))
         elif isinstance(stop, Recv) and berth.inbox:
             self._lifecycle.wait(berth, stop)
         elif isinstance(stop, Sleep | Recv):
@@ -367,7 +430,10 @@ class Moves:
                 state, sent = await self._last(sending, until)
             self._here.tell("leaving", berth.agent, place=self._here.peers.label(to))
             resumed = False
-            refused = await self._departures.depart(berth, str(to), state, sent)
+            if sending is not None and any(sending.owed):
+                refused = await self._leave_blocks(berth, to, state, sent, sending)
+            else:
+                refused = await self._departures.depart(berth, str(to), state, sent)
             resumed = refused is not None
             return refused
         except (StoreError, LocalProtocolError) as error:
@@ -381,8 +447,37 @@ class Moves:
             if resumed:
                 self._resume(berth, stop, until)
 
+    async def _leave_blocks(
+        self, berth: Berth, to: PublicKey, state: bytes, sent: Sent | None, sending: Sending
+    ) -> Refusal | None:
+        """The handoff of an agent of which blocks stay here. From its commit on they are the destination's."""
+        expires = berth.credentials.passport.body.expires
+        self._served.serve(ServedAgent(sending.session, berth.agent, to.raw, sending.backing(), expires))
+        occupied, life = berth.occupied, berth.detach()
+        try:
+            refused = await self._departures.depart(berth, str(to), state, sent)
+        except BaseException:
+            # Whether it has left, only a restart can tell: the file stays for that.
+            berth.life, berth.occupied = life, occupied
+            self._served.drop(sending.session)
+            if sending.file is not None:
+                sending.file.close()
+                sending.file = None
+            raise
+        if refused is not None:
+            berth.life, berth.occupied = life, occupied
+            self._served.drop(sending.session)
+        elif sending.file is not None:
+            sending.file = None  # not ours any more
+            if life is not None:
+                self._here.run(in_thread(life.close))
+        return refused
+
     async def _last(self, sending: Sending, until: int) -> tuple[bytes, Sent]:
         found = sending.written()
+        if any(sending.owed) and sum(map(len, found)) * BLOCK_BYTES > FREE_BYTES:
+            await in_thread(sending.note, found)
+            found = [[] for _ in found]
         while sum(map(len, found)) * BLOCK_BYTES > OFFERED_BYTES:
             await sending.send(found)
             found = await in_thread(sending.written)
@@ -390,7 +485,9 @@ class Moves:
         sending.sent_blocks += sum(map(len, found))
         snapshot = _awake(sending.life.snapshot(roots), until, self._here.clocks.now())
         last = rest.encode()
-        return snapshot.encode(), Sent(last, sending.sent_bytes + len(last))
+        later = sum(map(len, sending.owed)) * BLOCK_BYTES
+        begun = None if sending.file is None else functools.partial(_durable, sending.file)
+        return snapshot.encode(), Sent(last, sending.sent_bytes + len(last) + later, begun)
 
     def _whole(self, berth: Berth, until: int) -> bytes:
         """The whole state of an agent that stands still. In a thread."""
@@ -402,6 +499,17 @@ class Moves:
         else:
             snapshot = Snapshot.decode(berth.state if berth.state is not None else self._here.state_of(berth))
         return _awake(snapshot, until, self._here.clocks.now()).encode()
+
+
+def _short(left: int, sending: Sending, options: MoveOptions) -> bool:
+    """Whether so many bytes can be sent in the pause."""
+    return left <= FREE_BYTES or HANDOFF_MS + 1000 * left / sending.speed <= options.downtime_ms
+
+
+async def _durable(file: BlockFile, hid: bytes) -> None:
+    """Before the agent is offered: the blocks that come later are on the disk, with the handoff they belong to."""
+    file.remark(hid)
+    await in_thread(file.sync)
 
 
 def _awake(snapshot: Snapshot, until: int, now: int) -> Snapshot:

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from attrs import asdict, field, frozen, validators
 
-OnTimeout = Literal["cancel", "force"]
+OnTimeout = Literal["cancel", "force", "post-copy"]
+ON_TIMEOUT: tuple[OnTimeout, ...] = ("cancel", "force", "post-copy")
 # Seconds that a move may take beside sending ahead: whoever asks for one waits so long.
 MOVED_S = 120.0
 
@@ -18,15 +19,16 @@ class MoveOptions:
 
     downtime_ms: how long it may stand still (20); it is stopped when what is left can probably be sent in that time
     timeout_s: how long sending ahead may take, in seconds (60)
-    on_timeout: then, or when it writes faster than can be sent: "cancel" it and leave the agent here, or "force" it,
-        whatever the downtime
+    on_timeout: then, or when it writes faster than can be sent: "cancel" it and leave the agent here, "force" it,
+        whatever the downtime, or "post-copy": it goes on there, and what is left of its memory comes when it is
+        needed; with a `timeout_s` of 0 all of it
     precopy: whether its memory is sent ahead while it runs; False stops it first
     """
 
     downtime_ms: float = field(default=20.0, validator=validators.and_(validators.ge(0), validators.le(600_000)))
     timeout_s: float = field(default=60.0, validator=validators.and_(validators.ge(0), validators.le(86_400)))
-    on_timeout: OnTimeout = field(default="cancel", validator=validators.in_(("cancel", "force")))
-    precopy: bool = True
+    on_timeout: OnTimeout = field(default="cancel", validator=validators.in_(ON_TIMEOUT))
+    precopy: bool = field(default=True, validator=validators.instance_of(bool))
 
     def told(self) -> dict[str, object]:
         """As values that the control channel has: times as integers."""
@@ -60,6 +62,7 @@ class MoveReport:
     resent_blocks: blocks of 16 KiB that were sent more than once
     downtime_ms: from the moment at which it stood still here to the commit, which starts it there
     total_s: of the whole move, in seconds
+    owed_bytes: of memory that was to come after the agent, which runs there already (post-copy)
     watch: how writes to its memory were noticed: "userfaultfd" or "comparison"; empty without pre-copy
     """
 
@@ -71,6 +74,7 @@ class MoveReport:
     downtime_ms: float
     total_s: float
     watch: str
+    owed_bytes: int = 0
 
     def value(self) -> dict[str, object]:
         """As plain values."""

@@ -153,6 +153,8 @@ class Queries:
                 text = "serves"
         elif berth.standing is Standing.LEAVING:
             text = f"to {berth.to}"
+        if berth.owed is not None:
+            text = berth.owed.said
         row: dict[str, object] = {
             "agent": text_of(berth.agent),
             "label": berth.label,
@@ -163,6 +165,8 @@ class Queries:
             "text": text,
             "here": True,
         }
+        if berth.owed is not None:
+            row["owed_bytes"] = berth.owed.left_bytes
         requests = self.asked(berth.agent)
         if requests is not None:
             row["requests"] = requests

@@ -23,13 +23,14 @@ from agents.snapshot import ROOTED_MAGIC, Snapshot
 from docking.aio import eager
 from docking.aio.clocks import Clocks
 from docking.aio.failures import log_failure
+from docking.aio.threads import in_thread
 from docking.errors import LocalProtocolError, StationError, WriteFailed
 from docking.events import Event, EventKind, Events
 from docking.letters.journeys import Journeys, JourneyStanding
 from docking.letters.outbox import Outbox
 from docking.peers.directory import PeerDirectory
 from docking.residents import checkpoints
-from docking.residents.berth import Berth, Standing
+from docking.residents.berth import LARGE, Berth, Standing
 from docking.residents.workers import Workers
 from docking.store.changes import Change, StoredCapsule
 from docking.store.group_commit import GroupCommit
@@ -227,7 +228,7 @@ class Residents:
 
     def unsettle(self, berth: Berth, standing: Standing) -> None:
         """Take an agent off the table."""
-        berth.close()
+        self._free(berth)
         berth.standing = standing
         berth.state, berth.saved = None, None
         self.active.pop(berth.agent, None)
@@ -239,6 +240,13 @@ class Residents:
         self.past[berth.agent] = berth
         while len(self.past) > REMEMBERED_LOGS:
             del self.past[next(iter(self.past))]
+
+    def _free(self, berth: Berth) -> None:
+        """Give up its instance; a large one in a thread, since that takes some milliseconds for each 100 MiB."""
+        if berth.occupied < LARGE or self.closing:
+            berth.close()
+        elif (life := berth.detach()) is not None:
+            self.run(in_thread(life.close))
 
     def state_of(self, berth: Berth) -> bytes:
         """The stored state of a berth. From any thread. Raises `StationError` if the store is damaged."""

@@ -76,7 +76,7 @@ class Saves:
         return berth.cpu_us != self._clean.get(berth.agent)
 
     def _may(self, berth: Berth) -> bool:
-        return berth.life is not None and berth.begun and not berth.moving and not self._here.store.volatile
+        return berth.life is not None and berth.begun and not (berth.moving or berth.owed or self._here.store.volatile)
 
     def _idle_for_long(self, berth: Berth, used: int) -> None:
         self._timers.pop(berth.agent, None)

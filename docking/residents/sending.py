@@ -17,13 +17,16 @@ from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, INITIAL, BlockBatch, BlockT
 from agents.brief import brief
 from agents.engines.pages import Initial, touched
 from agents.engines.raw import RawMemory
-from agents.engines.writes import WriteWatch
+from agents.engines.writes import WriteWatch, watch_writes
+from agents.errors import BadSnapshot
 from agents.execution import Execution
 from agents.snapshot import MemoryRoot
 from agents.wasm.bounds import WASM_PAGE_BYTES
 from docking.aio.threads import in_thread
 from docking.handoff.refusal import Refusal
-from docking.live.wire import Blocks, Request, Rest
+from docking.live.block_file import BlockFile
+from docking.live.block_server import Backing
+from docking.live.wire import Blocks, Owed, Request, Rest
 from docking.residents.berth import Berth
 
 # Batches on their way at once.
@@ -42,7 +45,7 @@ class MoveOver(Exception):
     """The agent has ended, has left by itself, or obeys another order: nothing is to be moved any more."""
 
 
-@frozen
+@define(eq=False)
 class SentMemory:
     """One memory that is sent ahead, by its address: the agent runs meanwhile."""
 
@@ -50,7 +53,8 @@ class SentMemory:
     raw: RawMemory = field(repr=False)
     initial: Initial = field(repr=False)
     tree: BlockTree = field(repr=False)
-    watch: WriteWatch = field(repr=False)
+    watch: WriteWatch = field(init=False, repr=False)
+    """From `Sending.watch` on."""
 
     def different(self) -> list[int]:
         """The blocks that may not be as in a fresh instance. What is written meanwhile is reported as written."""
@@ -63,6 +67,28 @@ class SentMemory:
 
     def read(self, blocks: Sequence[int]) -> BlockBatch:
         """These blocks, as they are now."""
+        pages, copies, fresh = self._hashed(blocks)
+        return BlockBatch.of(self.index, pages, blocks, copies, fresh)
+
+    def note(self, blocks: Sequence[int], file: BlockFile | None) -> set[int]:
+        """Hash these blocks, which come later, and write them to `file`. Returns those that need not come: they are as
+        in a fresh instance. Raises `OSError`.
+        """
+        unneeded: set[int] = set()
+        for at in range(0, len(blocks), BATCH_BLOCKS):
+            chunk = blocks[at : at + BATCH_BLOCKS]
+            _, copies, fresh = self._hashed(chunk)
+            unneeded.update(chunk[each] for each in fresh)
+            if file is not None:
+                whole = memoryview(copies)
+                rows = [(b, self.tree[b], whole[BLOCK_BYTES * n : BLOCK_BYTES * (n + 1)]) for n, b in enumerate(chunk)]
+                file.write(self.index, rows)
+        return unneeded
+
+    def _hashed(self, blocks: Sequence[int]) -> tuple[int, bytes, list[int]]:
+        """Copies of these blocks, joined, with their digests in the tree; the size of the memory in pages, and the
+        places of those that are as in a fresh instance.
+        """
         pages = self.raw.size() // WASM_PAGE_BYTES
         with self.watch.contents() as view:
             # Copied before it is hashed: the agent may be writing it. In one piece, where they are neighbours.
@@ -77,7 +103,36 @@ class SentMemory:
                 fresh.append(at)
             else:
                 self.tree[block] = canonical.digest(copy)
-        return BlockBatch.of(self.index, pages, blocks, copies, fresh)
+        return pages, copies, fresh
+
+
+@frozen
+class InstanceBacking:
+    """The memories of an agent that has left, in the instance in which it ran; see `docking.live.block_server`."""
+
+    life: Execution
+    memories: tuple[RawMemory, ...] = field(repr=brief)
+
+    def held(self) -> int:
+        """See `Backing`."""
+        return self.life.usage().memory
+
+    def pages(self, memory: int) -> int:
+        """See `Backing`."""
+        return self.memories[memory].size() // WASM_PAGE_BYTES
+
+    def read(self, memory: int, blocks: Sequence[int]) -> bytes:
+        """See `Backing`."""
+        if memory >= len(self.memories):
+            raise BadSnapshot("a memory that the agent does not have")
+        with self.memories[memory].reading() as view:
+            if max(blocks) >= len(view) // BLOCK_BYTES:
+                raise BadSnapshot("a block beyond the memory's end")
+            return b"".join([view[BLOCK_BYTES * each : BLOCK_BYTES * (each + 1)] for each in blocks])
+
+    def close(self, remove: bool) -> None:
+        """See `Backing`."""
+        self.life.close()
 
 
 @define(eq=False, repr=False)
@@ -93,22 +148,45 @@ class Sending:
     sent_blocks: int = 0
     sent_bytes: int = 0
     speed: float = 100e6
+    later: bool = False
+    """Whether the destination can have blocks that come later."""
+    file: BlockFile | None = None
+    """Where blocks that come later are kept."""
+    owed: list[set[int]] = field(factory=list, repr=brief)
+    """Of each memory, the blocks that come later."""
+    _unneeded: list[set[int]] = field(factory=list, repr=brief)
+    """Those that are as in a fresh instance again, and that the destination was not told of."""
+    _watching: bool = False
     _pending: set[asyncio.Task[None]] = field(factory=set)
 
     def begin(self) -> None:
-        """Watch what the agent writes from now on. It stands still. Raises `EngineError`."""
+        """Find its memories. It stands still. Raises `EngineError` for one that may move."""
         instance = self.life.instance
         assert instance is not None
         for index, name in enumerate(self.life.memories):
             raw, tree = instance.raw(name), BlockTree(instance.memory_pages(name))
-            self.memories.append(SentMemory(index, raw, self.life.initial(name), tree, instance.watch_writes(name)))
+            self.memories.append(SentMemory(index, raw, self.life.initial(name), tree))
+            self.owed.append(set())
+            self._unneeded.append(set())
 
-    def close(self) -> None:
-        """Watch no more."""
+    def watch(self) -> None:
+        """Watch what the agent writes from now on. In a thread; it may run. Raises `EngineError`."""
+        for memory in self.memories:
+            memory.watch = watch_writes(memory.raw)
+        self._watching = True
+
+    def stop(self) -> None:
+        """Send no more."""
         for task in self._pending:
             task.cancel()
-        for memory in self.memories:
-            memory.watch.close()
+
+    def close(self) -> None:
+        """Watch no more. In a thread: the kernel takes some milliseconds for each 100 MiB."""
+        if self._watching:
+            for memory in self.memories:
+                memory.watch.close()
+        if self.file is not None:  # nothing left in this way
+            self.file.close(remove=True)
 
     @property
     def resent_blocks(self) -> int:
@@ -141,6 +219,13 @@ class Sending:
         if self.sent_bytes - before >= BATCH_BLOCKS * BLOCK_BYTES:
             self.speed = (self.sent_bytes - before) / took
 
+    def note(self, found: list[list[int]]) -> None:
+        """These blocks of each memory come later. In a thread. Raises `OSError`, `EngineError`."""
+        for at, (memory, blocks) in enumerate(zip(self.memories, found, strict=True)):
+            fresh = memory.note(blocks, self.file)
+            self.owed[at] = (self.owed[at] | set(blocks)) - fresh
+            self._unneeded[at] = (self._unneeded[at] - set(blocks)) | fresh
+
     async def _one(self) -> None:
         done, self._pending = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -152,15 +237,27 @@ class Sending:
             raise SessionRefused(answer)
 
     def rest(self, found: list[list[int]]) -> tuple[Rest, tuple[MemoryRoot, ...]]:
-        """The last blocks, and the roots of the memories with them. The agent stands still."""
+        """The last blocks, what comes later, and the roots of the memories with them. The agent stands still."""
         batches = []
-        for memory, blocks in zip(self.memories, found, strict=True):
-            for at in range(0, len(blocks), BATCH_BLOCKS):
-                batches.append(memory.read(blocks[at : at + BATCH_BLOCKS]))
-        for memory in self.memories:
+        for memory, blocks, unneeded in zip(self.memories, found, self._unneeded, strict=True):
+            last = sorted(unneeded.union(blocks))
+            for at in range(0, len(last), BATCH_BLOCKS):
+                batches.append(memory.read(last[at : at + BATCH_BLOCKS]))
+        owed = []
+        for memory, blocks, later in zip(self.memories, found, self.owed, strict=True):
             memory.tree.grow(memory.raw.size() // WASM_PAGE_BYTES)
+            later.difference_update(blocks)
+            if later:
+                numbers = tuple(sorted(later))
+                owed.append(Owed(memory.index, numbers, b"".join([memory.tree[each] for each in numbers])))
         roots = tuple(MemoryRoot(memory.tree.pages, memory.tree.root()) for memory in self.memories)
-        return Rest(self.session, tuple(batches)), roots
+        return Rest(self.session, tuple(batches), tuple(owed)), roots
+
+    def backing(self) -> Backing:
+        """What has the blocks that come later, once the agent has left."""
+        if self.file is not None:
+            return self.file
+        return InstanceBacking(self.life, tuple(memory.raw for memory in self.memories))
 
 
 def _spans(blocks: Sequence[int]) -> list[tuple[int, int]]:

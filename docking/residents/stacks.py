@@ -71,6 +71,8 @@ class Stacks:
     def _standing_still(self, berth: Berth) -> bytes | Snapshot | None:
         """The state of an agent as it is now; None if it runs, or only the store has it."""
         life = berth.life
+        if berth.owed is not None:
+            raise StationError(f"the agent {berth.owed.said}: it has no stack as a whole before that")
         if life is not None and life.instance is not None and not berth.running and berth.occupied <= CAPTURED_BYTES:
             return life.snapshot()
         return berth.state

@@ -68,6 +68,7 @@ class Workers:
     _wake: Bells = field(factory=Bells)
     _started: list[threading.Thread] = field(factory=list)
     _idle: int = 0
+    _lent: int = 0
     _closing: bool = False
     _ticker: asyncio.Handle | None = None
 
@@ -86,14 +87,25 @@ class Workers:
             self.queue.append(job)
             if self._idle:
                 self._wake.wake()
-            elif len(self._started) < self.threads:
-                number = len(self._started) + 1
-                thread = threading.Thread(target=self._work, name=f"portcall-agent-{number}", daemon=True)
-                self._started.append(thread)
-                with deep_threads():
-                    thread.start()
+            elif len(self._started) < self.threads + self._lent:
+                self._start()
             elif self._ticker is None:
                 self._ticker = self._loop.call_later(SLICE_S, self._tick)
+
+    def lend(self, more: int) -> None:
+        """So many more threads are to run agents, or fewer again: an agent that waits for its memory holds one."""
+        with self._wake:
+            self._lent += more
+            if self.queue and not self._closing and not self._idle and len(self._started) < self.threads + self._lent:
+                self._start()
+            if more < 0:
+                self._wake.wake_all()  # who is too many ends
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"portcall-agent-{len(self._started) + 1}", daemon=True)
+        self._started.append(thread)
+        with deep_threads():
+            thread.start()
 
     def interrupt_all(self) -> None:
         """Ask every running agent to suspend."""
@@ -164,6 +176,8 @@ class Workers:
         afters: deque[Callable[[], None]] = deque()
         while True:
             job = self._next(CLEANUP_DELAY_S if afters else None)
+            if job is None and not afters and self._retire():
+                return
             if afters and (job is None or len(afters) >= MAX_CLEANUPS):
                 try:
                     afters.popleft()()
@@ -177,6 +191,18 @@ class Workers:
             if after is not None:
                 afters.append(after)
             del job, after  # a thread that waits for the next must not keep this one's agent
+
+    @property
+    def _too_many(self) -> bool:
+        return len(self._started) > self.threads + self._lent
+
+    def _retire(self) -> bool:
+        """Whether this thread is one too many; it ends then."""
+        with self._wake:
+            if self._too_many and not self._closing:
+                self._started.remove(threading.current_thread())
+                return True
+            return False
 
     def _turn(self, job: Job) -> Callable[[], None] | None:
         """Do a job; what is to be done after it."""
@@ -201,8 +227,11 @@ class Workers:
     def _next(self, patience: float | None) -> Job | None:
         """The next job; None when there is none within `patience` seconds, or when the workers are closed."""
         with self._wake:
-            while not self.queue or len(self._untold) >= MAX_UNHANDLED_TURNS:
+            while self._too_many or not self.queue or len(self._untold) >= MAX_UNHANDLED_TURNS:
                 if self._closing:
+                    return None
+                if self._too_many:
+                    self._wake.wake()  # whoever woke this one has something to do
                     return None
                 self._idle += 1
                 woken = self._wake.wait(patience)

@@ -32,7 +32,7 @@ from docking.handoff.actions import Cargo, DestinationTrust, Record, SourceTrust
 from docking.handoff.messages import Offer, Part
 from docking.handoff.refusal import Refusal
 from docking.handoff.states import Destination
-from docking.live.sessions import Preliminary, Sessions
+from docking.live.sessions import Preliminary, Session, Sessions
 from docking.store.changes import KeepPart
 from docking.store.store import Store
 from docking.trust import agent_credentials
@@ -67,7 +67,7 @@ class Admitted:
     """An agent that may come in, with everything it needs to go on here.
 
     `compiled_us`: what compiling its image took: its own time, if it brought the image; `prepared`: gives the instance
-    in which its memories arrived, if the snapshot has only their roots.
+    in which its memories arrived, if the snapshot has only their roots; `session`: by which they came.
     """
 
     admission: Admission
@@ -77,6 +77,7 @@ class Admitted:
     mailbox: Mailbox = Mailbox()
     compiled_us: int = 0
     prepared: Callable[[], Execution] | None = field(default=None, repr=False)
+    session: Session | None = field(default=None, repr=False)
 
 
 @define(eq=False, repr=False)
@@ -202,14 +203,16 @@ class AdmissionController:
         said = (offer.agent, offer.hop, offer.visit, offer.expires)
         if said != (verified.agent, verified.hop, verified.point.previous, verified.passport.body.expires):
             return Refusal("wrong-handoff", "the offer names another agent, hop or visit than its papers")
-        prepared = None
+        prepared, session = None, None
         if snapshot.roots:  # last: from here on its session is kept for it
             digest = offer.parts[kinds["blocks"]].digest if "blocks" in kinds else b""
-            session = self.sessions.complete(offer, snapshot, bodies.get("blocks"), digest)
-            if isinstance(session, Refusal):
-                return session
+            completed = self.sessions.complete(offer, snapshot, bodies.get("blocks"), digest)
+            if isinstance(completed, Refusal):
+                return completed
+            session = completed
             prepared = functools.partial(self.sessions.taken, session)
-        return Admitted(answer, verified, found[0], snapshot, mailbox, self._images.cost_us(capsule.image), prepared)
+        cost = self._images.cost_us(capsule.image)
+        return Admitted(answer, verified, found[0], snapshot, mailbox, cost, prepared, session)
 
     # Agents that are announced, before they are offered
 

@@ -217,7 +217,7 @@ class Place:
         """Eight bytes of an agent's memory, while it runs; 0 if it has none now."""
         berth = self.station.core.here.berths.get(self.station.core.queries.find_agent(agent))
         life = None if berth is None else berth.life
-        if life is None or life.instance is None:
+        if berth is None or life is None or life.instance is None or berth.owed is not None:
             return 0
         with life.instance.raw(life.memories[0]).reading() as view:
             return int.from_bytes(view[at : at + 8], "little")

@@ -127,7 +127,7 @@ def test_a_command_that_is_used_wrongly(folder: Folder, words: list[str], said: 
         (["inspect", "trip.py"], "trip.py: this is no image, snapshot, capsule or WebAssembly module; portcall pack"),
         (["verify", "trip.py"], "trip.py is no capsule"),
         (["run", "trip.py", "--resume-from", "trip.py"], "trip.py: not a snapshot"),
-        (["run", "trip.py", "--engine", "v8"], "there is no engine 'v8'; known are wasmtime, wasmer"),
+        (["run", "trip.py", "--engine", "v9"], "there is no engine 'v9'; known are wasmtime, v8, wasmer"),
         (["pack", "trip.py", "-o", "x/y"], "x/y cannot be written: there is no folder x"),
         (["pack", "trip.py", "-o", "."], ". cannot be written: it is a folder"),
         (["pack", "trip.py", "-o", "trip.py"], "trip.py is the source: write to another file"),

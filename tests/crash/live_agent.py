@@ -114,6 +114,8 @@ class Guest:
     wait: Wait | None = None
     until: int = 0
     order: None = None
+    owed: None = None
+    prepared: None = None
     barred: str = ""
     to: str = ""
     inbox: tuple[()] = ()
@@ -144,6 +146,9 @@ class Guest:
     def memory(self) -> memoryview:
         assert self.life.instance is not None
         return self.life.instance.memory("memory")
+
+    def become_whole(self) -> None:
+        """It is: no blocks come later."""
 
     def interrupt(self) -> None:
         """Its turns are short."""

@@ -24,6 +24,7 @@ from docking.handoff.actions import Cargo, Departure, Drop, Left, Resume, Start
 from docking.handoff.messages import Body, Offer, Part, handoff_id
 from docking.handoff.refusal import Refusal
 from docking.live import wire
+from docking.live.block_server import BlockServer
 from docking.live.sessions import Preliminary, Sessions, blocks_folder
 from docking.residents.berth import Standing
 from docking.residents.departures import Sent
@@ -82,7 +83,9 @@ class LiveStation(Station):
         disk = DISKS[folder] = Disk(self.point)
         for path in folder.iterdir():
             disk.synced(path)
-        self.sessions = Sessions(ENGINE, folder, self._random, store.has_part, self.point)
+        served = BlockServer(None, lambda: int(1000 * self.live.clock()), lambda agent, size: None)
+        self.sessions = Sessions(ENGINE, folder, self._random, store.has_part, served, self.point)
+        self.sessions.may_fetch = lambda peer: False
         self.sessions.admissions = self
         self.sessions.keep_image = self._keep_image
         self.sessions.undecided = self._undecided
@@ -96,7 +99,7 @@ class LiveStation(Station):
             tell=lambda *told, **more: None,
             run=self.spawn,
         )
-        self.moves = Moves(self.here, self, self, self.ask)  # type: ignore[arg-type]
+        self.moves = Moves(self.here, self, self, self.ask, served)  # type: ignore[arg-type]
         self.sessions.restore(store.parts_of("blocks"), store.part)
 
     def die(self) -> None:
@@ -295,8 +298,9 @@ class LiveStation(Station):
                 await asyncio.sleep(0.01)
         await asyncio.wait({move})
         self.tasks.discard(move)
-        if not move.cancelled() and isinstance(move.exception(), Broken | AssertionError):
-            raise move.exception()  # type: ignore[misc]
+        error = None if move.cancelled() else move.exception()
+        if error is not None and not isinstance(error, StationError | Crash):
+            raise error
         if self.guest is guest:
             guest.failures += 1
             await asyncio.sleep(0.5)

@@ -38,7 +38,7 @@ PLANS = {
 # An agent that is moved while it runs; see `tests.crash.live_world`.
 LIVE_PLANS: dict[str, Plan] = {
     "moved there and back": LivePlan(("beta", "alpha"), orders=("move", "move"), power=True),
-    "moved, writes much": LivePlan(("beta",), orders=("move",), busy=12),
+    "moved, writes much": LivePlan(("beta",), orders=("move",), busy=24),
     "moved, and goes by itself meanwhile": LivePlan(("beta",), orders=("goes meanwhile",), busy=30),
     "moved, and goes back": LivePlan(("beta", "alpha"), orders=("move", "go")),
     "moved twice at once": LivePlan(("beta",), orders=("twice",)),

@@ -4,8 +4,9 @@
 
 As `tests.crash.stations`, and judged as there; but the agent never goes by itself: it writes all the time, and
 notices by the station's name that it has been moved. Then it compares its memory with what it knows of it, which it
-would not find so if a write were lost or done twice. Each time that it has said so, it is moved again. The stations
-die before and after the messages of sessions too.
+would not find so if a write were lost or done twice. Each time that it has said so, it is moved again, in turn with
+all of its memory sent ahead and with most of it coming later (post-copy). The stations die before and after the
+messages of sessions too, and while blocks are owed.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ class Movers(Pair):
 
     moves: int = 0
     live: int = 0
+    later: int = 0
+    _turn: int = 0
     _rounds: dict[str, int] = field(factory=dict)
 
     def program(self) -> str:
@@ -87,8 +90,11 @@ class Movers(Pair):
                     continue
                 if self.ask(name, "peek", agent=agent, at=24) == visit + 1:
                     other = NAMES[1 - NAMES.index(name)]
-                    how = {"to": other, "timeout_s": 0.0, "on_timeout": "force"}
+                    self._turn += 1
+                    then = "post-copy" if self._turn % 2 else "force"
+                    how = {"to": other, "timeout_s": 0.0, "on_timeout": then}
                     report = self.ask(name, "move", agent=agent, **how)
+                    self.later += report is not None and report["owed_bytes"] > 0
                     self.moves += report is not None
                     self.live += report is not None and report["rounds"] > 0
                 return False

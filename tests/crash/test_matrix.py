@@ -53,7 +53,7 @@ def test_single_faults_while_sessions_are_open(folder: Path, capsys: pytest.Capt
     with capsys.disabled():
         print("\n" + "\n".join(report.lines()))
     assert not report.broken, report.broken[0]
-    assert report.struck > 2000 // LIVE_STEP
+    assert report.struck > 800 // LIVE_STEP
     assert set(report.ends) >= {"arrived", "stayed"}
 
 

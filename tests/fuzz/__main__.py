@@ -15,7 +15,7 @@ import click
 TESTS = Path(__file__).resolve().parent.parent
 SHORT = 8
 # Those whose input is bytes; that of others is programs.
-GIVE_BYTES = ("dwarf", "http", "runtime", "station", "wasm")
+GIVE_BYTES = ("dwarf", "http", "live", "runtime", "serve", "station", "wasm")
 
 
 @click.command()

@@ -94,7 +94,7 @@ def test_other_memories_than_were_signed_are_refused(tmp_path: Path) -> None:
             states(tmp_path / "blocks", *roots)
 
 
-@pytest.mark.parametrize("at", [0, 24, 30, -5 * BLOCK_BYTES])
+@pytest.mark.parametrize("at", [0, 24, 60, 64, 70, -5 * BLOCK_BYTES])
 def test_a_damaged_file_is_refused(tmp_path: Path, at: int) -> None:
     path = tmp_path / "blocks"
     root = made(path)

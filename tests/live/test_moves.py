@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,9 @@ from agents.engines import writes
 from docking import Policy, Station
 from docking.errors import StationError, UnknownAgent
 from docking.handle import Agent
+from docking.handoff.refusal import Refusal
 from docking.residents.berth import Standing
+from docking.residents.departures import Departures
 from tests.live.movers import TERMS, accountant, policy
 from tests.patience import PATIENCE
 from tests.residents.guests import RESTING
@@ -127,6 +130,25 @@ async def test_an_agent_that_sleeps_is_moved_and_sleeps_on() -> None:
         assert report.rounds == 0
         there = await settled(beta, agent, Standing.WAITING)
         assert abs(there.until - until) < 5_000  # not an hour from now: an hour from when it fell asleep
+
+
+@run
+async def test_a_sleeper_that_leaves_is_not_woken_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with harbour("alpha", "beta", policy=policy()) as (alpha, beta):
+        agent = await begin(alpha, RESTING, "beta")
+        await settled(alpha, agent, Standing.WAITING)
+        honest = Departures.depart
+
+        async def depart(self: Departures, *parts: Any) -> Refusal | None:
+            # Between two steps of a handoff: it must not run here any more.
+            with pytest.raises(StationError, match="leaving"):
+                agent.wake()
+            return await honest(self, *parts)
+
+        monkeypatch.setattr(Departures, "depart", depart)
+        await agent.move("beta")
+        await settled(beta, agent, Standing.WAITING)
+        assert not beta.core.here.berths[agent.key].begun
 
 
 @run

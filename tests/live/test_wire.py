@@ -50,6 +50,7 @@ OFFERED = canonical.decode(b"".join(wire.write_request(wire.Prepare(OFFER, (1, 2
         [],
         ["prepare"],
         ["prepare", 2, *OFFERED[2:]],
+        ["prepare", True, *OFFERED[2:]],
         ["prepare", 1, b"", [1]],
         ["prepare", 1, OFFERED[2], []],
         ["prepare", 1, OFFERED[2], [-1]],
@@ -68,10 +69,28 @@ def test_what_is_no_request_is_refused(value: Any) -> None:
         wire.read_request(value, DEFAULT_LIMITS)
 
 
-@pytest.mark.parametrize("value", [None, [], ["open", b""], ["refused", "x" * 50, "", 0], ["refused", "x", "", -1], 5])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        ["open", b""],
+        ["refused", "x" * 50, "", 0],
+        ["refused", "x", "", -1],
+        5,
+        ["refused", "x", "", True],
+        ["refused", "X y", "", 0],
+    ],
+)
 def test_what_is_no_answer_is_refused(value: Any) -> None:
     with pytest.raises(MalformedMessage):
         wire.read_answer(value)
+
+
+def test_a_reason_does_not_rewrite_the_terminal_of_who_reads_it() -> None:
+    found = wire.read_answer(["refused", "busy", "\x1b[2Jno\n", 0])
+    assert isinstance(found, Refusal)
+    assert found.reason.isprintable()
 
 
 def test_the_rest_is_read_as_written() -> None:

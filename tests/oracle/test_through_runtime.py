@@ -1,4 +1,4 @@
-"""Real programs through pack, run and the virtual WASI, with hops; where wasmer is installed, between two engines."""
+"""Real programs through pack, run and the virtual WASI, with hops, between the engines that are installed here."""
 
 from __future__ import annotations
 
@@ -37,11 +37,7 @@ def test_moved_at_polls_and_host_calls(compiler: Compiler, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in programs.c_names() if name not in NOT_PORTABLE])
 def test_moved_between_engines_at_each_host_call(compiler: Compiler, name: str) -> None:
-    engines = ["wasmtime", "wasmer"]
-    try:
-        agents.load("wasmer")
-    except EngineError:
-        engines = ["wasmtime"]  # the portable profile, still
+    engines = list(agents.engines.available())
     try:
         program = load(name)
     except ToolMissing as reason:
@@ -50,3 +46,17 @@ def test_moved_between_engines_at_each_host_call(compiler: Compiler, name: str) 
     found = travel(program, image_of(program.wasm, "portable", "none"), engines, every=1, hops=100)
     assert found == expected
     assert found.hops >= 3
+
+
+@pytest.mark.parametrize("name", [*programs.c_names(), "micropython/generators"])
+def test_moved_between_wasmtime_and_v8_at_polls_and_host_calls(compiler: Compiler, name: str) -> None:
+    try:
+        agents.load("v8")
+        program = load(name)
+    except (EngineError, ToolMissing) as reason:
+        pytest.skip(str(reason))
+    expected = undisturbed(compiler, program)
+    every = 397 if name.startswith("micropython") else 53
+    found = travel(program, image_of(program.wasm, "standard", "loops"), ["v8", "wasmtime"], every, hops=20)
+    assert found == expected
+    assert found.hops > 3

@@ -1,4 +1,4 @@
-"""The same programs through the runtime: both profiles, and where wasmer is installed, both engines in turn."""
+"""The same programs through the runtime: both profiles, and the engines that are installed here in turn."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ NEEDS = {  # what the portable profile, and wasmer, do not have
 
 
 def _engines(profile: str) -> list[list[str]]:
-    both = [["wasmtime"]]
-    if profile == "portable":
+    found = [["wasmtime"]]
+    for name in ("v8",) if profile == "standard" else ("v8", "wasmer"):
         try:
-            agents.load("wasmer")
+            agents.load(name)
         except EngineError:
-            return both
-        both += [["wasmer"], ["wasmtime", "wasmer"]]
-    return both
+            continue
+        found += [[name], ["wasmtime", name]]
+    return found
 
 
 def _ticking(ticker: Ticker) -> dict[tuple[str, str], HostImport]:

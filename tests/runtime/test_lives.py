@@ -58,7 +58,13 @@ ONLY_RETURNED = (
     ("(result i32 i32)", "(i32.const 7) (call $through)", (7, -5)),
 )
 
-SETTINGS = [("wasmtime", "standard"), ("wasmtime", "portable"), ("wasmer", "portable")]
+SETTINGS = [
+    ("wasmtime", "standard"),
+    ("wasmtime", "portable"),
+    ("v8", "standard"),
+    ("v8", "portable"),
+    ("wasmer", "portable"),
+]
 
 
 @pytest.fixture(scope="module")

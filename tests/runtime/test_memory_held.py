@@ -18,7 +18,7 @@ from agents.waits import Woke
 
 from .agents_at_work import SPIN, packed, place
 
-SETTINGS = [("wasmtime", "standard"), ("wasmer", "portable")]
+SETTINGS = [("wasmtime", "standard"), ("v8", "standard"), ("wasmer", "portable")]
 
 WAITS = """(module (import "portcall" "sleep" (func $sleep (param i32) (result i32))) (memory (export "memory") 2)
   (func (export "run") (i64.store (i32.const 70000) (i64.const -1))

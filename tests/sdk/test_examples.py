@@ -125,10 +125,11 @@ def test_suspended_at_every_opportunity(language: str, polls: Polls, every: int)
     assert place.hops >= 3
 
 
+@pytest.mark.parametrize("other", ["v8", "wasmer"])
 @pytest.mark.parametrize("language", [language for language in TRIPS if language != "python"])
-def test_two_engines_in_turn(language: str) -> None:
+def test_two_engines_in_turn(language: str, other: str) -> None:
     try:
-        engines = [agents.load(name) for name in ("wasmer", "wasmtime")]
+        engines = [agents.load(name) for name in (other, "wasmtime")]
     except EngineError as reason:
         pytest.skip(str(reason))
     place = travel(image_of(language, profile="portable"), 1, closed="beta", engine=engines)

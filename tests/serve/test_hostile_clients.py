@@ -164,6 +164,8 @@ async def test_more_requests_than_may_wait(monkeypatch: pytest.MonkeyPatch) -> N
         ["request", "a.b", bytes(32), b"", 10**9, 1],
         ["request", "a.b", bytes(32), b"", 1, 99],
         ["answer", "a.b", bytes(32), 200, b"", 0, 1],
+        ["answer", "a.b", bytes(32), b"", b"", 0, 1],
+        ["answer", "a.b", bytes(32), False, b"", 0, 1],
         ["answer", "a.b", bytes(32), 0, "text", 0, 1],
         ["answer", "a.b", bytes(32), 999, b"", 0, 1],
     ],

@@ -29,17 +29,20 @@ from agents import canonical
 from agents.credentials import envelope
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.errors import NotCanonical
+from agents.waits import Accept
 from docking import Station
 from docking.errors import AgentEnded, CarrierError
 from docking.handoff import codec
 from docking.handoff.messages import Refuse, Side, Status
 from docking.http import channel
+from docking.http.agent_messages import write_request
 from docking.http.client import Client
 from docking.http.dispatch import REQUEST_KINDS
 from docking.http.sealing import SharedKeys
+from tests.bench.live_requests import service
 from tests.fuzz.amount import Amount, options
 from tests.patience import PATIENCE
-from tests.station.harbour import OWNER, begin, harbour, journey, key_of, program
+from tests.station.harbour import OWNER, begin, harbour, journey, key_of, packed, program
 
 STRANGER = SecretKey(canonical.digest(b"a stranger"))
 # Who signs what is recorded: the owner, and the stations of a harbour.
@@ -150,6 +153,8 @@ def verdict(what: str, answer: bytes | None) -> str:
         said = codec.decode_message(answer)
         return f"refused {said.code}" if isinstance(said, Refuse) else type(said).__name__
     value = canonical.decode(answer)
+    if what in ("session", "serve"):
+        return " ".join(each for each in value[:2] if isinstance(each, str))
     if what == "letter" and isinstance(value, list):
         return " ".join(each for each in value[:2] if isinstance(each, str)) if value[0] == "refused" else str(value[0])
     return "a card"
@@ -193,6 +198,7 @@ async def recorded() -> list[tuple[str, str, str, bytes]]:
             await alpha.introductions.greet(beta.key)
             for _ in range(2):
                 await journey(alpha, BUSY, "beta", "alpha", "beta")
+            await served_and_moved(alpha)
             agent = await begin(alpha, SLEEPS, "beta")
             while agent.key not in beta.core.here.berths:
                 await asyncio.sleep(0.01)
@@ -203,6 +209,19 @@ async def recorded() -> list[tuple[str, str, str, bytes]]:
         finally:
             Client.ask = real  # type: ignore[method-assign]
     return said
+
+
+async def served_and_moved(alpha: Station) -> None:
+    """An agent moves while it runs, and the request of a client is passed on to where it went."""
+    image = packed(service(1), entry="run")
+    agent = await alpha.launch(image, ["beta"], owner=OWNER)
+    while not isinstance(alpha.core.here.berths[agent.key].wait, Accept):
+        await asyncio.sleep(0.01)
+    report = await agent.move("beta")
+    assert report.rounds > 0
+    serving = alpha.core.serving
+    ident = serving.new_ident()
+    await serving.ask(agent.key, ident, write_request(ident, b"GET", b"/", [], b""), 60.0)
 
 
 class _Errors(logging.Handler):

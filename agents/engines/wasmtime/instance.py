@@ -11,10 +11,10 @@ from typing import Any, NoReturn, Protocol
 from wasmtime import _ffi as ffi
 
 from agents.engines.interface import Interface
-from agents.engines.missing import MissingPages
+from agents.engines.missing import MissingPages, pages_can_be_missing
 from agents.engines.native_stack import check_stack
-from agents.engines.pages import Initial, Runs, expect
-from agents.engines.protocols import REBINDABLE, Exported, Extension, HostCall, Limits, Rebound
+from agents.engines.pages import Initial, Runs, expect, release
+from agents.engines.protocols import REBINDABLE, ComesLater, Exported, Extension, HostCall, Limits, Rebound
 from agents.engines.raw import Gate, RawMemory, bytes_at
 from agents.engines.writes import WriteWatch, watch_writes
 from agents.errors import EngineError, LimitReached, MemoryMissing, WasmTrap
@@ -55,6 +55,8 @@ from .rebinding import Rebinding, start_clock
 
 # Instances in one store: the agent's, what extends it, what stands between it and the host, what answers beside it.
 _INSTANCES = 4
+# Bytes of a memory from which on freeing it takes long enough to be noticed by others.
+_LARGE_BYTES = 16 << 20
 _EXTERN = ctypes.sizeof(ffi.wasmtime_extern_t)
 _MASKS = {"i": 0xFFFFFFFF, "f": 0xFFFFFFFF, "I": (1 << 64) - 1, "F": (1 << 64) - 1, "v": (1 << 128) - 1}
 
@@ -67,6 +69,7 @@ class LinkedProgram(Protocol):
     interface: Interface
     interruptible: bool
     starts: bool
+    memories: Sequence[str]
     stack: int
     pre: c_void_p
     module: c_void_p
@@ -316,6 +319,19 @@ class WasmtimeInstance:
         self._views[name] = (memory, pages, view)
         return view
 
+    def on_demand(self, name: str) -> tuple[memoryview, ComesLater | None]:
+        """Its bytes, and the pages of them that are missing."""
+        return self.memory(name), self.missing(name)
+
+    def flag(self, name: str) -> Callable[[bool], None]:
+        """What sets the first word of a memory."""
+        word = ctypes.c_uint32.from_address(self.memory_address(name))
+
+        def write(raised: bool) -> None:
+            word.value = raised
+
+        return write
+
     def memory_address(self, name: str) -> int:
         """Address of its first byte."""
         return int(memory_data(self._context, self._of_kind(name, "memory")) or 0)
@@ -338,6 +354,10 @@ class WasmtimeInstance:
     def watch_writes(self, name: str) -> WriteWatch:
         """Watch what is written in the memory."""
         return watch_writes(self.raw(name))
+
+    def may_owe(self) -> bool:
+        """Where the system hands out faults."""
+        return pages_can_be_missing()
 
     def owe(self, name: str, owed: Runs) -> MissingPages:
         """Take away pages."""
@@ -376,7 +396,7 @@ class WasmtimeInstance:
         initial = self.program.initial(name)
         return initial.changed(self.memory_address(name), self.memory_pages(name) * WASM_PAGE_BYTES)
 
-    def expect(self, name: str, offset: int, size: int) -> None:
+    def expect(self, name: str, offset: int, size: int, whole: bool = False) -> None:
         """Announce that these bytes of a memory are about to be written."""
         if offset + size <= self.memory_pages(name) * WASM_PAGE_BYTES:
             expect(self.memory_address(name) + offset, size)
@@ -447,6 +467,7 @@ class WasmtimeInstance:
 
     def close(self) -> None:
         """Free everything."""
+        large = () if self._store is None else self._large()
         store, self._store = self._store, None
         if store is not None:
             for pages in self._missing.values():
@@ -454,9 +475,16 @@ class WasmtimeInstance:
             self._missing.clear()
             if self._gate is not None:
                 self._gate.close()
+            for address, size in large:  # before the store is deleted, which is done with the interpreter lock
+                release(address, size)
             self._externs.clear()
             self._views.clear()
             store_delete(store)
+
+    def _large(self) -> Sequence[tuple[int, int]]:
+        """Address and bytes of each large memory."""
+        sizes = [(name, self.memory_pages(name) * WASM_PAGE_BYTES) for name in self.program.memories]
+        return tuple({(self.memory_address(name), size) for name, size in sizes if size >= _LARGE_BYTES})
 
     def __del__(self) -> None:
         self.close()

@@ -6,17 +6,17 @@ import contextlib
 import ctypes
 import sys
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_void_p
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import wasmtime
 
 from agents.canonical import digest as _digest
 from agents.engines.codecache import open_cache
 from agents.engines.interface import Interface, check_limits, extension_interface, interface
+from agents.engines.kept import Kept
 from agents.engines.pages import Initial
 from agents.engines.protocols import (
     DEFAULT_STACK_BYTES,
@@ -28,7 +28,7 @@ from agents.engines.protocols import (
     Program,
 )
 from agents.engines.watch import Watch
-from agents.errors import EngineError, ModuleError
+from agents.errors import EngineError
 
 from .callbacks import HOST_CALLBACK, Signatures, reader, writer
 from .capi import assemble, increment_epoch, linker_define, message, shorten
@@ -41,46 +41,6 @@ from .rebinding import Rebinding
 
 _KEEP = 8  # programs kept in memory per engine, and as many extensions; each holds its machine code
 _UNLIMITED = 1 << 40  # bytes: for the instance that only shows the initial contents of memories
-
-
-T = TypeVar("T")
-
-
-class Kept(Generic[T]):
-    """The last few things that were made, by key. Of threads that want the same one, one makes it."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._made: dict[Hashable, T] = {}
-        self._making: dict[Hashable, threading.Event] = {}
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What was made for this key, or is now. Raises what `make` raises, a `ModuleError` as `EngineError`."""
-        while True:
-            with self._lock:
-                found = self._made.pop(key, None)
-                if found is not None:
-                    self._made[key] = found
-                    return found
-                other = self._making.get(key)
-                if other is None:
-                    mine = self._making[key] = threading.Event()
-                    break
-            other.wait()  # if it fails, the others try
-        try:
-            made = make()
-            with self._lock:
-                self._made[key] = made
-                while len(self._made) > self._most:
-                    del self._made[next(iter(self._made))]
-            return made
-        except ModuleError as error:
-            raise EngineError(f"the module cannot be read: {error}") from None
-        finally:
-            with self._lock:
-                del self._making[key]
-            mine.set()
 
 
 class WasmtimeEngine:
@@ -198,6 +158,7 @@ class WasmtimeProgram:
         self.imports: Sequence[ImportedFunction] = shape.imports
         self.exports: Mapping[str, Exported] = shape.exports
         self.starts = shape.start
+        self.memories: Sequence[str] = [name for name, each in shape.exports.items() if each.kind == "memory"]
         self.signatures: Signatures = [(reader(entry.params), writer(entry.results)) for entry in shape.imports]
         self._module, self._native = module, native
         self._initial: dict[str, Initial] = {}

@@ -1,0 +1,70 @@
+"""Stations whose agents run in V8: between them and others, and when the process of the engine dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from agents import engines
+from agents.canonical import digest
+from docking import AgentEnded
+from docking.residents import checkpoints
+from docking.residents.berth import Standing
+from tests.station.harbour import begin, journey, meet, numbers, places, program, run, settled, station
+
+if "v8" not in engines.available():
+    pytest.skip("no Node.js that is new enough", allow_module_level=True)
+
+from agents.engines.v8.process import the_node
+
+# Through two stations and back, with a value in a local, one in a global, one in memory.
+TOUR = program(
+    """
+    (loop $tour
+      (drop (call $go (i32.add (i32.const 1000) (i32.mul (local.get $n) (i32.const 100))) (i32.const 4)))
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (global.set $count (i32.add (global.get $count) (local.get $n)))
+      (call $tell_here)
+      (call $tell (i32.const 110) (global.get $count))
+      (br_if $tour (i32.lt_s (local.get $n) (i32.const 3))))""",
+    "beta|home|beta",
+    "(local $n i32)",
+)
+# Waits for a moment, which is durable, and then computes for ever.
+SPINS = program("(call $tell (i32.const 110) (i32.const 1)) (drop (call $sleep (i32.const 2000))) (loop (br 0))")
+
+
+@pytest.mark.parametrize("there", ["v8", "wasmtime"])
+def test_an_agent_goes_from_one_engine_to_the_other_and_back(there: str) -> None:
+    @run
+    async def travels() -> None:
+        here = "wasmtime" if there == "v8" else "v8"
+        async with station("home", engine=here) as home, station("beta", engine=there) as beta:
+            await meet(home, beta)
+            report = await journey(home, TOUR, "beta", "home", "beta")
+        assert report.exit_code == 0
+        assert places(report) == ["beta", "home", "beta"]
+        assert numbers(report, "n") == [1, 3, 6]
+
+    travels()
+
+
+@run
+async def test_when_the_process_dies_the_station_keeps_the_last_durable_state(tmp_path: Path) -> None:
+    async with station("home", tmp_path / "home", engine="v8") as home:
+        agent = await begin(home, SPINS)
+        await settled(home, agent, Standing.WAITING)
+        while home.core.here.berths[agent.key].standing is not Standing.READY:
+            await home.core.here.journal.write([], True)
+        os.kill(the_node().process_id, signal.SIGKILL)
+        with pytest.raises(AgentEnded, match=r"stopped at home: .*the engine v8 was ended by signal 9"):
+            await agent.wait()
+        berth = home.core.here.berths[agent.key]
+        assert isinstance(berth.saved, checkpoints.StoredState)
+        state = home.core.here.state_of(berth)
+        assert digest(state) == berth.saved.state.digest
+        report = await journey(home, program("(call $tell (i32.const 110) (i32.const 5))"))  # in the next process
+        assert numbers(report, "n") == [5]
