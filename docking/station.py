@@ -274,6 +274,7 @@ class Station:
             unmet=self.unmet,
             url=lambda: self.url if self.port is not None else "",
             metrics=self.metrics,
+            sessions=core.sessions.rows,
         )
 
     async def _open_control(self, home: Path) -> None:
@@ -789,6 +790,9 @@ class Station:
             self._client,
             core.serving,
             None if app is None else app.clients,
+            core.moves,
+            core.ahead,
+            core.sessions,
         )
 
     def asgi(self, agent: str | None = None) -> Mounted:

@@ -29,6 +29,7 @@ from agents import canonical
 from agents.ambient import StandaloneHost
 from agents.blocks import BLOCK_BYTES, BLOCKS_PER_PAGE, INITIAL, BlockBatch, BlockTree, runs_of
 from agents.canonical import Buffer
+from agents.credentials.keys import PublicKey, text_of
 from agents.engines import Engine, Limits
 from agents.engines.missing import MissingPages
 from agents.errors import BadSnapshot, EndOfRun, PortcallError
@@ -276,6 +277,23 @@ class Sessions:
     def held_bytes(self) -> int:
         """Bytes of memory that sessions hold. From any thread."""
         return sum(session.size for session in tuple(self.open.values()))
+
+    def rows(self) -> list[dict[str, object]]:
+        """The open sessions: agent, source's key, bytes of memory, and milliseconds since it began and since the last
+        message.
+        """
+        now = time.monotonic()
+        return [
+            {
+                "agent": text_of(each.agent),
+                "from": PublicKey(each.peer).text,
+                "bytes": each.size,
+                "age_ms": round(1000 * (now - each.ends + LIFETIME_S)),
+                "silent_ms": round(1000 * (now - each.touched)),
+                "held": each.held,
+            }
+            for each in self.open.values()
+        ]
 
     # Requests of peers
 

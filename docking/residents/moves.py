@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from attrs import define, evolve, field
@@ -85,6 +86,12 @@ class Moves:
     """The agents that are being moved."""
     sent_ahead: Callable[[bytes], Awaitable[None]] = _nothing
     """Has an agent sent ahead no more (`docking.residents.ahead`): two who watch its writes would not see them all."""
+    counts: Counter[str] = field(factory=Counter)
+    """Moves that are over: `moved`, and `stayed`."""
+    sent_bytes: int = 0
+    """Memory of agents that were moved, sent while they ran or stood still."""
+    downtime_us: int = 0
+    """For how long those that were moved stood still, all together."""
     _unwanted: set[bytes] = field(factory=set)
     """Those whose move nobody waits for any more: it is given up, unless the handoff has begun."""
 
@@ -110,8 +117,11 @@ class Moves:
                 raise StationError("the station is being stopped") from None
             self._unwanted.add(agent)
             raise
+        self.counts["stayed" if isinstance(done, StationError) else "moved"] += 1
         if isinstance(done, StationError):
             raise done
+        self.sent_bytes += done.sent_bytes
+        self.downtime_us += round(1000 * done.downtime_ms)
         return done
 
     async def _run(self, berth: Berth, host: str, options: MoveOptions) -> MoveReport | StationError:

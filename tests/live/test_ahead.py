@@ -79,7 +79,11 @@ def test_go_sends_only_a_small_rest(tmp_path: Path, durable: bool) -> None:
             gate = Gate(alpha)
             agent = await begin(alpha, goer(32), "omega", terms=TERMS)
             await there(alpha, agent, gate)
-            assert omega.core.sessions.held_bytes >= 32 * MIB
+            (row,) = omega.core.sessions.rows()
+            assert (row["agent"], row["from"], row["held"]) == (agent.id, alpha.key.text, False)
+            assert row["bytes"] >= 32 * MIB  # type: ignore[operator]
+            assert "\nportcall_sessions 1\n" in omega.metrics()
+            assert "\nportcall_ahead_agents 1\n" in alpha.metrics()
             gate.open = True
             await ended(agent)
             assert alpha.core.ahead.saved_bytes >= 29 * MIB
