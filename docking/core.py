@@ -287,7 +287,7 @@ class StationCore:
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
         queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
-        moves = Moves(here, lifecycle, departures, network.session, served)
+        moves = Moves(here, lifecycle, departures, network.session, served, serving.asked)
         ahead = Ahead(here, moves, departures, opts.ahead_bytes)
         lifecycle.ahead, moves.sent_ahead = ahead.given, ahead.stop
         core = cls(
