@@ -210,6 +210,7 @@ class Station:
                 directories=self._lent(),
                 failed=self._store_failed,
                 failpoint=failpoint,
+                ahead_bytes=None if options.running.ahead_mib is None else options.running.ahead_mib << 20,
             ),
         )
         introductions.services = lambda: core.services.names
@@ -276,6 +277,7 @@ class Station:
             unmet=self.unmet,
             url=lambda: self.url if self.port is not None else "",
             metrics=self.metrics,
+            sessions=core.sessions.rows,
         )
 
     async def _open_control(self, home: Path) -> None:
@@ -791,6 +793,9 @@ class Station:
             self._client,
             core.serving,
             None if app is None else app.clients,
+            core.moves,
+            core.ahead,
+            core.sessions,
         )
 
     def asgi(self, agent: str | None = None) -> Mounted:
