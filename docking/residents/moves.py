@@ -499,7 +499,6 @@ class Moves:
             await sending.send(found)
             found = await in_thread(sending.written)
         rest, roots = sending.rest(found)
-        sending.sent_blocks += sum(map(len, found))
         snapshot = _awake(sending.life.snapshot(roots), until, self._here.clocks.now())
         last = rest.encode()
         later = sum(map(len, sending.owed)) * BLOCK_BYTES

@@ -57,6 +57,8 @@ class SentMemory:
     tree: BlockTree = field(repr=False)
     watch: WriteWatch = field(init=False, repr=False)
     """From `Sending.watch` on."""
+    sent: set[int] = field(factory=set, repr=brief)
+    """The blocks that were sent."""
 
     def different(self) -> list[int]:
         """The blocks that may not be as in a fresh instance. What is written meanwhile is reported as written."""
@@ -70,6 +72,7 @@ class SentMemory:
     def read(self, blocks: Sequence[int]) -> BlockBatch:
         """These blocks, as they are now."""
         pages, copies, fresh = self._hashed(blocks)
+        self.sent.update(blocks)
         return BlockBatch.of(self.index, pages, blocks, copies, fresh)
 
     def note(self, blocks: Sequence[int], file: BlockFile | None) -> set[int]:
@@ -195,7 +198,7 @@ class Sending:
     @property
     def resent_blocks(self) -> int:
         """How many blocks were sent again."""
-        return self.sent_blocks - sum(1 for memory in self.memories for _ in memory.tree.different())
+        return self.sent_blocks - sum(len(memory.sent) for memory in self.memories)
 
     def different(self) -> list[list[int]]:
         """The blocks of each memory that are not as in a fresh instance. In a thread."""
@@ -263,6 +266,7 @@ class Sending:
         batches = []
         for memory, blocks, unneeded in zip(self.memories, found, self._unneeded, strict=True):
             last = sorted(unneeded.union(blocks))
+            self.sent_blocks += len(last)
             for at in range(0, len(last), BATCH_BLOCKS):
                 batches.append(memory.read(last[at : at + BATCH_BLOCKS]))
         owed = []
