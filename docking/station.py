@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import platform
 import secrets
 import socket
 import time
@@ -191,12 +192,14 @@ class Station:
         client = Client(keys, self._clocks.random, peers.addresses, introductions.works)
         self._closers.callback(client.close)
         introductions.wire = client
+        engine = load(options.running.engine, stack=DEEP)
+        introductions.runs = f"{platform.machine()}, {engine.name} {engine.version}"
         core = StationCore.wire(
             self.name,
             own,
             self._policy,
             store,
-            load(options.running.engine, stack=DEEP),
+            engine,
             introductions,
             peers,
             self._clocks,

@@ -138,9 +138,19 @@ def stations(wait: float, station: str | None, as_json: bool) -> None:
         click.echo("no other station was seen")
     else:
         print_table(
-            ["station", "address", "key", "services", "seen by", "proven"],
+            ["station", "address", "key", "services", "runs on", "seen by", "proven"],
             [
-                [r["name"], r["address"], r["key"][8:20], ", ".join(r["services"]), r["seen_by"], _yes(r["proven"])]
+                [
+                    *(
+                        r["name"],
+                        r["address"],
+                        r["key"][8:20],
+                        ", ".join(r["services"]),
+                        r.get("runs", ""),
+                        r["seen_by"],
+                    ),
+                    _yes(r["proven"]),
+                ]
                 for r in good
             ],
         )
@@ -164,6 +174,7 @@ def _around(wait: float) -> list[dict[str, Any]]:
             "key": sighting.key.text,
             "address": sighting.addresses[0] if sighting.addresses else "",
             "services": list(sighting.services),
+            "runs": "",
             "proven": False,
         }
         for sighting in found

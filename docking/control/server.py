@@ -237,6 +237,7 @@ class Control:
                     "key": peer.key.text,
                     "address": peer.addresses[0] if peer.addresses else "",
                     "services": list(peer.services),
+                    "runs": peer.runs,
                     "seen": peer.seen,
                     "proven": peer.proven,
                     "present": peer.present or peer.configured,
