@@ -292,7 +292,7 @@ class StationCore:
             deltas,
             admissions,
             sessions,
-            Moves(here, lifecycle, departures, network.session, served),
+            Moves(here, lifecycle, departures, network.session, served, serving.asked),
             fetcher,
             courier,
             departures,

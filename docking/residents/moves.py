@@ -73,13 +73,15 @@ BETWEEN_ROUNDS_S = 0.002
 
 @define(eq=False, repr=False)
 class Moves:
-    """The moves by order from one station. `session`: asks a station for something about a session."""
+    """The moves by order from one station. `session`: asks a station for something about a session; `asked(agent)`: how
+    many requests of clients wait for an agent, None if it does not serve."""
 
     _here: Residents
     _lifecycle: Lifecycle
     _departures: Departures
     _session: Callable[[PublicKey, Sequence[Buffer]], Awaitable[object]]
     _served: BlockServer
+    _asked: Callable[[bytes], int | None]
     _unwanted: set[bytes] = field(factory=set)
     """Those whose move nobody waits for any more: it is given up, unless the handoff has begun."""
 
@@ -146,6 +148,8 @@ class Moves:
                     await self._precopy(sending, berth, to, options, began)
             stop, until = await self._halt(berth)
             paused = time.perf_counter()
+            if sending is not None:
+                sending.gentle = False
             refused = await self._hand_over(berth, to, stop, until, sending)
             if refused is not None:
                 raise SessionRefused(refused)
@@ -210,6 +214,7 @@ class Moves:
                 raise SessionRefused(Refusal("unreachable", str(error)[:500])) from error
 
         sending = Sending(berth, life, b"", ask)
+        sending.gentle = self._asked(berth.agent) is not None
         try:
             sending.begin()
         except EngineError:  # its memory may move when it grows

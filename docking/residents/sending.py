@@ -31,6 +31,8 @@ from docking.residents.berth import Berth
 
 # Batches on their way at once.
 WINDOW = 4
+# Blocks that are sent at once while clients wait for the agent, and seconds without sending after each time, at most.
+GENTLE_BLOCKS, LONGEST_REST_S = 16, 0.05
 
 
 class SessionRefused(Exception):
@@ -148,6 +150,8 @@ class Sending:
     sent_blocks: int = 0
     sent_bytes: int = 0
     speed: float = 100e6
+    gentle: bool = False
+    """Whether the agent has clients, which must not wait for the copying."""
     later: bool = False
     """Whether the destination can have blocks that come later."""
     file: BlockFile | None = None
@@ -203,6 +207,9 @@ class Sending:
 
     async def send(self, found: list[list[int]]) -> None:
         """Send these blocks of each memory; returns when they have arrived."""
+        if self.gentle:
+            await self._send_gently(found)
+            return
         began, before = time.perf_counter(), self.sent_bytes
         for memory, blocks in zip(self.memories, found, strict=True):
             for at in range(0, len(blocks), BATCH_BLOCKS):
@@ -218,6 +225,21 @@ class Sending:
         took = time.perf_counter() - began
         if self.sent_bytes - before >= BATCH_BLOCKS * BLOCK_BYTES:
             self.speed = (self.sent_bytes - before) / took
+
+    async def _send_gently(self, found: list[list[int]]) -> None:
+        """The same, a little at a time, and half of the time nothing: clients of the agent need the processor too."""
+        busy, before = 0.0, self.sent_bytes
+        for memory, blocks in zip(self.memories, found, strict=True):
+            for at in range(0, len(blocks), GENTLE_BLOCKS):
+                began, chunk = time.perf_counter(), blocks[at : at + GENTLE_BLOCKS]
+                await self._give(await in_thread(memory.read, chunk))
+                self.sent_blocks += len(chunk)
+                self.sent_bytes += len(chunk) * BLOCK_BYTES
+                took = time.perf_counter() - began
+                busy += took
+                await asyncio.sleep(min(took, LONGEST_REST_S))
+        if self.sent_bytes - before >= BATCH_BLOCKS * BLOCK_BYTES:
+            self.speed = (self.sent_bytes - before) / busy
 
     def note(self, found: list[list[int]]) -> None:
         """These blocks of each memory come later. In a thread. Raises `OSError`, `EngineError`."""
