@@ -37,6 +37,7 @@ from docking.live.block_server import BlockServer
 from docking.live.sessions import Sessions, blocks_folder
 from docking.live.wire import Answer, Request, read_answer, write_request
 from docking.peers.directory import PeerDirectory
+from docking.residents.ahead import Ahead
 from docking.residents.arrivals import Arrivals
 from docking.residents.berth import HostEnvironment
 from docking.residents.commands import Commands
@@ -101,6 +102,7 @@ class CoreOptions:
     directories: of this machine, lent to agents by name; the creator of the core opens and closes them
     failed: called once, when the store has failed
     failpoint: for tests of crashes
+    ahead_bytes: agents with as much memory are sent ahead to their one next stop; None for none
     """
 
     threads: int = 2
@@ -109,6 +111,7 @@ class CoreOptions:
     directories: Mapping[str, HostGrant] = field(factory=dict, repr=brief)
     failed: Callable[[], None] = lambda: None
     failpoint: Failpoint = never
+    ahead_bytes: int | None = None
 
 
 @define(eq=False, repr=False)
@@ -124,6 +127,7 @@ class StationCore:
     admissions: AdmissionController
     sessions: Sessions
     moves: Moves
+    ahead: Ahead
     fetcher: BlockFetcher
     courier: Courier[Admitted]
     departures: Departures
@@ -283,6 +287,9 @@ class StationCore:
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
         queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
+        moves = Moves(here, lifecycle, departures, network.session, served, serving.asked)
+        ahead = Ahead(here, moves, departures, opts.ahead_bytes)
+        lifecycle.ahead, moves.sent_ahead = ahead.given, ahead.stop
         core = cls(
             here,
             policy,
@@ -292,7 +299,8 @@ class StationCore:
             deltas,
             admissions,
             sessions,
-            Moves(here, lifecycle, departures, network.session, served, serving.asked),
+            moves,
+            ahead,
             fetcher,
             courier,
             departures,
@@ -332,6 +340,7 @@ class StationCore:
             here.tell("alarm", record.agent, text=text)
         here.outbox.start()
         self.upkeep.start()
+        self.ahead.start()
 
     def note_peers(self) -> None:
         """Store the addresses of the known stations."""
@@ -358,6 +367,7 @@ class StationCore:
         here = self.here
         here.closing = True
         self.upkeep.close()
+        self.ahead.close()
         self.fetcher.close()
         for timer in here.timers.values():
             timer.cancel()

@@ -75,11 +75,14 @@ class Running:
 
     engine: "wasmtime" (the default), or "v8" or "wasmer" where they are installed
     threads: agents that run at once; None for one a processor, at least 2 and at most 16
+    ahead_mib: agents with as many MiB of memory are sent ahead to their one next stop while they run, so that their
+        `go` takes less long; None for none
     clocks: where time and chance come from; None for the machine's
     """
 
     engine: str = "wasmtime"
     threads: int | None = None
+    ahead_mib: int | None = None
     clocks: Clocks | None = None
 
 
@@ -100,6 +103,7 @@ class StationFields(TypedDict, total=False):
     failpoint: Failpoint
     engine: str
     threads: int | None
+    ahead_mib: int | None
     clocks: Clocks | None
     patience_s: float
     patience: float

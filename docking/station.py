@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import platform
 import secrets
 import socket
 import time
@@ -191,12 +192,14 @@ class Station:
         client = Client(keys, self._clocks.random, peers.addresses, introductions.works)
         self._closers.callback(client.close)
         introductions.wire = client
+        engine = load(options.running.engine, stack=DEEP)
+        introductions.runs = f"{platform.machine()}, {engine.name} {engine.version}"
         core = StationCore.wire(
             self.name,
             own,
             self._policy,
             store,
-            load(options.running.engine, stack=DEEP),
+            engine,
             introductions,
             peers,
             self._clocks,
@@ -207,6 +210,7 @@ class Station:
                 directories=self._lent(),
                 failed=self._store_failed,
                 failpoint=failpoint,
+                ahead_bytes=None if options.running.ahead_mib is None else options.running.ahead_mib << 20,
             ),
         )
         introductions.services = lambda: core.services.names
@@ -273,6 +277,7 @@ class Station:
             unmet=self.unmet,
             url=lambda: self.url if self.port is not None else "",
             metrics=self.metrics,
+            sessions=core.sessions.rows,
         )
 
     async def _open_control(self, home: Path) -> None:
@@ -788,6 +793,9 @@ class Station:
             self._client,
             core.serving,
             None if app is None else app.clients,
+            core.moves,
+            core.ahead,
+            core.sessions,
         )
 
     def asgi(self, agent: str | None = None) -> Mounted:

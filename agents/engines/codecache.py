@@ -14,16 +14,33 @@ from __future__ import annotations
 import contextlib
 import hmac
 import os
+import platform
 import stat
 import sys
+from functools import cache
 from pathlib import Path
 
 from agents.canonical import DIGEST_SIZE, digest
 from agents.errors import EngineError
 
 _MAGIC = b"portcall compiled code 1\n"
+_CPUINFO_BYTES = 1 << 16  # the first processor's part is enough
+_FEATURES = (b"flags", b"Features", b"isa")  # as Linux calls them on x86, ARM and RISC-V
 MAX_CODE_FILE_BYTES = 1 << 30  # bytes of one file: a sparse file must not fill memory
 MAX_CACHE_BYTES = 2 << 30  # bytes of all files; the oldest are deleted first
+
+
+@cache
+def target() -> str:
+    """For what machine code is made here: the system, the processor, and a digest of what that one can do.
+
+    Part of the key of machine code: a folder may be shared by machines, or go from one to another.
+    """
+    features = b""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", "rb") as file:
+        lines = file.read(_CPUINFO_BYTES).splitlines()
+        features = next((line for line in lines if line.split(b":")[0].strip() in _FEATURES), b"")
+    return f"{sys.platform}-{platform.machine().lower()}-{digest(features)[:6].hex()}"
 
 
 def default_directory() -> Path:

@@ -24,7 +24,7 @@ from agents.wasm.bounds import WASM_PAGE_BYTES
 from agents.wasm.decode import decode_module
 from agents.wasm.encode import encode_module
 
-from .codecache import open_cache
+from .codecache import open_cache, target
 from .interface import EXTENDED, ExtensionInterface, Interface, check_limits, extension_interface, interface
 from .metering import CEILING_EXPORT, ELEMENTS_EXPORT, METER_VERSION, TICK_IMPORT, bits_get, bits_set, meter
 from .missing import MissingPages
@@ -161,7 +161,7 @@ class WasmerEngine:
 
     def _compile(self, code: bytes, digest: bytes, interruptible: bool) -> bytes:
         flavour = f"{'metered' if interruptible else 'plain'}{METER_VERSION}"
-        key = f"wasmer-{self.version}-{flavour}-{digest.hex()}"
+        key = f"wasmer-{self.version}-{target()}-{flavour}-{digest.hex()}"
         stored = None if self._cache is None else self._cache.load(key)
         if stored is not None:
             return bytes(stored)

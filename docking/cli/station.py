@@ -37,6 +37,12 @@ PORT = 7707
 )
 @click.option("--volatile", is_flag=True, help="Keep agents in memory only: a crash loses them.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Agents that run at once.")
+@click.option(
+    "--ahead",
+    type=click.IntRange(1, 1 << 20),
+    metavar="MIB",
+    help="Send agents with so much memory ahead to their next stop, while they run.",
+)
 @click.option("--metrics", is_flag=True, help="Answer GET /portcall/1/metrics.")
 @click.option("--log", type=click.Choice(["events", "json", "none"]), default="events", help="What it prints.")
 @edge.options
@@ -54,6 +60,7 @@ def station(
     engine: str,
     volatile: bool,
     threads: int | None,
+    ahead: int | None,
     metrics: bool,
     log: str,
     mec: int | None,
@@ -90,6 +97,7 @@ def station(
         engine=engine,
         volatile=volatile,
         threads=threads,
+        ahead_mib=ahead,
         show_metrics=metrics,
         passphrase=ask_passphrase,
     )
@@ -130,9 +138,19 @@ def stations(wait: float, station: str | None, as_json: bool) -> None:
         click.echo("no other station was seen")
     else:
         print_table(
-            ["station", "address", "key", "services", "seen by", "proven"],
+            ["station", "address", "key", "services", "runs on", "seen by", "proven"],
             [
-                [r["name"], r["address"], r["key"][8:20], ", ".join(r["services"]), r["seen_by"], _yes(r["proven"])]
+                [
+                    *(
+                        r["name"],
+                        r["address"],
+                        r["key"][8:20],
+                        ", ".join(r["services"]),
+                        r.get("runs", ""),
+                        r["seen_by"],
+                    ),
+                    _yes(r["proven"]),
+                ]
                 for r in good
             ],
         )
@@ -156,6 +174,7 @@ def _around(wait: float) -> list[dict[str, Any]]:
             "key": sighting.key.text,
             "address": sighting.addresses[0] if sighting.addresses else "",
             "services": list(sighting.services),
+            "runs": "",
             "proven": False,
         }
         for sighting in found

@@ -11,8 +11,11 @@ from collections.abc import Iterable
 from docking.http.agent_requests import AgentRequests
 from docking.http.client import Client
 from docking.http.dispatch import Dispatcher
+from docking.live.sessions import Sessions
+from docking.residents.ahead import Ahead
 from docking.residents.berth import Standing
 from docking.residents.departures import Departures
+from docking.residents.moves import Moves
 from docking.residents.residents import Residents
 from docking.residents.services import Services
 from docking.residents.serving import Serving
@@ -27,6 +30,9 @@ def metrics(
     client: Client | None,
     serving: Serving,
     clients: AgentRequests | None,
+    moves: Moves,
+    ahead: Ahead,
+    sessions: Sessions,
 ) -> str:
     """All metrics of a station. `kept`: agents here that could not be resumed."""
     berths = list(here.berths.values())
@@ -54,6 +60,16 @@ def metrics(
     if clients is not None:
         answers = [(str(status), count) for status, count in sorted(clients.answered.items())]
         _family(lines, "agent_answers_total", "counter", "Answers to clients, by status.", "status", answers)
+    _single(lines, "moves_under_way", "gauge", "Agents that are being moved by order.", moves.under_way)
+    done = sorted(moves.counts.items())
+    _family(lines, "moves_total", "counter", "Agents moved by order, by what came of it.", "ended", done)
+    _single(lines, "moves_sent_bytes_total", "counter", "Memory sent ahead of moved agents.", moves.sent_bytes)
+    _single(lines, "moves_downtime_us_total", "counter", "For how long they stood still.", moves.downtime_us)
+    _single(lines, "ahead_agents", "gauge", "Agents that are sent ahead to their next stop.", ahead.under_way)
+    _single(lines, "ahead_sent_bytes_total", "counter", "Memory sent ahead to next stops.", ahead.sent_bytes)
+    _single(lines, "ahead_saved_bytes_total", "counter", "Of it, not sent when they went.", ahead.saved_bytes)
+    _single(lines, "sessions", "gauge", "Agents on their way here that run elsewhere.", len(sessions.open))
+    _single(lines, "sessions_bytes", "gauge", "Memory that is held for them.", sessions.held_bytes)
     peers = here.peers.all()
     _single(lines, "peers", "gauge", "Stations that are known.", len(peers))
     if dispatcher is not None:

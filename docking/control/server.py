@@ -63,6 +63,7 @@ class Controlled:
     draining(yes): whether agents are let in no more
     loosened(): what its policy leaves unchecked; url(): where peers reach it, or empty
     unmet: URLs of peers that have not answered yet, and why; metrics(): in the Prometheus text format
+    sessions(): the agents on their way here that run elsewhere still
     """
 
     home: Path
@@ -79,6 +80,7 @@ class Controlled:
     unmet: Mapping[str, str]
     url: Callable[[], str]
     metrics: Callable[[], str]
+    sessions: Callable[[], list[dict[str, object]]]
 
 
 @define(eq=False, repr=False)
@@ -217,6 +219,7 @@ class Control:
                 "busy": load.busy,
                 "memory": load.memory_bytes,
                 "volatile": of.here.store.volatile,
+                "sessions": of.sessions(),
                 "loosened": list(of.loosened()),
             },
         )
@@ -234,6 +237,7 @@ class Control:
                     "key": peer.key.text,
                     "address": peer.addresses[0] if peer.addresses else "",
                     "services": list(peer.services),
+                    "runs": peer.runs,
                     "seen": peer.seen,
                     "proven": peer.proven,
                     "present": peer.present or peer.configured,

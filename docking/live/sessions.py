@@ -29,6 +29,7 @@ from agents import canonical
 from agents.ambient import StandaloneHost
 from agents.blocks import BLOCK_BYTES, BLOCKS_PER_PAGE, INITIAL, BlockBatch, BlockTree, runs_of
 from agents.canonical import Buffer
+from agents.credentials.keys import PublicKey, text_of
 from agents.engines import Engine, Instance, Limits
 from agents.engines.missing import MissingPages
 from agents.errors import BadSnapshot, EndOfRun, PortcallError
@@ -64,6 +65,8 @@ _log = logging.getLogger(__name__)
 _NOBODY = StandaloneHost(time.time_ns, time.monotonic_ns, os.urandom)  # of an agent of which no code runs
 # Sessions that are open at once, and of one peer.
 MAX_SESSIONS, MAX_OF_PEER = 8, 3
+# Seconds without a message after which a session gives way to another, where there are as many as there may be.
+YIELDS_S = 5.0
 # Seconds without a message after which a session is given up, and after which it is in any case.
 IDLE_S, LIFETIME_S = 30.0, 900.0
 # Blocks that a session takes, for each block that its agent may have: a source that never finishes is sent away.
@@ -293,6 +296,23 @@ class Sessions:
         """Bytes of memory that sessions hold. From any thread."""
         return sum(session.size for session in tuple(self.open.values()))
 
+    def rows(self) -> list[dict[str, object]]:
+        """The open sessions: agent, source's key, bytes of memory, and milliseconds since it began and since the last
+        message.
+        """
+        now = time.monotonic()
+        return [
+            {
+                "agent": text_of(each.agent),
+                "from": PublicKey(each.peer).text,
+                "bytes": each.size,
+                "age_ms": round(1000 * (now - each.ends + LIFETIME_S)),
+                "silent_ms": round(1000 * (now - each.touched)),
+                "held": each.held,
+            }
+            for each in self.open.values()
+        ]
+
     # Requests of peers
 
     async def handle(self, sender: bytes, request: Request) -> Answer:
@@ -323,6 +343,7 @@ class Sessions:
             return Refusal("stranger", "the offer is another station's")
         for session in [s for s in self.open.values() if s.agent == offer.agent and s.peer == sender and not s.held]:
             self._drop(session)
+        self._make_room(sender)
         peers = [session.peer for session in self.open.values()] + list(self._making.values())
         if len(peers) >= MAX_SESSIONS or peers.count(sender) >= MAX_OF_PEER:
             return Refusal("busy", "this station prepares for as many agents as it can", 5)
@@ -349,6 +370,19 @@ class Sessions:
         """Whether blocks of this session's agent may come when it runs here."""
         instance = session.life.instance
         return instance is not None and instance.may_owe() and self.may_fetch(session.peer)
+
+    def _make_room(self, sender: bytes) -> None:
+        """Where all places are taken, give up the session from which nothing came for longest: of an agent that is sent
+        ahead, and loses bytes only.
+        """
+        rows = [session for session in self.open.values() if session.peer == sender]
+        if len(rows) < MAX_OF_PEER:
+            rows = list(self.open.values())
+            if len(rows) + len(self._making) < MAX_SESSIONS:
+                return
+        silent = min((each for each in rows if not each.held), key=lambda each: each.touched, default=None)
+        if silent is not None and time.monotonic() - silent.touched > YIELDS_S:
+            self._drop(silent)
 
     def _make(self, name: bytes, request: Prepare) -> Session | Answer:
         """In a thread."""

@@ -35,6 +35,7 @@ MAX_SERVICES = 256
 MAX_SERVICE_CHARS = 128
 # Characters in all service names of one station together.
 MAX_SERVICES_CHARS = 8192
+MAX_RUNS_CHARS = 128  # of what a station says of its processor and engine
 DEFAULT_PORT = 7707
 SERVICE = "_portcall._tcp.local."
 # Bytes of a label of DNS (RFC 1035 section 2.3.4).
@@ -52,6 +53,7 @@ class Peer:
     """A station. `name`: what it calls itself; `proven`: it said so in a sealed exchange.
 
     `addresses`: URLs, the best first; `configured`: given by an operator, so never forgotten; `seen`: ms since 1970;
+    `runs`: its processor and engine, as it says
     `present`: announced by mDNS; `silent`: does not answer now, so it is not listed, but is still retried.
     """
 
@@ -59,6 +61,7 @@ class Peer:
     name: str
     addresses: tuple[str, ...] = field(default=(), repr=brief)
     services: tuple[str, ...] = field(default=(), repr=brief)
+    runs: str = ""
     seen: int = 0
     proven: bool = False
     configured: bool = False
@@ -189,7 +192,7 @@ class PeerDirectory:
         self.sources[sighting.source] = sighting.key
         fresh = sighting.addresses[:MAX_PEER_ADDRESSES]
         if old is None:
-            peer = Peer(sighting.key, sighting.name, fresh, sighting.services, self._clock(), present=True)
+            peer = Peer(sighting.key, sighting.name, fresh, sighting.services, seen=self._clock(), present=True)
         else:
             # An address that is only announced does not displace one that worked.
             addresses = _ordered(old.addresses[0] if old.addresses else None, fresh, old.addresses)
@@ -237,8 +240,11 @@ class PeerDirectory:
         addresses: Sequence[str],
         services: Iterable[object] = (),
         best: str | None = None,
+        runs: object = "",
     ) -> Peer | None:
         """Record a station that has proven `key` and calls itself `name`. `best`: the URL where it did so, if known.
+
+        `runs`: what it says of its processor and engine.
 
         None if the name is pinned to another key, or if there is no room for one more.
         """
@@ -268,6 +274,7 @@ class PeerDirectory:
             name=name,
             addresses=_ordered(best or (old.addresses[0] if old.addresses else None), addresses, old.addresses),
             services=clean_services(services),
+            runs=runs if isinstance(runs, str) and len(runs) <= MAX_RUNS_CHARS and runs.isprintable() else "",
             seen=self._clock(),
             proven=True,
             silent=False,

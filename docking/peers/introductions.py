@@ -96,6 +96,8 @@ class Introductions:
     changed: Callable[[Peer, bool], None] = lambda peer, here: None
     met: Callable[[PublicKey], None] = lambda peer: None
     """Called with each peer that answers a greeting for the first time."""
+    runs: str = ""
+    """The processor and the engine of this station, for its card."""
     wire: Wire = field(init=False)
     _introduced: set[PublicKey] = field(factory=set)
     _greeting: dict[PublicKey, asyncio.Task[Peer | None]] = field(factory=dict)
@@ -140,16 +142,19 @@ class Introductions:
     def card(self, peer: PublicKey) -> list[object]:
         """What this station tells a peer about itself."""
         addresses = self.addresses([host for url in self.peers.addresses(peer) if (host := _host(url))])
-        return [HELLO_PROTOCOL, self.peers.name, list(addresses)[:MAX_PEER_ADDRESSES], list(self.services())]
+        found = list(addresses)[:MAX_PEER_ADDRESSES]
+        return [HELLO_PROTOCOL, self.peers.name, found, list(self.services()), self.runs]
 
     def introduced(self, sender: PublicKey, value: object, seen_at: str = "", best: str | None = None) -> Peer | None:
         """Process the card of a station, received in a sealed exchange. None if it is not accepted.
 
         `seen_at`: the address that it called from; `best`: the URL where it was called.
         """
-        if not isinstance(value, list) or len(value) != 4 or type(value[0]) is not int or value[0] != HELLO_PROTOCOL:
+        if not isinstance(value, list) or len(value) not in (4, 5) or type(value[0]) is not int:
             return None
-        _, name, addresses, services = value
+        protocol, name, addresses, services, *runs = value
+        if protocol != HELLO_PROTOCOL:
+            return None
         if not isinstance(name, str) or not isinstance(addresses, list) or not isinstance(services, list):
             return None
         urls = [url for text in addresses[:MAX_PEER_ADDRESSES] if isinstance(text, str) and (url := url_of(text))]
@@ -158,7 +163,7 @@ class Introductions:
         if _is_away(seen_at) or _is_away(_host(best or "")):
             urls = [url for url in urls if not _is_loopback(_host(url))]  # its loopback is not ours
         best = best or next((url for url in urls if seen_at and _host(url) == seen_at), None)
-        peer = self.peers.met(sender, name, urls, clean_services(services), best)
+        peer = self.peers.met(sender, name, urls, clean_services(services), best, *runs)
         new = before is None or not before.proven or before.silent
         if peer is not None:
             if sender in self._parted and sender not in self._confirming and not self._closed:

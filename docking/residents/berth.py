@@ -35,7 +35,7 @@ from agents.engines import Engine, Limits
 from agents.errors import CallFailed, CompilingTooCostly, CredentialError, MemoryMissing, PortcallError
 from agents.image import AgentImage
 from agents.outcomes import Exhausted, Finished, Trapped
-from agents.runtime import Execution
+from agents.runtime import Asked, Execution
 from agents.runtime import Stop as Ending
 from agents.snapshot import Snapshot
 from agents.waits import Accept, Call, Clone, Event, Go, GoAt, Input, Message, Sleep, Wait, Yield
@@ -186,6 +186,7 @@ class Berth:
     """Whoever moves it waits for the end of its turn; it stands still then."""
     prepared: Callable[[], Execution] | None = field(default=None, repr=False)
     """Gives the instance in which its memories arrived, once; its state has only their roots."""
+    ahead: bool = False  # its memory is being sent to its next stop: it goes from its instance
     owed: FetchedAgent | None = field(default=None, repr=False)
     """Blocks of its memory that are still on their way (post-copy): until they are here it has no state as a whole, so
     that it keeps its instance, and neither leaves nor is stored.
@@ -424,7 +425,7 @@ class Berth:
 
     def _stays(self, stop: Ending) -> bool:
         """Whether the agent keeps its instance while it waits."""
-        if self.owed is not None:
+        if self.owed is not None or (self.ahead and isinstance(stop, Go | GoAt | Asked)):
             return True
         if self.moving:
             return not isinstance(stop, Go | GoAt | Clone)

@@ -87,6 +87,17 @@ class Sent:
     begun: Callable[[bytes], Awaitable[None]] | None = None
 
 
+@frozen
+class Given:
+    """Of an agent that was sent ahead and goes now: what is to be offered. `done()`: to be called when it has gone, or
+    stays.
+    """
+
+    state: bytes = field(repr=False)
+    sent: Sent
+    done: Callable[[], None]
+
+
 @define(eq=False, repr=False)
 class Departures:
     """The departures of the station with `key`. Times: ms; `patience_s`: seconds until an attempt is given up."""

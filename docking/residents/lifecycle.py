@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from attrs import define, evolve, field
 
@@ -41,6 +41,7 @@ from agents.waits import (
     Woke,
     Yield,
 )
+from docking.aio.threads import in_thread
 from docking.errors import LocalProtocolError, StationError, StoreError, StoreFull, WriteFailed
 from docking.events import EventKind
 from docking.letters.journeys import JourneyStanding
@@ -48,7 +49,7 @@ from docking.letters.orders import OrderKind
 from docking.residents import checkpoints
 from docking.residents.berth import EDQUOT, ENOSPC, EPERM, LARGE, SPENT, Berth, HostEnvironment, Standing, Turn
 from docking.residents.cloning import make_clone
-from docking.residents.departures import Departures, errno_of
+from docking.residents.departures import Departures, Given, errno_of
 from docking.residents.endings import Endings
 from docking.residents.residents import Residents, seen
 from docking.residents.services import Services, Visitor
@@ -70,6 +71,8 @@ AMNESIA = (
 )
 # Bytes of states that wait to be written, from which on agents with large ones wait for that.
 BACKLOG = 64 << 20
+# Why what was sent ahead of an agent is of no use: then its state travels as a whole.
+SESSION_LOST = ("no-session", "bad-blocks", "storage")
 # Seconds until a state that did not fit on the disk is written again.
 PARK_RETRY_S = 5.0
 
@@ -91,6 +94,9 @@ class Lifecycle:
 
     accepting: Callable[[Berth], bool] = field(init=False)
     """Told of an agent that waits for a client's request; returns whether it was given one."""
+
+    ahead: Callable[[Berth, str], Awaitable[Given | None]] = field(init=False)
+    """Asked what is to be sent yet of an agent that was sent ahead, and goes; None for all of it."""
 
     over: Callable[[Berth, str], None] = field(init=False)
     """Told of an agent that will answer no more requests, and why."""
@@ -451,13 +457,22 @@ class Lifecycle:
         self.go_on(berth, answer)
 
     async def depart(self, berth: Berth, host: str) -> None:
-        state = berth.state if isinstance(berth.state, bytes) else self._here.state_of(berth)
-        berth.state = state
+        given = await self.ahead(berth, host) if berth.ahead else None
+        state = b"" if given is not None else await self._whole(berth)
         self._here.tell("leaving", berth.agent, place=host)
         # Do postponed work now, while the destination judges: the offer is sent in the next step of the loop.
         asyncio.get_running_loop().call_soon(self._here.catch_up)
         try:
-            refused = await self._departures.depart(berth, host, state)
+            refused = None
+            if given is not None:
+                try:
+                    refused = await self._departures.depart(berth, host, given.state, given.sent)
+                finally:
+                    given.done()
+                if refused is not None and refused.code in SESSION_LOST and not self._here.closing:
+                    given, state = None, await self._whole(berth)
+            if given is None:
+                refused = await self._departures.depart(berth, host, state)
         except (StoreError, LocalProtocolError) as error:
             # It is unknown what is on the disk: only a restart can tell.
             if not self._here.closing:
@@ -485,6 +500,17 @@ class Lifecycle:
         berth.state = Snapshot.decode(berth.state) if isinstance(berth.state, bytes) else berth.state
         assert isinstance(berth.state, Snapshot)
         self.begin(berth, berth.state, arrived=False)
+
+    async def _whole(self, berth: Berth) -> bytes:
+        """The whole state of an agent that leaves. One that was sent ahead has its instance still, and gives it up."""
+        life = berth.life
+        if life is not None and berth.begun and not isinstance(berth.state, bytes):
+            state = await in_thread(lambda: life.snapshot().encode())
+            berth.close()
+        else:
+            state = berth.state if isinstance(berth.state, bytes) else self._here.state_of(berth)
+        berth.state = state
+        return state
 
     def finish(self, berth: Berth, standing: JourneyStanding, said: str) -> None:
         """The journey is over: sign the last visit, and send everything home."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from attrs import define, evolve, field
@@ -71,6 +72,10 @@ LEAST_ROUND_S = 1.0
 BETWEEN_ROUNDS_S = 0.002
 
 
+async def _nothing(_: bytes) -> None:
+    """Nothing is sent ahead."""
+
+
 @define(eq=False, repr=False)
 class Moves:
     """The moves by order from one station. `session`: asks a station for something about a session; `asked(agent)`: how
@@ -82,8 +87,21 @@ class Moves:
     _session: Callable[[PublicKey, Sequence[Buffer]], Awaitable[object]]
     _served: BlockServer
     _asked: Callable[[bytes], int | None]
+    sent_ahead: Callable[[bytes], Awaitable[None]] = _nothing
+    """Has an agent sent ahead no more (`docking.residents.ahead`): two who watch its writes would not see them all."""
+    counts: Counter[str] = field(factory=Counter)
+    """Moves that are over: `moved`, and `stayed`."""
+    sent_bytes: int = 0
+    """Memory of agents that were moved, sent while they ran or stood still."""
+    downtime_us: int = 0
+    """For how long those that were moved stood still, all together."""
     _unwanted: set[bytes] = field(factory=set)
     """Those whose move nobody waits for any more: it is given up, unless the handoff has begun."""
+
+    @property
+    def under_way(self) -> int:
+        """Agents that are being moved now."""
+        return sum(berth.moving for berth in self._here.berths.values())
 
     async def move(self, agent: bytes, host: str, options: MoveOptions) -> MoveReport:
         """Move an agent to `host`: a name, a key id, a key, `host:port`, `next` or `home`.
@@ -107,13 +125,17 @@ class Moves:
                 raise StationError("the station is being stopped") from None
             self._unwanted.add(agent)
             raise
+        self.counts["stayed" if isinstance(done, StationError) else "moved"] += 1
         if isinstance(done, StationError):
             raise done
+        self.sent_bytes += done.sent_bytes
+        self.downtime_us += round(1000 * done.downtime_ms)
         return done
 
     async def _run(self, berth: Berth, host: str, options: MoveOptions) -> MoveReport | StationError:
         """What it took, or why it stays: an error that perhaps nobody waits for."""
         try:
+            await self.sent_ahead(berth.agent)
             targets = await self._departures.targets(berth, host)
             if not targets or targets[0] == self._here.key.public:
                 raise StationError("the agent is here already")
@@ -141,7 +163,7 @@ class Moves:
         began = time.perf_counter()
         sending = None
         if options.precopy and berth.image.metadata is not None:
-            sending = await self._open(berth, to)
+            sending = await self.open(berth, to)
         try:
             if sending is not None:
                 with short_turns():
@@ -167,7 +189,7 @@ class Moves:
             )
         except BaseException:
             if sending is not None:
-                self._cancel(to, sending.session)
+                self.cancel(to, sending.session)
             raise
         finally:
             if sending is not None:
@@ -194,16 +216,18 @@ class Moves:
 
     # Pre-copy
 
-    async def _open(self, berth: Berth, to: PublicKey) -> Sending | None:
-        """A session at the destination, and what the agent writes from now on is watched; None if that cannot be.
+    async def open(self, berth: Berth, to: PublicKey, least: int = LEAST_BYTES) -> Sending | None:
+        """A session at the destination, and what the agent writes from now on is watched; None if that cannot be, or
+        for an agent with less than `least` bytes of memory.
 
-        It stands still only for its papers: watching begins while it runs, before anything is read.
+        It stands still only for its papers: watching begins while it runs, before anything is read. Raises
+        `SessionRefused`, `MoveOver`, `StationError`.
         """
         stop, until = await self._halt(berth)
         if berth.life is None and berth.prepared is not None:  # it came by a live move, and has waited since
             await in_thread(berth.ready)
         life = berth.life
-        if life is None or life.instance is None or life.usage().memory < LEAST_BYTES:
+        if life is None or life.instance is None or life.usage().memory < max(least, LEAST_BYTES):
             self._resume(berth, stop, until)
             return None
 
@@ -225,7 +249,7 @@ class Moves:
             await in_thread(sending.watch)
         except BaseException:
             if sending.session:
-                self._cancel(to, sending.session)
+                self.cancel(to, sending.session)
             await in_thread(sending.close)
             raise
         return sending
@@ -353,7 +377,9 @@ class Moves:
         if berth.agent in self._unwanted:
             raise SessionRefused(Refusal("cancelled", "nobody waits for its move any more"))
 
-    def _cancel(self, to: PublicKey, session: bytes) -> None:
+    def cancel(self, to: PublicKey, session: bytes) -> None:
+        """A session is not needed any more: its destination is told, if it can be."""
+
         async def cancel() -> None:
             try:
                 await self._session(to, write_request(Cancel(session)))

@@ -107,11 +107,38 @@ def calls(found: Figures, axes: Any) -> bool:
     return bool(rows)
 
 
+def _downtimes(rows: list[Figures], axes: Any, unit: str) -> bool:
+    ways = dict.fromkeys(row["way"] for row in rows if row["downtime_ms"] is not None)
+    places = sorted({row["at"] for row in rows})
+    for way in ways:
+        points = [(places.index(r["at"]), r["downtime_ms"]) for r in rows if r["way"] == way and r["downtime_ms"]]
+        xs, ys = zip(*sorted(points), strict=True)
+        axes.plot(xs, ys, marker="o", label=way)
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(places)), [f"{place} {unit}" for place in places])
+    axes.set_ylabel("ms, median")
+    return bool(ways)
+
+
+def downtime_over_size(found: Figures, axes: Any) -> bool:
+    """How long an agent stands still that is moved, by its size."""
+    axes.set_title("Downtime of an agent that writes 1 MiB a second in 64 KiB")
+    return _downtimes(found.get("live", {}).get("downtime", {}).get("size", []), axes, "MiB")
+
+
+def downtime_over_rate(found: Figures, axes: Any) -> bool:
+    """The same, by what it writes."""
+    axes.set_title("Downtime of an agent with 64 MiB, by what it writes over 16 of them")
+    return _downtimes(found.get("live", {}).get("downtime", {}).get("rate", []), axes, "MiB/s")
+
+
 PLOTS: dict[str, tuple[Callable[[Figures, Any], bool], tuple[float, float]]] = {
     "overhead": (overhead, (10, 4.2)),
     "hops": (hops, (8, 4.6)),
     "journey": (journey, (8, 4.2)),
     "wasi": (calls, (8, 3.6)),
+    "live-size": (downtime_over_size, (8, 4.2)),
+    "live-rate": (downtime_over_rate, (8, 4.2)),
 }
 
 

@@ -57,6 +57,6 @@ def test_moved_between_wasmtime_and_v8_at_polls_and_host_calls(compiler: Compile
         pytest.skip(str(reason))
     expected = undisturbed(compiler, program)
     every = 397 if name.startswith("micropython") else 53
-    found = travel(program, image_of(program.wasm, "standard", "loops"), ["v8", "wasmtime"], every, hops=20)
+    found = travel(program, image_of(program.wasm, "standard", "loops"), ["v8", "wasmtime"], every, hops=6)
     assert found == expected
     assert found.hops > 3

@@ -112,3 +112,16 @@ def test_what_was_known_before_a_restart_is_listed_when_it_answers() -> None:
     assert [peer.key for peer in after.quiet(0.0)] == [BETA]
     Introductions(after).introduced(BETA, card(REACHED))
     assert names(after) == ["beta"]
+
+
+def test_a_card_says_what_a_station_runs_on_and_may_end_before_that() -> None:
+    peers = book()
+    introductions = Introductions(peers, runs="riscv64, wasmtime 1")
+    assert introductions.card(BETA)[4] == "riscv64, wasmtime 1"
+    for runs, shown in (("aarch64, v8 24", "aarch64, v8 24"), ("x" * 129, ""), ("\x1b[2J", ""), (b"bytes", "")):
+        introductions.introduced(BETA, [*card(REACHED)[:4], runs])
+        peer = peers.get(BETA)
+        assert peer is not None
+        assert peer.runs == shown
+    assert introductions.introduced(BETA, card(REACHED)[:4]) is not None
+    assert introductions.introduced(BETA, [*card(REACHED)[:4], "", ""]) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ import agents
 from agents import engines
 from agents.budget import spent_ns
 from agents.canonical import digest
-from agents.engines import CompileLimits, Limits
+from agents.engines import CompileLimits, Limits, codecache
 from agents.engines.codecache import CodeCache
 from agents.engines.wasmtime import compiling, program
 from agents.errors import CompilingTooCostly, EngineError, LimitReached, WasmTrap
@@ -553,3 +554,14 @@ def test_a_limit_of_tables_is_the_agents(engine):
     assert start(engine, IMPORTING.format(FRAMES), lambda index, args: 7, limits=limits).call("write") == (7,)
     with pytest.raises(LimitReached):
         start(engine, IMPORTING.format(FRAMES + "(table 5 funcref)"), limits=limits)
+
+
+def test_machine_code_of_another_processor_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = bytes(wasmtime.wat2wasm(STATE))
+    for target in ("linux-x86_64-000000000000", "linux-aarch64-000000000000"):
+        monkeypatch.setattr(program, "target", lambda target=target: target)
+        engines.load("wasmtime", cache=tmp_path / "code").program(code, digest(code))
+    assert len(os.listdir(tmp_path / "code")) == 2
+    assert target in sorted(os.listdir(tmp_path / "code"))[0]
+    assert codecache.target() == codecache.target()
+    assert platform.machine().lower() in codecache.target()

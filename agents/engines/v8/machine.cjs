@@ -73,13 +73,13 @@ function deep(frames) {
   return frames ? deep(frames - 1) + 1 : 0;
 }
 
-// The size by which a memory or table grows: a BigInt where its addresses have 64 bits, but not in every version.
-function grow(what, more, ...fill) {
+// A method of a memory or table with a number first: a BigInt where its addresses have 64 bits, but not in every version.
+function numbered(what, method, number, ...rest) {
   try {
-    return what.grow(more, ...fill);
+    return what[method](number, ...rest);
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
-    return what.grow(BigInt(more), ...fill);
+    return what[method](BigInt(number), ...rest);
   }
 }
 
@@ -271,7 +271,7 @@ class Machine {
   }
 
   growMemory(reader) {
-    grow(this.exports[reader.name()], reader.u32());
+    numbered(this.exports[reader.name()], 'grow', reader.u32());
     return DONE;
   }
 
@@ -341,27 +341,27 @@ class Machine {
     const table = this.exports[reader.name()];
     const size = Number(table.length);
     const out = new Writer(OK, 16 + 4 * size);
-    for (let index = 0; index < size; index++) out.u32(this.identity(table.get(index)));
+    for (let index = 0; index < size; index++) out.u32(this.identity(numbered(table, 'get', index)));
     return out.done();
   }
 
   chosen(reader) {
     const table = this.exports[reader.name()];
     const index = reader.u32();
-    return index === 0xffffffff ? null : table.get(index);
+    return index === 0xffffffff ? null : numbered(table, 'get', index);
   }
 
   growTable(reader) {
     const table = this.exports[reader.name()];
     const more = reader.u32() - Number(table.length);
-    if (more > 0) grow(table, more, null);
+    if (more > 0) numbered(table, 'grow', more, null);
     return DONE;
   }
 
   setElement(reader) {
     const table = this.exports[reader.name()];
     const index = reader.u32();
-    table.set(index, this.chosen(reader));
+    numbered(table, 'set', index, this.chosen(reader));
     return DONE;
   }
 

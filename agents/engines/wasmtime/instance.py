@@ -116,6 +116,7 @@ class WasmtimeInstance:
         self._late, self._beside = ffi.wasmtime_instance_t(), ffi.wasmtime_instance_t()
         self._instance_at, self._late_at = ctypes.addressof(self._instance), ctypes.addressof(self._late)
         trap = c_void_p()
+        self._instantiated = False  # before it is made, nothing of it may be asked for
         if program.starts:
             check_stack(program.stack)
         outer, CURRENT.instance = CURRENT.instance, self
@@ -125,6 +126,7 @@ class WasmtimeInstance:
             self._judge(error, trap.value, "memory")
             if program.late:
                 self._add(program.module, self._instance_at, [(self._late_at, program.late)])
+            self._instantiated = True
         except BaseException:
             self.close()
             raise
@@ -467,7 +469,7 @@ class WasmtimeInstance:
 
     def close(self) -> None:
         """Free everything."""
-        large = () if self._store is None else self._large()
+        large = self._large() if self._instantiated and self._store is not None else ()
         store, self._store = self._store, None
         if store is not None:
             for pages in self._missing.values():

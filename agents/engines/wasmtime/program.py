@@ -14,7 +14,7 @@ from pathlib import Path
 import wasmtime
 
 from agents.canonical import digest as _digest
-from agents.engines.codecache import open_cache
+from agents.engines.codecache import open_cache, target
 from agents.engines.interface import Interface, check_limits, extension_interface, interface
 from agents.engines.kept import Kept
 from agents.engines.pages import Initial
@@ -111,7 +111,7 @@ class WasmtimeEngine:
         """The module, compiled now or taken from the cache."""
         engine = self._engine(interruptible)
         flavour = "epochs" if interruptible else "plain"
-        key = f"wasmtime-{self.version}-{sys.platform}-{flavour}-{digest.hex()}"
+        key = f"wasmtime-{self.version}-{target()}-{flavour}-{digest.hex()}"
         if self._cache is not None:
             stored = self._cache.load(key)
             if stored is not None:
