@@ -480,7 +480,8 @@ class Moves:
     ) -> Refusal | None:
         """The handoff of an agent of which blocks stay here. From its commit on they are the destination's."""
         expires = berth.credentials.passport.body.expires
-        self._served.serve(ServedAgent(sending.session, berth.agent, to.raw, sending.backing(), expires))
+        served = ServedAgent(sending.session, berth.agent, to.raw, sending.backing(), expires)
+        self._served.serve(served)
         occupied, life = berth.occupied, berth.detach()
         try:
             refused = await self._departures.depart(berth, str(to), state, sent)
@@ -492,6 +493,7 @@ class Moves:
                 sending.file.close()
                 sending.file = None
             raise
+        served.left = refused is None
         if refused is not None:
             berth.life, berth.occupied = life, occupied
             self._served.drop(sending.session)
