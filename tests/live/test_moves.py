@@ -198,7 +198,7 @@ async def test_a_move_that_nobody_waits_for_is_given_up_and_the_agent_goes_on() 
         move.cancel()
         with pytest.raises(asyncio.CancelledError):
             await move
-        while omega.core.sessions.open or alpha.core.moves.moving:
+        while omega.core.sessions.open or alpha.core.here.berths[agent.key].moving:
             await asyncio.sleep(0.01)
         await agent.move("omega", on_timeout="force", timeout_s=0)
         await ended(agent, "omega")
