@@ -94,11 +94,13 @@ class FetchedAgent:
         """The agent is to end, or the station: whatever waits for a block goes on, only to be ended."""
         for pages in self.missing.values():
             pages.abandon()
+        self.whole.cancel()
 
     def over(self) -> None:
         """The agent has ended, durably: no block is needed any more."""
         for blocks in self.owed.values():
             blocks.clear()
+        self.whole.cancel()
         if self.task is not None:
             self.task.cancel()
 
@@ -121,6 +123,7 @@ class BlockFetcher:
     """By agent."""
     fetched_bytes: int = 0
     faults: int = 0
+    _closed: bool = False
 
     def may(self, peer: bytes) -> bool:
         """Whether another agent of this station may run here before all of its blocks have come."""
@@ -147,9 +150,9 @@ class BlockFetcher:
 
     def close(self) -> None:
         """The station stops. The blocks that have come stay on the disk; the others stay where they are."""
+        self._closed = True
         for found in self.open.values():
             found.abandon()
-            found.whole.cancel()
 
     async def _fetch(self, found: FetchedAgent) -> None:
         readers: list[int] = []
@@ -278,7 +281,7 @@ class BlockFetcher:
                 self.fetched_bytes += BLOCK_BYTES
 
     def _settle(self, found: FetchedAgent) -> None:
-        with contextlib.suppress(RuntimeError):  # the station stops
+        if not self._closed:
             self._run(self._settled(found))
 
     async def _settled(self, found: FetchedAgent) -> None:
@@ -287,8 +290,8 @@ class BlockFetcher:
         until, wait = loop.time() + TOLD_FOR_S, FIRST_RETRY_S
         while loop.time() < until:
             with contextlib.suppress(CarrierError, MalformedMessage):
-                await self._ask(found.source, Settled(found.session))
-                return
+                if not isinstance(await self._ask(found.source, Settled(found.session)), Refusal):
+                    return
             await asyncio.sleep(wait)
             wait = min(2 * wait, 12 * LONGEST_RETRY_S)
 

@@ -62,6 +62,8 @@ class ServedAgent:
     peer: bytes
     backing: Backing
     expires: int
+    left: bool = False
+    """Whether the commit is durable. Before that the destination may read, and nothing else: the agent may stay."""
     sent_bytes: int = 0
     _lock: threading.Lock = field(factory=threading.Lock)
 
@@ -138,7 +140,7 @@ class BlockServer:
             if found is None or len(session) != SESSION_BYTES:
                 file.close(remove=True)  # it did not leave after all
             else:
-                self.open[session] = ServedAgent(session, found.agent, found.peer, file, found.expires)
+                self.open[session] = ServedAgent(session, found.agent, found.peer, file, found.expires, left=True)
 
     # Requests of destinations
 
@@ -148,6 +150,8 @@ class BlockServer:
         if served is None or served.peer != sender:
             return None if isinstance(request, Settled) else _UNKNOWN
         if isinstance(request, Settled):
+            if not served.left:
+                return Refusal("busy", "the agent has not left yet", 1)
             del self.open[request.session]
             self._changed.set()
             await in_thread(served.close, True)

@@ -260,9 +260,10 @@ class Arrivals:
         found = berth.owed = self._fetcher.start(berth.agent, session, peer, label, owed, missing)
 
         def whole(done: asyncio.Future[None]) -> None:
-            if berth.owed is found:
-                berth.owed = None
-            if done.cancelled() or self._here.closing or self._here.berths.get(berth.agent) is not berth:
+            if done.cancelled():  # it has ended, or the station stops
+                return
+            berth.owed = None
+            if self._here.closing or self._here.berths.get(berth.agent) is not berth:
                 return
             if missing:
                 self._lifecycle.put_down(berth)

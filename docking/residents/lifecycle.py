@@ -163,8 +163,10 @@ class Lifecycle:
 
     async def _suspend_when_whole(self, berth: Berth) -> None:
         assert berth.owed is not None
-        await asyncio.wait({berth.owed.whole})
-        self.suspend(berth)
+        whole = berth.owed.whole
+        await asyncio.wait({whole})
+        if not whole.cancelled():
+            self.suspend(berth)
 
     def _put_aside(self, berth: Berth, changes: list[Change]) -> None:
         """Take it off the table once it is written; on a full disk, that is retried."""
@@ -310,9 +312,13 @@ class Lifecycle:
         """The agent is to leave, or to be stored, and its memory is not all here: wait for that."""
         assert berth.owed is not None
         berth.running = True
-        await asyncio.wait({berth.owed.whole})
+        whole = berth.owed.whole
+        await asyncio.wait({whole})
         berth.running = False
-        self.put_down(berth, stop)
+        if not whole.cancelled():
+            self.put_down(berth, stop)
+        elif berth.order is OrderKind.DISPOSE and not self._here.closing:
+            self.finish(berth, JourneyStanding.DISPOSED, "disposed of by order")
 
     def put_down(self, berth: Berth, stop: Stop | None = None) -> None:
         """All of its memory is here: give up the instance of an agent that waits with it, and go on from there.

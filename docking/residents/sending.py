@@ -31,8 +31,8 @@ from docking.residents.berth import Berth
 
 # Batches on their way at once.
 WINDOW = 4
-# Blocks that are sent at once while clients wait for the agent, and seconds without sending after each time, at most.
-GENTLE_BLOCKS, LONGEST_REST_S = 16, 0.05
+# Seconds without sending after each batch of an agent with clients, at most.
+LONGEST_REST_S = 0.05
 
 
 class SessionRefused(Exception):
@@ -182,7 +182,8 @@ class Sending:
     def stop(self) -> None:
         """Send no more."""
         for task in self._pending:
-            task.cancel()
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # retrieved: another batch was refused first
 
     def close(self) -> None:
         """Watch no more. In a thread: the kernel takes some milliseconds for each 100 MiB."""
@@ -227,17 +228,17 @@ class Sending:
             self.speed = (self.sent_bytes - before) / took
 
     async def _send_gently(self, found: list[list[int]]) -> None:
-        """The same, a little at a time, and half of the time nothing: clients of the agent need the processor too."""
+        """The same, a batch at a time, and a third of the time nothing: clients of the agent need the processor too."""
         busy, before = 0.0, self.sent_bytes
         for memory, blocks in zip(self.memories, found, strict=True):
-            for at in range(0, len(blocks), GENTLE_BLOCKS):
-                began, chunk = time.perf_counter(), blocks[at : at + GENTLE_BLOCKS]
+            for at in range(0, len(blocks), BATCH_BLOCKS):
+                began, chunk = time.perf_counter(), blocks[at : at + BATCH_BLOCKS]
                 await self._give(await in_thread(memory.read, chunk))
                 self.sent_blocks += len(chunk)
                 self.sent_bytes += len(chunk) * BLOCK_BYTES
                 took = time.perf_counter() - began
                 busy += took
-                await asyncio.sleep(min(took, LONGEST_REST_S))
+                await asyncio.sleep(min(took / 2, LONGEST_REST_S))
         if self.sent_bytes - before >= BATCH_BLOCKS * BLOCK_BYTES:
             self.speed = (self.sent_bytes - before) / busy
 

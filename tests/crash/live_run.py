@@ -221,7 +221,7 @@ class LiveRun(Run):
     @staticmethod
     def _check_sessions(station: LiveStation) -> None:
         """At the end nothing is prepared any more, and no file is there that nobody needs."""
-        if station.sessions.open or station.moves.moving:
+        if station.sessions.open or (station.guest is not None and station.guest.moving):
             raise Broken(f"{station.name} has sessions still, or moves something")
         station.sessions.sweep()
         files = list(station.path.with_name(station.path.name + ".blocks").iterdir())

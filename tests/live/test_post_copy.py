@@ -20,6 +20,7 @@ from docking.live.block_server import BlockServer
 from docking.live.wire import Answer, Contents, Fetch, Settled
 from docking.residents.berth import Berth
 from tests.live.movers import TERMS, accountant, policy
+from tests.patience import PATIENCE
 from tests.station.harbour import OWNER, begin, harbour, meet, run, station
 
 from .test_moves import ended, running
@@ -110,6 +111,46 @@ async def test_it_stands_still_while_its_source_is_away_and_goes_on(monkeypatch:
         shutter.shut = False
         await ended(agent, "omega")
         await settled(alpha, omega)
+
+
+GOER = """(module (import "portcall" "here" (func $here (param i32 i32) (result i32)))
+  (import "portcall" "go" (func $go (param i32 i32) (result i32)))
+  (import "portcall" "sleep" (func $sleep (param i32) (result i32)))
+  (memory (export "memory") 65) (data (i32.const 8) "next")
+  (func (export "_start") (local $at i32)
+    (loop $fill
+      (i64.store (local.get $at) (i64.or (i64.extend_i32_u (local.get $at)) (i64.load (local.get $at))))
+      (br_if $fill (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 4259840))))
+    (loop $on
+      (drop (call $sleep (i32.const 1)))
+      (drop (call $here (i32.const 200) (i32.const 64)))
+      (br_if $on (i32.eq (i32.load8_u (i32.const 200)) (i32.const 97))))
+    (if (call $go (i32.const 8) (i32.const 4)) (then unreachable))
+    (if (i64.ne (i64.load (i32.const 4000000)) (i64.const 4000000)) (then unreachable))))"""
+
+
+@pytest.mark.parametrize("goes", [False, True])
+@run
+async def test_an_agent_that_goes_waits_for_its_memory(monkeypatch: pytest.MonkeyPatch, goes: bool) -> None:
+    """And is disposed of meanwhile, or goes when all is there."""
+    async with harbour("alpha", "beta", "omega", policy=policy()) as (alpha, beta, omega):
+        agent = await begin(alpha, GOER, "beta", "omega", terms=TERMS)
+        while agent.key not in alpha.core.here.berths or not alpha.core.here.berths[agent.key].begun:
+            await asyncio.sleep(0.01)
+        shutter = Shutter(monkeypatch)
+        await sent_off(agent, "beta")
+        berth = await shutter.tried(beta, agent)
+        if goes:
+            shutter.shut = False
+            report = await agent.wait(PATIENCE)
+            assert report.exit_code == 0
+            assert [stay.station for stay in agent.trail()] == ["alpha", "beta", "omega"]
+        else:
+            beta.agent(agent.id).dispose()
+            while agent.key in beta.core.here.berths:
+                await asyncio.sleep(0.01)
+        assert berth.life is None
+        await settled(alpha, beta, omega)
 
 
 @run
@@ -268,7 +309,7 @@ async def test_blocks_are_given_to_the_destination_alone(monkeypatch: pytest.Mon
         await sent_off(agent)
         await shutter.tried(omega, agent)
         served = alpha.core.sessions.served
-        ((session, _),) = served.open.items()
+        ((session, agent_there),) = served.open.items()
         shutter.shut = False
         stranger = beta.key.raw
         for request in (Fetch(session, 0, (0,)), Fetch(bytes(16), 0, (0,))):
@@ -278,6 +319,9 @@ async def test_blocks_are_given_to_the_destination_alone(monkeypatch: pytest.Mon
         assert await served.handle(stranger, Settled(session)) is None
         assert session in served.open
         peer = served.open[session].peer
+        agent_there.left = False  # as before the commit: what stays is not to be given up
+        assert isinstance(await served.handle(peer, Settled(session)), Refusal)
+        agent_there.left = True
         for memory, block in ((5, 0), (0, 1 << 19)):
             answer = await served.handle(peer, Fetch(session, memory, (block,)))
             assert isinstance(answer, Refusal)
