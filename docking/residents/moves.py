@@ -89,6 +89,7 @@ class Moves:
     _asked: Callable[[bytes], int | None]
     sent_ahead: Callable[[bytes], Awaitable[None]] = _nothing
     """Has an agent sent ahead no more (`docking.residents.ahead`): two who watch its writes would not see them all."""
+    _under_way: dict[bytes, tuple[PublicKey, Sending]] = field(factory=dict)
     counts: Counter[str] = field(factory=Counter)
     """Moves that are over: `moved`, and `stayed`."""
     sent_bytes: int = 0
@@ -132,6 +133,18 @@ class Moves:
         self.downtime_us += round(1000 * done.downtime_ms)
         return done
 
+    def progress(self, agent: bytes) -> dict[str, object] | None:
+        """How far the move of an agent is, as plain values; None if none is under way, or nothing is sent ahead."""
+        if agent not in self._under_way:
+            return None
+        to, sending = self._under_way[agent]
+        return {
+            "to": self._here.peers.label(to),
+            "rounds": sending.rounds,
+            "sent_bytes": sending.sent_bytes,
+            "resent_blocks": sending.resent_blocks,
+        }
+
     async def _run(self, berth: Berth, host: str, options: MoveOptions) -> MoveReport | StationError:
         """What it took, or why it stays: an error that perhaps nobody waits for."""
         try:
@@ -139,7 +152,9 @@ class Moves:
             targets = await self._departures.targets(berth, host)
             if not targets or targets[0] == self._here.key.public:
                 raise StationError("the agent is here already")
-            return await self._move(berth, targets[0], options)
+            report = await self._move(berth, targets[0], options)
+            self._here.tell("moved", berth.agent, report.to, report.sentence())
+            return report
         except SessionRefused as refused:
             return StationError(f"the agent stays here: {refused.why.code}: {refused.why.reason}")
         except StationError as error:  # also of names: `UnknownStation`
@@ -166,6 +181,7 @@ class Moves:
             sending = await self.open(berth, to)
         try:
             if sending is not None:
+                self._under_way[berth.agent] = to, sending
                 with short_turns():
                     await self._precopy(sending, berth, to, options, began)
             stop, until = await self._halt(berth)
@@ -192,6 +208,7 @@ class Moves:
                 self.cancel(to, sending.session)
             raise
         finally:
+            self._under_way.pop(berth.agent, None)
             if sending is not None:
                 sending.stop()
                 self._here.run(in_thread(sending.close))
