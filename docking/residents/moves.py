@@ -153,7 +153,7 @@ class Moves:
             if not targets or targets[0] == self._here.key.public:
                 raise StationError("the agent is here already")
             report = await self._move(berth, targets[0], options)
-            self._here.tell("moved", agent, report.to, report.sentence())
+            self._here.tell("moved", berth.agent, report.to, report.sentence())
             return report
         except SessionRefused as refused:
             return StationError(f"the agent stays here: {refused.why.code}: {refused.why.reason}")

@@ -18,7 +18,7 @@ from docking.residents import moves, sending
 from tests.crash.live_agent import Tracked
 from tests.crash.live_station import LiveStation
 from tests.crash.live_world import LiveWorld
-from tests.crash.simulator import Delay, Double, Lose, Outcome, Run, Stall
+from tests.crash.simulator import Delay, Double, Lose, Outcome, Partition, Run, Stall
 from tests.crash.world import Broken, Crash, Station, World
 
 
@@ -163,7 +163,7 @@ class LiveRun(Run):
 
     def _transmit(self, sender: Station, to: Station, name: str, receive: Callable[[], None]) -> None:
         number = len(self.messages)
-        if any(isinstance(each, Lose | Double | Delay) and each.message == number for each in self.faults):
+        if any(isinstance(each, Lose | Double | Delay | Partition) and each.message == number for each in self.faults):
             self._strike()
         super()._transmit(sender, to, name, receive)
 
