@@ -289,7 +289,7 @@ class StationCore:
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
         moves = Moves(here, lifecycle, departures, network.session, served, serving.asked)
         ahead = Ahead(here, moves, departures, opts.ahead_bytes)
-        lifecycle.ahead, moves.sent_ahead = ahead.given, ahead.stop
+        lifecycle.ahead, moves.sent_ahead, queries.moving = ahead.given, ahead.stop, moves.progress
         core = cls(
             here,
             policy,

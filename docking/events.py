@@ -21,6 +21,7 @@ EventKind = Literal[
     "resumed",  # it goes on after a restart of the station
     "leaving",  # it wants to go to `place`
     "moving",  # it is being moved to `place` while it runs: `text` says how far that is
+    "moved",  # it was moved by order to `place`: `text` says what that took
     "left",  # it now belongs to `place`
     "refused",  # it stays: `text` says why
     "log",  # it printed or logged a line

@@ -182,6 +182,7 @@ def _known_lines(station: str | None, agent: str) -> list[tuple[str, Any]]:
 _WORDS = {
     "launched": "begins here",
     "leaving": "wants to go to {place}",
+    "moved": "was moved to {place}: {text}",
     "left": "has left for {place}",
     "arrived": "has arrived from {place}",
     "refused": "was refused by {place}: {text}",

@@ -60,7 +60,7 @@ def metrics(
     if clients is not None:
         answers = [(str(status), count) for status, count in sorted(clients.answered.items())]
         _family(lines, "agent_answers_total", "counter", "Answers to clients, by status.", "status", answers)
-    _single(lines, "moves_under_way", "gauge", "Agents that are being moved by order.", len(moves.moving))
+    _single(lines, "moves_under_way", "gauge", "Agents that are being moved by order.", moves.under_way)
     done = sorted(moves.counts.items())
     _family(lines, "moves_total", "counter", "Agents moved by order, by what came of it.", "ended", done)
     _single(lines, "moves_sent_bytes_total", "counter", "Memory sent ahead of moved agents.", moves.sent_bytes)

@@ -227,6 +227,30 @@ def room() -> int:
     return MAX_CONNECTIONS
 
 
+def quiet_server(app: Any, protocol: Any, idle_s: int, close_s: int, **options: Any) -> uvicorn.Server:
+    """A uvicorn that is not started: it logs nothing, says nothing of itself, and believes no `X-Forwarded-For`.
+
+    protocol: makes the protocol of a connection; idle_s, close_s: seconds that a connection may be silent, and that
+    requests in progress have at the end; options: others of `uvicorn.Config`
+    """
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=idle_s,
+        timeout_graceful_shutdown=close_s,
+        **options,
+    )
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    return server
+
+
 @define(eq=False, repr=False)
 class Server:
     """A running uvicorn. `host`, `port`: the address where it listens."""
@@ -249,23 +273,7 @@ class Server:
         def front(**options: Any) -> Handshake:
             return Handshake(stands, channels, functools.partial(BoundedProtocol, stands=stands, **options))
 
-        protocol: Any = front
-        config = uvicorn.Config(
-            app,
-            http=protocol,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=CLOSE_GRACE_S + 1,
-            ws="none",
-        )
-        config.load()
-        server = uvicorn.Server(config)
-        server.lifespan = config.lifespan_class(config)
+        server = quiet_server(app, front, KEEP_ALIVE_S, CLOSE_GRACE_S + 1, date_header=False, ws="none")
         # `Server.serve` would take over the process's signals and poll ten times a second for its end.
         await server.startup(sockets=[sock])
         await server.on_tick(0)

@@ -19,7 +19,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +30,7 @@ from agents.ambient import StandaloneHost
 from agents.blocks import BLOCK_BYTES, BLOCKS_PER_PAGE, INITIAL, BlockBatch, BlockTree, runs_of
 from agents.canonical import Buffer
 from agents.credentials.keys import PublicKey, text_of
-from agents.engines import Engine, Limits
+from agents.engines import Engine, Instance, Limits
 from agents.engines.missing import MissingPages
 from agents.errors import BadSnapshot, EndOfRun, PortcallError
 from agents.execution import Execution
@@ -122,8 +122,8 @@ class Session:
     ends: float = 0.0
     """When it is given up, on the machine's monotonic clock (seconds)."""
     touched: float = 0.0
-    held: bool = False
-    """It was completed: its agent is, or may become, held."""
+    handoffs: set[bytes] = field(factory=set)
+    """By which its agent is, or may become, held: from the first on, nothing is written any more."""
     owed: tuple[Owed, ...] = ()
     """The blocks that come when the agent runs here."""
     _synced: bool = True
@@ -135,43 +135,56 @@ class Session:
         """Bytes of memory that its instance has."""
         return sum(tree.pages for tree in self.trees) * WASM_PAGE_BYTES
 
-    def apply(self, batch: BlockBatch) -> None:
-        """Write blocks. In a thread. Raises `BadSnapshot`, `RunStopped`, `OSError`."""
-        blocks = named(batch)
-        with self._lock:
-            instance = self.life.instance
-            if self._closed or instance is None:
-                raise BadSnapshot("the session is over")
-            if batch.memory >= len(self.trees):
-                raise BadSnapshot("blocks of a memory that the agent does not have")
-            self.left -= len(blocks)
-            if self.left < 0:
-                raise BadSnapshot("the session has taken as many blocks as it may")
-            name, tree = self.life.memories[batch.memory], self.trees[batch.memory]
-            if batch.pages > tree.pages:
-                if batch.pages * BLOCKS_PER_PAGE > self.capacities[batch.memory]:
-                    raise BadSnapshot("a memory that is larger than its agent may have here")
-                instance.memory_grow(name, batch.pages)
-                tree.grow(batch.pages)
-            memory, later = instance.on_demand(name)
-            for block, digest, contents in blocks:
-                at = BLOCK_BYTES * block
-                if later is not None:
-                    later.make_present(at, BLOCK_BYTES)
-                if contents is None:
-                    if tree[block] != INITIAL:
-                        memory[at : at + BLOCK_BYTES] = self.life.initial(name).contents(at, BLOCK_BYTES)
-                else:
-                    memory[at : at + BLOCK_BYTES] = contents
-                tree[block] = digest
-            if self.file is not None:
-                self.file.write(batch.memory, blocks)
-                self._synced = False
+    @property
+    def held(self) -> bool:
+        """Whether its agent is, or may become, held."""
+        return bool(self.handoffs)
 
     def take(self, batch: BlockBatch) -> None:
-        """Write blocks; return when they are on the disk too. As `apply`."""
-        self.apply(batch)
+        """Write blocks; return when they are on the disk too. In a thread.
+
+        Raises `BadSnapshot`, `RunStopped`, `OSError`.
+        """
+        blocks = named(batch)
+        with self._lock:
+            if self.held:
+                raise BadSnapshot("the agent was offered already")
+            self._write(batch, blocks)
         self.sync()
+
+    def _write(self, batch: BlockBatch, blocks: Sequence[tuple[int, bytes, Buffer | None]]) -> None:
+        instance = self._open()
+        if batch.memory >= len(self.trees):
+            raise BadSnapshot("blocks of a memory that the agent does not have")
+        self.left -= len(blocks)
+        if self.left < 0:
+            raise BadSnapshot("the session has taken as many blocks as it may")
+        name, tree = self.life.memories[batch.memory], self.trees[batch.memory]
+        if batch.pages > tree.pages:
+            if batch.pages * BLOCKS_PER_PAGE > self.capacities[batch.memory]:
+                raise BadSnapshot("a memory that is larger than its agent may have here")
+            instance.memory_grow(name, batch.pages)
+            tree.grow(batch.pages)
+        memory, later = instance.on_demand(name)
+        for block, digest, contents in blocks:
+            at = BLOCK_BYTES * block
+            if later is not None:
+                later.make_present(at, BLOCK_BYTES)
+            if contents is None:
+                if tree[block] != INITIAL:
+                    memory[at : at + BLOCK_BYTES] = self.life.initial(name).contents(at, BLOCK_BYTES)
+            else:
+                memory[at : at + BLOCK_BYTES] = contents
+            tree[block] = digest
+        if self.file is not None:
+            self.file.write(batch.memory, blocks)
+            self._synced = False
+
+    def _open(self) -> Instance:
+        instance = self.life.instance
+        if self._closed or instance is None:
+            raise BadSnapshot("the session is over")
+        return instance
 
     def sync(self) -> None:
         """Return when what came is on the disk. In a thread. Raises `OSError`."""
@@ -184,31 +197,37 @@ class Session:
             self._synced = False
             raise
 
-    def complete(self, snapshot: Snapshot, last: Rest) -> None:
-        """The agent is offered in this state. Raises `BadSnapshot` unless its memories are here then, or their blocks
-        come later with the digests that are signed; `EngineError` where they cannot come later; `OSError`.
+    def complete(self, hid: bytes, snapshot: Snapshot, last: Rest) -> None:
+        """The agent is offered in this state, by the handoff `hid`.
+
+        Raises `BadSnapshot` unless its memories are here then, or their blocks come later with the digests that are
+        signed; `EngineError` where they cannot come later; `OSError`.
         """
-        if self.owed:
-            raise BadSnapshot("the agent was offered in this session before")
-        self.sync()
-        for batch in last.batches:
-            self.apply(batch)
-        with self._lock:
-            for owed in last.owed:
-                if owed.memory >= len(self.trees) or owed.blocks[-1] >= self.trees[owed.memory].blocks:
-                    raise BadSnapshot("blocks that come later, of a memory that the agent does not have")
-                for block, named in owed.named():
-                    self.trees[owed.memory][block] = named
+        with self._lock:  # all the while: two offers are one after the other, and no block comes between
+            instance = self._open()
+            if not self.held:
+                self.sync()
+                for batch in last.batches:
+                    self._write(batch, named(batch))
+                self._name(last.owed)
+            elif last.owed != self.owed:
+                raise BadSnapshot("the agent was offered in this session before, and otherwise")
             here = [(tree.pages, tree.root()) for tree in self.trees]
             if [(memory.pages, memory.root) for memory in snapshot.roots] != here:
                 raise BadSnapshot("the blocks that came are not those of the agent's memories")
-            instance = self.life.instance
-            if self._closed or instance is None:
-                raise BadSnapshot("the session is over")
-            for owed in last.owed:
-                instance.owe(self.life.memories[owed.memory], runs_of(owed.blocks))
-            self.owed = last.owed
-            self.held, self.touched = True, time.monotonic()
+            if not self.held:
+                for owed in last.owed:
+                    instance.owe(self.life.memories[owed.memory], runs_of(owed.blocks))
+                self.owed = last.owed
+            self.handoffs.add(hid)
+            self.touched = time.monotonic()
+
+    def _name(self, later: Sequence[Owed]) -> None:
+        for owed in later:
+            if owed.memory >= len(self.trees) or owed.blocks[-1] >= self.trees[owed.memory].blocks:
+                raise BadSnapshot("blocks that come later, of a memory that the agent does not have")
+            for block, digest in owed.named():
+                self.trees[owed.memory][block] = digest
 
     def missing(self) -> dict[int, MissingPages]:
         """By memory, the pages that come when the agent runs here."""
@@ -267,7 +286,6 @@ class Sessions:
     """Sessions that are being opened, and for which peer."""
     _files: dict[bytes, bytes] = field(factory=dict)
     """By session, the digest of its agent's part `blocks`: as long as the store has this, the file is needed."""
-    _by_handoff: dict[bytes, Session] = field(factory=dict)
     _timer: asyncio.Handle | None = None
     _doubtful: set[str] = field(factory=set)
     """Files that an agent may need whose part `blocks` was damaged."""
@@ -432,12 +450,11 @@ class Sessions:
                 return Refusal("no-session", "there is no such session here")
             if last.owed and not self.may_fetch(session.peer):
                 return Refusal("busy", "blocks of as many agents as may be are on their way here", 5)
-            session.complete(snapshot, last)
+            session.complete(offer.hid, snapshot, last)
         except OSError as error:
             return Refusal("storage", f"the blocks could not be stored here: {error.strerror}", 60)
         except (PortcallError, EndOfRun) as error:
             return Refusal("bad-blocks", f"the agent cannot go on here: {error}"[:500])
-        self._by_handoff[offer.hid] = session
         self.needs(session.name, digest)
         return session
 
@@ -448,14 +465,15 @@ class Sessions:
     def taken(self, session: Session) -> Execution:
         """The agent belongs to this station: its instance."""
         self.open.pop(session.name, None)
-        self._forget(session)
         return session.give()
 
     def dropped(self, hid: bytes) -> None:
         """The handoff has failed: the agent stays at its source."""
-        session = self._by_handoff.get(hid)
-        if session is not None:
-            self._drop(session)
+        for session in [each for each in self.open.values() if hid in each.handoffs]:
+            if session.handoffs == {hid}:  # else it may be held by another
+                self._drop(session)
+            else:
+                session.handoffs.discard(hid)
 
     def whole(self, snapshot: Snapshot, rest: Buffer) -> Snapshot:
         """A state that was stored with its blocks beside, as a whole. From any thread.
@@ -531,12 +549,7 @@ class Sessions:
 
     def _drop(self, session: Session) -> None:
         self.open.pop(session.name, None)
-        self._forget(session)
         session.close()
-
-    def _forget(self, session: Session) -> None:
-        for hid in [hid for hid, each in self._by_handoff.items() if each is session]:
-            del self._by_handoff[hid]
 
     def _watch(self) -> None:
         now, self._timer = time.monotonic(), None
@@ -550,8 +563,7 @@ class Sessions:
             self._timer = asyncio.get_running_loop().call_later(IDLE_S / 4, self._watch)
 
     def _holds(self, session: Session) -> bool:
-        handoffs = [hid for hid, each in self._by_handoff.items() if each is session]
-        return session.held and any(map(self.undecided, handoffs))
+        return any(map(self.undecided, tuple(session.handoffs)))
 
 
 def _close(life: Execution | None) -> None:

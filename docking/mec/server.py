@@ -11,12 +11,9 @@ import contextlib
 import functools
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
-
-import uvicorn
 
 from docking.http.connections import ConnectionLimits
-from docking.http.server import BoundedProtocol
+from docking.http.server import BoundedProtocol, quiet_server
 from docking.mec.models import MAX_BODY_BYTES
 from docking.mec.service import MobilityService
 
@@ -29,22 +26,8 @@ IDLE_S, CLOSE_S = 15, 3
 async def serving(app: MobilityService, sock: socket.socket) -> AsyncIterator[None]:
     """Serve on a socket that is bound already, until the block ends. Nothing is believed of `X-Forwarded-For`."""
     stands = ConnectionLimits(MAX_CONNECTIONS, MAX_ADDRESS_CONNECTIONS)
-    protocol: Any = functools.partial(BoundedProtocol, stands=stands)
-    config = uvicorn.Config(
-        app,
-        http=protocol,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=IDLE_S,
-        timeout_graceful_shutdown=CLOSE_S,
-        ws_max_size=MAX_BODY_BYTES,
-    )
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
+    protocol = functools.partial(BoundedProtocol, stands=stands)
+    server = quiet_server(app, protocol, IDLE_S, CLOSE_S, ws_max_size=MAX_BODY_BYTES)
     async with app:
         await server.startup(sockets=[sock])
         try:

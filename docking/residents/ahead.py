@@ -103,7 +103,7 @@ class Ahead:
                 self._tasks[berth.agent] = to, here.run(self._run(berth, to))
 
     def _suits(self, berth: Berth) -> bool:
-        if (berth.agent, berth.visit, self._large(berth)) in self._tried or berth.agent in self._moves.moving:
+        if (berth.agent, berth.visit, self._large(berth)) in self._tried or berth.moving:
             return False
         if (
             berth.agent in self._tasks

@@ -33,6 +33,7 @@ from agents.runtime import Stop as Ending
 from agents.snapshot import Snapshot
 from agents.waits import Accept, Call, Clone, Go, GoAt, Recv, Sleep, Wait
 from docking.aio.threads import in_thread
+from docking.aio.timeouts import within
 from docking.aio.turns import short_turns
 from docking.errors import (
     CarrierError,
@@ -65,6 +66,8 @@ STALLED_ROUNDS = 4
 OFFERED_BYTES = 16 << 20
 # Milliseconds of a handoff without any state: what the pause takes besides.
 HANDOFF_MS = 5.0
+# Seconds that a round may take in any case.
+LEAST_ROUND_S = 1.0
 # Seconds between two rounds, when little was written.
 BETWEEN_ROUNDS_S = 0.002
 
@@ -84,10 +87,9 @@ class Moves:
     _session: Callable[[PublicKey, Sequence[Buffer]], Awaitable[object]]
     _served: BlockServer
     _asked: Callable[[bytes], int | None]
-    moving: set[bytes] = field(factory=set)
-    """The agents that are being moved."""
     sent_ahead: Callable[[bytes], Awaitable[None]] = _nothing
     """Has an agent sent ahead no more (`docking.residents.ahead`): two who watch its writes would not see them all."""
+    _under_way: dict[bytes, tuple[PublicKey, Sending]] = field(factory=dict)
     counts: Counter[str] = field(factory=Counter)
     """Moves that are over: `moved`, and `stayed`."""
     sent_bytes: int = 0
@@ -97,6 +99,11 @@ class Moves:
     _unwanted: set[bytes] = field(factory=set)
     """Those whose move nobody waits for any more: it is given up, unless the handoff has begun."""
 
+    @property
+    def under_way(self) -> int:
+        """Agents that are being moved now."""
+        return sum(berth.moving for berth in self._here.berths.values())
+
     async def move(self, agent: bytes, host: str, options: MoveOptions) -> MoveReport:
         """Move an agent to `host`: a name, a key id, a key, `host:port`, `next` or `home`.
 
@@ -105,10 +112,10 @@ class Moves:
         berth = self._here.berths.get(agent)
         if berth is None:
             raise UnknownAgent("this agent is not here: an agent is moved by the station where it is")
-        if agent in self.moving:
+        if berth.moving:
             raise StationError("the agent is being moved already")
         self._check(berth)
-        self.moving.add(agent)
+        berth.moving = True
         task = self._here.run(self._run(berth, host, options))
         task.add_done_callback(lambda _: self._unwanted.discard(agent))
         try:
@@ -126,15 +133,28 @@ class Moves:
         self.downtime_us += round(1000 * done.downtime_ms)
         return done
 
+    def progress(self, agent: bytes) -> dict[str, object] | None:
+        """How far the move of an agent is, as plain values; None if none is under way, or nothing is sent ahead."""
+        if agent not in self._under_way:
+            return None
+        to, sending = self._under_way[agent]
+        return {
+            "to": self._here.peers.label(to),
+            "rounds": sending.rounds,
+            "sent_bytes": sending.sent_bytes,
+            "resent_blocks": sending.resent_blocks,
+        }
+
     async def _run(self, berth: Berth, host: str, options: MoveOptions) -> MoveReport | StationError:
         """What it took, or why it stays: an error that perhaps nobody waits for."""
-        agent = berth.agent
         try:
-            await self.sent_ahead(agent)
+            await self.sent_ahead(berth.agent)
             targets = await self._departures.targets(berth, host)
             if not targets or targets[0] == self._here.key.public:
                 raise StationError("the agent is here already")
-            return await self._move(berth, targets[0], options)
+            report = await self._move(berth, targets[0], options)
+            self._here.tell("moved", berth.agent, report.to, report.sentence())
+            return report
         except SessionRefused as refused:
             return StationError(f"the agent stays here: {refused.why.code}: {refused.why.reason}")
         except StationError as error:  # also of names: `UnknownStation`
@@ -142,7 +162,6 @@ class Moves:
         except (MoveOver, EngineError):  # the latter: its instance was closed
             return StationError("the agent has ended, has left by itself, or obeys another order")
         finally:
-            self.moving.discard(agent)
             berth.moving = False
 
     @staticmethod
@@ -157,12 +176,12 @@ class Moves:
 
     async def _move(self, berth: Berth, to: PublicKey, options: MoveOptions) -> MoveReport:
         began = time.perf_counter()
-        berth.moving = True
         sending = None
         if options.precopy and berth.image.metadata is not None:
             sending = await self.open(berth, to)
         try:
             if sending is not None:
+                self._under_way[berth.agent] = to, sending
                 with short_turns():
                     await self._precopy(sending, berth, to, options, began)
             stop, until = await self._halt(berth)
@@ -189,6 +208,7 @@ class Moves:
                 self.cancel(to, sending.session)
             raise
         finally:
+            self._under_way.pop(berth.agent, None)
             if sending is not None:
                 sending.stop()
                 self._here.run(in_thread(sending.close))
@@ -301,7 +321,7 @@ class Moves:
             left = sum(map(len, found)) * BLOCK_BYTES
             said = f"round {sending.rounds + 1}: {left >> 10} KiB to send"
             self._here.tell("moving", berth.agent, self._here.peers.label(to), said)
-            await sending.send(found)
+            await self._round(sending, found, options, began)
             sending.rounds += 1
             self._check_wanted(berth)
             found = await in_thread(sending.written)
@@ -325,6 +345,16 @@ class Moves:
                 )
                 raise SessionRefused(Refusal("not-converging", said))
             await asyncio.sleep(BETWEEN_ROUNDS_S)
+
+    @staticmethod
+    async def _round(sending: Sending, found: list[list[int]], options: MoveOptions, began: float) -> None:
+        """Send blocks. Raises `SessionRefused`: also if the move is to be cancelled and its time is over meanwhile."""
+        left = options.timeout_s - (time.perf_counter() - began)
+        try:
+            await within(max(LEAST_ROUND_S, left) if options.on_timeout == "cancel" else None, sending.send(found))
+        except asyncio.TimeoutError:
+            said = f"its memory could not be sent in {options.timeout_s:g} s: allow more time, or force it"
+            raise SessionRefused(Refusal("too-slow", said)) from None
 
     async def _leave_behind(
         self, sending: Sending, berth: Berth, to: PublicKey, options: MoveOptions, found: list[list[int]]

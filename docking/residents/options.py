@@ -76,6 +76,12 @@ class MoveReport:
     watch: str
     owed_bytes: int = 0
 
+    def sentence(self) -> str:
+        """For people, in a line."""
+        later = f", {self.owed_bytes >> 10} KiB come later" if self.owed_bytes else ""
+        sent = f"{self.rounds} rounds, {self.sent_bytes >> 10} KiB sent ahead, {self.resent_blocks} blocks again"
+        return f"{sent}, stood still for {self.downtime_ms:.1f} ms{later}"
+
     def value(self) -> dict[str, object]:
         """As plain values."""
         return asdict(self)

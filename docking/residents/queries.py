@@ -39,6 +39,9 @@ class Queries:
     asked: Callable[[bytes], int | None] = lambda agent: None
     """How many requests of clients an agent has; None if it does not serve here."""
 
+    moving: Callable[[bytes], dict[str, object] | None] = lambda agent: None
+    """How far an agent is that is being moved; None if it is not."""
+
     def find_agent(self, text: str) -> bytes:
         """The agent that an id, the beginning of one, or a label means. Raises `UnknownAgent`."""
         whole = _exact(text)
@@ -167,6 +170,9 @@ class Queries:
         }
         if berth.owed is not None:
             row["owed_bytes"] = berth.owed.left_bytes
+        moving = self.moving(berth.agent)
+        if moving is not None:
+            row["moving"] = moving
         requests = self.asked(berth.agent)
         if requests is not None:
             row["requests"] = requests

@@ -185,7 +185,8 @@ class Sending:
     def stop(self) -> None:
         """Send no more."""
         for task in self._pending:
-            task.cancel()
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # retrieved: another batch was refused first
 
     def close(self) -> None:
         """Watch no more. In a thread: the kernel takes some milliseconds for each 100 MiB."""

@@ -18,7 +18,7 @@ from docking.residents import moves, sending
 from tests.crash.live_agent import Tracked
 from tests.crash.live_station import LiveStation
 from tests.crash.live_world import LiveWorld
-from tests.crash.simulator import Delay, Double, Lose, Outcome, Run, Stall
+from tests.crash.simulator import Delay, Double, Lose, Outcome, Partition, Run, Stall
 from tests.crash.world import Broken, Crash, Station, World
 
 
@@ -163,7 +163,7 @@ class LiveRun(Run):
 
     def _transmit(self, sender: Station, to: Station, name: str, receive: Callable[[], None]) -> None:
         number = len(self.messages)
-        if any(isinstance(each, Lose | Double | Delay) and each.message == number for each in self.faults):
+        if any(isinstance(each, Lose | Double | Delay | Partition) and each.message == number for each in self.faults):
             self._strike()
         super()._transmit(sender, to, name, receive)
 
@@ -221,7 +221,7 @@ class LiveRun(Run):
     @staticmethod
     def _check_sessions(station: LiveStation) -> None:
         """At the end nothing is prepared any more, and no file is there that nobody needs."""
-        if station.sessions.open or station.moves.moving:
+        if station.sessions.open or (station.guest is not None and station.guest.moving):
             raise Broken(f"{station.name} has sessions still, or moves something")
         station.sessions.sweep()
         files = list(station.path.with_name(station.path.name + ".blocks").iterdir())

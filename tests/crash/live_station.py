@@ -99,7 +99,7 @@ class LiveStation(Station):
             tell=lambda *told, **more: None,
             run=self.spawn,
         )
-        self.moves = Moves(self.here, self, self, self.ask, served)  # type: ignore[arg-type]
+        self.moves = Moves(self.here, self, self, self.ask, served, lambda agent: None)  # type: ignore[arg-type]
         self.sessions.restore(store.parts_of("blocks"), store.part)
 
     def die(self) -> None:

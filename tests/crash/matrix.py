@@ -25,7 +25,7 @@ from attrs import define, field
 
 from tests.crash.live_run import LiveRun
 from tests.crash.live_world import LivePlan
-from tests.crash.simulator import LONG, CrashAt, Delay, Double, Fault, Lose, Outcome, Run, Stall
+from tests.crash.simulator import LONG, CrashAt, Delay, Double, Fault, Lose, Outcome, Partition, Run, Stall
 from tests.crash.world import Broken, Plan
 
 PLANS = {
@@ -51,6 +51,7 @@ LIVE_PLANS: dict[str, Plan] = {
     "moved, refused for good": LivePlan(("beta",), orders=("move",), refuse=frozenset({0, 1, 2, 3})),
 }
 SOON, SHORT, SLOW = 0.1, 0.02, 3.5
+CUT = 6  # messages that a partition swallows
 
 
 @define
@@ -96,6 +97,7 @@ def messages(outcome: Outcome) -> Iterator[tuple[str, Fault]]:
         yield "one message lost", Lose(message)
         yield "one message doubled", Double(message)
         yield "one message doubled, far apart", Double(message, LONG)
+        yield "a partition", Partition(message, CUT)
         yield "one message delayed", Delay(message, SHORT)
         yield "one message delayed for long", Delay(message, LONG)
 
@@ -146,6 +148,8 @@ def _shift(generator: random.Random, fault: Fault) -> Fault:
             return Double(message + extra, apart)
         case Delay(message, by):
             return Delay(message + extra, by)
+        case Partition(message, many):
+            return Partition(message + extra, many)
         case Stall(write, by):
             return Stall(write + extra // 8, by)
 

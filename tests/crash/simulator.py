@@ -71,7 +71,15 @@ class Stall:
     by: float
 
 
-Fault: TypeAlias = "CrashAt | Lose | Double | Delay | Stall"
+@frozen
+class Partition:
+    """From the `message`-th on, nothing arrives, `many` times."""
+
+    message: int
+    many: int
+
+
+Fault: TypeAlias = "CrashAt | Lose | Double | Delay | Stall | Partition"
 
 
 @frozen
@@ -247,6 +255,8 @@ class Run:
         for fault in self.faults:
             match fault:
                 case Lose(message) if message == number:
+                    waits = []
+                case Partition(message, many) if message <= number < message + many:
                     waits = []
                 case Double(message, apart) if message == number:
                     waits = [wait + extra for wait in waits for extra in (0.0, apart)]

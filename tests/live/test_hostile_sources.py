@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import define
 
-from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, BlockBatch
+from agents import canonical
+from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, BlockBatch, BlockTree
+from agents.errors import BadSnapshot
+from agents.snapshot import MemoryRoot, Snapshot
 from docking import Station
 from docking.errors import CarrierError, StationError
 from docking.handle import Agent
@@ -19,7 +24,8 @@ from docking.live import sessions, wire
 from docking.residents import sending
 from tests.live.movers import TERMS, accountant, policy
 from tests.live.test_moves import SLOW, SMALL, ended, running
-from tests.station.harbour import begin, harbour, run
+from tests.station.harbour import begin, harbour, meet, run, station
+from tests.station.test_disk_full import small_disk
 
 
 @define
@@ -48,6 +54,25 @@ async def liar(program: str = SLOW) -> AsyncIterator[Liar]:
         agent = await begin(alpha, program, "omega", terms=TERMS)
         await running(alpha, agent)
         yield Liar(alpha, omega, agent)
+
+
+@contextlib.asynccontextmanager
+async def liar_at(omega: Station, name: str) -> AsyncIterator[Liar]:
+    """The same, from another station to one that runs."""
+    async with harbour(name, policy=policy()) as (alpha,):
+        await meet(alpha, omega)
+        agent = await begin(alpha, SLOW, "omega", terms=TERMS)
+        await running(alpha, agent)
+        yield Liar(alpha, omega, agent)
+
+
+@contextlib.asynccontextmanager
+async def station_on_a_small_disk(folder: Path) -> AsyncIterator[Station]:
+    with small_disk(folder / "disk", "16m") as disk:
+        async with station("omega", disk / "omega", policy=policy(disk=0)) as omega:
+            free = os.statvfs(disk)
+            (disk / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize - (1 << 20)))
+            yield omega
 
 
 def batch(first: int, count: int = 1, memory: int = 0, pages: int = 16 * SMALL + 1) -> BlockBatch:
@@ -125,6 +150,103 @@ async def test_a_session_takes_no_more_than_some_rounds() -> None:
         assert await it.ask(wire.Blocks(opened.session, batch(0, BATCH_BLOCKS))) is None
         assert (await it.ask(wire.Blocks(opened.session, batch(0)))).code == "bad-state"
         assert it.omega.core.sessions.open == {}
+
+
+@run
+async def test_sessions_of_all_stations_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 1)
+    async with liar() as it, liar_at(it.omega, "beta") as other:
+        assert isinstance(await it.open(), wire.Opened)
+        full = await other.open()
+        assert (full.code, full.retry_after > 0) == ("busy", True)
+        assert isinstance(await it.open(), wire.Opened)  # its own, in the place of the first
+
+
+@run
+async def test_blocks_that_cannot_be_written_are_refused_as_they_come() -> None:
+    async with liar() as it:
+        opened = await it.open()
+        good = batch(2, 2)
+        last = 4 * (16 * SMALL + 1)
+        for blocks, initial in (((2, 2), ()), ((3, 2), ()), ((2, 3), (3,)), ((last,), ()), (range(65), ()), ((), ())):
+            wrong = BlockBatch(0, 16 * SMALL + 1, tuple(blocks), initial, good.data)
+            with pytest.raises(CarrierError):  # no message of the protocol
+                await it.ask(wire.Blocks(opened.session, wrong))
+        assert await it.ask(wire.Blocks(opened.session, good)) is None
+
+
+@run
+async def test_a_disk_without_room_ends_the_session(tmp_path: Path) -> None:
+    async with station_on_a_small_disk(tmp_path) as omega, liar_at(omega, "alpha") as it:
+        opened = await it.open()
+        assert isinstance(opened, wire.Opened)
+        noise, answer, first = os.urandom(BLOCK_BYTES * BATCH_BLOCKS), None, 0
+        while answer is None:  # until the disk is full
+            blocks = BlockBatch.of(0, 33, range(first, first + BATCH_BLOCKS), noise)
+            answer, first = await it.ask(wire.Blocks(opened.session, blocks)), first + BATCH_BLOCKS
+        assert isinstance(answer, Refusal)
+        assert (answer.code, answer.retry_after > 0) == ("storage", True)
+        assert omega.core.sessions.open == {}
+        assert list(tmp_path.rglob("*.blocks/*")) == []  # what it had taken is free again
+        assert isinstance(await it.open(), wire.Opened)
+
+
+@run
+async def test_a_session_is_used_once() -> None:
+    async with liar(accountant(SMALL, last="zeta", hot=1, pause=1)) as it:
+        moving = asyncio.ensure_future(it.agent.move("omega"))
+        while not it.omega.core.sessions.open:
+            await asyncio.sleep(0)
+        (name,) = it.omega.core.sessions.open
+        await moving
+        before = it.omega.core.here.berths[it.agent.key]
+        assert (await it.ask(wire.Blocks(name, batch(4)))).code == "no-session"
+        assert await it.ask(wire.Cancel(name)) is None
+        assert it.omega.core.here.berths[it.agent.key] is before
+        while not before.begun:
+            await asyncio.sleep(0.01)
+
+
+@run
+async def test_of_two_offers_in_one_session_one_is_held_and_nothing_is_written_any_more() -> None:
+    async with liar() as it:
+        opened = await it.open()
+        session = it.omega.core.sessions.open[opened.session]
+        image = it.alpha.core.here.berths[it.agent.key].image
+
+        def offered(fill: bytes) -> tuple[Snapshot, wire.Rest]:
+            """A state, and what lacks of its memory."""
+            rest = BlockBatch.of(0, 16 * SMALL + 1, [7], fill * BLOCK_BYTES)
+            tree = BlockTree(16 * SMALL + 1)
+            tree[7] = canonical.digest(fill * BLOCK_BYTES)
+            return Snapshot(image.digest, "", roots=(MemoryRoot(tree.pages, tree.root()),)), wire.Rest(
+                b"s" * 16, (rest,)
+            )
+
+        offers = {bytes([n]) * 32: offered(bytes([n])) for n in range(1, 9)}
+
+        def complete(hid: bytes) -> bytes | None:
+            try:
+                session.complete(hid, *offers[hid])
+            except BadSnapshot:
+                return None
+            return hid
+
+        (held,) = set(await asyncio.gather(*(asyncio.to_thread(complete, hid) for hid in offers))) - {None}
+        assert held is not None
+        instance = session.life.instance
+        assert instance is not None
+        memory = instance.memory("memory")
+        assert bytes(memory[7 * BLOCK_BYTES : 8 * BLOCK_BYTES]) == held[:1] * BLOCK_BYTES
+        assert complete(held) == held  # the same offer again: nothing changes
+        assert (await it.ask(wire.Blocks(opened.session, batch(7)))).code == "no-session"
+        with pytest.raises(BadSnapshot, match="offered already"):  # one that was on its way
+            session.take(batch(7))
+        assert bytes(memory[7 * BLOCK_BYTES : 8 * BLOCK_BYTES]) == held[:1] * BLOCK_BYTES
+        it.omega.core.sessions.dropped(bytes(32))
+        assert session.name in it.omega.core.sessions.open
+        it.omega.core.sessions.dropped(held)
+        assert session.name not in it.omega.core.sessions.open
 
 
 @run
@@ -222,6 +344,8 @@ async def test_a_session_whose_agent_was_not_held_after_all_is_given_up(monkeypa
     monkeypatch.setattr(sessions, "IDLE_S", 0.2)
     async with liar() as it:
         opened = await it.open()
-        it.omega.core.sessions.open[opened.session].held = True  # and then its writing failed: the ledger has nothing
+        it.omega.core.sessions.open[opened.session].handoffs.add(
+            bytes(32)
+        )  # and then its writing failed: the ledger has nothing
         while opened.session in it.omega.core.sessions.open:
             await asyncio.sleep(0.01)

@@ -12,6 +12,7 @@ import pytest
 from agents.engines import writes
 from docking import Policy, Station
 from docking.errors import StationError, UnknownAgent
+from docking.events import Event
 from docking.handle import Agent
 from docking.handoff.refusal import Refusal
 from docking.residents.berth import Standing
@@ -63,7 +64,19 @@ async def test_no_write_is_lost_where_the_kernel_does_not_tell(monkeypatch: pyte
     async with harbour("alpha", "omega", policy=policy()) as (alpha, _):
         agent = await begin(alpha, SLOW, "omega", terms=TERMS)
         await running(alpha, agent)
+        rows: list[dict[str, object]] = []
+
+        def note(event: Event) -> bool:
+            if event.kind == "moving":
+                rows.extend(row for row in alpha.core.queries.rows() if row["agent"] == agent.id)
+            return event.kind == "moved"
+
+        events = alpha.subscribe(note)
         report = await agent.move("omega")
+        said = await anext(events)
+        assert (said.place, said.text) == ("omega", report.sentence())
+        assert rows[0]["moving"] == {"to": "omega", "rounds": 0, "sent_bytes": 0, "resent_blocks": 0}
+        assert '\nportcall_moves_total{ended="moved"} 1\n' in alpha.metrics()
         assert (report.watch, report.rounds >= 1) == (writes.COMPARISON, True)
         await ended(agent, "omega")
 
@@ -185,7 +198,7 @@ async def test_a_move_that_nobody_waits_for_is_given_up_and_the_agent_goes_on() 
         move.cancel()
         with pytest.raises(asyncio.CancelledError):
             await move
-        while omega.core.sessions.open or alpha.core.moves.moving:
+        while omega.core.sessions.open or alpha.core.here.berths[agent.key].moving:
             await asyncio.sleep(0.01)
         await agent.move("omega", on_timeout="force", timeout_s=0)
         await ended(agent, "omega")
