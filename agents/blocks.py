@@ -24,7 +24,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
-import zstandard
 
 from agents.brief import brief
 from agents.wasm.bounds import WASM_PAGE_BYTES
@@ -32,6 +31,11 @@ from agents.wasm.bounds import WASM_PAGE_BYTES
 from . import canonical
 from .canonical import DIGEST_SIZE, Buffer, DecodeBounds
 from .errors import BadSnapshot, NotCanonical
+
+try:
+    import zstandard
+except ImportError:  # it has no build for a browser's Python
+    from . import zstandard_fallback as zstandard  # type: ignore[no-redef]
 
 BLOCK_BYTES = 16 << 10
 NODE_BLOCKS = 256

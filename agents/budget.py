@@ -32,6 +32,9 @@ Budget = TimeBudget
 """What `agents` called it first; a `docking.Budget` is of what an owner permits."""
 
 
+_own = getattr(time, "thread_time_ns", time.monotonic_ns)  # a browser's Python has one thread, and no clock of it
+
+
 class _Help:
     """What others did for one thread."""
 
@@ -53,7 +56,7 @@ def helped(ns: int) -> None:
 
 def spent_ns() -> int:
     """The processor time of this thread, and of those that helped it."""
-    return time.thread_time_ns() + _HELPED.help.ns
+    return _own() + _HELPED.help.ns
 
 
 class UsageClock:

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 import attrs
-import zstandard
 
 from agents.brief import brief
 from agents.wasm.bounds import WASM_PAGE_BYTES
@@ -47,6 +46,11 @@ from .waits import (
     decode_wait,
     encode_wait,
 )
+
+try:
+    import zstandard
+except ImportError:  # it has no build for a browser's Python
+    from . import zstandard_fallback as zstandard  # type: ignore[no-redef]
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -20,7 +20,11 @@ import portcall as stub
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # Modules of an optional package: they import only where it is installed.
-OPTIONAL = {"agents.engines.wasmer": "wasmer", "docking.pytest_plugin": "pytest"} | {
+OPTIONAL = {
+    "agents.engines.wasmer": "wasmer",
+    "agents.zstandard_fallback": "compression",  # of Python 3.14
+    "docking.pytest_plugin": "pytest",
+} | {
     f"docking.mec.{name}": "httpx"
     for name in ("api", "book", "callbacks", "mobility", "models", "notifier", "requests", "server", "service")
 }

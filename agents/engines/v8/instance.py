@@ -8,13 +8,12 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from agents.brief import brief
 from agents.engines.interface import Interface, check_limits
-from agents.engines.missing import MissingPages
 from agents.engines.pages import HOST_PAGE_BYTES, Initial, Runs
 from agents.engines.protocols import (
     ComesLater,
@@ -34,6 +33,9 @@ from . import link as wire
 from .bits import call_of, turned
 from .link import PATIENCE_S, Link, command, text, u32, u64
 from .mirror import Mirror
+
+if TYPE_CHECKING:  # it needs cffi, which is not everywhere
+    from agents.engines.missing import MissingPages
 
 _NUMBERS = "iIfFv"
 _MASKS = {"i": 0xFFFFFFFF, "f": 0xFFFFFFFF, "I": (1 << 64) - 1, "F": (1 << 64) - 1, "v": (1 << 128) - 1}

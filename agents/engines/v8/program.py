@@ -35,7 +35,7 @@ from agents.wasm.encode import encode_module
 from .bits import BITS_VERSION, as_bits
 from .instance import V8Extension, V8Instance
 from .link import OK, PATIENCE_S, Link, TooLate
-from .process import the_node
+from .places import new_link, node_version, watch
 
 _KEEP = 8
 _UNLIMITED = 1 << 32  # pages and elements: for the instance that only shows the initial contents of memories
@@ -50,12 +50,12 @@ class V8Engine:
 
     def __init__(self, *, cache: Path | str | None = "", stack: int = DEFAULT_STACK_BYTES) -> None:
         """`cache`: as for wasmtime, of what is compiled. `stack`: bytes, of the threads of the process."""
-        self.version = the_node().version.removeprefix("v")
+        self.version = node_version()
         self.stack = stack
         self._cache = open_cache(cache)
         self._programs: Kept[V8Program] = Kept(_KEEP)
         self._extensions: Kept[V8Extension] = Kept(_KEEP)
-        self.watch = Watch()
+        self.watch: Watch = watch()
 
     def quick(self, code: bytes) -> bool:
         """Never: adding code to it is done here, and takes as long as it is large."""
@@ -89,7 +89,7 @@ class V8Engine:
 
     def link(self) -> Link:
         """A place for an instance."""
-        return the_node().thread(self.stack)
+        return new_link(self.stack)
 
     def _changed(self, code: bytes, digest: bytes, extension: bool, limits: CompileLimits | None) -> tuple[int, bytes]:
         """A number for the module, and the module with what is added to it, which V8 has compiled once."""
