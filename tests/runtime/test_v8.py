@@ -84,6 +84,14 @@ def test_agent_code_cannot_catch_that_it_is_stopped(engine):
         start(engine, STUBBORN, stop).call("run")
 
 
+def test_nor_that_its_stack_is_used_up(engine):
+    deep = """(module (func $f (call $f) (call $f))
+      (func (export "run") (block (try_table (catch_all 0) (call $f))) (loop (br 0))))"""
+    with pytest.raises(LimitReached) as caught:
+        start(engine, deep).call("run")
+    assert caught.value.what == "stack"
+
+
 def test_a_host_call_at_the_end_of_the_stack_is_made_or_not(engine):
     """Not half: what the agent's code and its host say to each other stays in step."""
     calls = []
