@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from attrs import define, field, frozen
 
 from agents import canonical
-from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, INITIAL, BlockBatch, BlockTree, blocks_of
+from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, INITIAL, BlockBatch, BlockTree, blocks_of, spans
 from agents.brief import brief
 from agents.engines.pages import Initial, touched
 from agents.engines.raw import RawMemory
@@ -97,7 +97,7 @@ class SentMemory:
         pages = self.raw.size() // WASM_PAGE_BYTES
         with self.watch.contents() as view:
             # Copied before it is hashed: the agent may be writing it. In one piece, where they are neighbours.
-            copies = b"".join([view[BLOCK_BYTES * first : BLOCK_BYTES * (last + 1)] for first, last in _spans(blocks)])
+            copies = b"".join([view[BLOCK_BYTES * first : BLOCK_BYTES * (last + 1)] for first, last in spans(blocks)])
         if pages > self.tree.pages:
             self.tree.grow(pages)
         whole, fresh = memoryview(copies), []
@@ -276,7 +276,7 @@ class Sending:
             later.difference_update(blocks)
             if later:
                 numbers = tuple(sorted(later))
-                owed.append(Owed(memory.index, numbers, b"".join([memory.tree[each] for each in numbers])))
+                owed.append(Owed(memory.index, numbers, memory.tree.digests(numbers)))
         roots = tuple(MemoryRoot(memory.tree.pages, memory.tree.root()) for memory in self.memories)
         return Rest(self.session, tuple(batches), tuple(owed)), roots
 
@@ -285,14 +285,3 @@ class Sending:
         if self.file is not None:
             return self.file
         return InstanceBacking(self.life, tuple(memory.raw for memory in self.memories))
-
-
-def _spans(blocks: Sequence[int]) -> list[tuple[int, int]]:
-    """Runs of neighbours, each as its first and its last."""
-    found: list[tuple[int, int]] = []
-    for block in blocks:
-        if found and found[-1][1] == block - 1:
-            found[-1] = (found[-1][0], block)
-        else:
-            found.append((block, block))
-    return found
