@@ -255,7 +255,6 @@ class Moves:
                 raise SessionRefused(Refusal("unreachable", str(error)[:500])) from error
 
         sending = Sending(berth, life, b"", ask)
-        sending.gentle = self._asked(berth.agent) is not None
         try:
             sending.begin()
         except EngineError:  # its memory may move when it grows
@@ -319,6 +318,8 @@ class Moves:
             return
         while True:
             left = sum(map(len, found)) * BLOCK_BYTES
+            # The first round is the long one; the others are to become short.
+            sending.gentle = self._asked(berth.agent) is not None or (berth.running and not sending.rounds)
             said = f"round {sending.rounds + 1}: {left >> 10} KiB to send"
             self._here.tell("moving", berth.agent, self._here.peers.label(to), said)
             await self._round(sending, found, options, began)

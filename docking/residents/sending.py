@@ -31,7 +31,7 @@ from docking.residents.berth import Berth
 
 # Batches on their way at once.
 WINDOW = 4
-# Seconds without sending after each batch of an agent with clients, at most.
+# Seconds without sending after each batch where it is sent gently, at most.
 LONGEST_REST_S = 0.05
 
 
@@ -154,7 +154,7 @@ class Sending:
     sent_bytes: int = 0
     speed: float = 100e6
     gentle: bool = False
-    """Whether the agent has clients, which must not wait for the copying."""
+    """Whether somebody else needs the processor: the agent, or its clients."""
     later: bool = False
     """Whether the destination can have blocks that come later."""
     file: BlockFile | None = None
@@ -231,7 +231,7 @@ class Sending:
             self.speed = (self.sent_bytes - before) / took
 
     async def _send_gently(self, found: list[list[int]]) -> None:
-        """The same, a batch at a time, and a third of the time nothing: clients of the agent need the processor too."""
+        """The same, a batch at a time, and a third of the time nothing."""
         busy, before = 0.0, self.sent_bytes
         for memory, blocks in zip(self.memories, found, strict=True):
             for at in range(0, len(blocks), BATCH_BLOCKS):
