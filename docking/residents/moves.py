@@ -28,6 +28,7 @@ from agents.blocks import BLOCK_BYTES
 from agents.canonical import Buffer
 from agents.credentials.keys import PublicKey, text_of
 from agents.errors import CredentialError, EngineError, PortcallError
+from agents.execution import Execution
 from agents.runtime import Asked
 from agents.runtime import Stop as Ending
 from agents.snapshot import Snapshot
@@ -178,7 +179,8 @@ class Moves:
         began = time.perf_counter()
         sending = None
         if options.precopy and berth.image.metadata is not None:
-            sending = await self.open(berth, to)
+            with short_turns():
+                sending = await self.open(berth, to)
         try:
             if sending is not None:
                 self._under_way[berth.agent] = to, sending
@@ -240,12 +242,32 @@ class Moves:
         It stands still only for its papers: watching begins while it runs, before anything is read. Raises
         `SessionRefused`, `MoveOver`, `StationError`.
         """
+        if (life := berth.life) is not None:
+            await in_thread(_look_up, life)
         stop, until = await self._halt(berth)
-        if berth.life is None and berth.prepared is not None:  # it came by a live move, and has waited since
-            await in_thread(berth.ready)
-        life = berth.life
-        if life is None or life.instance is None or life.usage().memory < max(least, LEAST_BYTES):
+        try:
+            if berth.life is None and berth.prepared is not None:  # it came by a live move, and has waited since
+                await in_thread(berth.ready)
+            sending = self._sending(berth, to, max(least, LEAST_BYTES))
+        except BaseException:
             self._resume(berth, stop, until)
+            raise
+        if sending is None:
+            self._resume(berth, stop, until)
+            return None
+        try:
+            sending.session = await self._opened(sending, berth, to, stop, until)
+            await in_thread(sending.watch)
+        except BaseException:
+            if sending.session:
+                self.cancel(to, sending.session)
+            await in_thread(sending.close)
+            raise
+        return sending
+
+    def _sending(self, berth: Berth, to: PublicKey, least: int) -> Sending | None:
+        life = berth.life
+        if life is None or life.instance is None or life.usage().memory < least:
             return None
 
         async def ask(request: Request) -> object:
@@ -258,16 +280,7 @@ class Moves:
         try:
             sending.begin()
         except EngineError:  # its memory may move when it grows
-            self._resume(berth, stop, until)
             return None
-        try:
-            sending.session = await self._opened(sending, berth, to, stop, until)
-            await in_thread(sending.watch)
-        except BaseException:
-            if sending.session:
-                self.cancel(to, sending.session)
-            await in_thread(sending.close)
-            raise
         return sending
 
     async def _opened(
@@ -546,6 +559,12 @@ class Moves:
         else:
             snapshot = Snapshot.decode(berth.state if berth.state is not None else self._here.state_of(berth))
         return _awake(snapshot, until, self._here.clocks.now()).encode()
+
+
+def _look_up(life: Execution) -> None:
+    """Once for each image: what its memories are like at first. It takes some milliseconds for each 100 MiB."""
+    for name in life.memories:
+        life.initial(name)
 
 
 def _short(left: int, sending: Sending, options: MoveOptions) -> bool:
