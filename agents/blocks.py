@@ -87,6 +87,26 @@ class BlockTree:
         self._digests[DIGEST_SIZE * block : DIGEST_SIZE * (block + 1)] = digest
         self._stale.add(block // NODE_BLOCKS)
 
+    def digests(self, blocks: Sequence[int]) -> bytes:
+        """The digests of these blocks, ascending, joined."""
+        size = DIGEST_SIZE
+        if blocks and not 0 <= blocks[0] <= blocks[-1] < self.blocks:
+            raise IndexError(blocks[-1])
+        return b"".join([self._digests[size * first : size * (last + 1)] for first, last in spans(blocks)])
+
+    def put(self, blocks: Sequence[int], digests: bytes) -> None:
+        """Set the digests of these blocks, ascending."""
+        if not blocks:
+            return
+        if not 0 <= blocks[0] <= blocks[-1] < self.blocks or len(digests) != DIGEST_SIZE * len(blocks):
+            raise IndexError(blocks[-1])
+        at = 0
+        for first, last in spans(blocks):
+            size = DIGEST_SIZE * (last + 1 - first)
+            self._digests[DIGEST_SIZE * first : DIGEST_SIZE * (last + 1)] = digests[at : at + size]
+            self._stale.update(range(first // NODE_BLOCKS, last // NODE_BLOCKS + 1))
+            at += size
+
     def root(self) -> bytes:
         """The root: hashes the nodes that changed since it was asked for last."""
         size = DIGEST_SIZE * NODE_BLOCKS
@@ -116,13 +136,22 @@ def blocks_of(runs: Runs) -> list[int]:
 
 def runs_of(blocks: Sequence[int]) -> list[tuple[int, int]]:
     """The inverse: runs of pages of 4 KiB, of blocks that are ascending."""
-    found: list[tuple[int, int]] = []
     pages = BLOCK_BYTES // 4096
-    for block in blocks:
-        if found and sum(found[-1]) == block * pages:
-            found[-1] = (found[-1][0], found[-1][1] + pages)
-        else:
-            found.append((block * pages, pages))
+    return [(first * pages, (last + 1 - first) * pages) for first, last in spans(blocks)]
+
+
+def spans(blocks: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs of neighbours among blocks that are ascending, each as its first and its last."""
+    if not blocks:
+        return []
+    found, first = [], blocks[0]
+    previous = first
+    for block in itertools.islice(blocks, 1, None):
+        if block != previous + 1:
+            found.append((first, previous))
+            first = block
+        previous = block
+    found.append((first, previous))
     return found
 
 

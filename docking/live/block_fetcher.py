@@ -64,8 +64,10 @@ class FetchedAgent:
     """By memory, its missing pages; empty where the agent does not run yet."""
     whole: asyncio.Future[None]
     """Done when all blocks are here; cancelled if they never will be."""
-    owed: dict[int, dict[int, bytes]] = field(factory=dict, repr=brief)
-    """By memory, the digests of the blocks that are not here."""
+    named: Mapping[int, Owed] = field(factory=dict, repr=brief)
+    """By memory, the blocks that were not here at first, with their digests."""
+    owed: dict[int, dict[int, int]] = field(factory=dict, repr=brief)
+    """By memory, the blocks that are not here, each with its place in `named`."""
     why: str = ""
     """Why no blocks come now."""
     waits_ms: deque[float] = field(factory=lambda: deque(maxlen=4096), repr=brief)
@@ -142,7 +144,8 @@ class BlockFetcher:
         """Bring these blocks of an agent. `missing`: by memory, its missing pages; empty if it does not run yet."""
         whole: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         found = FetchedAgent(session, agent, source, label, missing, whole)
-        found.owed = {each.memory: dict(each.named()) for each in owed}
+        found.named = {each.memory: each for each in owed}
+        found.owed = {each.memory: dict(zip(each.blocks, range(len(each.blocks)), strict=True)) for each in owed}
         self.open[agent] = found
         self._lend(1)
         found.task = self._run(self._fetch(found))
@@ -198,7 +201,8 @@ class BlockFetcher:
         found.file = file = BlockFile.open(self._folder / found.session.hex())
         if not found.missing:
             for memory, blocks in found.owed.items():
-                for block in [block for block, named in blocks.items() if file.has(memory, block, named)]:
+                named = found.named[memory]
+                for block in [block for block, at in blocks.items() if file.has(memory, block, named.digest(at))]:
                     del blocks[block]
 
     async def _background(self, found: FetchedAgent) -> None:
@@ -265,9 +269,10 @@ class BlockFetcher:
         owed, pages = found.owed[memory], found.missing.get(memory)
         rows = []
         for block, data in zip(blocks, contents, strict=True):
-            named = owed.get(block)
-            if named is None:
+            at = owed.get(block)
+            if at is None:
                 continue  # it has come meanwhile
+            named = found.named[memory].digest(at)
             if digest(data) != named:
                 raise _Unavailable(f"{found.label} sends other blocks than the agent had")
             if pages is not None:

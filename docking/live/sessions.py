@@ -226,8 +226,7 @@ class Session:
         for owed in later:
             if owed.memory >= len(self.trees) or owed.blocks[-1] >= self.trees[owed.memory].blocks:
                 raise BadSnapshot("blocks that come later, of a memory that the agent does not have")
-            for block, digest in owed.named():
-                self.trees[owed.memory][block] = digest
+            self.trees[owed.memory].put(owed.blocks, owed.digests)
 
     def missing(self) -> dict[int, MissingPages]:
         """By memory, the pages that come when the agent runs here."""

@@ -225,10 +225,9 @@ class Owed:
     blocks: tuple[int, ...] = field(repr=brief)
     digests: bytes = field(repr=brief)
 
-    def named(self) -> list[tuple[int, bytes]]:
-        """Each block with its digest."""
-        size = DIGEST_SIZE
-        return [(block, self.digests[size * at : size * (at + 1)]) for at, block in enumerate(self.blocks)]
+    def digest(self, at: int) -> bytes:
+        """The digest of `blocks[at]`."""
+        return self.digests[DIGEST_SIZE * at : DIGEST_SIZE * (at + 1)]
 
 
 @frozen

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -41,6 +42,8 @@ from docking.mec.problems import Problem, conflict, forbidden, not_found, too_ma
 _log = logging.getLogger("portcall.mec")
 MAX_MOVES, MAX_UNDER_WAY = 256, 64
 MAX_PLACES = 10_000
+# Seconds until a move that failed is tried again, at first and at most, and how often.
+RETRY_S, LONGEST_RETRY_S, MAX_RETRIES = 5.0, 300.0, 10
 ASKING, TRIGGERED, COMPLETED, FAILED, DECLINED = "ASKING", "TRIGGERED", "COMPLETED", "FAILED", "DECLINED"
 UNDER_WAY = (ASKING, TRIGGERED)
 
@@ -98,6 +101,8 @@ class Mobility:
     _tasks: set[asyncio.Task[None]] = field(factory=set)
     _places: dict[tuple[int, str], tuple[AssociateId, str]] = field(factory=dict)
     _refused: set[tuple[str, str]] = field(factory=set)
+    _failed: Counter[tuple[str, str]] = field(factory=Counter)
+    """How often an instance could not be moved to a platform, one time after the other."""
     _known: frozenset[str] = frozenset()
 
     # Moves
@@ -186,11 +191,24 @@ class Mobility:
             _log.error("a move of %s to %s failed: %s", move.instance, move.to, error)
         else:
             move.state = COMPLETED
+            self._failed.pop((move.instance, move.to), None)
             await self._mark(services, Transfer.USER_CONTEXT_TRANSFER_COMPLETED)
             tell(Status.INTERHOST_MOVEOUT_COMPLETED)
             return
         self._refused.add((move.instance, move.to))
         tell(Status.INTERHOST_MOVEOUT_FAILED)
+        if self._follow:
+            self._run(self._again((move.instance, move.to)))
+
+    async def _again(self, key: tuple[str, str]) -> None:
+        """What failed may work later: the station was busy, or the instance wrote faster than could be sent."""
+        self._failed[key] += 1
+        await asyncio.sleep(min(RETRY_S * 2 ** (self._failed[key] - 1), LONGEST_RETRY_S))
+        if self._failed[key] >= MAX_RETRIES:
+            del self._failed[key]  # until there is a new word of the device, or of a neighbour
+            return
+        self._refused.discard(key)
+        self.review()
 
     def _decline(self, move: Move, why: str) -> None:
         """Nothing was triggered, so nobody is told."""

@@ -255,7 +255,6 @@ class Moves:
                 raise SessionRefused(Refusal("unreachable", str(error)[:500])) from error
 
         sending = Sending(berth, life, b"", ask)
-        sending.gentle = self._asked(berth.agent) is not None
         try:
             sending.begin()
         except EngineError:  # its memory may move when it grows
@@ -319,6 +318,8 @@ class Moves:
             return
         while True:
             left = sum(map(len, found)) * BLOCK_BYTES
+            # The first round is the long one; the others are to become short.
+            sending.gentle = self._asked(berth.agent) is not None or (berth.running and not sending.rounds)
             said = f"round {sending.rounds + 1}: {left >> 10} KiB to send"
             self._here.tell("moving", berth.agent, self._here.peers.label(to), said)
             await self._round(sending, found, options, began)
@@ -529,7 +530,6 @@ class Moves:
             await sending.send(found)
             found = await in_thread(sending.written)
         rest, roots = sending.rest(found)
-        sending.sent_blocks += sum(map(len, found))
         snapshot = _awake(sending.life.snapshot(roots), until, self._here.clocks.now())
         last = rest.encode()
         later = sum(map(len, sending.owed)) * BLOCK_BYTES

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from attrs import define, field, frozen
 
 from agents import canonical
-from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, INITIAL, BlockBatch, BlockTree, blocks_of
+from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, INITIAL, BlockBatch, BlockTree, blocks_of, spans
 from agents.brief import brief
 from agents.engines.pages import Initial, touched
 from agents.engines.raw import RawMemory
@@ -31,7 +31,7 @@ from docking.residents.berth import Berth
 
 # Batches on their way at once.
 WINDOW = 4
-# Seconds without sending after each batch of an agent with clients, at most.
+# Seconds without sending after each batch where it is sent gently, at most.
 LONGEST_REST_S = 0.05
 
 
@@ -57,6 +57,8 @@ class SentMemory:
     tree: BlockTree = field(repr=False)
     watch: WriteWatch = field(init=False, repr=False)
     """From `Sending.watch` on."""
+    sent: set[int] = field(factory=set, repr=brief)
+    """The blocks that were sent."""
 
     def different(self) -> list[int]:
         """The blocks that may not be as in a fresh instance. What is written meanwhile is reported as written."""
@@ -70,6 +72,7 @@ class SentMemory:
     def read(self, blocks: Sequence[int]) -> BlockBatch:
         """These blocks, as they are now."""
         pages, copies, fresh = self._hashed(blocks)
+        self.sent.update(blocks)
         return BlockBatch.of(self.index, pages, blocks, copies, fresh)
 
     def note(self, blocks: Sequence[int], file: BlockFile | None) -> set[int]:
@@ -94,7 +97,7 @@ class SentMemory:
         pages = self.raw.size() // WASM_PAGE_BYTES
         with self.watch.contents() as view:
             # Copied before it is hashed: the agent may be writing it. In one piece, where they are neighbours.
-            copies = b"".join([view[BLOCK_BYTES * first : BLOCK_BYTES * (last + 1)] for first, last in _spans(blocks)])
+            copies = b"".join([view[BLOCK_BYTES * first : BLOCK_BYTES * (last + 1)] for first, last in spans(blocks)])
         if pages > self.tree.pages:
             self.tree.grow(pages)
         whole, fresh = memoryview(copies), []
@@ -151,7 +154,7 @@ class Sending:
     sent_bytes: int = 0
     speed: float = 100e6
     gentle: bool = False
-    """Whether the agent has clients, which must not wait for the copying."""
+    """Whether somebody else needs the processor: the agent, or its clients."""
     later: bool = False
     """Whether the destination can have blocks that come later."""
     file: BlockFile | None = None
@@ -196,7 +199,7 @@ class Sending:
     @property
     def resent_blocks(self) -> int:
         """How many blocks were sent again."""
-        return self.sent_blocks - sum(1 for memory in self.memories for _ in memory.tree.different())
+        return self.sent_blocks - sum(len(memory.sent) for memory in self.memories)
 
     def different(self) -> list[list[int]]:
         """The blocks of each memory that are not as in a fresh instance. In a thread."""
@@ -228,7 +231,7 @@ class Sending:
             self.speed = (self.sent_bytes - before) / took
 
     async def _send_gently(self, found: list[list[int]]) -> None:
-        """The same, a batch at a time, and a third of the time nothing: clients of the agent need the processor too."""
+        """The same, a batch at a time, and a third of the time nothing."""
         busy, before = 0.0, self.sent_bytes
         for memory, blocks in zip(self.memories, found, strict=True):
             for at in range(0, len(blocks), BATCH_BLOCKS):
@@ -264,6 +267,7 @@ class Sending:
         batches = []
         for memory, blocks, unneeded in zip(self.memories, found, self._unneeded, strict=True):
             last = sorted(unneeded.union(blocks))
+            self.sent_blocks += len(last)
             for at in range(0, len(last), BATCH_BLOCKS):
                 batches.append(memory.read(last[at : at + BATCH_BLOCKS]))
         owed = []
@@ -272,7 +276,7 @@ class Sending:
             later.difference_update(blocks)
             if later:
                 numbers = tuple(sorted(later))
-                owed.append(Owed(memory.index, numbers, b"".join([memory.tree[each] for each in numbers])))
+                owed.append(Owed(memory.index, numbers, memory.tree.digests(numbers)))
         roots = tuple(MemoryRoot(memory.tree.pages, memory.tree.root()) for memory in self.memories)
         return Rest(self.session, tuple(batches), tuple(owed)), roots
 
@@ -281,14 +285,3 @@ class Sending:
         if self.file is not None:
             return self.file
         return InstanceBacking(self.life, tuple(memory.raw for memory in self.memories))
-
-
-def _spans(blocks: Sequence[int]) -> list[tuple[int, int]]:
-    """Runs of neighbours, each as its first and its last."""
-    found: list[tuple[int, int]] = []
-    for block in blocks:
-        if found and found[-1][1] == block - 1:
-            found[-1] = (found[-1][0], block)
-        else:
-            found.append((block, block))
-    return found

@@ -18,6 +18,7 @@ from agents.blocks import (
     blocks_of,
     decode_batches,
     encode_batches,
+    runs_of,
 )
 from agents.errors import BadSnapshot
 
@@ -133,3 +134,26 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
             batch.contents()
     except BadSnapshot:
         pass
+
+
+@given(st.sets(st.integers(0, BLOCKS - 1)))
+def test_digests_are_set_and_given_for_many_blocks_at_once(chosen: set[int]) -> None:
+    blocks = sorted(chosen)
+    named = [canonical.digest(bytes([block % 251])) for block in blocks]
+    one, many = BlockTree(PAGES), BlockTree(PAGES)
+    for block, digest in zip(blocks, named, strict=True):
+        one[block] = digest
+    many.put(blocks, b"".join(named))
+    assert many.root() == one.root()
+    assert many.digests(blocks) == b"".join(named)
+    pages = [page for first, count in runs_of(blocks) for page in range(first, first + count)]
+    assert pages == [page for block in blocks for page in range(4 * block, 4 * block + 4)]
+
+
+@pytest.mark.parametrize("block", [-1, BLOCKS])
+def test_there_is_no_digest_beyond_the_end(block: int) -> None:
+    tree = BlockTree(PAGES)
+    with pytest.raises(IndexError):
+        tree.put([block], bytes(32))
+    with pytest.raises(IndexError):
+        tree.digests([block])

@@ -239,6 +239,36 @@ async def test_a_move_that_failed_is_not_tried_again_and_again() -> None:
 
 
 @run
+async def test_a_move_that_failed_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mobility, "RETRY_S", 0.05)
+    async with edge() as e:
+        await e.register()
+        e.platform.outcome = asyncio.get_running_loop().create_future()
+        e.platform.outcome.set_result("no")
+        (move,) = (await e.client.put(PLACES, json={"associateId": DEVICE, "station": "beta"})).json()["moves"]
+        await e.settled(move["moveId"])
+        e.platform.outcome = None
+        while not e.platform.moved:
+            await asyncio.sleep(0.005)
+        assert e.platform.moved == [("a1", "beta")]
+
+
+@run
+async def test_a_move_that_fails_always_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mobility, "RETRY_S", 0.001)
+    monkeypatch.setattr(mobility, "MAX_RETRIES", 3)
+    async with edge() as e:
+        await e.register()
+        e.platform.outcome = asyncio.get_running_loop().create_future()
+        e.platform.outcome.set_result("no")
+        await e.client.put(PLACES, json={"associateId": DEVICE, "station": "beta"})
+        while [m["state"] for m in (await e.client.get(MOVES)).json()] != ["FAILED"] * 3:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
+        assert len((await e.client.get(MOVES)).json()) == 3
+
+
+@run
 async def test_following_can_be_turned_off() -> None:
     async with edge(Settings(follow=False)) as e:
         await e.register()
