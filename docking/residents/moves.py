@@ -69,6 +69,8 @@ OFFERED_BYTES = 16 << 20
 HANDOFF_MS = 5.0
 # Seconds that a round may take in any case.
 LEAST_ROUND_S = 1.0
+# Seconds within which the instance of an agent that has left is unmapped, usually, and between two looks at that.
+UNMAPPED_S, BETWEEN_LOOKS_S = 1.0, 0.05
 # Seconds between two rounds, when little was written.
 BETWEEN_ROUNDS_S = 0.002
 
@@ -176,7 +178,7 @@ class Moves:
             raise StationError(f"the agent {berth.owed.said}: try again when all are here")
 
     async def _move(self, berth: Berth, to: PublicKey, options: MoveOptions) -> MoveReport:
-        began = time.perf_counter()
+        began, left = time.perf_counter(), False
         sending = None
         if options.precopy and berth.image.metadata is not None:
             with short_turns():
@@ -193,7 +195,7 @@ class Moves:
             refused = await self._hand_over(berth, to, stop, until, sending)
             if refused is not None:
                 raise SessionRefused(refused)
-            now = time.perf_counter()
+            left, now = True, time.perf_counter()
             return MoveReport(
                 agent=text_of(berth.agent),
                 to=self._here.peers.label(to),
@@ -213,7 +215,16 @@ class Moves:
             self._under_way.pop(berth.agent, None)
             if sending is not None:
                 sending.stop()
-                self._here.run(in_thread(sending.close))
+                self._here.run(self._close(sending, left))
+
+    async def _close(self, sending: Sending, left: bool) -> None:
+        """Watch no more. Of an agent that has left, once its memory is unmapped: before that it takes the kernel tens
+        of milliseconds, in which nobody in this process can map memory, and clients wait for what is passed on.
+        """
+        until = time.monotonic() + UNMAPPED_S
+        while left and sending.life.instance is not None and time.monotonic() < until:
+            await asyncio.sleep(BETWEEN_LOOKS_S)
+        await in_thread(sending.close)
 
     async def drain(self, to: Sequence[str], options: MoveOptions) -> AsyncIterator[MoveReport | tuple[bytes, str]]:
         """Move every agent that is here away, one after the other; for each, what it took, or its id and why it stays.
