@@ -342,8 +342,7 @@ class Moves:
             return
         while True:
             left = sum(map(len, found)) * BLOCK_BYTES
-            # The first round is the long one; the others are to become short.
-            sending.gentle = self._asked(berth.agent) is not None or (berth.running and not sending.rounds)
+            sending.gentle = self._asked(berth.agent) is not None
             said = f"round {sending.rounds + 1}: {left >> 10} KiB to send"
             self._here.tell("moving", berth.agent, self._here.peers.label(to), said)
             await self._round(sending, found, options, began)

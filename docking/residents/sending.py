@@ -154,7 +154,7 @@ class Sending:
     sent_bytes: int = 0
     speed: float = 100e6
     gentle: bool = False
-    """Whether somebody else needs the processor: the agent, or its clients."""
+    """Whether the agent has clients, which need the processor too."""
     later: bool = False
     """Whether the destination can have blocks that come later."""
     file: BlockFile | None = None
@@ -219,7 +219,8 @@ class Sending:
             for at in range(0, len(blocks), BATCH_BLOCKS):
                 chunk = blocks[at : at + BATCH_BLOCKS]
                 batch = await in_thread(memory.read, chunk)
-                while len(self._pending) >= WINDOW:
+                # While the agent computes, at most one: it needs the processor too.
+                while len(self._pending) >= (1 if self.berth.running else WINDOW):
                     await self._one()
                 self._pending.add(asyncio.get_running_loop().create_task(self._give(batch)))
                 self.sent_blocks += len(chunk)
