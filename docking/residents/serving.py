@@ -325,9 +325,9 @@ class Serving:
     def asked(self, agent: bytes) -> int | None:
         """How many requests wait for an agent, or for its answer; None if it does not serve here."""
         door = self.doors.get(agent)
-        if door is None:
-            return 0 if agent in self._serves else None
-        return len(door.waiting) + len(door.given)
+        if agent not in self._serves and (door is None or door.idle):
+            return None
+        return 0 if door is None else len(door.waiting) + len(door.given)
 
     # Answers
 

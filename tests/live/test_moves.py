@@ -252,6 +252,17 @@ async def test_after_a_crash_it_goes_on_from_the_blocks_that_arrived(tmp_path: P
 
 
 @run
+async def test_an_agent_that_comes_back_is_not_taken_for_one_that_serves() -> None:
+    async with harbour("alpha", "beta", policy=policy()) as (alpha, beta):
+        agent = await begin(alpha, accountant(SMALL, last="zeta", hot=1, pause=1), "beta", "alpha", terms=TERMS)
+        await running(alpha, agent)
+        await agent.move("beta")
+        await beta.agent(agent.id).move("alpha")
+        assert alpha.core.serving.asked(agent.key) is None
+        assert all("requests" not in row for row in alpha.core.queries.rows())
+
+
+@run
 async def test_a_station_is_drained() -> None:
     async with harbour("alpha", "beta", "omega", policy=policy()) as (alpha, beta, _):
         mover = await begin(alpha, SLOW, "omega", terms=TERMS)
