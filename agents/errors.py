@@ -19,6 +19,7 @@
     ├── ToolchainError             an author's compiler rejects the source
     │   └── ToolchainMissing       it is not installed, or not completely
     ├── EngineError                an engine is missing, or cannot run this module
+    │   ├── EngineLost             the process of an engine has ended, and with it what ran there
     │   └── MemoryMissing          a run was given up, since the rest of its memory does not come
     ├── HostCallError              raised inside a host call; never leaves a run
     │   ├── CallFailed             the guest sees an errno
@@ -158,6 +159,10 @@ def _pointed(text: str, at: int | None) -> str:
 
 class EngineError(PortcallError):
     """An engine is not installed, or cannot run this module; the message gives the reason."""
+
+
+class EngineLost(EngineError):
+    """The process of an engine has ended: what ran there since its last snapshot is lost."""
 
 
 class MemoryMissing(EngineError):

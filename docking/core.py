@@ -279,6 +279,7 @@ class StationCore:
         recovery = Recovery(key.public, policy, store, images, trails, environment, opts.certificates)
         lifecycle = Lifecycle(here, environment, policy, services, departures, endings, trails)
         arrivals = Arrivals(here, lifecycle, recovery, environment, trails, opts.certificates, deltas, fetcher)
+        lifecycle.resume = arrivals.resume
         review = Review(here, policy, lifecycle, arrivals)
         queries = Queries(here, journeys, peers, store, trails, arrivals.kept)
         commands = Commands(here, lifecycle, queries)

@@ -32,7 +32,7 @@ from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import MAX_SEALED_BYTES, append
 from agents.credentials.visits import Head
 from agents.engines import Engine, Limits
-from agents.errors import CallFailed, CompilingTooCostly, CredentialError, MemoryMissing, PortcallError
+from agents.errors import CallFailed, CompilingTooCostly, CredentialError, EngineLost, MemoryMissing, PortcallError
 from agents.image import AgentImage
 from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Asked, Execution
@@ -192,6 +192,7 @@ class Berth:
     that it keeps its instance, and neither leaves nor is stored.
     """
     put_aside: bool = False  # its state is being stored while it waits: nothing of it runs, although a worker is busy
+    lost: int = 0  # how often an engine was lost in which it ran, in this stay
     barred: str = ""  # why the policy suspends it here
     astray: bool = False  # an alarm said that it may live twice
     saved: object = None  # what the store has of it: `docking.residents.checkpoints.StoredState`
@@ -326,8 +327,8 @@ class Berth:
             return self._leave_instance(life, stop)
         except CompilingTooCostly as error:
             return Turn(Exhausted(error.what, error.reason))
-        except MemoryMissing:
-            # It was given up on purpose. What it did last says nothing.
+        except (MemoryMissing, EngineLost):
+            # What it did last says nothing about the agent.
             self.close()
             raise
         except PortcallError as error:

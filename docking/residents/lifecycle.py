@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from attrs import define, evolve, field
 
 from agents.credentials.keys import text_of
-from agents.errors import CredentialError, MemoryMissing, PortcallError
+from agents.errors import CredentialError, EngineLost, MemoryMissing, PortcallError
 from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Asked, Spent, Stop
 from agents.snapshot import Snapshot
@@ -54,13 +54,15 @@ from docking.residents.endings import Endings
 from docking.residents.residents import Residents, seen
 from docking.residents.services import Services, Visitor
 from docking.residents.workers import Job
-from docking.store.changes import Change, DropCapsule
+from docking.store.changes import Change, DropCapsule, StoredCapsule
 from docking.trust.in_force import PolicyInForce
 from docking.trust.verified_trails import VerifiedTrails
 
 _log = logging.getLogger(__name__)
 EINTR = 27
 DAY_S = 86_400.0
+# How often in a stay an agent goes on after the process of its engine has died: perhaps it is the agent that kills it.
+MAX_LOST = 3
 # After so many messages read, the state is stored although the agent does not wait.
 MAX_UNSAVED_MAIL = 64
 # The alarm for an agent that its destination already got from here.
@@ -91,6 +93,9 @@ class Lifecycle:
     _delayed: dict[bytes, tuple[Berth, Event | None]] = field(factory=dict)
     ordered: Callable[[Berth, Wait | Asked | None, bytes | None], None] = field(init=False)
     """Told that an agent for which there is an order stands still."""
+
+    resume: Callable[[StoredCapsule], None] = field(init=False)
+    """Takes up an agent from the store: see `Arrivals.resume`."""
 
     accepting: Callable[[Berth], bool] = field(init=False)
     """Told of an agent that waits for a client's request; returns whether it was given one."""
@@ -276,6 +281,13 @@ class Lifecycle:
             if not self._here.closing and berth.order is OrderKind.DISPOSE:
                 self.finish(berth, JourneyStanding.DISPOSED, "disposed of by order")
             return
+        if isinstance(error, EngineLost) and not self._here.closing and berth.lost < MAX_LOST and not berth.order:
+            self._here.run(self._again(berth, str(error)))
+            if halting is not None:
+                halting.cancel()
+            return
+        if isinstance(error, EngineLost):
+            turn = Turn(Exhausted("engine", str(error)))
         if turn is None:
             _log.error("a turn of an agent failed", exc_info=error, extra={"agent": text_of(berth.agent)})
             self._stop(berth, None, "the station failed to run the agent")
@@ -307,6 +319,23 @@ class Lifecycle:
             self.wait(berth, stop)
         if halting is not None and not halting.done():
             halting.cancel()
+
+    async def _again(self, berth: Berth, why: str) -> None:
+        """Its instance was lost with the process of its engine: it goes on from where it was stored last, as after a
+        restart of the station.
+        """
+        berth.remark(f"{why}: the agent goes on from where it was stored last")
+        await self._here.journal.write([], True)  # after what is on its way there
+        capsule = self._here.store.capsule(berth.agent, berth.visit)
+        if self._here.closing or self._here.berths.get(berth.agent) is not berth:
+            return
+        if capsule is None:
+            self._stop(berth, None, why)
+            return
+        self._here.unsettle(berth, Standing.READY)
+        self.resume(capsule)
+        if (fresh := self._here.berths.get(berth.agent)) is not None:
+            fresh.lost = berth.lost + 1
 
     async def _when_whole(self, berth: Berth, stop: Stop) -> None:
         """The agent is to leave, or to be stored, and its memory is not all here: wait for that."""

@@ -26,7 +26,7 @@ from agents.engines.protocols import (
 )
 from agents.engines.raw import RawMemory
 from agents.engines.writes import WriteWatch
-from agents.errors import EngineError, LimitReached, WasmTrap
+from agents.errors import EngineError, EngineLost, LimitReached, WasmTrap
 from agents.wasm.bounds import WASM_PAGE_BYTES
 
 from . import link as wire
@@ -97,6 +97,7 @@ class V8Instance:
     def __init__(self, program: V8Program, host: HostCall, tick: Callable[[], None], limits: Limits) -> None:
         self.program, self._host, self._agent_tick = program, host, tick
         self._link: Link | None = None
+        self._lost = ""  # why what ran here is lost
         self._pending: list[bytes] = []  # commands that go with the next request
         self._mirrors: dict[int, Mirror] = {}  # by the index of the memory
         check_limits(program.interface, limits)
@@ -165,10 +166,11 @@ class V8Instance:
     def _exchange(self, commands: list[bytes], patience: float | None, limit: str) -> memoryview:
         link = self._link
         if link is None:
-            raise EngineError("the instance is closed")
+            raise self._closed()
         try:
             reply = link.request(commands, self._asked, patience)
-        except BaseException:
+        except BaseException as error:
+            self._lost = str(error) if isinstance(error, EngineLost) else ""
             self._raised = self._link = None
             self._mirrors.clear()
             raise
@@ -281,8 +283,11 @@ class V8Instance:
         if exported is None or exported.kind != kind:
             raise EngineError(f"the module exports no {kind} {name!r}")
         if self._link is None:
-            raise EngineError("the instance is closed")
+            raise self._closed()
         return exported
+
+    def _closed(self) -> EngineError:
+        return EngineLost(self._lost) if self._lost else EngineError("the instance is closed")
 
     # --- globals ---
 

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agents.budget import helped
-from agents.errors import EngineError
+from agents.errors import EngineError, EngineLost
 
 from .finding import find_node
 from .link import CLOSE, HOST_CALL, LOAD, OK, PATIENCE_S, TICK, UNLOAD, Asked, TooLate, command, u32
@@ -141,7 +141,7 @@ class Node:
         until = time.monotonic() + PATIENCE_S
         while not self.tell(what, number, operand):
             if self.ended or time.monotonic() > until:
-                raise EngineError(f"the process of the engine v8 {self.why()}")
+                raise EngineLost(f"the process of the engine v8 {self.why()}")
             select.select([], [self._input], [], 0.1)
 
     def wait(self, seconds: float) -> None:
@@ -262,7 +262,7 @@ class NodeThread:
 
     def _send(self, kind: bytes, commands: Sequence[bytes]) -> None:
         if not self._open:
-            raise EngineError("the instance is closed, or what it ran in has ended")
+            raise self._gone() if self._node.ended else EngineError("the instance is closed")
         size = 1 + sum(map(len, commands))
         data = memoryview(b"".join((u32(size), kind, *commands)))
         until = time.monotonic() + PATIENCE_S
@@ -324,7 +324,7 @@ class NodeThread:
         if not self._node.ended:
             self._node.wait(0.5)  # it may be about to
         what = "thread of the agent in the process" if not self._node.ended else "process"
-        return EngineError(f"the {what} of the engine v8 {self._node.why()}; what ran in it is lost")
+        return EngineLost(f"the {what} of the engine v8 {self._node.why()}; what ran in it is lost")
 
 
 def _nothing(message: memoryview) -> Sequence[bytes]:
