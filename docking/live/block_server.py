@@ -25,6 +25,7 @@ from agents.blocks import BLOCK_BYTES, BlockBatch
 from agents.brief import brief
 from agents.errors import BadSnapshot, EngineError
 from docking.aio.threads import in_thread
+from docking.aio.timeouts import within
 from docking.handoff.actions import Record
 from docking.handoff.refusal import Refusal
 from docking.live.block_file import BlockFile
@@ -176,7 +177,7 @@ class BlockServer:
         while self.folder is None and self.open and (left := until - loop.time()) > 0:
             self._changed.clear()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left)
+                await within(left, self._changed.wait())
 
     def close(self) -> None:
         """The station stops."""

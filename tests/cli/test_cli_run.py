@@ -327,7 +327,7 @@ MISTAKES = {
     "a file that is not there": (["run", "nowhere.wat"], 1, "there is no file nowhere.wat"),
     "a file of no known kind": (["run", "notes.txt"], 1, "neither an image nor a source that is known"),
     "text that is not a module": (["pack", "wrong.wat"], 1, "the text is not a module"),
-    "an engine that is not known": (["run", "count.wat", "--engine", "v8"], 1, "there is no engine 'v8'"),
+    "an engine that is not known": (["run", "count.wat", "--engine", "v9"], 1, "there is no engine 'v9'"),
     "an export that is not there": (["pack", "count.wat", "--entry", "walk"], 1, "no function 'walk'"),
     "a file that is no image": (["inspect", "notes.txt"], 1, "this is no image, snapshot, capsule"),
     "a folder that is not there": (
