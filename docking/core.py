@@ -11,6 +11,7 @@ runs, calls, sends or leaves; closing suspends every agent and stores it.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -218,10 +219,7 @@ class StationCore:
         async def ask(peer: PublicKey, request: Request) -> Answer:
             return read_answer(await network.session(peer, write_request(request)))
 
-        def coming(agent: bytes, place: str, text: str) -> None:
-            here.tell("moving", agent, place, text)
-
-        fetcher = BlockFetcher(folder, ask, here.run, workers.lend, coming)
+        fetcher = BlockFetcher(folder, ask, here.run, workers.lend, functools.partial(here.tell, "moving"))
         sessions.may_fetch = fetcher.may
         admissions = AdmissionController(
             key,

@@ -266,3 +266,12 @@ def _leading_number(payload: bytes) -> int:
         if byte < 0x80:
             break
     return number
+
+
+def first_places(elements: Sequence[int]) -> dict[int, int]:
+    """Of the identities in a table, 0 for null: each with the lowest index at which it stands."""
+    found: dict[int, int] = {}
+    for index, identity in enumerate(elements):
+        if identity:
+            found.setdefault(identity, index)
+    return found

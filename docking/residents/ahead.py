@@ -158,13 +158,9 @@ class Ahead:
                     self._over(sending, to)
 
     def _over(self, sending: Sending, to: PublicKey) -> None:
-        self._close(sending)
+        self._moves.close(sending, left=False)
         if not self._here.closing:
             self._moves.cancel(to, sending.session)
-
-    def _close(self, sending: Sending) -> None:
-        sending.stop()
-        self._here.run(in_thread(sending.close))
 
     async def _keep_up(self, berth: Berth, going: _Going, quiet: list[list[int]]) -> None:
         """Send the blocks that are at rest, for as long as the agent is here."""
@@ -217,11 +213,11 @@ class Ahead:
             with contextlib.suppress(IdentityError, StationError):  # which the departure tells
                 if berth.life is sending.life and await self._departures.targets(berth, host) == [going.to]:
                     state, sent = await self._rest(going)
-                    return Given(state, sent, lambda: self._close(sending))
+                    return Given(state, sent, lambda left: self._moves.close(sending, left))
         except (SessionRefused, EngineError) as error:
             _log.info("%s travels as a whole: %s", text_of(berth.agent), error, extra={"agent": text_of(berth.agent)})
         except BaseException:
-            self._close(sending)
+            self._moves.close(sending, left=False)
             raise
         self._over(sending, going.to)
         return None

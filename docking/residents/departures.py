@@ -89,13 +89,13 @@ class Sent:
 
 @frozen
 class Given:
-    """Of an agent that was sent ahead and goes now: what is to be offered. `done()`: to be called when it has gone, or
-    stays.
+    """Of an agent that was sent ahead and goes now: what is to be offered. `done(left)`: to be called when it has
+    gone, or stays.
     """
 
     state: bytes = field(repr=False)
     sent: Sent
-    done: Callable[[], None]
+    done: Callable[[bool], None]
 
 
 @define(eq=False, repr=False)

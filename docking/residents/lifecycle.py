@@ -498,12 +498,13 @@ class Lifecycle:
         # Do postponed work now, while the destination judges: the offer is sent in the next step of the loop.
         asyncio.get_running_loop().call_soon(self._here.catch_up)
         try:
-            refused = None
+            refused, left = None, False
             if given is not None:
                 try:
                     refused = await self._departures.depart(berth, host, given.state, given.sent)
+                    left = refused is None
                 finally:
-                    given.done()
+                    given.done(left)
                 if refused is not None and refused.code in SESSION_LOST and not self._here.closing:
                     given, state = None, await self._whole(berth)
             if given is None:

@@ -214,10 +214,14 @@ class Moves:
         finally:
             self._under_way.pop(berth.agent, None)
             if sending is not None:
-                sending.stop()
-                self._here.run(self._close(sending, left))
+                self.close(sending, left)
 
-    async def _close(self, sending: Sending, left: bool) -> None:
+    def close(self, sending: Sending, left: bool) -> None:
+        """Send no more. `left`: the agent has left, and its instance is being closed."""
+        sending.stop()
+        self._here.run(self._watch_no_more(sending, left))
+
+    async def _watch_no_more(self, sending: Sending, left: bool) -> None:
         """Watch no more. Of an agent that has left, once its memory is unmapped: before that it takes the kernel tens
         of milliseconds, in which nobody in this process can map memory, and clients wait for what is passed on.
         """

@@ -211,13 +211,10 @@ class Sending:
 
     async def send(self, found: list[list[int]]) -> None:
         """Send these blocks of each memory; returns when they have arrived."""
-        if self.gentle:
-            await self._send_gently(found)
-            return
-        began, before = time.perf_counter(), self.sent_bytes
+        began, before, rested = time.perf_counter(), self.sent_bytes, 0.0
         for memory, blocks in zip(self.memories, found, strict=True):
             for at in range(0, len(blocks), BATCH_BLOCKS):
-                chunk = blocks[at : at + BATCH_BLOCKS]
+                read, chunk = time.perf_counter(), blocks[at : at + BATCH_BLOCKS]
                 batch = await in_thread(memory.read, chunk)
                 # While the agent computes, at most one: it needs the processor too.
                 while len(self._pending) >= (1 if self.berth.running else WINDOW):
@@ -225,26 +222,15 @@ class Sending:
                 self._pending.add(asyncio.get_running_loop().create_task(self._give(batch)))
                 self.sent_blocks += len(chunk)
                 self.sent_bytes += len(chunk) * BLOCK_BYTES
-        while self._pending:
-            await self._one()
-        took = time.perf_counter() - began
+                if self.gentle:  # a batch at a time, and a third of the time nothing
+                    await self._arrived()
+                    rest = min((time.perf_counter() - read) / 2, LONGEST_REST_S)
+                    rested += rest
+                    await asyncio.sleep(rest)
+        await self._arrived()
+        took = time.perf_counter() - began - rested
         if self.sent_bytes - before >= BATCH_BLOCKS * BLOCK_BYTES:
             self.speed = (self.sent_bytes - before) / took
-
-    async def _send_gently(self, found: list[list[int]]) -> None:
-        """The same, a batch at a time, and a third of the time nothing."""
-        busy, before = 0.0, self.sent_bytes
-        for memory, blocks in zip(self.memories, found, strict=True):
-            for at in range(0, len(blocks), BATCH_BLOCKS):
-                began, chunk = time.perf_counter(), blocks[at : at + BATCH_BLOCKS]
-                await self._give(await in_thread(memory.read, chunk))
-                self.sent_blocks += len(chunk)
-                self.sent_bytes += len(chunk) * BLOCK_BYTES
-                took = time.perf_counter() - began
-                busy += took
-                await asyncio.sleep(min(took / 2, LONGEST_REST_S))
-        if self.sent_bytes - before >= BATCH_BLOCKS * BLOCK_BYTES:
-            self.speed = (self.sent_bytes - before) / busy
 
     def note(self, found: list[list[int]]) -> None:
         """These blocks of each memory come later. In a thread. Raises `OSError`, `EngineError`."""
@@ -252,6 +238,10 @@ class Sending:
             fresh = memory.note(blocks, self.file)
             self.owed[at] = (self.owed[at] | set(blocks)) - fresh
             self._unneeded[at] = (self._unneeded[at] - set(blocks)) | fresh
+
+    async def _arrived(self) -> None:
+        while self._pending:
+            await self._one()
 
     async def _one(self) -> None:
         done, self._pending = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)

@@ -1,12 +1,17 @@
-"""How long a fuzzer goes on."""
+"""How long a fuzzer goes on, and what its command says."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import TypeVar
 
 import attrs
 import click
+
+T = TypeVar("T")
 
 
 @attrs.define
@@ -38,3 +43,18 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
+
+
+def judged(attack: Callable[[Random, Amount], T], amount: Amount, seed: int | None) -> T:
+    """The result of an attack with this seed, None for another each time; one that fails ends the process."""
+    seed = time.time_ns() if seed is None else seed
+    try:
+        return attack(Random(seed), amount)
+    except AssertionError as error:
+        click.echo(f"seed {seed}: {error}")
+        sys.exit(1)
+
+
+def tell(amount: Amount, counts: Mapping[str, int]) -> None:
+    """Say how much was tried, and what came of it."""
+    click.echo(f"{amount.given} bytes, " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())))

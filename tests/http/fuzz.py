@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
-import time
 from collections import Counter
 from random import Random
 from types import FrameType
@@ -20,7 +18,7 @@ from types import FrameType
 import click
 
 from docking.handoff import codec
-from tests.fuzz.amount import Amount, options
+from tests.fuzz.amount import Amount, judged, options, tell
 from tests.http import pieces
 
 PATIENCE = 30.0  # of processor time: how busy the machine is does not matter
@@ -133,13 +131,8 @@ def attack(rng: Random, amount: Amount) -> Counter[str]:
 @click.option("--seed", type=int, help="Default: another each time.")
 def main(seconds: float, least: int, seed: int | None) -> None:
     """Fuzz the readers."""
-    seed = time.time_ns() if seed is None else seed
-    try:
-        counts = attack(Random(seed), amount := Amount(seconds, least))
-    except AssertionError as error:
-        click.echo(f"seed {seed}: {error}")
-        sys.exit(1)
-    click.echo(f"{amount.given} bytes, " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+    amount = Amount(seconds, least)
+    tell(amount, judged(attack, amount, seed))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ the memory that was signed, or none.
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -37,7 +35,7 @@ from docking.live import wire
 from docking.live.block_file import BlockFile, named
 from docking.residents.ferry import Ferry
 from docking.residents.options import MoveOptions, MoveReport
-from tests.fuzz.amount import Amount, options
+from tests.fuzz.amount import Amount, judged, options, tell
 from tests.live.test_wire import BATCH, OFFER, SESSION
 from tests.station.fuzz import bent, inside
 from tests.station.harbour import program
@@ -253,13 +251,8 @@ def fuzz(rng: Random, amount: Amount) -> Counter[str]:
 @click.option("--seed", type=int, help="Default: another each time.")
 def main(seconds: float, least: int, seed: int | None) -> None:
     """Fuzz what is read of live moves."""
-    seed = time.time_ns() if seed is None else seed
-    try:
-        counts = fuzz(Random(seed), amount := Amount(seconds, least))
-    except AssertionError as error:
-        click.echo(f"seed {seed}: {error}")
-        sys.exit(1)
-    click.echo(f"{amount.given} bytes, " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+    amount = Amount(seconds, least)
+    tell(amount, judged(fuzz, amount, seed))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ import contextlib
 import http.client
 import io
 import logging
-import sys
-import time
 from collections import Counter
 from random import Random
 
@@ -23,7 +21,7 @@ import click
 
 from docking import Station, Terms
 from tests.bench.live_requests import service
-from tests.fuzz.amount import Amount, options
+from tests.fuzz.amount import Amount, judged, options, tell
 from tests.patience import PATIENCE
 from tests.station.fuzz import _Errors, inside
 from tests.station.harbour import OWNER, harbour, packed
@@ -152,13 +150,8 @@ async def nothing_left(at: Station) -> None:
 @click.option("--seed", type=int, help="Default: another each time.")
 def main(seconds: float, least: int, seed: int | None) -> None:
     """Fuzz the door of agents that serve."""
-    seed = time.time_ns() if seed is None else seed
-    try:
-        counts = asyncio.run(attack(Random(seed), amount := Amount(seconds, least)))
-    except AssertionError as error:
-        click.echo(f"seed {seed}: {error}")
-        sys.exit(1)
-    click.echo(f"{amount.given} bytes, " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+    amount = Amount(seconds, least)
+    tell(amount, judged(lambda *given: asyncio.run(attack(*given)), amount, seed))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
@@ -40,7 +38,7 @@ from docking.http.client import Client
 from docking.http.dispatch import REQUEST_KINDS
 from docking.http.sealing import SharedKeys
 from tests.bench.live_requests import service
-from tests.fuzz.amount import Amount, options
+from tests.fuzz.amount import Amount, judged, options, tell
 from tests.patience import PATIENCE
 from tests.station.harbour import OWNER, begin, harbour, journey, key_of, packed, program
 
@@ -321,13 +319,9 @@ async def attack(rng: Random, amount: Amount) -> tuple[Counter[str], Counter[str
 @click.option("--seed", type=int, help="Default: another each time.")
 def main(seconds: float, least: int, seed: int | None) -> None:
     """Fuzz a station."""
-    seed = time.time_ns() if seed is None else seed
-    try:
-        counts, verdicts = asyncio.run(attack(Random(seed), amount := Amount(seconds, least)))
-    except AssertionError as error:
-        click.echo(f"seed {seed}: {error}")
-        sys.exit(1)
-    click.echo(f"{amount.given} bytes, " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+    amount = Amount(seconds, least)
+    counts, verdicts = judged(lambda *given: asyncio.run(attack(*given)), amount, seed)
+    tell(amount, counts)
     for said, count in verdicts.most_common():
         click.echo(f"  {count:6} {said}")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from agents.brief import brief
-from agents.engines.interface import Interface, check_limits
+from agents.engines.interface import Interface, check_limits, first_places
 from agents.engines.pages import HOST_PAGE_BYTES, Initial, Runs
 from agents.engines.protocols import (
     ComesLater,
@@ -423,11 +423,7 @@ class V8Instance:
 
     def functions(self, table: str) -> dict[int, int]:
         """Identity -> index."""
-        found: dict[int, int] = {}
-        for index, identity in enumerate(self.table_elements(table)):
-            if identity:
-                found.setdefault(identity, index)
-        return found
+        return first_places(self.table_elements(table))
 
     def table_elements(self, table: str) -> list[int]:
         """The identities of all elements."""

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol
 
 from wasmtime import _ffi as ffi
 
-from agents.engines.interface import Interface
+from agents.engines.interface import Interface, first_places
 from agents.engines.missing import MissingPages, pages_can_be_missing
 from agents.engines.native_stack import check_stack
 from agents.engines.pages import Initial, Runs, expect, release
@@ -419,11 +419,7 @@ class WasmtimeInstance:
 
     def functions(self, table: str) -> dict[int, int]:
         """Identity -> index."""
-        found: dict[int, int] = {}
-        for index, identity in enumerate(self.table_elements(table)):
-            if identity:
-                found.setdefault(identity, index)
-        return found
+        return first_places(self.table_elements(table))
 
     def table_elements(self, table: str) -> list[int]:
         """The identities of all elements."""
