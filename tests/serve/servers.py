@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import http.client
 import json
@@ -98,7 +99,9 @@ class Client:
     ) -> Answer:
         """Ask an agent, in this thread. `path`: below the agent's address, as it is sent."""
         url = f"/portcall/1/agents/{quote(agent, safe='')}{path}"
-        self.connection.request(method, url, body, dict(headers or {}))
+        # A server may answer before it has read a body that is too large; the answer is there all the same.
+        with contextlib.suppress(BrokenPipeError):
+            self.connection.request(method, url, body, dict(headers or {}))
         response = self.connection.getresponse()
         return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
