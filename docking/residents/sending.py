@@ -47,7 +47,7 @@ class MoveOver(Exception):
     """The agent has ended, has left by itself, or obeys another order: nothing is to be moved any more."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SentMemory:
     """One memory that is sent ahead, by its address: the agent runs meanwhile."""
 

@@ -62,7 +62,7 @@ _TRAPS = (
 )
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class V8Extension:
     """What instances of one program are extended by.
 
