@@ -66,7 +66,7 @@ class Packet:
     stream: bytes = b""
     number: int = 0
     time: int = 0
-    homes: tuple[PublicKey, ...] = ()
+    homes: tuple[PublicKey, ...] = field(default=(), repr=brief)
 
     @property
     def message(self) -> Message:
@@ -103,7 +103,7 @@ class Packet:
         )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Addressed:
     """A packet as it is passed on from station to station.
 
