@@ -206,7 +206,7 @@ class Simulation:
     world: time, chance and input
     home: the name of the station where the agent starts
     via: where it may go; every station counts as certified by everybody. None: anywhere
-    down: names of stations that do not answer; or for each, for how many seconds from now (None: never)
+    down: names of stations that do not answer; or for each, for how many seconds (None: never)
     offers: called once with each station, to offer its services
     messages: what the agent is sent from its home before it starts
     label: what services are told that its owner calls it
@@ -224,7 +224,7 @@ class Simulation:
         label: str = "agent",
     ) -> None:
         self.world, self._offers, self._messages = world, offers, messages
-        self._began = world.monotonic_ns()
+        self._began = 0
         times = down if isinstance(down, Mapping) else dict.fromkeys(down)
         self.down = {name: None if s is None else round(s * 1e9) for name, s in times.items()}
         """For how many nanoseconds from the beginning each of these stations does not answer; None: never."""
@@ -329,6 +329,7 @@ class Simulation:
         )
         agent.visited = [self.name_of(here)] if first is None else list(first.visited)
         if first is None:
+            self._began = world.monotonic_ns()
             for body in self._messages:
                 agent.put(Message(self._home.name, body))
         self.agents.append(agent)

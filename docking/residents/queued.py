@@ -37,7 +37,7 @@ APART_S = 0.02
 DAY_S = 86_400.0
 
 
-@frozen(eq=False)
+@frozen
 class HeldUp:
     """Why an agent waits for a station. `tries`: to leave, so far; `tried`: when last, seconds of the loop's clock."""
 
