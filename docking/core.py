@@ -53,6 +53,7 @@ from docking.residents.moves import Moves
 from docking.residents.notices import Notices
 from docking.residents.post import Post
 from docking.residents.queries import Queries
+from docking.residents.queued import Queued
 from docking.residents.recovery import Recovery
 from docking.residents.residents import Residents
 from docking.residents.review import Review
@@ -90,6 +91,9 @@ class PeerNetwork(Carrier, Protocol):
 
     async def serve(self, peer: PublicKey, value: object) -> object:
         """Pass on the request of an agent's client, or the answer to one. Raises `CarrierError`."""
+
+    async def answers(self, peer: PublicKey) -> bool:
+        """Whether a station answers a greeting now."""
 
     async def find(self, text: str, stops: Sequence[Leaf] = (), wait: float = 0.0) -> PublicKey:
         """The station that a name stands for. Raises `UnknownStation`, `KeyChanged`."""
@@ -280,6 +284,9 @@ class StationCore:
         endings = Endings(key, trails, journeys, clock)
         recovery = Recovery(key.public, policy, store, images, trails, environment, opts.certificates)
         lifecycle = Lifecycle(here, environment, policy, services, departures, endings, trails)
+        lifecycle.queued = Queued(
+            here, departures, network.answers, lifecycle.depart_again, lifecycle.park, lifecycle.go_on
+        )
         arrivals = Arrivals(here, lifecycle, recovery, environment, trails, opts.certificates, deltas, fetcher)
         lifecycle.resume = arrivals.resume
         review = Review(here, policy, lifecycle, arrivals)

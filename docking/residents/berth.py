@@ -38,7 +38,7 @@ from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Asked, Execution
 from agents.runtime import Stop as Ending
 from agents.snapshot import Snapshot
-from agents.waits import Accept, Call, Clone, Event, Go, GoAt, Input, Message, Sleep, Wait, Yield
+from agents.waits import Accept, Call, Clone, Event, Fork, Go, GoAt, Input, Message, Sleep, Wait, Yield
 from agents.wasi.hostdirs import HostGrant
 from agents.wasi.limits import WasiLimits
 from docking.handoff.messages import Part
@@ -199,6 +199,7 @@ class Berth:
     lost: int = 0  # how often an engine was lost in which it ran, in this stay
     barred: str = ""  # why the policy suspends it here
     astray: bool = False  # an alarm said that it may live twice
+    held_up: object = None  # why it waits for a station: `docking.residents.queued.HeldUp`
     saved: object = None  # what the store has of it: `docking.residents.checkpoints.StoredState`
     occupied: int = 0  # bytes that its instance takes, and what is being made of it
     _digest: bytes = b""  # of `state`, if it is known
@@ -433,7 +434,7 @@ class Berth:
         if self.owed is not None or (self.ahead and isinstance(stop, Go | GoAt | Asked)):
             return True
         if self.moving:
-            return not isinstance(stop, Go | GoAt | Clone)
+            return not isinstance(stop, Go | GoAt | Clone | Fork)
         if self.occupied >= LARGE and self.environment.crowded():
             return False
         match stop:

@@ -17,7 +17,7 @@ from agents.brief import brief
 from agents.credentials.fields import AMOUNT, array, byte_string, uint
 from agents.credentials.visits import Head
 from agents.errors import CredentialError, NotCanonical
-from agents.waits import Cloned, Event
+from agents.waits import Cloned, Event, Forked
 from docking.handoff.messages import Part
 from docking.residents.berth import Berth, Standing
 from docking.store.changes import Link, PutCheckpoint, StoredCapsule, StoredPart
@@ -39,7 +39,8 @@ class BerthNote:
     """What the station notes of an agent beside its state.
 
     `trail`: head of its trail; `came`: head of its results when it came; `since`, `until`: ms since 1970; `child`: id
-    of the clone, which the agent gets when it resumes; `wait`: the kind of what it waits for, or `ARRIVED`.
+    of the clone, or number and ids of a fork, which the agent gets when it resumes; `wait`: the kind of what it waits
+    for, or `ARRIVED`.
     """
 
     standing: Standing
@@ -108,6 +109,8 @@ def note_of(berth: Berth, event: Event | None = None, arrived: bool = False) -> 
     """
     credentials = berth.credentials
     child = event.child or "" if isinstance(event, Cloned) else ""
+    if isinstance(event, Forked):
+        child = " ".join([str(event.number), *event.children])
     return BerthNote(
         standing=berth.standing,
         trail=credentials.point.head,

@@ -14,7 +14,7 @@ from agents.credentials.keys import PublicKey, bytes_of, text_of
 from agents.credentials.passport import verify_passport
 from agents.credentials.trailpoint import Phase
 from agents.errors import CredentialError
-from agents.waits import Accept
+from agents.waits import Accept, Go
 from docking.errors import UnknownAgent
 from docking.handoff.messages import Side
 from docking.handoff.states import Destination, Source
@@ -155,6 +155,8 @@ class Queries:
             text = type(berth.wait).__name__.lower()
             if isinstance(berth.wait, Accept):
                 text = "serves"
+            elif isinstance(berth.wait, Go):
+                text = f"waits to go to {berth.wait.host[:80]}"
         elif berth.standing is Standing.LEAVING:
             text = f"to {berth.to}"
         if berth.owed is not None:
