@@ -60,7 +60,8 @@ COMMANDS: dict[str, CommandEntry] = {
     "drain": CommandEntry("docking.cli.moves", "drain", "Move all agents away, before maintenance."),
     "sleep": CommandEntry("docking.cli.agents", "sleep", "Have an agent stand still until it is woken."),
     "wake": CommandEntry("docking.cli.agents", "wake", "Let an agent go on that sleeps."),
-    "send": CommandEntry("docking.cli.agents", "send_command", "Send an agent a message."),
+    "send": CommandEntry("docking.cli.talk", "send_command", "Send an agent a message."),
+    "ask": CommandEntry("docking.cli.talk", "ask_command", "Ask an agent, and print its answer."),
     "decide": CommandEntry(
         "docking.cli.agents",
         "decide",
