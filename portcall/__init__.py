@@ -29,6 +29,15 @@ def go(station: str, wait: float | None = None) -> None:
     raise OutsideAgent("go")
 
 
+def tour(tasks: Callable[[], object] | dict[str, Callable[[], object]], wait: float | None = None) -> None:
+    """Go along the way to its end, from one stop to the next, and call a task at each.
+
+    tasks: one for all stops, or by the names of stations; "" is for those that are not named. `wait`: as of `go`; stops
+    that may be left out are, where they are down. Raises OSError where the next stop cannot be gone to.
+    """
+    raise OutsideAgent("tour")
+
+
 def here() -> str:
     """The name of this station."""
     raise OutsideAgent("here")

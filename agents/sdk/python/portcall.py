@@ -57,6 +57,19 @@ def go(station: str, wait: "float | None" = None) -> None:
     _write(name, station or "\0")  # no name at all would be no write at all
 
 
+def tour(tasks: "Callable[[], object] | dict[str, Callable[[], object]]", wait: "float | None" = None) -> None:
+    """Go along the way to its end, from one stop to the next, and call a task at each.
+
+    tasks: one for all stops, or by the names of stations; "" is for those that are not named. `wait`: as of `go`; stops
+    that may be left out are, where they are down. Raises OSError where the next stop cannot be gone to.
+    """
+    while next_stop():
+        go("next", wait)
+        task = tasks.get(here(), tasks.get("")) if isinstance(tasks, dict) else tasks
+        if task is not None:
+            task()
+
+
 def here() -> str:
     """The name of this station."""
     return _read("here").decode()
