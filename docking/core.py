@@ -51,6 +51,7 @@ from docking.residents.launches import Launches
 from docking.residents.lifecycle import Lifecycle
 from docking.residents.moves import Moves
 from docking.residents.notices import Notices
+from docking.residents.post import Post
 from docking.residents.queries import Queries
 from docking.residents.queued import Queued
 from docking.residents.recovery import Recovery
@@ -59,6 +60,7 @@ from docking.residents.review import Review
 from docking.residents.saves import Saves
 from docking.residents.services import Services
 from docking.residents.serving import Serving
+from docking.residents.talking import Talking
 from docking.residents.upkeep import Upkeep
 from docking.residents.witnesses import Witnesses
 from docking.residents.workers import Workers
@@ -141,6 +143,8 @@ class StationCore:
     queries: Queries
     commands: Commands
     inbound: Inbound
+    post: Post
+    talking: Talking
     serving: Serving
     witnesses: Witnesses
     launches: Launches
@@ -202,7 +206,7 @@ class StationCore:
             lookup=offering,
             label=lambda stop: peers.label(stop.station),
             told=here.told,
-            send=lambda *message: core.inbound.send(*message),
+            send=lambda *message: core.talking.send(*message),
             reply=lambda *answer: core.serving.reply(*answer),
             crowded=here.crowded,
             untold=lambda own: agent_credentials.untold(own, trails),
@@ -289,7 +293,9 @@ class StationCore:
         queries = Queries(here, journeys, peers, store, trails, arrivals.kept)
         commands = Commands(here, lifecycle, queries)
         witnesses = Witnesses(here, commands, network.letter)
-        inbound = Inbound(here, journal, journeys, outbox, peers, lifecycle, commands, queries, endings, witnesses)
+        post = Post(here, journal, outbox, peers, lifecycle, queries, departures.heading)
+        talking = Talking(here, journal, outbox, peers, queries, post)
+        inbound = Inbound(here, journal, journeys, outbox, peers, commands, queries, endings, witnesses, post, talking)
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
         queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
@@ -315,6 +321,8 @@ class StationCore:
             queries,
             commands,
             inbound,
+            post,
+            talking,
             serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),

@@ -293,7 +293,7 @@ class Station:
         return AgentAccess(
             queries=core.queries,
             commands=core.commands,
-            inbound=core.inbound,
+            talking=core.talking,
             events=here.events,
             peers=here.peers,
             stacks=Stacks(here),

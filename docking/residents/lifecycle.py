@@ -215,9 +215,12 @@ class Lifecycle:
             self.suspend(berth)
             return
         written = self._make_room(berth, event)
+        stays = berth.standing is Standing.LEAVING
         berth.wait, berth.until, berth.standing, berth.running = None, 0, Standing.READY, True
         berth.held_up = None
         self._here.active[berth.agent] = berth
+        if stays:
+            self._here.changed(berth.agent)
         timer = self._here.timers.pop(berth.agent, None)
         if timer is not None:
             timer.cancel()
