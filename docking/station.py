@@ -66,7 +66,8 @@ from docking.trust.policy import Policy, check_policy, development
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from docking.control.server import Control, Controlled
+    from docking.control.requests import Controlled
+    from docking.control.server import Control
     from docking.threaded import Threaded
 
 _log = logging.getLogger("portcall.station")
@@ -259,7 +260,7 @@ class Station:
 
     def controlled(self, home: Path) -> Controlled:
         """What the commands of the user who runs the station may touch. `home`: where they find the channel."""
-        from docking.control.server import Controlled
+        from docking.control.requests import Controlled
 
         core = self.core
         return Controlled(
