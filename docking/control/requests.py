@@ -27,6 +27,7 @@ from docking.letters.orders import OrderKind, OrderOutcome
 from docking.peers.introductions import Introductions
 from docking.residents.launches import Launches
 from docking.residents.options import MoveOptions
+from docking.residents.portraits import portrait
 from docking.residents.residents import Residents
 from docking.residents.services import Services
 from docking.trust.admission_controller import Admitted
@@ -89,6 +90,9 @@ class Requests:
                 "agents": load.residents,
                 "busy": load.busy,
                 "memory": load.memory_bytes,
+                "memory_limit": of.here.memory(),
+                "threads": of.here.workers.threads,
+                "queue": len(of.here.workers.queue),
                 "volatile": of.here.store.volatile,
                 "sessions": of.sessions(),
                 "loosened": list(of.loosened()),
@@ -130,8 +134,13 @@ class Requests:
         yield "end", {"name": peer.name, "key": peer.key.text}
 
     async def do_agents(self) -> Answer:
-        for row in self._of.agents.queries.rows():
+        async for row in self._of.agents.queries.all_rows():
             yield "item", row
+
+    async def do_agent(self, agent: str) -> Answer:
+        """What is known here of one agent: its row as of `agents`, and more."""
+        found = self._of.agents.find(agent)
+        yield "end", portrait(self._of.here, self._of.agents.queries, found.key)
 
     async def do_prepare(self, via: list[str], image: bytes = b"") -> Answer:
         """Keys for the names of an itinerary, and the facts about this home that a passport needs.
@@ -282,14 +291,17 @@ class Requests:
             if subscription is not None:
                 self._of.here.events.unsubscribe(subscription)
 
-    async def do_stack(self, agent: str) -> Answer:
-        """The stack of an agent that is here, as `agents.stack.Stack.value`."""
+    async def do_stack(self, agent: str, sources: bool = False) -> Answer:
+        """The stack of an agent that is here, as `agents.stack.Stack.value`.
+
+        sources: whether to add the files in which its frames are, as far as they travel with it
+        """
         found = self._of.agents.find(agent)
-        stack = await found.stack()
-        yield (
-            "end",
-            {"agent": found.id, "station": found.where(), "standing": found.standing, "stack": stack.value()},
-        )
+        stack, files = await self._of.agents.stacks.with_sources(found.key)
+        value = {"agent": found.id, "station": found.where(), "standing": found.standing, "stack": stack.value()}
+        if sources:
+            value["sources"] = files
+        yield "end", value
 
     async def do_events(self) -> Answer:
         subscription = self._of.here.events.subscribe(lambda event: True)
