@@ -55,7 +55,9 @@ class Answers:
             try:
                 status = await self._end(each, "status")
                 peers = [item async for item in self._items(each, "stations")]
-                doubts += [{"at": each.name, **item} async for item in self._items(each, "doubts")]
+                async for doubt in self._items(each, "doubts"):
+                    if doubt["doubt"]:
+                        doubts.append({"at": each.name, **doubt})
             except StationError:
                 stations[each.name] = {"name": each.name, "own": True, "present": False}
                 continue

@@ -42,7 +42,7 @@ export class AgentPage {
   begin() {
     const part = (name) => h("div", { class: `part-${name}` });
     this.parts = { head: part("head"), moving: part("moving"), journey: part("journey"), stack: part("stack"), log: part("log"), results: part("results"), trail: part("trail"), facts: part("facts"), budget: part("budget"), messages: part("messages") };
-    const card = (name, title) => h("section", { class: `card ${name}`, "aria-labelledby": `${name}-title` }, h("h2", { id: `${name}-title` }, title), this.parts[name]);
+    const card = (name, title) => h("section", { class: "card", "data-part": name, "aria-labelledby": `${name}-title` }, h("h2", { id: `${name}-title` }, title), this.parts[name]);
     show(this.main,
       h("p", { class: "crumbs" }, h("a", { href: "#/agents" }, "Agents")),
       this.parts.head, this.parts.moving,

@@ -44,8 +44,8 @@ export class Agents {
     this.sum = h("p", { class: "sum", role: "status" });
     this.rows = h("div", { class: "rows", role: "rowgroup" });
     this.table = h("div", { class: "table card", role: "table", "aria-label": "Agents", onkeydown: (event) => this.key(event) },
-      h("div", { role: "rowgroup" }, h("div", { class: "row titles", role: "row" }, ["Agent", "Station", "Standing", "Hops", "Since", ""].map((each, index) =>
-        h("span", { role: "columnheader", class: `c${index}` }, each || h("span", { class: "unseen" }, "What it does"))))),
+      h("div", { role: "rowgroup" }, h("div", { class: "row titles", role: "row" }, ["Agent", "Station", "Standing", "Hops", "Since", "What it does"].map((each, index) =>
+        h("span", { role: "columnheader", class: `c${index}` }, each)))),
       this.rows);
     show(this.main,
       h("div", { class: "head page-head" }, h("h1", {}, "Agents"), this.sum),

@@ -41,7 +41,7 @@ export const count = (number, one, many = one + "s") => `${number.toLocaleString
 
 export function duration(ms) {
   if (!Number.isFinite(ms)) return "";
-  if (ms < 0) return "0 ms";
+  if (ms <= 0) return "0 ms";
   if (ms < 1) return `${(ms * 1000).toFixed(0)} µs`;
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   if (ms < 1000) return `${ms.toFixed(0)} ms`;

@@ -36,7 +36,7 @@ export function timeline(journey, agent, now) {
       bar,
       h("span", { class: "stay-words" },
         h("b", {}, duration(length)), stay.departed ? "" : " so far",
-        h("span", { class: "muted" }, ` computed ${duration(work)}, waited ${duration(wait)}`, flight || index ? `, in flight ${duration(flight)}` : "")));
+        h("span", { class: "muted" }, `computed ${duration(work)}, waited ${duration(wait)}`, flight || index ? `, in flight ${duration(flight)}` : "")));
   });
   return [
     h("dl", { class: "sums" },

@@ -8,6 +8,15 @@ const MOST_FLYING = 60;
 const FLIGHT_MS = 900;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
+// On a circle, the first at the top; two side by side.
+function placed(number) {
+  if (number < 3) return [[0, 0], [1, 0]].slice(0, number);
+  return Array.from({ length: number }, (_, place) => {
+    const angle = -Math.PI / 2 + (2 * Math.PI * place) / number;
+    return [Math.cos(angle), Math.sin(angle)].map((each) => Math.round(each * 1e6) / 1e6);
+  });
+}
+
 export class StationMap {
   constructor(holder) {
     this.holder = holder;
@@ -37,19 +46,22 @@ export class StationMap {
   draw() {
     const width = Math.max(this.holder.clientWidth, 240);
     const number = this.stations.length;
-    const height = Math.round(Math.min(width < 600 ? width * 1.05 : width * 0.62, 560));
+    const height = Math.round(Math.min(width < 600 ? width * 1.05 : width * 0.62, number < 3 ? 340 : 520));
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.setAttribute("height", height);
     const most = Math.min(width, height);
-    const radius = Math.max(15, Math.min(most * 0.17, 84, number > 2 ? (most * 1.05) / number + 14 : 84));
-    const across = width / 2 - radius - 30;
-    const down = height / 2 - radius - 34;
+    const radius = Math.max(15, Math.min(most * (width < 600 ? 0.145 : 0.17), 84, number > 2 ? (most * 1.05) / number + 14 : 84));
+    const points = placed(number);
+    const fit = (axis, room, middle) => {
+      const values = points.map((each) => each[axis]);
+      const low = Math.min(...values), high = Math.max(...values);
+      return (value) => middle + (high > low ? ((value - low) / (high - low) - 0.5) * room : 0);
+    };
+    const across = fit(0, Math.min(width - 2 * radius - 60, 760), width / 2);
+    const down = fit(1, height - 2 * radius - 66, height / 2 - 18);
     this.nodes.clear();
     const drawn = this.stations.map((station, place) => {
-      const angle = number === 2 ? Math.PI * (1 - place) : -Math.PI / 2 + (2 * Math.PI * place) / number;
-      const x = width / 2 + (number === 1 ? 0 : across * Math.cos(angle));
-      const y = height / 2 - 14 + (number === 1 ? 0 : down * Math.sin(angle));
-      const node = { station, x, y, radius };
+      const node = { station, x: across(points[place][0]), y: down(points[place][1]), radius };
       this.nodes.set(station.name, node);
       return this.place(node);
     });
