@@ -222,6 +222,7 @@ class Station:
         introductions.unreachable = core.departures.unreachable
         introductions.changed = self._peer_changed
         introductions.met = core.witnesses.met
+        introductions.heard = core.lifecycle.queued.heard
         for name, function, timeout in self._waiting_services:
             core.services.offer(name, function, timeout)
         core.services.changed = self._services_changed
@@ -296,7 +297,7 @@ class Station:
         return AgentAccess(
             queries=core.queries,
             commands=core.commands,
-            inbound=core.inbound,
+            talking=core.talking,
             events=here.events,
             peers=here.peers,
             stacks=Stacks(here),

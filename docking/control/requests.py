@@ -270,7 +270,7 @@ class Requests:
             key = self._of.agents.queries.find_agent(agent)
         except PortcallError:
             key = bytes_of(agent)
-        outcome, written = self._of.agents.inbound.send_from_station(key, body)
+        outcome, written = self._of.agents.talking.send_from_station(key, body)
         if written is not None:
             await written
         yield "end", {"agent": text_of(key), "done": outcome.value}

@@ -13,8 +13,9 @@ from agents import canonical
 from agents.capsule import Capsule
 from agents.credentials.keys import PublicKey, bytes_of, text_of
 from agents.credentials.passport import verify_passport
+from agents.credentials.trailpoint import Phase
 from agents.errors import CredentialError
-from agents.waits import Accept
+from agents.waits import Accept, Go
 from docking.aio.threads import in_thread
 from docking.errors import UnknownAgent
 from docking.handoff.messages import Side
@@ -179,6 +180,8 @@ class Queries:
             text = type(berth.wait).__name__.lower()
             if isinstance(berth.wait, Accept):
                 text = "serves"
+            elif isinstance(berth.wait, Go):
+                text = f"waits to go to {berth.wait.host[:80]}"
         elif berth.standing is Standing.LEAVING:
             text = f"to {berth.to}"
         if berth.owed is not None:
@@ -230,6 +233,21 @@ class Queries:
     def arriving(self, agent: bytes) -> bool:
         """Whether this station holds the agent for a source that has not said commit."""
         return any(record.state is Destination.HELD for record in self._here.store.history(agent))
+
+    def ended(self, agent: bytes) -> bool:
+        """Whether the journey of an agent that is not here is over, as far as this station knows."""
+        journey = self._journeys.get(agent)
+        if journey is not None:
+            return journey.standing in OVER
+        data = self._store.last_point(agent)
+        return data is not None and VerifiedTrail.decode(data).point.phase is Phase.ENDED
+
+    def home_of(self, agent: bytes) -> PublicKey | None:
+        """The home of an agent that is here, was a moment ago, or was launched here."""
+        berth = self.berth_of(agent)
+        if berth is not None:
+            return berth.credentials.passport.body.home.station
+        return None if self._journeys.get(agent) is None else self._here.key.public
 
     def where(self, agent: bytes) -> PublicKey | None:
         """Where an agent that left went: to whom this station handed it, or what its home was told."""
