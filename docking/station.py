@@ -98,7 +98,7 @@ class Station:
 
     network: `docking.Network`: host, port, url, peers, mdns, show_metrics
     identity: `docking.Identity`: key, certificates, passphrase
-    storage: `docking.Storage`: volatile, control, failpoint
+    storage: `docking.Storage`: volatile, control, failpoint, record_mib
     running: `docking.Running`: engine, threads, clocks
     timing: `docking.Timing`: when handoffs are repeated and given up, such as patience_s
     fields: any field of these groups, but not one of a group that is given whole
@@ -125,9 +125,9 @@ class Station:
         self.home = None if home is None else Path(home)
         self._dev = dev
         policy = check_policy(Policy() if policy is None else policy)
-        self._policy = PolicyInForce(development(policy) if dev else policy)
         groups = {"network": network, "identity": identity, "storage": storage, "running": running, "timing": timing}
         self._options = options = StationOptions.of(groups, fields)
+        self._policy = PolicyInForce(self._as_started(policy))
         self._network = options.network
         self._volatile = options.storage.volatile or home is None
         self._key = options.identity.key
@@ -211,6 +211,7 @@ class Station:
                 failed=self._store_failed,
                 failpoint=failpoint,
                 ahead_bytes=None if options.running.ahead_mib is None else options.running.ahead_mib << 20,
+                recordings=None if self.home is None else self.home / "recordings",
             ),
         )
         introductions.services = lambda: core.services.names
@@ -231,6 +232,7 @@ class Station:
             core.serving,
             introductions,
             core.sessions,
+            core.recordings,
             lambda: self.metrics(),
         )
         dispatcher = Dispatcher(api, limits)
@@ -278,6 +280,7 @@ class Station:
             url=lambda: self.url if self.port is not None else "",
             metrics=self.metrics,
             sessions=core.sessions.rows,
+            archive=core.archive,
         )
 
     async def _open_control(self, home: Path) -> None:
@@ -464,6 +467,13 @@ class Station:
             )
         return [f"it has no home: {lost}. Give it a folder with home=..."]
 
+    def _as_started(self, policy: Policy) -> Policy:
+        """A policy with what the options say about it."""
+        if self._options.storage.record_mib is not None:
+            kept = evolve(policy.recordings, bytes=self._options.storage.record_mib << 20)
+            policy = evolve(policy, recordings=kept)
+        return development(policy) if self._dev else policy
+
     def _own_key(self) -> SecretKey:
         if self._key is None:
             self._key = home_folder.own_key(
@@ -581,7 +591,7 @@ class Station:
         Raises `StoreError`.
         """
         check_policy(policy)
-        old, new = self.policy, development(policy) if self._dev else policy
+        old, new = self.policy, self._as_started(policy)
         if (old.wasi, old.directories) != (new.wasi, new.directories):
             _log.warning("station %s: [wasi] and [directories] are those of the start until it starts again", self.name)
             new = evolve(new, wasi=old.wasi, directories=old.directories)

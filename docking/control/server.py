@@ -24,6 +24,7 @@ from agents import canonical
 from agents.credentials.keys import PublicKey, bytes_of, text_of
 from agents.errors import NotCanonical, PortcallError
 from docking.aio.failures import log_failure
+from docking.aio.threads import in_thread
 from docking.aio.timeouts import ended, within
 from docking.control.client import (
     FRAME_BOUNDS,
@@ -40,6 +41,7 @@ from docking.handoff.messages import Side
 from docking.launching import Launch
 from docking.letters.orders import OrderKind, OrderOutcome
 from docking.peers.introductions import Introductions
+from docking.recordings.archive import Archive
 from docking.residents.launches import Launches
 from docking.residents.options import MoveOptions
 from docking.residents.residents import Residents
@@ -64,6 +66,7 @@ class Controlled:
     loosened(): what its policy leaves unchecked; url(): where peers reach it, or empty
     unmet: URLs of peers that have not answered yet, and why; metrics(): in the Prometheus text format
     sessions(): the agents on their way here that run elsewhere still
+    archive: what was kept of agents that passed
     """
 
     home: Path
@@ -81,6 +84,7 @@ class Controlled:
     url: Callable[[], str]
     metrics: Callable[[], str]
     sessions: Callable[[], list[dict[str, object]]]
+    archive: Archive | None
 
 
 @define(eq=False, repr=False)
@@ -419,6 +423,31 @@ class Control:
             "end",
             {"agent": found.id, "station": found.where(), "standing": found.standing, "stack": stack.value()},
         )
+
+    async def _do_recordings(self, agent: str) -> Answer:
+        """What this station has recorded of an agent. The end: its id, and the keys of the stations in its trail that
+        this station has a name for.
+        """
+        found = self._of.agents.find(agent)
+        if self._of.archive is not None:
+            for each in (await in_thread(self._of.archive.visits, found.key)).values():
+                yield "item", each.value()
+        yield "end", {"agent": found.id, "key": self._of.key.raw}
+
+    async def _do_recording(self, agent: bytes, visit: int) -> Answer:
+        """The record of one stay, as bytes; empty if there is none."""
+        archive = self._of.archive
+        record = None if archive is None else await in_thread(archive.read, agent, visit)
+        yield "end", b"" if record is None else record.encode()
+
+    async def _do_image(self, digest: bytes) -> Answer:
+        """An image that this station has, as bytes; empty if it has not."""
+        found = self._of.images.get(digest)
+        yield "end", b"" if found is None else found[1]
+
+    async def _do_ask_recordings(self, station: bytes, question: list[Any]) -> Answer:
+        """Carry an owner's request for recordings to another station; its answer."""
+        yield "end", await self._of.introductions.recordings(PublicKey(station), question)
 
     async def _do_events(self) -> Answer:
         subscription = self._of.here.events.subscribe(lambda event: True)
