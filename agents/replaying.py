@@ -18,6 +18,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -178,7 +179,8 @@ class _Player:
         while self.at < len(self.entries) and self.entries[self.at].name in CLOCKS:
             if wasi is None:
                 raise Diverged(f"entry {self.at}: an agent without clocks reads one")
-            wasi.pause(self)
+            with suppress(_TapeOver):  # it was full in between
+                wasi.pause(self)
 
     def through(self) -> None:
         """Go past stops that the agent did not notice."""
@@ -328,7 +330,8 @@ class Replayed:
             return self._run(entry, known)
         except PortcallError as error:
             self.close()
-            self.problem = error if isinstance(error, Diverged) else Diverged(f"it cannot be run again: {error}")
+            said = str(error) if isinstance(error, _TapeOver) else f"it cannot be run again: {error}"
+            self.problem = error if isinstance(error, Diverged) else Diverged(said)
             raise self.problem from error
 
     def end(self) -> Frozen:

@@ -27,7 +27,7 @@ from attrs import evolve
 
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import PublicKey, SecretKey, text_of
-from agents.credentials.passport import Home
+from agents.credentials.passport import Home, verify_passport
 from agents.credentials.ways import Way
 from agents.engines import load
 from agents.engines.native_stack import DEEP
@@ -36,6 +36,7 @@ from agents.wasi.hostdirs import HostGrant
 from docking import home as home_folder
 from docking.aio.clocks import Clocks
 from docking.aio.failures import describe_error, log_failure
+from docking.aio.threads import in_thread
 from docking.aio.timeouts import ended, within
 from docking.control.metrics import metrics
 from docking.core import CoreOptions, StationCore
@@ -56,6 +57,9 @@ from docking.peers.directory import Peer
 from docking.peers.introductions import Introductions
 from docking.peers.links import Link, links, own_addresses, towards
 from docking.peers.mdns import Mdns, Spot
+from docking.recordings.requests import Owner
+from docking.replay.gathering import gather, visited
+from docking.replay.journey import Journey
 from docking.residents.options import MoveOptions, MoveReport, OnTimeout
 from docking.residents.services import F, ServiceFunction, check_service
 from docking.residents.stacks import Stacks
@@ -748,6 +752,35 @@ class Station:
         Raises `UnknownAgent`.
         """
         return self._access(self.core).find(text, owner)
+
+    async def replay(self, agent: str, owner: SecretKey | None = None, *, clocks: bool = False) -> Journey:
+        """A journey, to be stepped through forward and backward: see `docking.replay.Journey`.
+
+        agent: its id, the beginning of one, or its label
+        owner: the owner's key, with which other stations are asked for what they recorded; None for what is here only
+        clocks: whether each reading of a clock is a step, too
+
+        What is missing is said in the journey. Raises `UnknownAgent`, `StationError`.
+        """
+        core, found, loop = self.core, self.agent(agent), asyncio.get_running_loop()
+        capsule, archive = found.capsule(), core.archive
+        body = verify_passport(capsule.passport).body
+        image = core.images.get(body.image)
+        if image is None:
+            raise StationError("the agent's image is not here any more")
+
+        def ask(peer: PublicKey, question: list[object]) -> object:
+            return asyncio.run_coroutine_threadsafe(self.introductions.recordings(peer, question), loop).result(60)
+
+        asks = None if owner is None else Owner(owner, ask, self._clocks.now)
+        own = {self.key: lambda visit: None if archive is None else archive.read(found.key, visit)}
+        why = "only the agent's owner gets it from there: give the owner's key"
+        gathered = await in_thread(lambda: gather(found.key, visited(capsule), own, asks, why))
+        names = {peer.key.text: peer.name for peer in core.here.peers.all()} | {self.key.text: self.name}
+        records, missing, now = list(gathered.records.values()), gathered.missing, self._clocks.now()
+        return await in_thread(
+            lambda: Journey(capsule, image[0], records, names=names, why_missing=missing, clocks=clocks, now=now)
+        )
 
     async def drain(
         self,

@@ -116,7 +116,7 @@ def value_at(file: BinaryIO, at: int) -> object:
 
 
 def begin_frame(record: StayRecord, base: tuple[int, bytes] | None) -> tuple[bytes, bool]:
-    """The frame with which a stay begins, and whether its state is whole. `base`: offset and state of an earlier one."""
+    """The frame with which a stay begins, and whether its state is whole. `base`: offset and state of another."""
     if base is not None and len(record.state) >= MIN_DELTA_BYTES:
         delta = difference(base[1], record.state)
         if delta is not None:
