@@ -29,7 +29,8 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shell, Path]:
     with shell.station("alpha", "--record", "8") as url, shell.station("beta", "--record", "8", "--peer", url):
         while {row["name"] for row in shell.json("stations", "--wait", "0.2")} != {"alpha", "beta"}:
             pass
-        shell("launch", "agent.py", "--via", "beta", "--from", "alpha", "--wait")
+        shell("launch", "agent.py", "--via", "beta", "--from", "alpha")
+        shell("logs", "agent", "--follow")
         said = shell("replay", "agent", "--list")
         assert [line.split(",")[0] for line in said.splitlines() if "visit" in line] == ["alpha", "beta", "alpha"]
         assert "  go('beta')" in said
