@@ -23,8 +23,10 @@ import attrs
 
 from .errors import CallFailed, EndOfRun, GuestFault
 from .waits import (
+    FOREVER_NS,
     MAX_BODY_BYTES,
     MAX_ENTRY_BYTES,
+    MAX_FORKED,
     MAX_HOST_BYTES,
     MAX_OPEN_REQUESTS,
     MAX_REQUEST_ID_BYTES,
@@ -36,6 +38,8 @@ from .waits import (
     Cloned,
     Event,
     Failed,
+    Fork,
+    Forked,
     Go,
     GoAt,
     Input,
@@ -231,10 +235,10 @@ class HostImport:
 # --- the calls, over Python values ---
 
 
-def go(ctx: CallContext, host: str) -> Suspend | None:
-    """Move to `host`, stack and all. Returns None on arrival there."""
+def go(ctx: CallContext, host: str, wait_ns: int = 0) -> Suspend | None:
+    """Move to `host`, stack and all; returns None there. Sleeps up to `wait_ns` while it cannot be gone to."""
     if ctx.event is None:
-        return Suspend(Go(_name(host, MAX_HOST_BYTES)))
+        return Suspend(Go(_name(host, MAX_HOST_BYTES), wait_ns))
     _expect(ctx, Arrived)
     return None
 
@@ -333,6 +337,15 @@ def clone(ctx: CallContext) -> Suspend | Cloned:
     return _expect(ctx, Cloned)  # type: ignore[no-any-return]
 
 
+def fork(ctx: CallContext, count: int) -> Suspend | Forked:
+    """Become `count` agents more, all from here, or none: the original gets their ids, each of them its number."""
+    if ctx.event is None:
+        if not 1 <= count <= MAX_FORKED:
+            raise CallFailed(EINVAL, f"an agent forks into 1 to {MAX_FORKED} more")
+        return Suspend(Fork(count))
+    return _expect(ctx, Forked)  # type: ignore[no-any-return]
+
+
 def report(ctx: CallContext, key: str, value: bytes) -> None:
     """Append a result to the agent's signed chain."""
     ctx.ambient.report(_name(key, MAX_REPORT_KEY_BYTES), _bounded(value, MAX_BODY_BYTES))
@@ -419,6 +432,11 @@ def _give(ctx: CallContext, pointer: int, capacity: int, data: bytes) -> int:
 
 def _go(ctx: CallContext, host: int, size: int) -> int | Suspend:
     return go(ctx, _text(ctx, host, size, MAX_HOST_BYTES)) or 0
+
+
+def _go_wait(ctx: CallContext, host: int, size: int, wait_ms: int) -> int | Suspend:
+    forever = wait_ms & 0x80000000  # any negative number of milliseconds
+    return go(ctx, _text(ctx, host, size, MAX_HOST_BYTES), FOREVER_NS if forever else wait_ms * 1_000_000) or 0
 
 
 def _go_at(ctx: CallContext, host: int, size: int, entry: int, entry_size: int) -> int | Suspend:
@@ -510,6 +528,15 @@ def _clone(ctx: CallContext, buffer: int, capacity: int) -> int | Suspend:
     return 0 if done.child is None else 1
 
 
+def _fork(ctx: CallContext, count: int, buffer: int, capacity: int) -> int | Suspend:
+    done = fork(ctx, count & _U32)
+    if isinstance(done, Suspend):
+        return done
+    ids = "\n".join(done.children) if done.number == 0 else ctx.ambient.agent_id
+    ctx.memory.write(buffer & _U32, (ids.encode() + b"\0")[: capacity & _U32])
+    return done.number
+
+
 def _report(ctx: CallContext, key: int, size: int, value: int, value_size: int) -> int:
     report(ctx, _text(ctx, key, size, MAX_REPORT_KEY_BYTES), _data(ctx, value, value_size))
     return 0
@@ -533,6 +560,7 @@ def _exit(ctx: CallContext, code: int) -> NoReturn:
 # A module may declare any of these without a result.
 IMPORTS: Mapping[str, HostImport] = {
     "go": HostImport("ii", "i", _go),
+    "go_wait": HostImport("iii", "i", _go_wait),
     "go_at": HostImport("iiii", "i", _go_at),
     "here": HostImport("ii", "i", _here),
     "me": HostImport("ii", "i", _me),
@@ -545,6 +573,7 @@ IMPORTS: Mapping[str, HostImport] = {
     "reply": HostImport("iiii", "i", _reply),
     "sleep": HostImport("i", "i", _sleep),
     "clone": HostImport("ii", "i", _clone),
+    "fork": HostImport("iii", "i", _fork),
     "report": HostImport("iiii", "i", _report),
     "log": HostImport("iii", "i", _log),
     "lookup": HostImport("iiii", "i", _lookup),
@@ -552,9 +581,9 @@ IMPORTS: Mapping[str, HostImport] = {
 }
 
 __all__ = [  # noqa: RUF022 - the calls in the ABI's order, then their types
-    "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "accept", "reply", "sleep", "clone",
+    "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "accept", "reply", "sleep", "clone", "fork",
     "report", "log", "lookup", "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction", "GuestMemory", "Ambient",
     "CallContext", "Kept", "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait", "Event", "Go", "GoAt",
-    "Sleep", "Recv", "Call", "Clone", "Input", "Listen", "Accept", "Yield", "Arrived", "Refused", "Woke",
-    "Message", "TimedOut", "Request", "Reply", "Failed", "Cloned", "InputReady",
+    "Sleep", "Recv", "Call", "Clone", "Fork", "Input", "Listen", "Accept", "Yield", "Arrived", "Refused", "Woke",
+    "Message", "TimedOut", "Request", "Reply", "Failed", "Cloned", "Forked", "InputReady",
 ]  # fmt: skip

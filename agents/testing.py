@@ -33,6 +33,8 @@ from .waits import (
     Cloned,
     Event,
     Failed,
+    Fork,
+    Forked,
     Go,
     GoAt,
     Input,
@@ -149,6 +151,8 @@ class Seeded:
             return self._reply(wait)
         if isinstance(wait, Clone):
             return Cloned(f"{self.agent_id}-clone")
+        if isinstance(wait, Fork):
+            return Forked(0, tuple(f"{self.agent_id}-{number + 1}" for number in range(wait.count)))
         if isinstance(wait, Accept):
             return Request(*self.requests.pop(0)) if self.requests else self._nothing_comes(wait.timeout_ns)
         if isinstance(wait, Recv) or (isinstance(wait, Listen) and self.messages):

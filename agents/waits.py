@@ -26,17 +26,20 @@ MAX_HOST_BYTES = 1024  # bytes of UTF-8 in the name of a station or an agent
 MAX_SERVICE_BYTES = 256  # bytes of UTF-8 in the name of a service
 MAX_ENTRY_BYTES = 256  # bytes of UTF-8 in the name of an exported function
 MAX_BODY_BYTES = 1 << 20  # bytes of one message, request or reply: what a station must hold for one waiting agent
+MAX_FORKED = 16  # new agents of one fork: a passport allows no more clones of one agent
 MAX_REASON_BYTES = 1024  # characters of a reason shown to people
 MAX_REQUEST_ID_BYTES = 128  # bytes of ASCII in the id of a client's request
 MAX_OPEN_REQUESTS = 64  # requests that an agent has accepted and not answered; of more, the oldest is forgotten
 _U64 = (1 << 64) - 1
+FOREVER_NS = _U64  # as `wait_ns`: as long as it takes
 
 
 @attrs.frozen
 class Go:
-    """Strong migration to the station named `host`."""
+    """Strong migration to the station named `host`; while it cannot be gone to, the agent sleeps, at most `wait_ns`."""
 
     host: str
+    wait_ns: int = 0
 
 
 @attrs.frozen
@@ -75,6 +78,13 @@ class Clone:
 
 
 @attrs.frozen
+class Fork:
+    """Wait until the station has made `count` more agents of this one."""
+
+    count: int
+
+
+@attrs.frozen
 class Input:
     """Wait for bytes on descriptor `fd`, at most `timeout_ns` nanoseconds; None waits for ever."""
 
@@ -102,7 +112,7 @@ class Yield:
     """Let others use the thread; resume at any time."""
 
 
-Wait = Go | GoAt | Sleep | Recv | Call | Clone | Input | Listen | Accept | Yield
+Wait = Go | GoAt | Sleep | Recv | Call | Clone | Fork | Input | Listen | Accept | Yield
 
 
 @attrs.frozen
@@ -167,13 +177,21 @@ class Cloned:
 
 
 @attrs.frozen
+class Forked:
+    """After `Fork`: 0 and the ids of the new agents in the original; in these, the number of each, from 1."""
+
+    number: int
+    children: tuple[str, ...] = attrs.field(default=(), repr=brief)
+
+
+@attrs.frozen
 class InputReady:
     """Bytes for the descriptor; empty means end of file."""
 
     data: bytes = attrs.field(repr=brief)
 
 
-Event = Arrived | Refused | Woke | Message | TimedOut | Request | Reply | Failed | Cloned | InputReady
+Event = Arrived | Refused | Woke | Message | TimedOut | Request | Reply | Failed | Cloned | Forked | InputReady
 
 
 @attrs.frozen
@@ -206,6 +224,7 @@ _WAITS: dict[str, type[Any]] = {
     "recv": Recv,
     "call": Call,
     "clone": Clone,
+    "fork": Fork,
     "input": Input,
     "listen": Listen,
     "accept": Accept,
@@ -216,8 +235,12 @@ _TEXT_MAX = {"host": MAX_HOST_BYTES, "entry": MAX_ENTRY_BYTES, "service": MAX_SE
 
 
 def encode_wait(wait: Wait) -> list[Any]:
-    """The wait as a list that `agents.canonical` can encode: its name, then its fields in order."""
-    return [_NAMES[type(wait)], *attrs.astuple(wait, recurse=False)]
+    """The wait as a list that `agents.canonical` can encode: its name, then its fields in order.
+
+    A `wait_ns` of 0 is left out, as before there was one.
+    """
+    value = [_NAMES[type(wait)], *attrs.astuple(wait, recurse=False)]
+    return value[:-1] if isinstance(wait, Go) and not wait.wait_ns else value
 
 
 def decode_wait(value: object) -> Wait:
@@ -226,6 +249,8 @@ def decode_wait(value: object) -> Wait:
         raise BadSnapshot("the pending wait is of no known kind")
     cls = _WAITS[value[0]]
     fields = attrs.fields(cls)
+    if fields and fields[-1].name == "wait_ns" and (len(value) == len(fields) or value[-1] == 0):
+        fields = fields[:-1]
     if len(value) != 1 + len(fields):
         raise BadSnapshot(f"a wait of kind {value[0]} has {len(fields)} fields, not {len(value) - 1}")
     for field, item in zip(fields, value[1:], strict=True):
@@ -241,5 +266,5 @@ def _fits(name: str, item: object) -> bool:
         return isinstance(item, bytes) and len(item) <= MAX_BODY_BYTES
     if name == "timeout_ns" and item is None:
         return True
-    most = 0xFFFFFFFF if name == "fd" else _U64
+    most = 0xFFFFFFFF if name in ("fd", "count") else _U64
     return type(item) is int and 0 <= item <= most

@@ -57,13 +57,16 @@ from docking.residents.launches import Launches
 from docking.residents.lifecycle import Lifecycle
 from docking.residents.moves import Moves
 from docking.residents.notices import Notices
+from docking.residents.post import Post
 from docking.residents.queries import Queries
+from docking.residents.queued import Queued
 from docking.residents.recovery import Recovery
 from docking.residents.residents import Residents
 from docking.residents.review import Review
 from docking.residents.saves import Saves
 from docking.residents.services import Services
 from docking.residents.serving import Serving
+from docking.residents.talking import Talking
 from docking.residents.upkeep import Upkeep
 from docking.residents.witnesses import Witnesses
 from docking.residents.workers import Workers
@@ -97,6 +100,9 @@ class PeerNetwork(Carrier, Protocol):
 
     async def recordings(self, peer: PublicKey, value: object) -> object:
         """Ask for recordings, in the name of an owner; returns the answer. Raises `CarrierError`."""
+
+    async def answers(self, peer: PublicKey) -> bool:
+        """Whether a station answers a greeting now."""
 
     async def find(self, text: str, stops: Sequence[Leaf] = (), wait: float = 0.0) -> PublicKey:
         """The station that a name stands for. Raises `UnknownStation`, `KeyChanged`."""
@@ -148,6 +154,8 @@ class StationCore:
     queries: Queries
     commands: Commands
     inbound: Inbound
+    post: Post
+    talking: Talking
     serving: Serving
     witnesses: Witnesses
     launches: Launches
@@ -228,7 +236,7 @@ class StationCore:
             lookup=offering,
             label=lambda stop: peers.label(stop.station),
             told=here.told,
-            send=lambda *message: core.inbound.send(*message),
+            send=lambda *message: core.talking.send(*message),
             reply=lambda *answer: core.serving.reply(*answer),
             crowded=here.crowded,
             untold=lambda own: agent_credentials.untold(own, trails),
@@ -307,13 +315,18 @@ class StationCore:
         endings = Endings(key, trails, journeys, clock)
         recovery = Recovery(key.public, policy, store, images, trails, environment, opts.certificates)
         lifecycle = Lifecycle(here, environment, policy, services, departures, endings, trails)
+        lifecycle.queued = Queued(
+            here, departures, network.answers, lifecycle.depart_again, lifecycle.park, lifecycle.go_on
+        )
         arrivals = Arrivals(here, lifecycle, recovery, environment, trails, opts.certificates, deltas, fetcher)
         lifecycle.resume = arrivals.resume
         review = Review(here, policy, lifecycle, arrivals)
         queries = Queries(here, journeys, peers, store, trails, arrivals.kept)
         commands = Commands(here, lifecycle, queries)
         witnesses = Witnesses(here, commands, network.letter)
-        inbound = Inbound(here, journal, journeys, outbox, peers, lifecycle, commands, queries, endings, witnesses)
+        post = Post(here, journal, outbox, peers, lifecycle, queries, departures.heading)
+        talking = Talking(here, journal, outbox, peers, queries, post)
+        inbound = Inbound(here, journal, journeys, outbox, peers, commands, queries, endings, witnesses, post, talking)
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
         queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
@@ -339,6 +352,8 @@ class StationCore:
             queries,
             commands,
             inbound,
+            post,
+            talking,
             serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),

@@ -26,12 +26,12 @@ from docking.letters.journeys import JourneyStanding, open_reports
 from docking.letters.orders import OrderKind, OrderOutcome, SendOutcome
 from docking.peers.directory import PeerDirectory
 from docking.residents.commands import Commands
-from docking.residents.inbound import Inbound
 from docking.residents.moves import Moves
 from docking.residents.options import MoveOptions, MoveReport, OnTimeout
 from docking.residents.queries import Queries
 from docking.residents.residents import seen
 from docking.residents.stacks import Stacks
+from docking.residents.talking import Talking
 
 Label: TypeAlias = "Callable[[PublicKey], str]"
 """The name of a station by its key, for people."""
@@ -153,7 +153,7 @@ class AgentAccess:
 
     queries: Queries
     commands: Commands
-    inbound: Inbound
+    talking: Talking
     events: Events
     peers: PeerDirectory
     stacks: Stacks
@@ -167,7 +167,7 @@ class AgentAccess:
             key,
             self.queries,
             self.commands,
-            self.inbound,
+            self.talking,
             self.events,
             self.peers,
             self.stacks,
@@ -196,7 +196,7 @@ class Agent:
     key: bytes
     _queries: Queries
     _commands: Commands
-    _inbound: Inbound
+    _talking: Talking
     _events: Events
     _peers: PeerDirectory
     _stacks: Stacks
@@ -397,7 +397,7 @@ class Agent:
         Returns `SendOutcome.DELIVERED` where it is here, `SENT` where the message travels after it, `UNKNOWN` where
         the agent is unknown. Raises `StationError` for more than 1 MiB.
         """
-        outcome, written = self._inbound.send_from_station(self.key, body.encode() if isinstance(body, str) else body)
+        outcome, written = self._talking.send_from_station(self.key, body.encode() if isinstance(body, str) else body)
         if written is not None:
             written.add_done_callback(seen)
         return outcome

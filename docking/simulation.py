@@ -48,6 +48,8 @@ from agents.waits import (
     Cloned,
     Event,
     Failed,
+    Fork,
+    Forked,
     Go,
     GoAt,
     Input,
@@ -70,6 +72,7 @@ from docking.residents.services import F, Offering, ServiceFunction, Services, V
 
 EDEADLK = 16  # WASI: it would wait forever
 LOOK_S = 0.1  # seconds between looks whether a call of a service is given up
+LONGEST_IDLE_NS = 3_600_000_000_000  # after which the agents are looked at again: some clocks cannot wait longer
 MAX_REASONS = 20  # printed at most: an agent may ask for new services without end
 OWNER = SecretKey(canonical.digest(b"owner of simulated agents")).public
 
@@ -152,6 +155,8 @@ class SimulatedAgent(StandaloneHost):
     """How it ended; None while it goes on."""
     wait: Wait | None = field(default=None, init=False)
     until: int | None = field(default=None, init=False)
+    deadline: int = field(default=0, init=False)
+    """Until when it waits for a station at most."""
     event: Event | None = field(default=None, init=False)
     inbox: deque[Message] = field(factory=deque, init=False, repr=brief)
     visited: list[str] = field(factory=list, init=False, repr=brief)
@@ -201,7 +206,7 @@ class Simulation:
     world: time, chance and input
     home: the name of the station where the agent starts
     via: where it may go; every station counts as certified by everybody. None: anywhere
-    down: names of stations that do not answer
+    down: names of stations that do not answer; or for each, for how many seconds (None: never)
     offers: called once with each station, to offer its services
     messages: what the agent is sent from its home before it starts
     label: what services are told that its owner calls it
@@ -213,12 +218,16 @@ class Simulation:
         *,
         home: str = "here",
         via: Way | None = None,
-        down: Sequence[str] = (),
+        down: Sequence[str] | Mapping[str, float | None] = (),
         offers: Callable[[Offering], None] = lambda station: None,
         messages: Sequence[bytes] = (),
         label: str = "agent",
     ) -> None:
-        self.world, self.down, self._offers, self._messages = world, frozenset(down), offers, messages
+        self.world, self._offers, self._messages = world, offers, messages
+        self._began = 0
+        times = down if isinstance(down, Mapping) else dict.fromkeys(down)
+        self.down = {name: None if s is None else round(s * 1e9) for name, s in times.items()}
+        """For how many nanoseconds from the beginning each of these stations does not answer; None: never."""
         self.wants_out = False
         """Whether the run is to end as soon as all agents wait, if only for a service. A signal handler may set it."""
         self.agents: list[SimulatedAgent] = []
@@ -258,7 +267,7 @@ class Simulation:
     def offering(self, agent: SimulatedAgent, service: str) -> tuple[str, ...]:
         """The stations that offer a service, the agent's own first."""
         names = dict.fromkeys([agent.station, *self._stations])
-        return tuple(name for name in names if name not in self.down and service in self.station(name).services.names)
+        return tuple(name for name in names if not self.is_down(name) and service in self.station(name).services.names)
 
     def send(self, sender: str, to: str, body: bytes) -> None:
         """Deliver a message to the agent with the id `to`. Raises `CallFailed`."""
@@ -320,6 +329,7 @@ class Simulation:
         )
         agent.visited = [self.name_of(here)] if first is None else list(first.visited)
         if first is None:
+            self._began = world.monotonic_ns()
             for body in self._messages:
                 agent.put(Message(self._home.name, body))
         self.agents.append(agent)
@@ -352,6 +362,8 @@ class Simulation:
     def _answer(self, agent: SimulatedAgent, wait: Wait) -> Event | None:
         agent.until = None
         match wait:
+            case Go(host, wait_ns) if wait_ns:
+                return self._go_or_wait(agent, host, self.world.monotonic_ns() + wait_ns)
             case Go(host) | GoAt(host, _):
                 return self._go(agent, host)
             case Yield():
@@ -370,6 +382,9 @@ class Simulation:
         """What ends its wait by now, if anything does."""
         if isinstance(agent.wait, (Recv, Listen)) and agent.inbox:
             return agent.inbox.popleft()
+        if isinstance(agent.wait, Go) and agent.until is not None:
+            due = self.world.monotonic_ns() >= agent.until
+            return self._go_or_wait(agent, agent.wait.host, agent.deadline) if due else None
         if agent.until is not None and self.world.monotonic_ns() >= agent.until:
             return Woke() if isinstance(agent.wait, Sleep) else TimedOut()
         return None
@@ -384,6 +399,22 @@ class Simulation:
         return self._calls.ask(station.services, service, request, visitor, lambda: self.wants_out)
 
     # Where agents go
+
+    def _go_or_wait(self, agent: SimulatedAgent, host: str, deadline: int) -> Event | None:
+        """Move an agent, or have it wait for the station until `deadline`, in ns of the world's monotonic clock."""
+        event, now = self._go(agent, host), self.world.monotonic_ns()
+        agent.until, agent.deadline = None, deadline
+        if not isinstance(event, Refused) or event.errno != EHOSTUNREACH or now >= deadline:
+            return event
+        self.remark(agent, Go(host), f"{event.reason}; the agent waits for it")
+        back = [each for each in self.down.values() if each is not None and each > now - self._began]
+        agent.until = min([deadline, *(self._began + each for each in back)])
+        return None
+
+    def is_down(self, name: str) -> bool:
+        """Whether a station does not answer now."""
+        until = self.down.get(name, 0)
+        return until is None or self.world.monotonic_ns() - self._began < until
 
     def _now(self) -> int:
         return self.world.wall_ns() // 1_000_000
@@ -423,7 +454,7 @@ class Simulation:
             if before is None:
                 return Refused(EPERM, refusal(way, positions, here, to, name, self.name_of, self.certifier_of))
             positions = way.reach(before, to, now, home, certifiers)
-        if name in self.down:
+        if self.is_down(name):
             return Refused(EHOSTUNREACH, f"the station {name!r} does not answer")
         if len(agent.visited) > self.passport.hops:
             return Refused(EPERM, f"this would be hop {len(agent.visited)}: the passport allows {self.passport.hops}")
@@ -534,24 +565,28 @@ class _Run:
 
     def _waits(self, agent: SimulatedAgent, wait: Wait) -> None:
         agent.wait = wait
-        agent.event = self._clone(agent) if isinstance(wait, Clone) else self._simulation.answer(agent, wait)
+        copies = wait.count if isinstance(wait, Fork) else 1
+        of_many = isinstance(wait, Clone | Fork)
+        agent.event = self._clone(agent, wait, copies) if of_many else self._simulation.answer(agent, wait)
 
-    def _clone(self, agent: SimulatedAgent) -> Event:
+    def _clone(self, agent: SimulatedAgent, wait: Wait, copies: int) -> Event:
         allowed = self._simulation.passport.clones
         if self._leave is not None:
             refused = Refused(ENOTSUP, "an agent that is to be suspended to a file cannot be cloned: a file holds one")
-        elif agent.clones >= allowed.each or agent.generation >= allowed.generations:
+        elif agent.clones + copies > allowed.each or agent.generation >= allowed.generations:
             refused = Refused(EPERM, "the passport allows no further clone")
         else:
             assert agent.life is not None
             snapshot = agent.life.snapshot()
-            child = self._simulation.begin(agent)
-            agent.clones += 1
             options = {name: value for name, value in self._options.items() if name not in ("args", "wasi", "entry")}
-            child.life = self._execution(child, snapshot, options)
-            child.wait, child.event = Clone(), Cloned(None)
-            return Cloned(child.agent_id)
-        self._simulation.remark(agent, Clone(), refused.reason)
+            children = [self._simulation.begin(agent) for _ in range(copies)]
+            agent.clones += copies
+            for number, child in enumerate(children, 1):
+                child.life = self._execution(child, snapshot, options)
+                child.wait, child.event = wait, Cloned(None) if isinstance(wait, Clone) else Forked(number)
+            ids = tuple(child.agent_id for child in children)
+            return Cloned(ids[0]) if isinstance(wait, Clone) else Forked(0, ids)
+        self._simulation.remark(agent, wait, refused.reason)
         return refused
 
     def _idle(self) -> SimulatedAgent | None:
@@ -571,7 +606,7 @@ class _Run:
             simulation.remark(going[0], going[0].wait or Recv(None), reason)
             return None
         left = max(0, min(ends) - simulation.world.monotonic_ns()) if ends else None
-        data = simulation.world.idle(left, bool(listening))
+        data = simulation.world.idle(left if left is None else min(left, LONGEST_IDLE_NS), bool(listening))
         if data is not None and listening:
             listening[0].event = InputReady(data)
         return None

@@ -44,7 +44,7 @@ from docking.errors import CarrierError, KeyChanged, StationError
 from docking.events import Event, Subscription
 from docking.handle import Agent, AgentAccess
 from docking.handoff import codec
-from docking.http.agent_requests import AgentRequests
+from docking.http.agent_requests import AgentRequests, Scope
 from docking.http.app import App
 from docking.http.client import Client
 from docking.http.dispatch import Dispatcher, ServerLimits
@@ -70,7 +70,11 @@ from docking.trust.policy import Policy, check_policy, development
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from docking.control.server import Control, Controlled
+    from docking.console import Console
+    from docking.console.feed import Watched
+    from docking.console.roster import Asked
+    from docking.control.requests import Controlled
+    from docking.control.server import Control
     from docking.threaded import Threaded
 
 _log = logging.getLogger("portcall.station")
@@ -223,6 +227,7 @@ class Station:
         introductions.unreachable = core.departures.unreachable
         introductions.changed = self._peer_changed
         introductions.met = core.witnesses.met
+        introductions.heard = core.lifecycle.queued.heard
         for name, function, timeout in self._waiting_services:
             core.services.offer(name, function, timeout)
         core.services.changed = self._services_changed
@@ -265,7 +270,7 @@ class Station:
 
     def controlled(self, home: Path) -> Controlled:
         """What the commands of the user who runs the station may touch. `home`: where they find the channel."""
-        from docking.control.server import Controlled
+        from docking.control.requests import Controlled
 
         core = self.core
         return Controlled(
@@ -299,7 +304,7 @@ class Station:
         return AgentAccess(
             queries=core.queries,
             commands=core.commands,
-            inbound=core.inbound,
+            talking=core.talking,
             events=here.events,
             peers=here.peers,
             stacks=Stacks(here),
@@ -850,6 +855,45 @@ class Station:
         It starts with its server's lifespan, or with the first request if there is none.
         """
         return Mounted(self.start, self.close, self.application, agent)
+
+    def console(
+        self,
+        *,
+        token: str = "",
+        hosts: Sequence[str] = (),
+        allow: Callable[[Scope], bool] | None = None,
+        owners: Sequence[SecretKey] = (),
+    ) -> Console:
+        """The console of this station as an ASGI application: stations, agents and journeys in a browser.
+
+            app.mount("/console", station.console(hosts=["example.org"], allow=is_operator))
+
+        token: the word that opens it; by default a new one, which is in the `token` of the console, and in its `link`
+        hosts: the names under which it is reached, beside `localhost` and addresses; others are refused
+        allow: instead of the token: called with the ASGI scope of each request, true for who may see and do everything
+        owners: keys that open the results of their agents; without them results stay sealed
+
+        The station is started by whoever runs it; until then, the console says that it does not run. Raises
+        `StationError` for a token of fewer than 16 characters.
+        """
+        from docking.console import Console, Settings
+
+        settings = Settings(hosts=hosts, allow=allow, owners=owners)
+        if token:
+            settings = evolve(settings, token=token)
+        asked, watched = self.shown()
+        return Console.of([asked], [watched], settings)
+
+    def shown(self) -> tuple[Asked, Watched]:
+        """What a console is given of this station: whom to ask, and what happens. For a console of several."""
+        from docking.console.feed import Watched
+        from docking.console.roster import Asked
+        from docking.control.requests import Requests
+
+        def requests() -> Requests:
+            return Requests(self.controlled(self.home or Path()))
+
+        return Asked(self.name, requests), Watched(self.name, lambda: self.core.here.events)
 
     async def application(self) -> App:
         """The application that answers peers; starts the station if nobody has yet."""

@@ -109,7 +109,7 @@ def play(
     packages: Sequence[str] = (),
     via: str | Way | Sequence[str] = "",
     services: Services | None = None,
-    down: Sequence[str] = (),
+    down: Sequence[str] | Mapping[str, float | None] = (),
     messages: Sequence[str | bytes] = (),
     args: Sequence[str] = (),
     home: str = "home",
@@ -126,7 +126,7 @@ def play(
     via: where it may go, as `portcall launch --via` takes it, or names in order; empty for anywhere
     services: names, each with a function of the request or with the reply; `NAME@STATION` at one station only. Or a
         function that is called with each station and offers what this one has
-    down: names of stations that do not answer
+    down: names of stations that do not answer; or for each, for how many seconds from the start (None: never)
     messages: what it is sent from its home before it starts
     args: its arguments, after the program's own name
     home: the name of the station where it starts

@@ -20,12 +20,22 @@ class OutsideAgent(RuntimeError):
         )
 
 
-def go(station: str) -> None:
+def go(station: str, wait: float | None = None) -> None:
     """Move to a station, by name, key id or host:port; the next line runs there.
 
-    Raises OSError, at the origin, when the move was refused or failed.
+    With `wait`, the agent sleeps up to so many seconds while the station cannot be reached or is full, and goes as soon
+    as it can. Raises OSError, at the origin, when the move was refused or failed.
     """
     raise OutsideAgent("go")
+
+
+def tour(tasks: Callable[[], object] | dict[str, Callable[[], object]], wait: float | None = None) -> None:
+    """Go along the way to its end, from one stop to the next, and call a task at each.
+
+    tasks: one for all stops, or by the names of stations; "" is for those that are not named. `wait`: as of `go`; stops
+    that may be left out are, where they are down. Raises OSError where the next stop cannot be gone to.
+    """
+    raise OutsideAgent("tour")
 
 
 def here() -> str:
@@ -122,6 +132,14 @@ def sleep(seconds: float) -> None:
 def clone() -> str | None:
     """Become two agents: the new one's id in the original, None in the clone. Raises OSError."""
     raise OutsideAgent("clone")
+
+
+def fork(count: int) -> tuple[int, list[str]]:
+    """Become `count` agents more, all from here: (0, their ids) in the original, (1, []), (2, []) ... in each of them.
+
+    All are made, or none. Raises OSError (EPERM) if the passport or the permit allows fewer.
+    """
+    raise OutsideAgent("fork")
 
 
 def report(key: str, value: object) -> None:

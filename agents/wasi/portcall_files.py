@@ -8,8 +8,8 @@ sends a name and its newline separately does no harm, since blank writes to `go`
 A read returns one answer and then an end of file. After that, `inbox` and `accept` go on to the next one; the others
 answer again when they are reopened, or after a seek to 0. `call/SERVICE` is written (the request), then
 read (the reply); a write after that begins another request. To read `send/AGENT` or `report/KEY` sends or reports
-nothing, as bytes: some programs cannot write nothing. Two files take an optional argument:
-`inbox/MS` and `accept/MS` wait at most so many milliseconds, `log/LEVEL` is error, warning, info or detail.
+nothing, as bytes: some programs cannot write nothing. Four files take an optional argument:
+`inbox/MS`, `accept/MS` and `go/MS` wait at most so many milliseconds, `log/LEVEL` is error, warning, info or detail.
 
 Invariants: `MAX_BODY_BYTES` bounds what a file holds, `Limits.call_bytes` what all of an agent's files hold; a
 file's state is plain data and travels with the agent, even in the middle of an answer.
@@ -224,6 +224,13 @@ def _read_clone(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend
     return b"" if done.child is None else done.child.encode()
 
 
+def _read_fork(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
+    done = hostcalls.fork(ctx, int(file.argument))
+    if isinstance(done, Suspend):
+        return done
+    return "\n".join([str(done.number), *done.children]).encode()
+
+
 def _read_call(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
     try:
         return hostcalls.call(ctx, file.argument, file.request)
@@ -254,7 +261,7 @@ def _text(data: bytes) -> str:
 
 def _write_go(ctx: CallContext, file: CallFile, data: bytes) -> Suspend | None:
     host = _text(data[: MAX_HOST_BYTES + 2])
-    return hostcalls.go(ctx, host) if host else None
+    return hostcalls.go(ctx, host, int(file.argument or 0) * 1_000_000) if host else None
 
 
 def _write_go_at(ctx: CallContext, file: CallFile, data: bytes) -> Suspend | None:
@@ -317,6 +324,7 @@ _READ: dict[str, Callable[[Any, CallFile, bool], bytes | Suspend]] = {
     "inbox": _read_inbox,
     "accept": _read_accept,
     "clone": _read_clone,
+    "fork": _read_fork,
     "call": _read_call,
     "lookup": _read_lookup,
     "send": _read_send,
@@ -333,8 +341,8 @@ _WRITE: dict[str, Callable[[Any, CallFile, bytes], Suspend | int | None]] = {
     "report": _write_report,
 }
 _LONG = ("call", "inbox", "accept", "lookup")  # calls whose answer may be long
-_FOLDERS = ("call", "send", "reply", "report", "lookup", "go_at")  # the file's name below them is an argument
-_EITHER = ("log", "inbox", "accept")  # a file that may also be named with an argument
+_FOLDERS = ("call", "send", "reply", "report", "lookup", "go_at", "fork")  # the file's name below them is an argument
+_EITHER = ("log", "inbox", "accept", "go")  # a file that may also be named with an argument
 _NEXT = ("inbox", "accept")  # a read after the end of an answer is for the next one
 _LEVELS = ("error", "warning", "info", "detail")
 
@@ -352,9 +360,11 @@ _ARGUMENT: dict[str, Callable[[str], bool]] = {
     "log": _LEVELS.__contains__,
     "inbox": _number,
     "accept": _number,
+    "go": _number,
+    "fork": _number,
 }
 _NAMES = ("go", "go_at", "here", "me", "next_stop", "call", "send", "inbox", "sender", "sleep", "clone",
-          "report", "log", "lookup", "args", "environ", "accept", "reply")  # fmt: skip
+          "report", "log", "lookup", "args", "environ", "accept", "reply", "fork")  # fmt: skip
 _INODES = {name: index for index, name in enumerate(_NAMES, 2)}
 
 

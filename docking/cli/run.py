@@ -68,6 +68,19 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # not generic before 
         return seconds
 
 
+class DownType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.2
+    """The name of a station, and perhaps `=` and for how many seconds."""
+
+    name = "station"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType`."""
+        if isinstance(value, tuple):
+            return value
+        name, given, seconds = value.partition("=")
+        return name, Seconds().convert(seconds, param, ctx) if given else None
+
+
 class AgentFailed(click.ClickException):
     """The agent did not end by itself."""
 
@@ -97,7 +110,13 @@ class AgentFailed(click.ClickException):
 @click.option("--env", "environ", multiple=True, metavar="K=V", help="Set a variable of its environment.")
 @click.option("--station", default="here", show_default=True, help="The name of this place.")
 @click.option("--via", type=ViaType(), metavar="WAY", shell_complete=completion.way, help=VIA_HELP)
-@click.option("--down", multiple=True, metavar="NAME", help="Let this station not answer: go to it fails.")
+@click.option(
+    "--down",
+    type=DownType(),
+    multiple=True,
+    metavar="NAME[=SECONDS]",
+    help="Let this station not answer, for some seconds: go to it fails, or waits.",
+)
 @SERVICE_OPTION
 @SERVICES_OPTION
 @FILE_OPTION
@@ -122,10 +141,11 @@ class AgentFailed(click.ClickException):
 )
 @click.option("--resume-from", type=click.Path(path_type=Path), metavar="FILE", help="Go on from a snapshot.")
 def run_command(source: Path, args: tuple[str, ...], engines: str, hop_every: int | None, hops: int | None,
-        dirs: tuple[str, ...], environ: tuple[str, ...], station: str, via: Way | None, down: tuple[str, ...],
-        single: tuple[OneService, ...], modules: tuple[Offers, ...], files: tuple[DataFile, ...],
-        packages: tuple[str, ...], python: Path | None, messages: tuple[str, ...], cpu: float | None,
-        memory: int | None, input_size: int, suspend_to: Path | None, resume_from: Path | None) -> None:  # fmt: skip
+        dirs: tuple[str, ...], environ: tuple[str, ...], station: str, via: Way | None,
+        down: tuple[tuple[str, float | None], ...], single: tuple[OneService, ...], modules: tuple[Offers, ...],
+        files: tuple[DataFile, ...], packages: tuple[str, ...], python: Path | None, messages: tuple[str, ...],
+        cpu: float | None, memory: int | None, input_size: int, suspend_to: Path | None,
+        resume_from: Path | None) -> None:  # fmt: skip
     """Run an agent, or any WASI program, here and alone.
 
     SOURCE is an image or what `portcall pack` takes; ARGS follow after `--`. Every station that the agent goes
@@ -146,7 +166,7 @@ def run_command(source: Path, args: tuple[str, ...], engines: str, hop_every: in
         TerminalWorld(),
         home=station,
         via=via,
-        down=down,
+        down=dict(down),
         offers=all_of(modules, single),
         messages=[text.encode() for text in messages],
         label=label_of(source.stem),

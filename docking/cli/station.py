@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from docking.cli import completion, edge
+from docking.cli import console as looking
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every
 from docking.cli.output import plain, print_json, print_table, say
 from docking.cli.services import SERVICE_OPTION, SERVICES_OPTION, Offers, OneService, all_of
@@ -52,6 +53,7 @@ PORT = 7707
 @click.option("--metrics", is_flag=True, help="Answer GET /portcall/1/metrics.")
 @click.option("--log", type=click.Choice(["events", "json", "none"]), default="events", help="What it prints.")
 @edge.options
+@looking.options
 def station(
     name: str,
     home: Path,
@@ -74,6 +76,7 @@ def station(
     mec_host: str,
     mec_callbacks: tuple[str, ...],
     mec_tokens: Path | None,
+    **console: Any,
 ) -> None:
     """Run a station, until it is interrupted.
 
@@ -90,6 +93,7 @@ def station(
             raise click.BadParameter(f"{peer!r} is no address: write http://HOST:PORT", param_hint="--peer")
     beside = edge.Edge(mec, mec_host, mec_callbacks, mec_tokens)
     beside.check()
+    look = looking.ConsoleOptions.of(console)
     check_name(name)  # check this before making a key for the user
     prepare(log)
     made = Station(
@@ -111,12 +115,12 @@ def station(
     )
     all_of(modules, single)(made)
 
-    serve_mec = beside.prepare(made)
+    serve_mec, serve_console = beside.prepare(made), look.prepare([made])
 
     async def begun() -> None:
         say(f"station {made.name} at {made.url}, key {made.key.text}")
         say_whom_it_admits(made.policy)
-        await serve_mec()
+        await asyncio.gather(serve_mec(), serve_console())
 
     ending = "stopping: agents are suspended, and go on when this station starts again"
     with contextlib.suppress(KeyboardInterrupt):

@@ -37,23 +37,29 @@ FIRST_RETRY_MS, LONGEST_RETRY_MS = 500, 30_000
 LONGEST_LOCAL_RETRY_MS = 1000
 # Seconds until a letter is sent again if the store failed to record its delivery.
 UNNOTED_RETRY_S = 5.0
+# Milliseconds: the first wait before a message is sent again to an agent that was on its way.
+FIRST_AGENT_RETRY_MS = 40
 # Letters being sent at once.
-MAX_SENDING = 64
+MAX_SENDING = 128
 # Seconds for which words to one home are batched.
 GATHER_S = 0.1
 # Words that wait for one home, one per agent (beyond that, the oldest are dropped), and words in one letter.
 MAX_WORDS, MAX_LETTER_WORDS = 4096, 256
+EXPIRED = "it could not be delivered for as long as it was to be tried"
 _BOUNDS = canonical.DecodeBounds(max_bytes=16 << 20, max_depth=8, max_items=500_000)
 
 Deliver = Callable[[PublicKey, object], Awaitable[object]]
 Told = Callable[[Letter, "list[object]"], "list[Change]"]
+Carry = Callable[[bytes, object], Awaitable["list[object]"]]
 
 
 class LetterKind(str, enum.Enum):
     """The kind of a letter. The values are stored and sent."""
 
     MESSAGE = "message"
-    """To an agent, from an agent or an operator."""
+    """To an agent, from a station that does not know TALK."""
+    TALK = "talk"
+    """To an agent, from an agent or an operator: kept by the first station until it is stored with the agent."""
     ORDER = "order"
     """For an agent, from its home."""
     ENDED = "ended"
@@ -76,10 +82,13 @@ class LetterAnswer(str, enum.Enum):
 
 @frozen
 class Rest:
-    """A pause for an unreachable recipient. `until`: event loop time in seconds; `failures`: in a row."""
+    """A pause for an unreachable recipient. `until`: event loop time in seconds; `failures`: in a row; `by`: the
+    station on which it depends.
+    """
 
     until: float
     failures: int
+    by: bytes = b""
 
 
 @define(eq=False, repr=False)
@@ -87,6 +96,7 @@ class Outbox:
     """The outbox of a station, and its words to homes.
 
     A letter waits alone when its reader cannot take it now; all letters to a recipient wait while it is unreachable.
+    The recipient of a letter of the kind TALK is an agent, wherever it is: they wait for each other, in their order.
 
     `own`: the station's key. `deliver(key, value)` sends (raises `CarrierError`); `clock`: ms since 1970;
     `told(letter, answer)` is called with the answer of a reader that refused a letter, and returns changes to write
@@ -103,6 +113,9 @@ class Outbox:
     _sending: set[bytes] = field(factory=set)
     _resting: dict[bytes, Rest] = field(factory=dict)  # recipients that could not be reached
     _tasks: set[asyncio.Task[None]] = field(factory=set)
+    carry: Carry = field(init=False)
+    """Brings a message to its agent: given its identity and content, returns the answer. Raises `CarrierError`."""
+
     _words: dict[PublicKey, dict[bytes, list[object]]] = field(factory=dict)
     delivered: int = 0
 
@@ -118,6 +131,11 @@ class Outbox:
     def posted(recipient: PublicKey, kind: LetterKind, ident: bytes, value: object, expires: int) -> PostLetter:
         """The change that puts a letter into the outbox; call `nudge` once it is written."""
         return PostLetter(recipient.raw, kind.value, canonical.encode([ident, value]), expires)
+
+    @staticmethod
+    def addressed(agent: bytes, ident: bytes, value: object, expires: int) -> PostLetter:
+        """The change that puts a message for an agent into the outbox; call `nudge` once it is written."""
+        return PostLetter(agent, LetterKind.TALK.value, canonical.encode([ident, value]), expires)
 
     def nudge(self) -> None:
         """Wake the sender: there may be something to send."""
@@ -169,7 +187,15 @@ class Outbox:
 
     def heard_from(self, peer: PublicKey) -> None:
         """A station is reachable: send the letters that waited for it."""
-        if self._resting.pop(peer.raw, None) is not None:
+        woken = [key for key, rest in self._resting.items() if peer.raw in (key, rest.by)]
+        for key in woken:
+            del self._resting[key]
+        if woken:
+            self.nudge()
+
+    def here_now(self, agent: bytes) -> None:
+        """There is news of where an agent is: send the messages that wait for it."""
+        if self._resting.pop(agent, None) is not None:
             self.nudge()
 
     async def hand_over(self, recipient: PublicKey, kind: LetterKind, ident: bytes, value: object) -> list[object]:
@@ -207,22 +233,24 @@ class Outbox:
             self._sending.discard(letter.recipient)
             self.nudge()
 
-    def put_off(self, recipient: bytes) -> None:
-        """Send `recipient` nothing for a while, longer each time, or until it is heard of."""
+    def put_off(self, recipient: bytes, first_ms: int | None = None, by: bytes = b"") -> None:
+        """Send `recipient` nothing for a while, longer each time, or until it, or the station `by`, is heard of."""
         failures = self._resting[recipient].failures + 1 if recipient in self._resting else 0
-        wait_ms = _backoff_ms(failures, LONGEST_RETRY_MS)
-        self._resting[recipient] = Rest(asyncio.get_running_loop().time() + wait_ms / 1000, failures)
+        wait_ms = min((first_ms or FIRST_RETRY_MS) << min(failures, 16), LONGEST_RETRY_MS)
+        self._resting[recipient] = Rest(asyncio.get_running_loop().time() + wait_ms / 1000, failures, by)
 
     async def _outcome(self, letter: Letter) -> list[Change]:
         """Attempt to deliver a letter; returns the changes to write."""
         now = self._clock()
         if now > letter.expires:
             _log.warning("a letter expired undelivered", extra={"kind": letter.kind})
-            return [DropLetter(letter.number)]
+            return [DropLetter(letter.number), *self._told(letter, [LetterAnswer.REFUSED.value, "expired", EXPIRED])]
         longest = LONGEST_LOCAL_RETRY_MS if letter.recipient == self._own.raw else LONGEST_RETRY_MS
         wait = _backoff_ms(letter.attempts, longest)
         try:
             ident, value = canonical.decode(letter.body, _BOUNDS)
+            if letter.kind == LetterKind.TALK:
+                return await self._talked(letter, await self.carry(ident, value))
             answer = await self._deliver(PublicKey(letter.recipient), [letter.kind, ident, value])
         except CarrierError as error:
             _log.info("a letter was not delivered: %s", error, extra={"kind": letter.kind})
@@ -246,6 +274,19 @@ class Outbox:
         if answer[0] == LetterAnswer.LATER:
             return [RetryLetter(letter.number, now + wait)]
         _log.warning("a letter was refused: %s", str(answer[1:])[:200], extra={"kind": letter.kind})
+        return [DropLetter(letter.number), *self._told(letter, answer)]
+
+    async def _talked(self, letter: Letter, answer: list[object]) -> list[Change]:
+        """What to write after an attempt to bring a message to its agent."""
+        if answer[0] == LetterAnswer.LATER:
+            # The third item is the station that is to be heard of.
+            by = answer[2] if len(answer) == 3 and isinstance(answer[2], bytes) else b""
+            self.put_off(letter.recipient, FIRST_AGENT_RETRY_MS, by)
+            return []
+        self._resting.pop(letter.recipient, None)
+        if answer[0] == LetterAnswer.TAKEN:
+            self.delivered += 1
+            return [DropLetter(letter.number)]
         return [DropLetter(letter.number), *self._told(letter, answer)]
 
 

@@ -97,6 +97,8 @@ class Introductions:
     changed: Callable[[Peer, bool], None] = lambda peer, here: None
     met: Callable[[PublicKey], None] = lambda peer: None
     """Called with each peer that answers a greeting for the first time."""
+    heard: Callable[[PublicKey], None] = lambda peer: None
+    """Called with each peer that introduces itself, or answers a greeting."""
     runs: str = ""
     """The processor and the engine of this station, for its card."""
     wire: Wire = field(init=False)
@@ -171,6 +173,7 @@ class Introductions:
         peer = self.peers.met(sender, name, urls, clean_services(services), best, *runs)
         new = before is None or not before.proven or before.silent
         if peer is not None:
+            self.heard(sender)
             if sender in self._parted and sender not in self._confirming and not self._closed:
                 task = asyncio.get_running_loop().create_task(self._confirm(sender))
                 self._confirming[sender] = task
@@ -204,6 +207,10 @@ class Introductions:
             self._greeting[key] = task
             task.add_done_callback(lambda _: self._greeting.pop(key, None))
         return await asyncio.shield(task)
+
+    async def answers(self, key: PublicKey) -> bool:
+        """Whether a station answers a greeting now."""
+        return await self.greet(key) is not None
 
     async def _greet(self, key: PublicKey) -> Peer | None:
         async with self._room:

@@ -23,7 +23,7 @@ from agents.credentials.keys import PublicKey, public_key, text_of
 from agents.engines.missing import MissingPages
 from agents.errors import PortcallError
 from agents.snapshot import Snapshot
-from agents.waits import Clone, Cloned, Recv, Sleep
+from agents.waits import Clone, Cloned, Fork, Forked, Go, Recv, Sleep
 from docking.errors import StationError
 from docking.handoff.actions import Cargo, Record
 from docking.handoff.messages import Part
@@ -295,6 +295,12 @@ class Arrivals:
         berth.state = snapshot
         if note is not None and isinstance(snapshot.pending and snapshot.pending.wait, Clone):
             self._lifecycle.go_on(berth, Cloned(note.child or None))
+        elif note is not None and isinstance(snapshot.pending and snapshot.pending.wait, Fork) and note.child:
+            number, *children = note.child.split()
+            self._lifecycle.go_on(berth, Forked(int(number), tuple(children)))
+        elif note is not None and note.until and note.wait != checkpoints.ARRIVED and (wait := _queued(snapshot)):
+            berth.state = None
+            self._lifecycle.queued.resume(berth, wait, note.until)
         else:
             self._lifecycle.begin(berth, snapshot, arrived=note is None or note.wait == checkpoints.ARRIVED)
 
@@ -303,6 +309,12 @@ class Arrivals:
         capsule = self._here.store.capsule(record.agent, record.hop)
         if capsule is not None and record.agent not in self._here.berths:
             self.resume(capsule)
+
+
+def _queued(snapshot: Snapshot) -> Go | None:
+    """The departure that it waited for, perhaps for long; None if it waited for something else."""
+    wait = None if snapshot.pending is None else snapshot.pending.wait
+    return wait if isinstance(wait, Go) and wait.wait_ns else None
 
 
 def _nothing(*_: object) -> None:

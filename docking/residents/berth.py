@@ -39,16 +39,18 @@ from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Asked, Execution
 from agents.runtime import Stop as Ending
 from agents.snapshot import Snapshot
-from agents.waits import Accept, Call, Clone, Event, Go, GoAt, Input, Message, Sleep, Wait, Yield
+from agents.waits import Accept, Call, Clone, Event, Fork, Go, GoAt, Input, Message, Sleep, Wait, Yield
 from agents.wasi.hostdirs import HostGrant
 from agents.wasi.limits import WasiLimits
 from docking.handoff.messages import Part
 from docking.letters.orders import OrderKind
+from docking.letters.packets import Packet
 from docking.live.block_fetcher import FetchedAgent
 from docking.recordings.stays import StayRecording
 from docking.store.changes import Link
-from docking.trust.admission_controller import Mailbox
 from docking.trust.agent_credentials import AgentCredentials
+from docking.trust.mailbox import MAX_MAIL, Mailbox, Streams
+from docking.trust.mailbox import Turn as Order
 
 _log = logging.getLogger(__name__)
 EDQUOT, ENOSPC, EPERM = 19, 51, 63
@@ -93,6 +95,7 @@ class Delivery(enum.Enum):
     TAKEN = "taken"  # it is in the agent's inbox
     AGAIN = "again"  # it was there before
     FULL = "full"  # the inbox has no room
+    EARLY = "early"  # one that was sent before it has not come yet
     BUSY = "busy"  # the agent is leaving, or suspended by the policy
     AWAY = "away"  # the agent is not here
 
@@ -176,6 +179,7 @@ class Berth:
     taken: list[Message] = field(factory=list, repr=False)
     """Messages received since the last checkpoint: a crash gives them back."""
     seen: OrderedDict[bytes, None] = field(factory=OrderedDict, repr=False)
+    streams: Streams = field(factory=Streams)
     lines: deque[LogLine] = field(factory=lambda: deque(maxlen=LOG_LINES), repr=False)
     fresh: deque[LogLine] = field(factory=lambda: deque(maxlen=LOG_LINES), repr=False)
     life: Execution | None = field(default=None, repr=False)
@@ -199,6 +203,7 @@ class Berth:
     lost: int = 0  # how often an engine was lost in which it ran, in this stay
     barred: str = ""  # why the policy suspends it here
     astray: bool = False  # an alarm said that it may live twice
+    held_up: object = None  # why it waits for a station: `docking.residents.queued.HeldUp`
     saved: object = None  # what the store has of it: `docking.residents.checkpoints.StoredState`
     occupied: int = 0  # bytes that its instance takes, and what is being made of it
     recording: StayRecording | None = field(init=False, default=None, repr=False)
@@ -447,7 +452,7 @@ class Berth:
         if self.owed is not None or (self.ahead and isinstance(stop, Go | GoAt | Asked)):
             return True
         if self.moving:
-            return not isinstance(stop, Go | GoAt | Clone)
+            return not isinstance(stop, Go | GoAt | Clone | Fork)
         if self.occupied >= LARGE and self.environment.crowded():
             return False
         match stop:
@@ -649,28 +654,37 @@ class Berth:
 
     # Messages
 
-    def deliver(self, message: Message, ident: bytes) -> Delivery:
-        """Take a message for the agent: TAKEN, AGAIN or FULL."""
-        if ident in self.seen:
+    def deliver(self, packet: Packet, ident: bytes, now: int) -> Delivery:
+        """Take a message for the agent: TAKEN, AGAIN, EARLY or FULL. `now`: ms since 1970."""
+        streams = self.streams
+        if packet.stream:
+            order = streams.turn(packet.stream, packet.number, ident, packet.waited(now))
+            if order is not Order.NEW:
+                return Delivery.AGAIN if order is Order.AGAIN else Delivery.EARLY
+        elif ident in self.seen:
             return Delivery.AGAIN
         # Messages that were read count until the state is stored: a crash brings them back.
         size = sum(len(each.body) for each in (*self.inbox, *self.taken))
-        if len(self.inbox) + len(self.taken) >= MAX_INBOX or size + len(message.body) > MAX_INBOX_BYTES:
+        if len(self.inbox) + len(self.taken) >= MAX_INBOX or size + len(packet.body) > MAX_INBOX_BYTES:
             return Delivery.FULL
-        self.see(ident)
-        self.inbox.append(message)
+        if packet.stream:
+            streams.take(packet.stream, packet.number, ident)
+        else:
+            self.see(ident)
+        self.inbox.append(packet.message)
         return Delivery.TAKEN
 
     def open_mailbox(self, mailbox: Mailbox) -> None:
         """Take the messages that came with the agent, or were stored with it."""
         self.inbox.extend(mailbox.messages)
+        self.streams = mailbox.streams
         for ident in mailbox.seen:
             self.see(ident)
 
     def see(self, ident: bytes) -> None:
         """Remember a letter, so that a repeated one is recognized. The oldest are forgotten."""
         self.seen[ident] = None
-        while len(self.seen) > 2 * MAX_INBOX:
+        while len(self.seen) > MAX_MAIL:
             self.seen.popitem(last=False)
 
     def receive(self) -> Message:

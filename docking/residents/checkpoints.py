@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from agents import canonical
+from agents.brief import brief
 from agents.credentials.fields import AMOUNT, array, byte_string, uint
 from agents.credentials.visits import Head
 from agents.errors import CredentialError, NotCanonical
-from agents.waits import Cloned, Event
+from agents.waits import Cloned, Event, Forked
 from docking.handoff.messages import Part
 from docking.residents.berth import Berth, Standing
 from docking.store.changes import Link, PutCheckpoint, StoredCapsule, StoredPart
 from docking.store.store import Store
-from docking.trust.admission_controller import read_mailbox, write_mailbox
 from docking.trust.agent_credentials import part
+from docking.trust.mailbox import read_mailbox, read_outflows, write_mailbox
 
 NOTE_VERSION = 1
 # The wait of a state that came here and was not stored since: its `go` has succeeded.
@@ -38,7 +39,8 @@ class BerthNote:
     """What the station notes of an agent beside its state.
 
     `trail`: head of its trail; `came`: head of its results when it came; `since`, `until`: ms since 1970; `child`: id
-    of the clone, which the agent gets when it resumes; `wait`: the kind of what it waits for, or `ARRIVED`.
+    of the clone, or number and ids of a fork, which the agent gets when it resumes; `wait`: the kind of what it waits
+    for, or `ARRIVED`.
     """
 
     standing: Standing
@@ -54,19 +56,22 @@ class BerthNote:
     child: str = ""
     wait: str = ""
     text: str = ""
+    sent_to: list[list[object]] = field(factory=list, repr=brief)
+    """The streams from the agent, as of its state (`Streams.outflows`)."""
 
     def encode(self) -> bytes:
         """As bytes, for the store."""
         counts = [self.cpu_us, self.memory_bytes, self.calls, self.sent, self.cloned]
         fields = [NOTE_VERSION, self.standing.value, self.trail, self.came.value(), self.since, self.until]
-        return canonical.encode([*fields, counts, self.child, self.wait, self.text])
+        more = [self.sent_to] if self.sent_to else []
+        return canonical.encode([*fields, counts, self.child, self.wait, self.text, *more])
 
     @classmethod
     def decode(cls, data: bytes) -> BerthNote:
         """The inverse of `encode`. Raises `CredentialError`: the store is of another program, or damaged."""
         try:
-            version, standing, trail, came, since, until, counts, child, wait, text = array(
-                canonical.decode(data, _BOUNDS), "note", 10
+            version, standing, trail, came, since, until, counts, child, wait, text, *more = array(
+                canonical.decode(data, _BOUNDS), "note", 11
             )
             if type(version) is not int or version != NOTE_VERSION:
                 raise ValueError("another version")
@@ -77,7 +82,9 @@ class BerthNote:
                 raise ValueError("a text is none")
             head = Head.of((count, digest))
             stand, trail = Standing(standing), byte_string(trail, "trail", 32)
-            return cls(stand, trail, head, *times, cpu, memory, calls, sent, cloned, child, wait, text)
+            sent_to = more[0] if more else []
+            read_outflows(sent_to)
+            return cls(stand, trail, head, *times, cpu, memory, calls, sent, cloned, child, wait, text, sent_to)
         except (NotCanonical, ValueError, TypeError) as error:
             raise CredentialError("note", f"what the store says of an agent cannot be read: {error}") from error
 
@@ -102,6 +109,8 @@ def note_of(berth: Berth, event: Event | None = None, arrived: bool = False) -> 
     """
     credentials = berth.credentials
     child = event.child or "" if isinstance(event, Cloned) else ""
+    if isinstance(event, Forked):
+        child = " ".join([str(event.number), *event.children])
     return BerthNote(
         standing=berth.standing,
         trail=credentials.point.head,
@@ -116,6 +125,7 @@ def note_of(berth: Berth, event: Event | None = None, arrived: bool = False) -> 
         child=child,
         wait=ARRIVED if arrived else "" if berth.wait is None else type(berth.wait).__name__.lower(),
         text=berth.text[:1000],
+        sent_to=berth.streams.outflows(),
     )
 
 
@@ -145,8 +155,8 @@ def _checkpoint(berth: Berth, saved: StoredState, state: StoredPart) -> PutCheck
     if saved.blocks is not None:
         parts.append(StoredPart(saved.blocks, None))
     messages = [*berth.taken, *berth.inbox]
-    if messages or berth.seen:
-        mail = write_mailbox(messages, berth.seen)
+    if messages or berth.seen or berth.streams.came:
+        mail = write_mailbox(messages, berth.seen, berth.streams)
         parts.append(StoredPart(part("mailbox", mail), mail))
     if saved.reports:
         rows = [[link.head, link.previous, link.body] for link in berth.reports[: saved.reports]]
@@ -200,4 +210,7 @@ def wake_mail(berth: Berth, mailbox: bytes | None, reports: bytes | None) -> Non
 
 def message_parts(berth: Berth) -> list[tuple[str, bytes]]:
     """The mailbox as a part that travels, unless it is empty."""
-    return [("mailbox", write_mailbox(berth.inbox, berth.seen))] if berth.inbox or berth.seen else []
+    streams = berth.streams
+    if not (berth.inbox or berth.seen or streams.came or streams.sent):
+        return []
+    return [("mailbox", write_mailbox(berth.inbox, berth.seen, streams))]

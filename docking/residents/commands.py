@@ -12,7 +12,7 @@ from agents.credentials.envelope import identify
 from agents.errors import CredentialError
 from agents.runtime import Asked
 from agents.snapshot import Snapshot
-from agents.waits import Call, Clone, Go, GoAt, Refused, Sleep, Wait, Woke
+from agents.waits import Call, Clone, Fork, Go, GoAt, Refused, Sleep, Wait, Woke
 from docking.errors import StationError, StoreError, UnknownAgent
 from docking.letters.journeys import OVER, JourneyStanding
 from docking.letters.orders import ORDER_LIFETIME_MS, OrderKind, OrderOutcome, sign_order
@@ -76,7 +76,7 @@ class Commands:
             berth.owed.abandon()
         if berth.running:
             berth.interrupt()
-        elif not isinstance(berth.wait, Clone if what is OrderKind.DISPOSE else (Call, Clone)):
+        elif not isinstance(berth.wait, (Clone, Fork) if what is OrderKind.DISPOSE else (Call, Clone, Fork)):
             # An agent that is to end does not wait for its service call, which may take long.
             self.carry_out(berth, berth.wait, berth.state if isinstance(berth.state, bytes) else None)
 
@@ -87,6 +87,8 @@ class Commands:
             berth.order = None if berth.order is OrderKind.SLEEP else berth.order
             if isinstance(berth.wait, Sleep):
                 self._lifecycle.go_on(berth, Woke())
+            elif self._lifecycle.queued.try_now(berth):
+                return
             elif berth.put_aside:
                 berth.order = OrderKind.WAKE  # it sleeps: as soon as its state is stored
             return
@@ -145,8 +147,7 @@ class Commands:
     async def _clone_by_order(self, berth: Berth, stop: Wait | Asked | None) -> None:
         state = berth.state if isinstance(berth.state, bytes) else self._here.state_of(berth)
         try:
-            child = await self._lifecycle.clone(berth, state)
-            if child is not None:
+            for child in await self._lifecycle.clone(berth, state):
                 self._lifecycle.begin(child, Snapshot.decode(state), arrived=False)
         except CredentialError as error:
             self._here.tell("refused", berth.agent, text=f"clone: {error.reason}")

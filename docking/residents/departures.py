@@ -123,6 +123,11 @@ class Departures:
         attempt = self._attempts.get(hid)
         return None if attempt is None else attempt.leaving
 
+    def heading(self, agent: bytes) -> PublicKey | None:
+        """Where an agent is being offered, if it is."""
+        found = [each.to for each in self._attempts.values() if each.leaving.point.agent == agent]
+        return found[-1] if found else None
+
     def left(self, record: Record) -> Callable[[], list[Change]]:
         """The commit is durable. Returns what computes, later, what to remember of it."""
         attempt = self._attempts.get(record.hid)

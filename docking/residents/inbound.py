@@ -7,8 +7,6 @@ forwarded; a letter is forwarded at most `MAX_STEPS` times, and then waits.
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
 import logging
 import re
@@ -17,56 +15,37 @@ from attrs import define
 
 from agents import canonical
 from agents.credentials import envelope
-from agents.credentials.envelope import identify
 from agents.credentials.fields import array, byte_string, text, uint
-from agents.credentials.keys import PublicKey, bytes_of, text_of
-from agents.errors import CallFailed, CredentialError, NotCanonical
-from agents.hostcalls import EAGAIN, EHOSTUNREACH, EIO, ENOSPC
-from agents.waits import MAX_BODY_BYTES, MAX_HOST_BYTES, Message, Recv
+from agents.credentials.keys import PublicKey
+from agents.errors import CredentialError, NotCanonical
+from agents.waits import MAX_BODY_BYTES, MAX_HOST_BYTES
 from docking.aio.threads import in_thread
-from docking.aio.timeouts import within
-from docking.errors import CarrierError, StationError, StoreError, StoreFull
+from docking.errors import StationError, StoreError
 from docking.letters.journeys import OVER, Journeys, JourneyStanding, check_said, sayable
-from docking.letters.orders import Order, OrderKind, SendOutcome, read_order
+from docking.letters.orders import Order, OrderKind, read_order
 from docking.letters.outbox import MAX_LETTER_WORDS, LetterAnswer, LetterKind, Outbox
+from docking.letters.packets import Addressed, Packet
 from docking.peers.directory import PeerDirectory
-from docking.residents import checkpoints
-from docking.residents.berth import Berth, Delivery, Standing
+from docking.residents.berth import Standing
 from docking.residents.commands import Commands
 from docking.residents.endings import Endings
-from docking.residents.lifecycle import Lifecycle
+from docking.residents.post import PATIENCE_MS, Post, later, refused
 from docking.residents.queries import Queries
 from docking.residents.residents import Residents
+from docking.residents.talking import Talking
 from docking.residents.witnesses import Witnesses
 from docking.store.changes import Change, Letter
 from docking.store.group_commit import GroupCommit
 
 _log = logging.getLogger(__name__)
-# How often a letter is forwarded after an agent; then it waits where it is until the agent comes by.
+# How often an order is forwarded after an agent; then it waits where it is until the agent comes by.
 MAX_STEPS = 256
-# How long a sending agent waits for stations that are asked where an unknown receiver is.
-ASKING_S = 5.0
-# Stations that are asked for an agent: the sender's home, and those that are present.
-MAX_ASKED = 16
-# How long a sending agent waits for the station to take its message before it gets EAGAIN: the event loop or the disk
-# is very slow then.
-SEND_WITHIN_S = 30.0
-# How long delivery of a message is tried.
-MESSAGE_LIFETIME_MS = 7 * 86_400_000
+# How long (ms) an order is forwarded.
+ORDER_FORWARDED_MS = 7 * 86_400_000
 # From this size on, the end of a journey is verified outside the event loop.
 VERIFY_ASIDE_BYTES = 64 << 10
 TAKEN: list[object] = [LetterAnswer.TAKEN.value]
 _EXIT_CODE = re.compile(r"-?[0-9]{1,10}\Z")
-
-
-def later(reason: str) -> list[object]:
-    """Ask the sender to try again."""
-    return [LetterAnswer.LATER.value, reason]
-
-
-def refused(code: str, reason: str) -> list[object]:
-    """Tell the sender not to try again."""
-    return [LetterAnswer.REFUSED.value, code, reason[:500]]
 
 
 @define(eq=False, repr=False)
@@ -78,11 +57,12 @@ class Inbound:
     _journeys: Journeys
     _outbox: Outbox
     _peers: PeerDirectory
-    _lifecycle: Lifecycle
     _commands: Commands
     _queries: Queries
     _endings: Endings
     _witnesses: Witnesses
+    _post: Post
+    _talking: Talking
 
     async def receive(self, sender: PublicKey, value: object) -> list[object]:
         """Handle a letter; returns the answer."""
@@ -90,6 +70,8 @@ class Inbound:
             kind, ident, content = array(value, "letter", 3)
             byte_string(ident, "letter's id", 32)
             match kind:
+                case LetterKind.TALK:
+                    return await self._post.bring(Addressed.of(ident, content))
                 case LetterKind.MESSAGE:
                     return await self._message(ident, content)
                 case LetterKind.ORDER:
@@ -111,138 +93,19 @@ class Inbound:
         except StationError as error:
             return refused("station", str(error))
 
-    # Messages of agents
-
-    def send(self, berth: Berth, to: str, body: bytes, number: int) -> None:
-        """In a worker: an agent here sends a message. Returns when its receiver or the outbox has taken it, durably.
-
-        Raises `CallFailed`.
-        """
-        loop = self._here.loop
-        if loop is None or self._here.failure:
-            raise CallFailed(EIO, "the station cannot write to its store")
-        taking = asyncio.run_coroutine_threadsafe(self._send(berth, to, body, number), loop)
-        try:
-            taking.result(SEND_WITHIN_S)
-        except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError) as error:
-            taking.cancel()
-            raise CallFailed(EAGAIN, "the station has not taken the message in time") from error
-        except StoreFull as error:
-            raise CallFailed(ENOSPC, str(error)) from error
-        except StoreError as error:
-            raise CallFailed(EIO, str(error)) from error
-
-    async def _send(self, berth: Berth, to: str, body: bytes, number: int) -> None:
-        try:
-            agent = self._agent_of(to)
-        except CredentialError as error:
-            raise CallFailed(EHOSTUNREACH, f"{to[:64]!r} is no agent that is known here, and no agent's id") from error
-        # It covers the body: after a crash, the agent may send another message under the same number.
-        ident = identify("message", berth.agent, berth.visit, number, agent, canonical.digest(body))
-        message = Message(text_of(berth.agent), body)
-        content = [agent, message.sender, body, 0]
-        delivery, written = self.accept(agent, message, ident)
-        if delivery is Delivery.FULL:
-            raise CallFailed(ENOSPC, "the agent has too many messages that it has not read")
-        if written is None:
-            address = self._address(agent, delivery)
-            if address is None:
-                await self._ask_around(berth, content, ident)
-                return
-            written = self._post(LetterKind.MESSAGE, ident, content, address)
-        await written
-        self._outbox.nudge()
-
-    async def _ask_around(self, berth: Berth, content: list[object], ident: bytes) -> None:
-        """Give a message to a station that knows the agent, which this one does not.
-
-        Raises `CallFailed`: EHOSTUNREACH when none of the stations knows it, EAGAIN when one of them cannot be asked.
-        """
-        own, home = self._here.key.public, berth.credentials.passport.body.home.station
-        others = [peer.key for peer in self._peers.all() if peer.present or peer.configured]
-        failed = ""
-        for key in [key for key in dict.fromkeys([home, *others]) if key != own][:MAX_ASKED]:
-            try:
-                answer = await within(ASKING_S, self._outbox.hand_over(key, LetterKind.MESSAGE, ident, content))
-            except (CarrierError, asyncio.TimeoutError) as error:
-                failed = f"{self._peers.label(key)} may know the agent, and does not answer: {error}"
-                continue
-            if answer[:1] == [LetterAnswer.TAKEN]:
-                return
-            if answer[:1] == [LetterAnswer.LATER]:
-                failed = f"{self._peers.label(key)} cannot take the message now"
-        if failed:
-            raise CallFailed(EAGAIN, failed)
-        raise CallFailed(EHOSTUNREACH, "no station that is known here knows an agent with this id")
-
-    def send_from_station(self, agent: bytes, body: bytes) -> tuple[SendOutcome, asyncio.Future[None] | None]:
-        """Send a message from this station itself: what becomes of it, and when that is durable.
-
-        Raises `StationError` for one that is too large.
-        """
-        if len(body) > MAX_BODY_BYTES:
-            raise StationError(f"a message of {len(body)} bytes; at most {MAX_BODY_BYTES} are taken")
-        ident = identify("message", self._here.key.public.raw, self._here.clocks.random(16))
-        message = Message(self._here.name, body)
-        delivery, written = self.accept(agent, message, ident)
-        if written is not None:
-            return SendOutcome.DELIVERED, written
-        if delivery is Delivery.FULL:
-            delivery = Delivery.BUSY  # it waits in the outbox until there is room
-        to = self._address(agent, delivery)
-        if to is None:
-            return SendOutcome.UNKNOWN, None
-        written = self._post(LetterKind.MESSAGE, ident, [agent, message.sender, body, 0], to)
-        written.add_done_callback(lambda _: self._outbox.nudge())
-        return SendOutcome.SENT, written
-
-    def _agent_of(self, to: str) -> bytes:
-        for berth in self._here.berths.values():
-            if berth.label == to:
-                return berth.agent
-        return byte_string(bytes_of(to), "agent", 32)
-
-    def accept(self, agent: bytes, message: Message, ident: bytes) -> tuple[Delivery, asyncio.Future[None] | None]:
-        """Deliver to an agent that is here: the result, and if it was taken, a future that ends when it is durable."""
-        berth = self._here.berths.get(agent)
-        if berth is None:
-            busy = agent in self._queries.kept or self._queries.arriving(agent)
-            return Delivery.BUSY if busy else Delivery.AWAY, None
-        if berth.standing is Standing.LEAVING or berth.barred:
-            return Delivery.BUSY, None
-        delivery = berth.deliver(message, ident)
-        if delivery is Delivery.FULL:
-            return delivery, None
-        if delivery is Delivery.TAKEN and isinstance(berth.wait, Recv) and berth.standing is Standing.WAITING:
-            self._lifecycle.go_on(berth, berth.receive())
-        self._here.catch_up()  # write what it refers to first
-        return delivery, self._journal.write([checkpoints.with_mail(berth)], True)
-
-    def _address(self, agent: bytes, delivery: Delivery) -> PublicKey | None:
-        """Where an undelivered message goes: into this station's own outbox while the agent is busy here."""
-        return self._here.key.public if delivery is Delivery.BUSY else self._queries.where(agent)
-
-    def _post(self, kind: LetterKind, ident: bytes, content: list[object], to: PublicKey) -> asyncio.Future[None]:
-        """Put a letter into the outbox; the future ends when it is durable."""
-        expires = self._here.clocks.now() + MESSAGE_LIFETIME_MS
-        return self._journal.write([Outbox.posted(to, kind, ident, content, expires)], True)
+    # Messages for agents
 
     async def _message(self, ident: bytes, content: object) -> list[object]:
+        """From a station that does not know letters of the kind TALK."""
         agent, sender, body, steps = array(content, "message", 4)
-        byte_string(agent, "agent", 32)
-        text(sender, "sender", MAX_HOST_BYTES)
-        byte_string(body, "body", 0, MAX_BODY_BYTES)
-        delivery, written = self.accept(agent, Message(sender, body), ident)
-        if written is not None:
-            await written
-            return TAKEN
-        if delivery is Delivery.BUSY:
-            return later("the agent is leaving, or may not go on here")
-        if delivery is Delivery.FULL:
-            return later("the agent has too many messages")
-        return await self._onward(
-            LetterKind.MESSAGE, ident, [agent, sender, body, uint(steps, "steps", 2**16) + 1], agent
+        packet = Packet(
+            byte_string(agent, "agent", 32),
+            text(sender, "sender", MAX_HOST_BYTES),
+            byte_string(body, "body", 0, MAX_BODY_BYTES),
+            time=self._here.clocks.now(),
         )
+        answer = await self._post.bring(Addressed(packet, ident, uint(steps, "steps", 2**16), patience_ms=PATIENCE_MS))
+        return answer[:1] if answer[0] == LetterAnswer.TAKEN else answer
 
     async def _onward(self, kind: LetterKind, ident: bytes, content: list[object], agent: bytes) -> list[object]:
         """Forward a letter to where the agent went."""
@@ -251,7 +114,8 @@ class Inbound:
         to = self._queries.where(agent)
         if to is None:
             return refused("unknown-agent", "this agent is not here, and was not")
-        await self._post(kind, ident, content, to)
+        expires = self._here.clocks.now() + ORDER_FORWARDED_MS
+        await self._journal.write([Outbox.posted(to, kind, ident, content, expires)], True)
         self._outbox.nudge()
         return TAKEN
 
@@ -317,6 +181,8 @@ class Inbound:
         """A letter was refused: perhaps another one will do, or the operator should know."""
         if letter.kind == LetterKind.ORDER:
             self._order_refused(letter, answer)
+        if letter.kind == LetterKind.TALK:
+            return self._talking.not_taken(letter, answer)
         if letter.kind == LetterKind.MESSAGE:
             place = self._peers.label(PublicKey(letter.recipient))
             reason = sayable(str(answer[-1]))

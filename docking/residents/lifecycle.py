@@ -24,9 +24,9 @@ from agents.waits import (
     Arrived,
     Call,
     Clone,
-    Cloned,
     Event,
     Failed,
+    Fork,
     Go,
     GoAt,
     Input,
@@ -44,13 +44,15 @@ from agents.waits import (
 from docking.aio.threads import in_thread
 from docking.errors import LocalProtocolError, StationError, StoreError, StoreFull, WriteFailed
 from docking.events import EventKind
+from docking.handoff.refusal import Refusal
 from docking.letters.journeys import JourneyStanding
 from docking.letters.orders import OrderKind
 from docking.residents import checkpoints
 from docking.residents.berth import EDQUOT, ENOSPC, EPERM, LARGE, SPENT, Berth, HostEnvironment, Standing, Turn
-from docking.residents.cloning import make_clone
+from docking.residents.cloning import Told, make_clones, told_of_clone, told_of_fork
 from docking.residents.departures import Departures, Given, errno_of
 from docking.residents.endings import Endings
+from docking.residents.queued import MENDS_ITSELF, Queued
 from docking.residents.residents import Residents, seen
 from docking.residents.services import Services, Visitor
 from docking.residents.workers import Job
@@ -105,6 +107,9 @@ class Lifecycle:
 
     over: Callable[[Berth, str], None] = field(init=False)
     """Told of an agent that will answer no more requests, and why."""
+
+    queued: Queued = field(init=False)
+    """Those who wait for a station."""
 
     suspended: Callable[[Berth], None] = field(init=False)
     """Told of an agent that the policy does not admit any more, when it is put away."""
@@ -210,8 +215,12 @@ class Lifecycle:
             self.suspend(berth)
             return
         written = self._make_room(berth, event)
+        stays = berth.standing is Standing.LEAVING
         berth.wait, berth.until, berth.standing, berth.running = None, 0, Standing.READY, True
+        berth.held_up = None
         self._here.active[berth.agent] = berth
+        if stays:
+            self._here.changed(berth.agent)
         timer = self._here.timers.pop(berth.agent, None)
         if timer is not None:
             timer.cancel()
@@ -296,7 +305,7 @@ class Lifecycle:
             berth.put(turn.state, turn.digest)
         self._here.look_at(berth)
         stop = turn.stop
-        if berth.owed is not None and isinstance(stop, Go | GoAt | Clone | Spent) and not berth.order:
+        if berth.owed is not None and isinstance(stop, Go | GoAt | Clone | Fork | Spent) and not berth.order:
             self._here.run(self._when_whole(berth, stop))
             return
         if isinstance(stop, Finished):
@@ -384,6 +393,8 @@ class Lifecycle:
         berth.wait = wait
         match wait:
             case Go(host) | GoAt(host):
+                if isinstance(wait, Go):
+                    self.wait_at_most(berth, wait)
                 berth.standing = Standing.LEAVING
                 self._here.begin(self.depart(berth, host))
             case Sleep():
@@ -410,8 +421,8 @@ class Lifecycle:
                     self.park(berth)
                 berth.calls += 1
                 self._here.run(self._call(berth, service, request))
-            case Clone():
-                self._here.run(self._clone(berth))
+            case Clone() | Fork():
+                self._here.run(self._clone(berth, wait))
             case Listen() if berth.inbox:
                 self._keep_mail_short(berth)
                 self.go_on(berth, berth.receive())
@@ -419,6 +430,16 @@ class Lifecycle:
                 self.go_on(berth, InputReady(b""))
             case Yield():
                 self.go_on(berth, Woke())
+
+    def wait_at_most(self, berth: Berth, wait: Go) -> None:
+        """From now on it may wait for its destination for so long."""
+        left = -(-wait.wait_ns // 1_000_000)
+        berth.until = min(self._here.clocks.now() + left, 2**52) if left else 0
+
+    def depart_again(self, berth: Berth, wait: Go) -> None:
+        """It waited for its destination, and tries again to leave."""
+        berth.standing = Standing.LEAVING
+        self._here.begin(self.depart(berth, wait.host))
 
     def _note_wait(self, berth: Berth, wait: Sleep | Recv | Accept) -> None:
         berth.wait, berth.standing = wait, Standing.WAITING
@@ -519,17 +540,29 @@ class Lifecycle:
         if refused.code == "here":
             self.go_on(berth, Arrived())
             return
-        self._here.tell("refused", berth.agent, place=host, text=f"{refused.code}: {refused.reason}")
+        waited = berth.held_up is not None and refused.code in MENDS_ITSELF
+        if not waited:  # else that was said when it began to wait
+            self._here.tell("refused", berth.agent, place=host, text=f"{refused.code}: {refused.reason}")
         if refused.code == "duplicate" and not berth.astray:
             # According to the ledger here, this hop was never given away.
             berth.astray = True
             self._here.tell("alarm", berth.agent, place=berth.to, text=AMNESIA)
-        berth.remark(f"go({host[:80]!r}) was refused: {refused.reason}")
+        if not waited:
+            berth.remark(f"go({host[:80]!r}) was refused: {refused.reason}")
         if berth.order is OrderKind.RETRACT:
             berth.order = None
             self._go_on_after(berth)
-        else:
+        elif not await self._queue(berth, refused):
             self.go_on(berth, Refused(errno_of(refused.code), refused.reason))
+
+    async def _queue(self, berth: Berth, refused: Refusal) -> bool:
+        """Whether the agent waits for its destination from now on."""
+        wait = berth.wait
+        if not isinstance(wait, Go) or not wait.wait_ns or berth.order or berth.barred:
+            return False
+        if not isinstance(berth.state, bytes):
+            await self._whole(berth)
+        return not self._here.closing and self.queued.takes(berth, wait, refused)
 
     def _go_on_after(self, berth: Berth) -> None:
         """Resume with what the agent waited for before it was to be retracted."""
@@ -613,25 +646,29 @@ class Lifecycle:
         for line in berth.listen():
             self._here.tell("log", berth.agent, place=self._here.name, text=line.text, label=berth.label)
 
-    async def clone(self, berth: Berth, state: bytes) -> Berth | None:
-        """A second agent made of this one, durable, not yet running. Raises `CredentialError`, `StoreFull`."""
-        return await make_clone(self._here, self._environment, self._policy, self._trails, berth, state)
+    async def clone(self, berth: Berth, state: bytes, count: int = 1, told: Told = told_of_clone) -> list[Berth]:
+        """So many agents made of this one, durable, not yet running. Raises `CredentialError`, `StoreFull`."""
+        here, policy = self._here, self._policy
+        return await make_clones(here, self._environment, policy, self._trails, berth, state, count, told)
 
-    async def _clone(self, berth: Berth) -> None:
-        """The agent asked for a clone of itself."""
+    async def _clone(self, berth: Berth, wait: Clone | Fork) -> None:
+        """The agent asked for clones of itself."""
         state = berth.state if isinstance(berth.state, bytes) else self._here.state_of(berth)
+        told, count = (told_of_fork, wait.count) if isinstance(wait, Fork) else (told_of_clone, 1)
         try:
-            child = await self.clone(berth, state)
+            children = await self.clone(berth, state, count, told)
         except CredentialError as error:
             self.go_on(berth, Refused(EPERM, error.reason))
             return
         except StoreFull as error:
             self.go_on(berth, Refused(ENOSPC, str(error)))
             return
-        if child is None or self._here.closing:
+        if self._here.closing:
             return
-        self.go_on(berth, Cloned(text_of(child.agent)))
-        self.go_on(child, Cloned(None))
+        ids = tuple(text_of(child.agent) for child in children)
+        self.go_on(berth, told(0, ids))
+        for number, child in enumerate(children, 1):
+            self.go_on(child, told(number, ids))
 
 
 def _show(berth: Berth, turn: Turn | None) -> None:

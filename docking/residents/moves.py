@@ -32,7 +32,7 @@ from agents.execution import Execution
 from agents.runtime import Asked
 from agents.runtime import Stop as Ending
 from agents.snapshot import Snapshot
-from agents.waits import Accept, Call, Clone, Go, GoAt, Recv, Sleep, Wait
+from agents.waits import Accept, Call, Clone, Fork, Go, GoAt, Recv, Sleep, Wait
 from docking.aio.threads import in_thread
 from docking.aio.timeouts import within
 from docking.aio.turns import short_turns
@@ -174,6 +174,10 @@ class Moves:
         if berth.standing in (Standing.ASLEEP, Standing.STOPPED, Standing.SUSPENDED):
             why = {Standing.ASLEEP: "sleeps by order", Standing.STOPPED: f"cannot go on: {berth.text}"}
             raise StationError(f"the agent {why.get(berth.standing, 'may not go on here: ' + berth.barred)}")
+        if isinstance(berth.wait, Go):
+            raise StationError(
+                f"the agent waits to go to {berth.wait.host[:80]} by itself: portcall retract calls it home"
+            )
         if berth.owed is not None:
             raise StationError(f"the agent {berth.owed.said}: try again when all are here")
 
@@ -439,7 +443,7 @@ class Moves:
         """Have the agent stand still: what it waits for, and until when (ms). Raises `MoveOver`, `StationError`."""
         if self._here.berths.get(berth.agent) is not berth or berth.standing is Standing.LEAVING or berth.order:
             raise MoveOver
-        if berth.running or isinstance(berth.wait, Call | Clone):
+        if berth.running or isinstance(berth.wait, Call | Clone | Fork):
             halting: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
             berth.halting = halting
             berth.interrupt()
@@ -463,7 +467,7 @@ class Moves:
         timer = self._here.timers.pop(berth.agent, None)
         if timer is not None:
             timer.cancel()
-        if isinstance(stop, Go | GoAt | Clone):
+        if isinstance(stop, Go | GoAt | Clone | Fork):
             self._lifecycle.wait(berth, stop)
             raise MoveOver
         if isinstance(stop, Sleep | Recv | Accept) and not until:

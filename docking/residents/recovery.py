@@ -30,6 +30,7 @@ from docking.trust.agent_credentials import AgentCredentials
 from docking.trust.certificates import Certificates
 from docking.trust.images import Images
 from docking.trust.in_force import PolicyInForce
+from docking.trust.mailbox import read_outflows
 from docking.trust.verified_trails import VerifiedTrails
 
 
@@ -75,6 +76,7 @@ class Recovery:
         if note is not None:
             berth.cpu_us, berth.memory_bytes, berth.calls = note.cpu_us, note.memory_bytes, note.calls
             berth.sent, berth.cloned = note.sent, note.cloned
+            berth.streams.sent = read_outflows(note.sent_to)
             state, blocks = checkpoints.part_of(capsule, "state"), checkpoints.blocks_of(capsule)
             berth.saved = checkpoints.StoredState(state, note, len(berth.reports), blocks)
         return berth, note

@@ -100,6 +100,8 @@ class Residents:
     """Why the station cannot go on: its store does not write. It must be started again."""
     loop: asyncio.AbstractEventLoop | None = None
     tasks: set[asyncio.Future[Any]] = field(factory=set)
+    changed: Callable[[bytes], None] = lambda agent: None
+    """Called when an agent has come here, has left, or stays after it was about to leave."""
     hear: Callable[[Berth], None] = field(init=False)
     """Called in the loop when an agent has logged or sent something."""
     _later: deque[Callable[[], None]] = field(factory=deque)
@@ -225,6 +227,7 @@ class Residents:
         if earlier is not None:
             berth.recall(earlier)
         self.owners[berth.credentials.passport.body.owner] += 1
+        self.changed(berth.agent)
 
     def unsettle(self, berth: Berth, standing: Standing) -> None:
         """Take an agent off the table."""
@@ -242,6 +245,7 @@ class Residents:
         self.past[berth.agent] = berth
         while len(self.past) > REMEMBERED_LOGS:
             del self.past[next(iter(self.past))]
+        self.changed(berth.agent)
 
     def _free(self, berth: Berth) -> None:
         """Give up its instance; a large one in a thread, since that takes some milliseconds for each 100 MiB."""

@@ -8,25 +8,22 @@ image compiles, its state decodes and fits; judging changes nothing, except that
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
 
 from agents import canonical
-from agents.brief import brief
 from agents.canonical import Buffer
 from agents.capsule import Capsule, VerifiedCapsule
 from agents.credentials import logbook
-from agents.credentials.fields import array, byte_string, text
 from agents.credentials.keys import SecretKey, public_key
 from agents.credentials.passport import verify_passport
 from agents.credentials.permit import Budget, Permit
-from agents.errors import BadImage, BadSnapshot, CredentialError, EngineError, MalformedCredential, NotCanonical
+from agents.errors import BadImage, BadSnapshot, CredentialError, EngineError
 from agents.execution import Execution
 from agents.image import AgentImage
 from agents.snapshot import Snapshot
-from agents.waits import MAX_BODY_BYTES, MAX_HOST_BYTES, Message
 from agents.wasi.state import WasiState
 from docking.handoff.actions import Cargo, DestinationTrust, Record, SourceTrust
 from docking.handoff.messages import Offer, Part
@@ -41,25 +38,9 @@ from docking.trust.agent_credentials import SignedDeparture
 from docking.trust.certificates import Certificates
 from docking.trust.images import Images
 from docking.trust.in_force import PolicyInForce
+from docking.trust.mailbox import Mailbox, read_mailbox
 from docking.trust.policy import Policy
 from docking.trust.verified_trails import VerifiedTrails
-
-_MAIL_BOUNDS = canonical.DecodeBounds(max_bytes=16 << 20, max_depth=3, max_items=10_000)
-# Messages that travel with an agent: those waiting for it, and those it may receive again after a crash.
-_MAIL = 2000
-MAILBOX_VERSION = 2
-
-
-@frozen
-class Mailbox:
-    """What travels of an agent's messages.
-
-    messages: that it has not received yet, the oldest first
-    seen: identities of the letters that came last, so that one that comes again is known
-    """
-
-    messages: tuple[Message, ...] = field(default=(), repr=brief)
-    seen: tuple[bytes, ...] = field(default=(), repr=brief)
 
 
 @frozen
@@ -74,7 +55,7 @@ class Admitted:
     verified: VerifiedCapsule
     image: AgentImage
     snapshot: Snapshot = field(repr=False)
-    mailbox: Mailbox = Mailbox()
+    mailbox: Mailbox = field(factory=Mailbox)
     compiled_us: int = 0
     prepared: Callable[[], Execution] | None = field(default=None, repr=False)
     session: Session | None = field(default=None, repr=False)
@@ -283,32 +264,4 @@ def check_memory(snapshot: Snapshot, granted: Permit) -> None:
             )
 
 
-def write_mailbox(messages: Iterable[Message], seen: Iterable[bytes]) -> bytes:
-    """A mailbox as bytes."""
-    rows = [[message.sender, message.body] for message in messages]
-    return canonical.encode([MAILBOX_VERSION, rows, list(seen)])
-
-
-def read_mailbox(data: Buffer | None) -> Mailbox:
-    """The inverse of `write_mailbox`; None means an empty mailbox. Raises `CredentialError` `mailbox`."""
-    if data is None:
-        return Mailbox()
-    try:
-        value = array(canonical.decode(data, _MAIL_BOUNDS), "mailbox", _MAIL)
-        listed, known = value, []
-        if value and type(value[0]) is int:  # else of before 2, which had the messages only
-            version, listed, known = array(value, "mailbox", 3)
-            if version != MAILBOX_VERSION:
-                raise ValueError("another version")
-        rows = [array(row, "message", 2) for row in array(listed, "messages", _MAIL)]
-        # Not `bytes(body)`: given an integer, it makes that many zero bytes.
-        messages = tuple(
-            Message(text(sender, "sender", MAX_HOST_BYTES), byte_string(body, "body", 0, MAX_BODY_BYTES))
-            for sender, body in rows
-        )
-        return Mailbox(messages, tuple(byte_string(each, "identity", 32) for each in array(known, "seen", _MAIL)))
-    except (NotCanonical, MalformedCredential, ValueError) as error:
-        raise CredentialError("mailbox", f"the agent's mailbox cannot be read: {error}") from error
-
-
-__all__ = ["AdmissionController", "Admitted", "Mailbox", "read_mailbox", "write_mailbox"]
+__all__ = ["AdmissionController", "Admitted", "Mailbox"]

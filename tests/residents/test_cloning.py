@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from agents.credentials.passport import Clones
 from agents.credentials.permit import Permit
+from agents.waits import Event, Forked
 from docking import Terms
 from docking.launching import DEFAULT_PERMIT
-from tests.station.harbour import OWNER, Watch, begin, harbour, numbers, packed, places, program, run
+from docking.residents.berth import Berth
+from docking.residents.lifecycle import Lifecycle
+from tests.station.harbour import OWNER, Watch, begin, harbour, numbers, packed, places, program, run, station
 
 CLONES = program(
     """
@@ -39,8 +48,6 @@ async def test_a_clone_goes_its_own_way_with_its_own_trail() -> None:
 
 @run
 async def test_clones_are_limited_by_the_passport_and_the_permit() -> None:
-    from agents.credentials.passport import Clones
-
     greedy = program(
         """(loop $more
              (local.set $n (call $clone (i32.const 300) (i32.const 64)))
@@ -58,3 +65,65 @@ async def test_clones_are_limited_by_the_passport_and_the_permit() -> None:
         forbidden = Permit(DEFAULT_PERMIT.budget, ("service:*",))
         agent = await begin(home, greedy, terms=Terms(permit=forbidden))
         assert numbers(await agent.wait(), "n") == [-63]
+
+
+FORKS = program(
+    """
+    (local.set $n (call $fork (i32.const 3) (i32.const 300) (i32.const 1000)))
+    (call $tell (i32.const 110) (local.get $n))
+    (if (i32.eqz (local.get $n)) (then (call $tell (i32.const 115) (i32.load8_u (i32.const 352)))))""",
+    "x",
+    "(local $n i32)",
+)
+
+
+@run
+async def test_a_fork_makes_all_from_one_state_in_one_write(tmp_path: Path) -> None:
+    async with station("home", tmp_path / "home") as home:
+        parent = await begin(home, FORKS)
+        assert numbers(await parent.wait(), "n") == [0]
+        assert numbers(await parent.wait(), "s") == [ord("\n")]  # between two ids
+        everyone = [home.agent(row["agent"], OWNER) for row in home.core.queries.rows()]
+        assert sorted([numbers(await each.wait(), "n")[0] for each in everyone]) == [0, 1, 2, 3]
+
+
+@run
+async def test_a_fork_that_would_be_too_large_makes_none() -> None:
+    async with harbour("home") as (home,):
+        agent = await begin(home, FORKS, terms=Terms(clones=Clones(2, 1)))
+        assert numbers(await agent.wait(), "n") == [-63]
+        roomy = home.policy
+        await home.replace_policy(evolve(roomy, residents=4, shed=0.75))
+        agent = await begin(home, FORKS)
+        assert numbers(await agent.wait(), "n") == [-63]
+        assert home.core.here.counts["cloned"] == 0
+
+
+def test_a_restart_after_a_fork_goes_on_with_each_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wat = program(
+        """(local.set $n (call $fork (i32.const 2) (i32.const 300) (i32.const 1000)))
+        (call $tell (i32.const 110) (local.get $n))""",
+        "x",
+        "(local $n i32)",
+    )
+    go_on = Lifecycle.go_on
+
+    def unless_forked(self: Lifecycle, berth: Berth, event: Event | None) -> None:
+        if not isinstance(event, Forked):
+            go_on(self, berth, event)
+
+    @run
+    async def main() -> None:
+        with monkeypatch.context() as patch:  # killed, as it were, between the write and the first turn
+            patch.setattr(Lifecycle, "go_on", unless_forked)
+            async with station("home", tmp_path / "home") as home:
+                watch = Watch(home)
+                agent = await begin(home, wat)
+                await watch.until("cloned")
+                await watch.until("cloned")
+        async with station("home", tmp_path / "home") as home:
+            everyone = [home.agent(row["agent"], OWNER) for row in home.core.queries.rows()]
+            assert agent.id in [each.id for each in everyone]
+            assert sorted([numbers(await each.wait(), "n")[0] for each in everyone]) == [0, 1, 2]
+
+    main()

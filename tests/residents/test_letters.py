@@ -161,7 +161,7 @@ async def test_a_letter_for_an_agent_that_is_held_waits_for_the_source_to_commit
         assert await letter(beta, home, unknown, 1) == [
             "refused",
             "unknown-agent",
-            "this agent is not here, and was not",
+            "no station that is known here knows the agent",
         ]
         assert not beta.core.queries.arriving(agent.key)
         assert agent.send("hello") == "sent"
@@ -179,7 +179,7 @@ async def test_letters_for_a_station_that_was_away_are_sent_when_it_is_heard_of_
         agent = await begin(home, program("(drop (call $go (s 0)))" + READ_ONE, "beta"), "beta")
         await settled(beta, agent, Standing.WAITING)
         url, port = beta.url, beta.port
-        home.core.here.outbox.put_off(beta.key.raw)
+        home.core.here.outbox.put_off(agent.key, by=beta.key.raw)
         assert agent.send("hello") == "sent"
         await asyncio.sleep(0.05)
         assert beta.core.here.berths[agent.key].standing is Standing.WAITING

@@ -7,7 +7,23 @@ from functools import cache
 import agents
 from agents import AgentImage
 from agents.ambient import StandaloneHost
-from agents.waits import Arrived, Call, Clone, Cloned, Event, Go, GoAt, Recv, Reply, Sleep, TimedOut, Wait, Woke
+from agents.waits import (
+    Arrived,
+    Call,
+    Clone,
+    Cloned,
+    Event,
+    Fork,
+    Forked,
+    Go,
+    GoAt,
+    Recv,
+    Reply,
+    Sleep,
+    TimedOut,
+    Wait,
+    Woke,
+)
 
 
 def place(name: str = "here", **options: object) -> StandaloneHost:
@@ -28,6 +44,8 @@ def agreeable(wait: Wait) -> Event | None:
             return Reply(b"reply to " + wait.request)
         case Clone():
             return Cloned("child")
+        case Fork(count):
+            return Forked(0, tuple(f"child {number}" for number in range(count)))
         case _:
             return None
 

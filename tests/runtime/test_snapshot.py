@@ -18,6 +18,7 @@ from agents.waits import (
     Accept,
     Call,
     Clone,
+    Fork,
     Go,
     GoAt,
     Input,
@@ -37,13 +38,14 @@ from .agents_at_work import FIB, WANDERER, packed, place
 SMALL = st.integers(0, 1000)
 NAMES = st.text(max_size=20)
 WAITS = st.one_of(
-    st.builds(Go, NAMES),
+    st.builds(Go, NAMES, st.integers(0, 2**64 - 1)),
     st.builds(GoAt, NAMES, NAMES),
     st.builds(Sleep, st.integers(0, 2**64 - 1)),
     st.builds(Recv, st.none() | st.integers(0, 2**64 - 1)),
     st.builds(Accept, st.none() | st.integers(0, 2**64 - 1)),
     st.builds(Call, NAMES, st.binary(max_size=50)),
     st.builds(Clone),
+    st.builds(Fork, st.integers(0, 2**32 - 1)),
     st.builds(Input, st.integers(0, 2**32 - 1), st.none() | SMALL),
     st.builds(Listen, st.integers(0, 2**32 - 1), st.none() | SMALL),
     st.builds(Yield),

@@ -21,6 +21,8 @@ from agents.waits import (
     Cloned,
     Event,
     Failed,
+    Fork,
+    Forked,
     Go,
     Message,
     Recv,
@@ -83,6 +85,9 @@ class Answering(StandaloneHost):
     def answer(self, wait: Wait) -> Event:
         """What the agent waits for."""
         match wait:
+            case Go("shut", wait):
+                self.told.append(f"go shut {wait}")
+                return Refused(EHOSTUNREACH, "the station did not come back")
             case Go("closed"):
                 return Refused(EHOSTUNREACH, "the station is closed")
             case Go(host):
@@ -111,6 +116,9 @@ class Answering(StandaloneHost):
                 return TimedOut()
             case Clone():
                 return Cloned("the child")
+            case Fork(count):
+                self.told.append(f"fork {count}")
+                return Forked(0, ("one", "two"))
         raise AssertionError(f"no answer for {wait}")
 
 

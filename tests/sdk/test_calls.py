@@ -38,9 +38,13 @@ HEARD = [
     "2 accept error 73",
     "sleep 1500000000",
     "2 the child",
+    "fork 2",
+    "2 0 one two",
     "report answer b'42'",
     "2 closed error 23",
     "2 nowhere error 28",
+    "go shut 250000000",
+    "2 shut error 23",
     "2 at beta",
     "1 careful",
 ]

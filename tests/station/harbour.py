@@ -125,6 +125,7 @@ def program(body: str, data: str = "", locals_: str = "") -> str:
     segments = "\n".join(f'(data (i32.const {1000 + 100 * n}) "{word}")' for n, word in enumerate(words))
     return f"""(module
       (import "portcall" "go" (func $go (param i32 i32) (result i32)))
+      (import "portcall" "go_wait" (func $go_wait (param i32 i32 i32) (result i32)))
       (import "portcall" "go_at" (func $go_at (param i32 i32 i32 i32) (result i32)))
       (import "portcall" "here" (func $here (param i32 i32) (result i32)))
       (import "portcall" "me" (func $me (param i32 i32) (result i32)))
@@ -134,6 +135,7 @@ def program(body: str, data: str = "", locals_: str = "") -> str:
       (import "portcall" "recv" (func $recv (param i32 i32 i32) (result i32)))
       (import "portcall" "sleep" (func $sleep (param i32) (result i32)))
       (import "portcall" "clone" (func $clone (param i32 i32) (result i32)))
+      (import "portcall" "fork" (func $fork (param i32 i32 i32) (result i32)))
       (import "portcall" "report" (func $report (param i32 i32 i32 i32) (result i32)))
       (import "portcall" "log" (func $log (param i32 i32 i32) (result i32)))
       (import "portcall" "lookup" (func $lookup (param i32 i32 i32 i32) (result i32)))

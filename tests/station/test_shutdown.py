@@ -18,6 +18,7 @@ from docking import Station, Visitor
 from docking.errors import AgentEnded
 from docking.letters.journeys import JourneyStanding
 from docking.letters.orders import OrderKind
+from docking.letters.packets import Packet
 from docking.residents.berth import Delivery, Standing
 from docking.residents.checkpoints import BerthNote
 from docking.residents.workers import TURNS_PER_STEP, Job, Workers
@@ -159,19 +160,14 @@ async def test_an_agent_that_is_written_to_all_the_time_is_stored_now_and_then(
         berth = await settled(home, agent, Standing.WAITING)
         sent = most = 0
         while sent < 250:
-            if home.core.inbound.accept(agent.key, _message(sent), sent.to_bytes(32, "big"))[0] is Delivery.TAKEN:
+            packet = Packet(agent.key, "tester", b"%d" % sent)
+            if home.core.post.accept(packet, sent.to_bytes(32, "big"))[0] is Delivery.TAKEN:
                 sent += 1
             else:
                 await asyncio.sleep(0.001)
             most = max(most, len(berth.taken))
         assert numbers(await agent.wait(PATIENCE), "n") == [250]
         assert most < 100
-
-
-def _message(number: int):  # type: ignore[no-untyped-def]
-    from agents.waits import Message
-
-    return Message("tester", b"%d" % number)
 
 
 @run

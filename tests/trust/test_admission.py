@@ -15,7 +15,7 @@ from agents.errors import CredentialError
 from agents.waits import Message
 from docking.handoff.refusal import Refusal
 from docking.trust.admission import Admission, Load, admit, consider, room_for, shed, too_large, trust
-from docking.trust.admission_controller import Mailbox, read_mailbox, write_mailbox
+from docking.trust.mailbox import Mailbox, Outflow, Streams, read_mailbox, write_mailbox
 from docking.trust.policy import MIB, OwnerRule, Policy, development
 from tests.credentials.journeys import NOW, PERMIT, Journey, fresh, public
 from tests.wrong_types import bent
@@ -187,8 +187,12 @@ def test_time_is_an_argument(now: int) -> None:
 
 def test_values_of_other_types_in_a_mailbox_are_refused() -> None:
     mail = [Message("alpha", b"one"), Message("beta", b"")]
-    written = write_mailbox(mail, [bytes(32)])
-    assert read_mailbox(written) == Mailbox(tuple(mail), (bytes(32),))
+    streams = Streams()
+    streams.take(b"s" * 16, 1, bytes(32))
+    streams.said(b"a" * 32, Outflow(b"o" * 16))
+    written = write_mailbox(mail, [bytes(32)], streams)
+    assert read_mailbox(written) == Mailbox(tuple(mail), (bytes(32),), streams)
+    assert read_mailbox(canonical.encode([2, [], [bytes(32)]])) == Mailbox((), (bytes(32),))  # of before streams
     assert read_mailbox(canonical.encode([["alpha", b"one"], ["beta", b""]])) == Mailbox(tuple(mail))  # of before
     value = canonical.decode(written)
     for other in bent(value):

@@ -21,6 +21,7 @@ extern "C" {
 
 /* The imports themselves: strings are pointer and length. */
 PORTCALL_IMPORT(go) int32_t portcall_import_go(const char *host, uint32_t size);
+PORTCALL_IMPORT(go_wait) int32_t portcall_import_go_wait(const char *host, uint32_t size, int32_t wait_ms);
 PORTCALL_IMPORT(go_at)
 int32_t portcall_import_go_at(const char *host, uint32_t size, const char *entry, uint32_t entry_size);
 PORTCALL_IMPORT(here) int32_t portcall_here(char *buffer, uint32_t capacity);
@@ -38,6 +39,7 @@ PORTCALL_IMPORT(reply)
 int32_t portcall_import_reply(const char *id, uint32_t size, const void *response, uint32_t response_size);
 PORTCALL_IMPORT(sleep) int32_t portcall_sleep(uint32_t ms);
 PORTCALL_IMPORT(clone) int32_t portcall_clone(char *id, uint32_t capacity);
+PORTCALL_IMPORT(fork) int32_t portcall_fork(uint32_t count, char *ids, uint32_t capacity);
 PORTCALL_IMPORT(report)
 int32_t portcall_import_report(const char *key, uint32_t size, const void *value, uint32_t value_size);
 PORTCALL_IMPORT(log) int32_t portcall_import_log(uint32_t level, const char *text, uint32_t size);
@@ -48,6 +50,11 @@ PORTCALL_IMPORT(exit) __attribute__((noreturn)) void portcall_exit(uint32_t code
 /* Move to the station `host`, with the whole stack. 0: this is the destination. Below 0: still here. */
 static inline int32_t portcall_go(const char *host) {
     return portcall_import_go(host, (uint32_t)strlen(host));
+}
+
+/* The same; sleeps up to wait_ms (below 0: for ever) while the station cannot be reached or is full. */
+static inline int32_t portcall_go_wait(const char *host, int32_t wait_ms) {
+    return portcall_import_go_wait(host, (uint32_t)strlen(host), wait_ms);
 }
 
 /* Move to `host` without the stack; the export `entry` is called there. Returns only when it fails. */

@@ -17,6 +17,9 @@ import (
 //go:wasmimport portcall go
 func goTo(host unsafe.Pointer, size uint32) int32
 
+//go:wasmimport portcall go_wait
+func goWait(host unsafe.Pointer, size uint32, waitMs int32) int32
+
 //go:wasmimport portcall go_at
 func goAt(host unsafe.Pointer, size uint32, entry unsafe.Pointer, entrySize uint32) int32
 
@@ -53,6 +56,9 @@ func sleep(ms uint32) int32
 //go:wasmimport portcall clone
 func clone(id unsafe.Pointer, capacity uint32) int32
 
+//go:wasmimport portcall fork
+func fork(count uint32, ids unsafe.Pointer, capacity uint32) int32
+
 //go:wasmimport portcall report
 func report(key unsafe.Pointer, size uint32, value unsafe.Pointer, valueSize uint32) int32
 
@@ -78,6 +84,12 @@ const (
 // Go moves to a station, with all goroutines and their stacks; the next line runs there. An error: this is still the origin.
 func Go(station string) error {
 	_, err := checked(goTo(at(station), length(station)))
+	return err
+}
+
+// GoWait moves to a station; the agent sleeps up to wait while the station cannot be reached or is full.
+func GoWait(station string, wait time.Duration) error {
+	_, err := checked(goWait(at(station), length(station), milliseconds(wait)))
 	return err
 }
 
@@ -145,6 +157,17 @@ func Clone() (string, error) {
 	}
 	name, _, _ := strings.Cut(string(id), "\x00")
 	return name, nil
+}
+
+// Fork becomes count agents more, all from here or none: 0 and their ids in the original, 1 to count in each of them.
+func Fork(count uint32) (int, []string, error) {
+	ids := make([]byte, 1024)
+	number, err := checked(fork(count, unsafe.Pointer(unsafe.SliceData(ids)), uint32(len(ids))))
+	if err != nil || number > 0 {
+		return number, nil, err
+	}
+	names, _, _ := strings.Cut(string(ids), "\x00")
+	return 0, strings.Split(names, "\n"), nil
 }
 
 // Report appends a result to this agent's signed chain.

@@ -50,9 +50,10 @@ const portcall = (() => {
   const write = (name, value) => using(name, os.O_WRONLY, (fd) => put(name, fd, value));
 
   return {
-    go(station) {
+    go(station, wait = null) {
       std.out.flush(); // what was printed here belongs here
-      write("go", station || "\0"); // no name at all would be no write at all
+      const name = wait === null ? "go" : `go/${Math.min(Math.floor(wait * 1000), 2 ** 31 - 1)}`;
+      write(name, station || "\0"); // no name at all would be no write at all
     },
     here: () => read("here"),
     me: () => read("me"),
@@ -74,6 +75,11 @@ const portcall = (() => {
     clone() {
       std.out.flush(); // else both would print it
       return read("clone") || null;
+    },
+    fork(count) {
+      std.out.flush(); // else each would print it
+      const [number, ...ids] = read(`fork/${count}`).split("\n");
+      return [Number(number), ids];
     },
     report: (key, value) => write(`report/${key}`, String(value)),
     log: (text, level = "info") => write(`log/${level}`, text),

@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LONGEST = (1 << 31) - 1  # milliseconds that a call can wait, 24 days
+
 if hasattr(gc, "threshold"):  # MicroPython: what nobody needs any more should not fill the heap, and travel
     gc.threshold(2 << 20)
 
@@ -44,13 +46,28 @@ def _give(name: str, data: "str | bytes") -> None:
         _read(name)  # MicroPython does not pass on a write of nothing; a read there gives nothing away too
 
 
-def go(station: str) -> None:
+def go(station: str, wait: "float | None" = None) -> None:
     """Move to a station, by name, key id or host:port; the next line runs there.
 
-    Raises OSError, at the origin, when the move was refused or failed.
+    With `wait`, the agent sleeps up to so many seconds while the station cannot be reached or is full, and goes as soon
+    as it can. Raises OSError, at the origin, when the move was refused or failed.
     """
     sys.stdout.flush()  # what was printed here belongs here
-    _write("go", station or "\0")  # no name at all would be no write at all
+    name = "go" if wait is None else "go/" + str(min(int(wait * 1000) if wait < 2e6 else _LONGEST, _LONGEST))
+    _write(name, station or "\0")  # no name at all would be no write at all
+
+
+def tour(tasks: "Callable[[], object] | dict[str, Callable[[], object]]", wait: "float | None" = None) -> None:
+    """Go along the way to its end, from one stop to the next, and call a task at each.
+
+    tasks: one for all stops, or by the names of stations; "" is for those that are not named. `wait`: as of `go`; stops
+    that may be left out are, where they are down. Raises OSError where the next stop cannot be gone to.
+    """
+    while next_stop():
+        go("next", wait)
+        task = tasks.get(here(), tasks.get("")) if isinstance(tasks, dict) else tasks
+        if task is not None:
+            task()
 
 
 def here() -> str:
@@ -209,6 +226,16 @@ def clone() -> "str | None":
     """Become two agents: the new one's id in the original, None in the clone. Raises OSError."""
     sys.stdout.flush()  # else both would print it
     return _read("clone").decode() or None
+
+
+def fork(count: int) -> "tuple[int, list[str]]":
+    """Become `count` agents more, all from here: (0, their ids) in the original, (1, []), (2, []) ... in each of them.
+
+    All are made, or none. Raises OSError (EPERM) if the passport or the permit allows fewer.
+    """
+    sys.stdout.flush()  # else each would print it
+    number, *ids = _read("fork/" + str(count)).decode().split("\n")
+    return int(number), ids
 
 
 def report(key: str, value: object) -> None:

@@ -12,6 +12,7 @@ pub var lastErrno: u16 = 0;
 
 const imports = struct {
     extern "portcall" fn go(host: [*]const u8, size: usize) i32;
+    extern "portcall" fn go_wait(host: [*]const u8, size: usize, wait_ms: i32) i32;
     extern "portcall" fn go_at(host: [*]const u8, size: usize, entry: [*]const u8, entry_size: usize) i32;
     extern "portcall" fn here(buffer: [*]u8, capacity: usize) i32;
     extern "portcall" fn me(buffer: [*]u8, capacity: usize) i32;
@@ -31,6 +32,7 @@ const imports = struct {
     extern "portcall" fn reply(id: [*]const u8, size: usize, response: [*]const u8, response_size: usize) i32;
     extern "portcall" fn sleep(ms: u32) i32;
     extern "portcall" fn clone(id: [*]u8, capacity: usize) i32;
+    extern "portcall" fn fork(count: u32, ids: [*]u8, capacity: usize) i32;
     extern "portcall" fn report(key: [*]const u8, size: usize, value: [*]const u8, value_size: usize) i32;
     extern "portcall" fn log(level: u32, text: [*]const u8, size: usize) i32;
     extern "portcall" fn lookup(service: [*]const u8, size: usize, buffer: [*]u8, capacity: usize) i32;
@@ -40,6 +42,11 @@ const imports = struct {
 /// Move to a station, with the whole stack; the next line runs there. An error: this is still the origin.
 pub fn go(station: []const u8) Error!void {
     _ = try checked(imports.go(station.ptr, station.len));
+}
+
+/// The same; sleeps up to `wait_ms` (below 0: for ever) while the station cannot be reached or is full.
+pub fn goWait(station: []const u8, wait_ms: i32) Error!void {
+    _ = try checked(imports.go_wait(station.ptr, station.len, wait_ms));
 }
 
 /// Move to a station without the stack; the export `entry` is called there. Returns only an error.
@@ -107,6 +114,12 @@ pub fn clone(id: []u8) Error!?[]u8 {
         if (byte == 0) return id[0..size];
     }
     return id;
+}
+
+/// Become `count` agents more, all from here or none: 0 in the original, with their ids in `ids`, a line each and a 0
+/// behind them; 1 to `count` in each of them.
+pub fn fork(count: u32, ids: []u8) Error!usize {
+    return checked(imports.fork(count, ids.ptr, ids.len));
 }
 
 /// Append a result to this agent's signed chain.

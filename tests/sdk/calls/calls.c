@@ -44,9 +44,13 @@ int main(void) {
     check(portcall_sleep(1500));
     expect(portcall_clone(a, sizeof a) == 1);
     TELL("%s", a);
+    expect(portcall_fork(2, a, sizeof a) == 0);
+    *strchr(a, '\n') = ' ';
+    TELL("0 %s", a);
     check(portcall_report("answer", "42", 2));
     TELL("closed error %d", -portcall_go("closed"));
     TELL("nowhere error %d", -portcall_go(""));
+    TELL("shut error %d", -portcall_go_wait("shut", 250));
     check(portcall_go("beta"));
     TELL("at %s", portcall_here_text(a, sizeof a));
     portcall_log(1, "careful");

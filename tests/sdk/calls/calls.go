@@ -47,9 +47,15 @@ func main() {
 	attempt("accept", err)
 	portcall.Sleep(1500 * time.Millisecond)
 	tell("%s", must(portcall.Clone()))
+	number, ids, err := portcall.Fork(2)
+	if err != nil {
+		panic(err)
+	}
+	tell("%d %s", number, strings.Join(ids, " "))
 	portcall.Report("answer", []byte("42"))
 	attempt("closed", portcall.Go("closed"))
 	attempt("nowhere", portcall.Go(""))
+	attempt("shut", portcall.GoWait("shut", 250*time.Millisecond))
 	portcall.Go("beta")
 	tell("at %s", portcall.Here())
 	portcall.Log(portcall.Warning, "careful")

@@ -34,9 +34,12 @@ fn main() {
     attempt("accept", accept(Some(Duration::from_millis(250))));
     sleep(Duration::from_millis(1500)).unwrap();
     tell(clone().unwrap().unwrap_or_default());
+    let (number, ids) = fork(2).unwrap();
+    tell(format!("{number} {}", ids.join(" ")));
     report("answer", "42").unwrap();
     attempt("closed", go("closed"));
     attempt("nowhere", go(""));
+    attempt("shut", go_wait("shut", Some(Duration::from_millis(250))));
     go("beta").unwrap();
     tell(format!("at {}", here()));
     log(Level::Warning, "careful");

@@ -1,6 +1,6 @@
 import {
-  Level, accept, call, clone, exit, go, goAt, here, lastError, log, lookup, me, nextStop, recv, reply, report, reportBytes,
-  send, sender, sleep,
+  Level, accept, call, clone, exit, fork, forked, go, goAt, goWait, here, lastError, log, lookup, me, nextStop, recv,
+  reply, report, reportBytes, send, sender, sleep,
 } from "portcall";
 
 function bytes(text: string): ArrayBuffer {
@@ -34,9 +34,11 @@ if (accept(250) === null) log(`accept error ${-lastError}`);
 assert(sleep(1500) == 0);
 const child = clone();
 if (child !== null) log(child!);
+log(`${fork(2)} ${forked.join(" ")}`);
 assert(reportBytes("answer", bytes("42")) == 0);
 log(`closed error ${-go("closed")}`);
 log(`nowhere error ${-go("")}`);
+log(`shut error ${-goWait("shut", 250)}`);
 assert(go("beta") == 0);
 log(`at ${here()}`);
 log("careful", Level.WARNING);

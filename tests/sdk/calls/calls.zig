@@ -36,9 +36,14 @@ fn all() !void {
     if (portcall.accept(&a, 250)) |_| unreachable else |_| failed("accept");
     try portcall.sleep(1500);
     tell("{s}", .{(try portcall.clone(&a)).?});
+    const number = try portcall.fork(2, &a);
+    const ids = std.mem.sliceTo(&a, 0);
+    std.mem.replaceScalar(u8, ids, '\n', ' ');
+    tell("{d} {s}", .{ number, ids });
     try portcall.report("answer", "42");
     portcall.go("closed") catch failed("closed");
     portcall.go("") catch failed("nowhere");
+    portcall.goWait("shut", 250) catch failed("shut");
     try portcall.go("beta");
     tell("at {s}", .{try portcall.here(&a)});
     portcall.log(.warning, "careful");

@@ -4,6 +4,7 @@
 // cannot be had is empty, a reply or message null, and `lastError` then says why.
 
 @external("portcall", "go") declare function _go(host: usize, size: i32): i32;
+@external("portcall", "go_wait") declare function _goWait(host: usize, size: i32, waitMs: i32): i32;
 @external("portcall", "go_at") declare function _goAt(host: usize, size: i32, entry: usize, entrySize: i32): i32;
 @external("portcall", "here") declare function _here(buffer: usize, capacity: i32): i32;
 @external("portcall", "me") declare function _me(buffer: usize, capacity: i32): i32;
@@ -18,6 +19,7 @@ declare function _reply(id: usize, size: i32, response: usize, responseSize: i32
 @external("portcall", "sender") declare function _sender(buffer: usize, capacity: i32): i32;
 @external("portcall", "sleep") declare function _sleep(ms: u32): i32;
 @external("portcall", "clone") declare function _clone(id: usize, capacity: i32): i32;
+@external("portcall", "fork") declare function _fork(count: u32, ids: usize, capacity: i32): i32;
 @external("portcall", "report") declare function _report(key: usize, size: i32, value: usize, valueSize: i32): i32;
 @external("portcall", "log") declare function _log(level: u32, text: usize, size: i32): i32;
 @external("portcall", "lookup")
@@ -34,6 +36,12 @@ export let lastError: i32 = 0;
 export function go(station: string): i32 {
   const host = utf8(station);
   return _go(at(host), host.byteLength);
+}
+
+/** The same; sleeps up to `waitMs` (below 0: for ever) while the station cannot be reached or is full. */
+export function goWait(station: string, waitMs: i32): i32 {
+  const host = utf8(station);
+  return _goWait(at(host), host.byteLength, waitMs);
 }
 
 /** Move to a station without the stack; the export `entry` is called there. Returns only when it fails. */
@@ -123,6 +131,20 @@ export function clone(): string | null {
   const original = _clone(at(id), id.byteLength);
   if (original < 0) lastError = original;
   return original == 1 ? String.UTF8.decode(id, true) : null;
+}
+
+/** Their ids in the original, after `fork`. */
+export let forked: string[] = [];
+
+/**
+ * Become `count` agents more, all from here or none: 0 in the original, with their ids in `forked`; 1 to `count` in each
+ * of them; below 0 when it fails.
+ */
+export function fork(count: u32): i32 {
+  const ids = new ArrayBuffer(1024);
+  const number = _fork(count, at(ids), ids.byteLength);
+  forked = number == 0 ? String.UTF8.decode(ids, true).split("\n") : [];
+  return number;
 }
 
 /** Append a result to this agent's signed chain. */

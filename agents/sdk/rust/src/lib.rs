@@ -10,6 +10,7 @@ mod imports {
     #[link(wasm_import_module = "portcall")]
     extern "C" {
         pub fn go(host: *const u8, size: usize) -> i32;
+        pub fn go_wait(host: *const u8, size: usize, wait_ms: i32) -> i32;
         pub fn go_at(host: *const u8, size: usize, entry: *const u8, entry_size: usize) -> i32;
         pub fn here(buffer: *mut u8, capacity: usize) -> i32;
         pub fn me(buffer: *mut u8, capacity: usize) -> i32;
@@ -29,6 +30,7 @@ mod imports {
         pub fn reply(id: *const u8, size: usize, response: *const u8, response_size: usize) -> i32;
         pub fn sleep(ms: u32) -> i32;
         pub fn clone(id: *mut u8, capacity: usize) -> i32;
+        pub fn fork(count: u32, ids: *mut u8, capacity: usize) -> i32;
         pub fn report(key: *const u8, size: usize, value: *const u8, value_size: usize) -> i32;
         pub fn log(level: u32, text: *const u8, size: usize) -> i32;
         pub fn lookup(service: *const u8, size: usize, buffer: *mut u8, capacity: usize) -> i32;
@@ -48,6 +50,11 @@ pub enum Level {
 /// Move to a station, with the whole stack; the next line runs there. An error: this is still the origin.
 pub fn go(station: &str) -> Result<()> {
     checked(unsafe { imports::go(station.as_ptr(), station.len()) }).map(|_| ())
+}
+
+/// The same; the agent sleeps up to `wait` (None: for ever) while the station cannot be reached or is full.
+pub fn go_wait(station: &str, wait: Option<Duration>) -> Result<()> {
+    checked(unsafe { imports::go_wait(station.as_ptr(), station.len(), milliseconds(wait)) }).map(|_| ())
 }
 
 /// Move to a station without the stack; the export `entry` is called there. Returns only an error.
@@ -123,6 +130,15 @@ pub fn clone() -> Result<Option<String>> {
     let original = checked(unsafe { imports::clone(id.as_mut_ptr(), id.len()) })? == 1;
     let size = id.iter().position(|&byte| byte == 0).unwrap_or(id.len());
     Ok(original.then(|| String::from_utf8_lossy(&id[..size]).into_owned()))
+}
+
+/// Become `count` agents more, all from here or none: 0 and their ids in the original, 1 to `count` in each of them.
+pub fn fork(count: u32) -> Result<(usize, Vec<String>)> {
+    let mut ids = [0; 1024];
+    let number = checked(unsafe { imports::fork(count, ids.as_mut_ptr(), ids.len()) })?;
+    let size = ids.iter().position(|&byte| byte == 0).unwrap_or(ids.len());
+    let names = String::from_utf8_lossy(&ids[..size]).into_owned();
+    Ok((number, if number > 0 { Vec::new() } else { names.lines().map(String::from).collect() }))
 }
 
 /// Append a result to this agent's signed chain.

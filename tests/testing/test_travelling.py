@@ -1,0 +1,53 @@
+"""Stations that are played and come back, and forks there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from docking import SecretKey
+from docking.itinerary import Itinerary, Roam, Seq, Stop, Way, written
+from docking.testing import play
+
+
+def test_a_played_station_that_comes_back_is_waited_for(tmp_path: Path) -> None:
+    source = tmp_path / "patient.py"
+    source.write_text(
+        "import portcall\nportcall.go('beta', wait=60)\nprint(portcall.here())\n"
+        "try:\n    portcall.go('gamma', wait=5)\nexcept OSError as error:\n    print(error.errno)\n"
+    )
+    trial = play(source, via="beta,gamma", down={"beta": 30.0, "gamma": None})
+    assert (trial.output, trial.visited) == ("beta\n23\n", ("home", "beta"))
+    assert "the agent waits for it" in trial.errors
+
+
+def test_forks_are_played(tmp_path: Path) -> None:
+    source = tmp_path / "forks.py"
+    source.write_text(
+        "import portcall\nnumber, ids = portcall.fork(3)\nprint(number, len(ids))\n"
+        "try:\n    portcall.fork(100)\nexcept OSError as error:\n    print(error.errno)\n"
+    )
+    trial = play(source)
+    assert [trial.output, *(each.output for each in trial.clones)] == [
+        "0 3\n28\n",
+        "1 0\n28\n",
+        "2 0\n28\n",
+        "3 0\n28\n",
+    ]
+
+
+def test_a_tour_calls_its_task_at_each_stop_that_is_there(tmp_path: Path) -> None:
+    source = tmp_path / "tour.py"
+    source.write_text(
+        "import portcall\nseen = []\n"
+        "portcall.tour({'': lambda: seen.append(portcall.here()), 'delta': lambda: print(seen)})\n"
+    )
+    trial = play(source, via="alpha,beta?,(gamma|delta)*2", down=["beta", "gamma"])
+    assert trial.output == "['alpha']\n"
+    assert trial.visited == ("home", "alpha", "delta")
+
+
+def test_parts_for_free_roaming_are_ways_too() -> None:
+    key = SecretKey(bytes(32)).public
+    roaming = Itinerary(Seq((Stop(key), Roam(5, certified_by=key))))
+    assert written(roaming, lambda _: "alpha", lambda _: "K") == "alpha,any@K*5?"
+    assert Itinerary(Roam()) == Way.read("roam").draft
