@@ -23,6 +23,11 @@ COMMANDS: dict[str, CommandEntry] = {
     "demo": CommandEntry(
         "docking.cli.demo.command", "demo", "Start three stations on this machine, and watch an agent hop through them."
     ),
+    "lesson": CommandEntry(
+        "docking.cli.lesson",
+        "lesson",
+        "Show a class what agents and stations do: list the acts, run one, check an exercise.",
+    ),
     "pack": CommandEntry(
         "docking.cli.pack", "pack_command", "Make an image of a program, rewritten so that it can move."
     ),
