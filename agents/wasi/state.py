@@ -165,6 +165,17 @@ class WasiState:
             self.monotonic(clock)
             self.captured = min(max(clock.wall_ns(), 0), U64)
 
+    @property
+    def times(self) -> tuple[int, int | None, int | None]:
+        """Where its clocks stand: `elapsed_ns`, `captured`, and the station's clock when the guest's showed 0, if it
+        runs here. To be set again by whoever captures it in the middle of a replay.
+        """
+        return self.elapsed_ns, self.captured, self._origin
+
+    @times.setter
+    def times(self, times: tuple[int, int | None, int | None]) -> None:
+        self.elapsed_ns, self.captured, self._origin = times
+
     def monotonic(self, clock: Clock) -> int:
         """The guest's monotonic clock, ns."""
         origin = self.origin(clock)

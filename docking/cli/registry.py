@@ -54,6 +54,9 @@ COMMANDS: dict[str, CommandEntry] = {
         "docking.cli.agents", "logs", "Print what an agent has printed and logged, at the stations of this user."
     ),
     "trail": CommandEntry("docking.cli.agents", "trail", "Show where an agent has been, as the stations signed it."),
+    "replay": CommandEntry(
+        "docking.cli.replay", "replay", "Step through an agent's journey, forward and backward.", True
+    ),
     "results": CommandEntry(
         "docking.cli.agents", "results", "Show what an agent reported, verified, and opened with its owner's key."
     ),
