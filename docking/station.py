@@ -27,7 +27,7 @@ from attrs import evolve
 
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import PublicKey, SecretKey, text_of
-from agents.credentials.passport import Home
+from agents.credentials.passport import Home, verify_passport
 from agents.credentials.ways import Way
 from agents.engines import load
 from agents.engines.native_stack import DEEP
@@ -36,6 +36,7 @@ from agents.wasi.hostdirs import HostGrant
 from docking import home as home_folder
 from docking.aio.clocks import Clocks
 from docking.aio.failures import describe_error, log_failure
+from docking.aio.threads import in_thread
 from docking.aio.timeouts import ended, within
 from docking.control.metrics import metrics
 from docking.core import CoreOptions, StationCore
@@ -56,6 +57,9 @@ from docking.peers.directory import Peer
 from docking.peers.introductions import Introductions
 from docking.peers.links import Link, links, own_addresses, towards
 from docking.peers.mdns import Mdns, Spot
+from docking.recordings.requests import Owner
+from docking.replay.gathering import gather, visited
+from docking.replay.journey import Journey
 from docking.residents.options import MoveOptions, MoveReport, OnTimeout
 from docking.residents.services import F, ServiceFunction, check_service
 from docking.residents.stacks import Stacks
@@ -102,7 +106,7 @@ class Station:
 
     network: `docking.Network`: host, port, url, peers, mdns, show_metrics
     identity: `docking.Identity`: key, certificates, passphrase
-    storage: `docking.Storage`: volatile, control, failpoint
+    storage: `docking.Storage`: volatile, control, failpoint, record_mib
     running: `docking.Running`: engine, threads, clocks
     timing: `docking.Timing`: when handoffs are repeated and given up, such as patience_s
     fields: any field of these groups, but not one of a group that is given whole
@@ -129,9 +133,9 @@ class Station:
         self.home = None if home is None else Path(home)
         self._dev = dev
         policy = check_policy(Policy() if policy is None else policy)
-        self._policy = PolicyInForce(development(policy) if dev else policy)
         groups = {"network": network, "identity": identity, "storage": storage, "running": running, "timing": timing}
         self._options = options = StationOptions.of(groups, fields)
+        self._policy = PolicyInForce(self._as_started(policy))
         self._network = options.network
         self._volatile = options.storage.volatile or home is None
         self._key = options.identity.key
@@ -215,6 +219,7 @@ class Station:
                 failed=self._store_failed,
                 failpoint=failpoint,
                 ahead_bytes=None if options.running.ahead_mib is None else options.running.ahead_mib << 20,
+                recordings=None if self.home is None else self.home / "recordings",
             ),
         )
         introductions.services = lambda: core.services.names
@@ -236,6 +241,7 @@ class Station:
             core.serving,
             introductions,
             core.sessions,
+            core.recordings,
             lambda: self.metrics(),
         )
         dispatcher = Dispatcher(api, limits)
@@ -283,6 +289,7 @@ class Station:
             url=lambda: self.url if self.port is not None else "",
             metrics=self.metrics,
             sessions=core.sessions.rows,
+            archive=core.archive,
         )
 
     async def _open_control(self, home: Path) -> None:
@@ -469,6 +476,13 @@ class Station:
             )
         return [f"it has no home: {lost}. Give it a folder with home=..."]
 
+    def _as_started(self, policy: Policy) -> Policy:
+        """A policy with what the options say about it."""
+        if self._options.storage.record_mib is not None:
+            kept = evolve(policy.recordings, bytes=self._options.storage.record_mib << 20)
+            policy = evolve(policy, recordings=kept)
+        return development(policy) if self._dev else policy
+
     def _own_key(self) -> SecretKey:
         if self._key is None:
             self._key = home_folder.own_key(
@@ -586,7 +600,7 @@ class Station:
         Raises `StoreError`.
         """
         check_policy(policy)
-        old, new = self.policy, development(policy) if self._dev else policy
+        old, new = self.policy, self._as_started(policy)
         if (old.wasi, old.directories) != (new.wasi, new.directories):
             _log.warning("station %s: [wasi] and [directories] are those of the start until it starts again", self.name)
             new = evolve(new, wasi=old.wasi, directories=old.directories)
@@ -743,6 +757,35 @@ class Station:
         Raises `UnknownAgent`.
         """
         return self._access(self.core).find(text, owner)
+
+    async def replay(self, agent: str, owner: SecretKey | None = None, *, clocks: bool = False) -> Journey:
+        """A journey, to be stepped through forward and backward: see `docking.replay.Journey`.
+
+        agent: its id, the beginning of one, or its label
+        owner: the owner's key, with which other stations are asked for what they recorded; None for what is here only
+        clocks: whether each reading of a clock is a step, too
+
+        What is missing is said in the journey. Raises `UnknownAgent`, `StationError`.
+        """
+        core, found, loop = self.core, self.agent(agent), asyncio.get_running_loop()
+        capsule, archive = found.capsule(), core.archive
+        body = verify_passport(capsule.passport).body
+        image = core.images.get(body.image)
+        if image is None:
+            raise StationError("the agent's image is not here any more")
+
+        def ask(peer: PublicKey, question: list[object]) -> object:
+            return asyncio.run_coroutine_threadsafe(self.introductions.recordings(peer, question), loop).result(60)
+
+        asks = None if owner is None else Owner(owner, ask, self._clocks.now)
+        own = {self.key: lambda visit: None if archive is None else archive.read(found.key, visit)}
+        why = "only the agent's owner gets it from there: give the owner's key"
+        gathered = await in_thread(lambda: gather(found.key, visited(capsule), own, asks, why))
+        names = {peer.key.text: peer.name for peer in core.here.peers.all()} | {self.key.text: self.name}
+        records, missing, now = list(gathered.records.values()), gathered.missing, self._clocks.now()
+        return await in_thread(
+            lambda: Journey(capsule, image[0], records, names=names, why_missing=missing, clocks=clocks, now=now)
+        )
 
     async def drain(
         self,

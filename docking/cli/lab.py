@@ -42,6 +42,12 @@ MEET_TIMEOUT_S = 6.0
 @click.option(
     "--home", type=click.Path(path_type=Path, file_okay=False), help="Keep their keys and agents in this folder."
 )
+@click.option(
+    "--record",
+    type=click.IntRange(0, 1 << 20),
+    metavar="MIB",
+    help="Each keeps so much of what agents were told there, for portcall replay.",
+)
 @click.option("--no-mdns", is_flag=True, help="Tell the stations of each other instead of letting them find out.")
 @click.option("--log", type=click.Choice(["events", "json", "none"]), default="events", help="What it prints.")
 @looking.options
@@ -52,6 +58,7 @@ def lab(
     down: tuple[str, ...],
     policy: Path | None,
     home: Path | None,
+    record: int | None,
     no_mdns: bool,
     log: str,
     **console: Any,
@@ -83,7 +90,7 @@ def lab(
         homes = {name: folder / name for name in names}
         introduce(homes, secrets.token_bytes, time.time_ns() // 1_000_000)
         stations = [
-            Station(name, home, policy=admitted, host="127.0.0.1", port=0, mdns=mdns, threads=2)
+            Station(name, home, policy=admitted, host="127.0.0.1", port=0, mdns=mdns, threads=2, record_mib=record)
             for name, home in homes.items()
         ]
         for each in stations:

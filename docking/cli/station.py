@@ -44,6 +44,12 @@ PORT = 7707
     metavar="MIB",
     help="Send agents with so much memory ahead to their next stop, while they run.",
 )
+@click.option(
+    "--record",
+    type=click.IntRange(0, 1 << 20),
+    metavar="MIB",
+    help="Keep so much of what agents were told here, for portcall replay.",
+)
 @click.option("--metrics", is_flag=True, help="Answer GET /portcall/1/metrics.")
 @click.option("--log", type=click.Choice(["events", "json", "none"]), default="events", help="What it prints.")
 @edge.options
@@ -63,6 +69,7 @@ def station(
     volatile: bool,
     threads: int | None,
     ahead: int | None,
+    record: int | None,
     metrics: bool,
     log: str,
     mec: int | None,
@@ -102,6 +109,7 @@ def station(
         volatile=volatile,
         threads=threads,
         ahead_mib=ahead,
+        record_mib=record,
         show_metrics=metrics,
         passphrase=ask_passphrase,
     )

@@ -17,6 +17,7 @@ from attrs import define, frozen
 
 from agents.credentials.keys import PublicKey, bytes_of, text_of
 from agents.errors import PortcallError
+from docking.aio.threads import in_thread
 from docking.aio.timeouts import within
 from docking.courier import Courier, Decision
 from docking.errors import AgentEnded, ControlError
@@ -25,6 +26,7 @@ from docking.handoff.messages import Side
 from docking.launching import Launch
 from docking.letters.orders import OrderKind, OrderOutcome
 from docking.peers.introductions import Introductions
+from docking.recordings.archive import Archive
 from docking.residents.launches import Launches
 from docking.residents.options import MoveOptions
 from docking.residents.portraits import portrait
@@ -46,6 +48,7 @@ class Controlled:
     loosened(): what its policy leaves unchecked; url(): where peers reach it, or empty
     unmet: URLs of peers that have not answered yet, and why; metrics(): in the Prometheus text format
     sessions(): the agents on their way here that run elsewhere still
+    archive: what was kept of agents that passed
     """
 
     home: Path
@@ -63,6 +66,7 @@ class Controlled:
     url: Callable[[], str]
     metrics: Callable[[], str]
     sessions: Callable[[], list[dict[str, object]]]
+    archive: Archive | None
 
 
 @define(eq=False, repr=False)
@@ -302,6 +306,29 @@ class Requests:
         if sources:
             value["sources"] = files
         yield "end", value
+
+    async def do_recordings(self, agent: str) -> Answer:
+        """What this station has recorded of an agent. The end: the agent's id, and the station's key."""
+        found = self._of.agents.find(agent)
+        if self._of.archive is not None:
+            for each in (await in_thread(self._of.archive.visits, found.key)).values():
+                yield "item", each.value()
+        yield "end", {"agent": found.id, "key": self._of.key.raw}
+
+    async def do_recording(self, agent: bytes, visit: int) -> Answer:
+        """The record of one stay, as bytes; empty if there is none."""
+        archive = self._of.archive
+        record = None if archive is None else await in_thread(archive.read, agent, visit)
+        yield "end", b"" if record is None else record.encode()
+
+    async def do_image(self, digest: bytes) -> Answer:
+        """An image that this station has, as bytes; empty if it has not."""
+        found = self._of.images.get(digest)
+        yield "end", b"" if found is None else found[1]
+
+    async def do_ask_recordings(self, station: bytes, question: list[Any]) -> Answer:
+        """Carry an owner's request for recordings to another station; its answer."""
+        yield "end", await self._of.introductions.recordings(PublicKey(station), question)
 
     async def do_events(self) -> Answer:
         subscription = self._of.here.events.subscribe(lambda event: True)

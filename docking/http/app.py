@@ -36,6 +36,7 @@ from docking.http.agent_requests import AGENTS, AgentRequests, Receive, Scope, S
 from docking.http.dispatch import (
     MAX_HELLO_BYTES,
     MAX_LETTER_BYTES,
+    MAX_RECORDINGS_BYTES,
     MAX_SERVE_BYTES,
     REQUEST_KINDS,
     Dispatcher,
@@ -135,6 +136,7 @@ class App:
             "hello": MAX_HELLO_BYTES,
             "session": MAX_SESSION_MESSAGE_BYTES,
             "serve": MAX_SERVE_BYTES,
+            "recordings": MAX_RECORDINGS_BYTES,
         }[what]
         text = headers.get(b"content-length", b"")
         if not text.isdigit() or len(text) > 15:
