@@ -23,6 +23,8 @@ from tests.station.harbour import OWNER
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 TOKEN = "a-token-of-tests-long-enough"
+# Of the documentation.
+PICTURES = ("map", "map-dark", "agent", "agents-10000", "agents-phone")
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 
 
@@ -80,7 +82,7 @@ class Looked:
         """A screenshot; kept where the variable says."""
         data: bytes = await self.page.screenshot(full_page=whole, animations="disabled")
         folder = os.environ.get("PORTCALL_SCREENSHOTS")
-        if folder:
+        if folder and name in PICTURES:
             Path(folder).mkdir(parents=True, exist_ok=True)
             (Path(folder) / f"console-{name}.png").write_bytes(smaller(data))
         return data
@@ -109,5 +111,5 @@ def smaller(data: bytes) -> bytes:
     except ImportError:
         return data
     out = io.BytesIO()
-    Image.open(io.BytesIO(data)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    Image.open(io.BytesIO(data)).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
