@@ -64,6 +64,7 @@ class Controlled:
     loosened(): what its policy leaves unchecked; url(): where peers reach it, or empty
     unmet: URLs of peers that have not answered yet, and why; metrics(): in the Prometheus text format
     sessions(): the agents on their way here that run elsewhere still
+    home_addresses(): its addresses and docks, for passports
     """
 
     home: Path
@@ -81,6 +82,7 @@ class Controlled:
     url: Callable[[], str]
     metrics: Callable[[], str]
     sessions: Callable[[], list[dict[str, object]]]
+    home_addresses: Callable[[], Sequence[str]]
 
 
 @define(eq=False, repr=False)
@@ -274,7 +276,7 @@ class Control:
             if text in self._of.here.peers.refused:
                 yield "item", str(self._of.here.peers.refused[text])
         have = image in self._of.images if image else False
-        addresses = self._of.introductions.addresses(())
+        addresses = self._of.home_addresses()
         yield "end", {"keys": keys, "home": self._of.key.raw, "addresses": list(addresses)[:8], "image": have}
 
     async def _do_launch(self, passport: bytes, opening: bytes, state: bytes, image: bytes, digest: bytes) -> Answer:
