@@ -62,6 +62,8 @@ class Storage:
     """What a station keeps at home.
 
     volatile: keep the store in memory, although there is a home (False)
+    record_mib: keep so many MiB of what agents were told here, for `portcall replay`, in the home; None for what the
+        policy says, which is nothing by default
     control: answer the commands of the user who runs it, `portcall agents` and others; needs a home (True)
     failpoint: called between two steps of a write, for tests of crashes
     """
@@ -69,6 +71,7 @@ class Storage:
     volatile: bool = False
     control: bool = True
     failpoint: Failpoint = never
+    record_mib: int | None = None
 
 
 @frozen
@@ -104,6 +107,7 @@ class StationFields(TypedDict, total=False):
     volatile: bool
     control: bool
     failpoint: Failpoint
+    record_mib: int | None
     engine: str
     threads: int | None
     ahead_mib: int | None

@@ -25,11 +25,15 @@ DOCS = ROOT / "docs"
 # Folder -> title, and the pages that come first, in the order of reading.
 SECTIONS: dict[str, tuple[str, list[str]]] = {
     "tutorial": ("Tutorial", ["first-agent", "first-station", "a-working-day", "first-lesson"]),
+    "lessons": (
+        "Lessons",
+        ["index", "loop", "weak", "trust", "agent", "station", "crash", "copies", "laptop", "exercises"],
+    ),
     "how-to": ("How to", []),
     "reference": ("Reference", ["commands", "ways", "abi", "policy"]),
     "topics": (
         "Topics",
-        ["architecture", "continuations", "same-result", "trust", "handoff", "attacks", "performance"],
+        ["architecture", "continuations", "same-result", "trust", "handoff", "attacks", "performance", "others"],
     ),
     "adr": ("Decisions", ["index"]),
 }

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from docking.cli import completion, edge
+from docking.cli import console as looking
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every
 from docking.cli.output import plain, print_json, print_table, say
 from docking.cli.services import SERVICE_OPTION, SERVICES_OPTION, Offers, OneService, all_of
@@ -46,9 +47,16 @@ PORT = 7707
     metavar="MIB",
     help="Send agents with so much memory ahead to their next stop, while they run.",
 )
+@click.option(
+    "--record",
+    type=click.IntRange(0, 1 << 20),
+    metavar="MIB",
+    help="Keep so much of what agents were told here, for portcall replay.",
+)
 @click.option("--metrics", is_flag=True, help="Answer GET /portcall/1/metrics.")
 @click.option("--log", type=click.Choice(["events", "json", "none"]), default="events", help="What it prints.")
 @edge.options
+@looking.options
 def station(
     name: str,
     home: Path,
@@ -65,12 +73,14 @@ def station(
     volatile: bool,
     threads: int | None,
     ahead: int | None,
+    record: int | None,
     metrics: bool,
     log: str,
     mec: int | None,
     mec_host: str,
     mec_callbacks: tuple[str, ...],
     mec_tokens: Path | None,
+    **console: Any,
 ) -> None:
     """Run a station, until it is interrupted.
 
@@ -88,6 +98,7 @@ def station(
                 raise click.BadParameter(f"{each!r} is no address: write http://HOST:PORT", param_hint=option)
     beside = edge.Edge(mec, mec_host, mec_callbacks, mec_tokens)
     beside.check()
+    look = looking.ConsoleOptions.of(console)
     check_name(name)  # check this before making a key for the user
     prepare(log)
     made = Station(
@@ -104,17 +115,18 @@ def station(
         volatile=volatile,
         threads=threads,
         ahead_mib=ahead,
+        record_mib=record,
         show_metrics=metrics,
         passphrase=ask_passphrase,
     )
     all_of(modules, single)(made)
 
-    serve_mec = beside.prepare(made)
+    serve_mec, serve_console = beside.prepare(made), look.prepare([made])
 
     async def begun() -> None:
         say(f"station {made.name} at {made.url}, key {made.key.text}")
         say_whom_it_admits(made.policy)
-        await serve_mec()
+        await asyncio.gather(serve_mec(), serve_console())
 
     ending = "stopping: agents are suspended, and go on when this station starts again"
     with contextlib.suppress(KeyboardInterrupt):

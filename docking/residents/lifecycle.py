@@ -621,6 +621,8 @@ class Lifecycle:
         """The agent cannot run on. Its last state is kept for diagnosis."""
         self.over(berth, "has stopped")
         berth.close()
+        if berth.recording is not None:
+            berth.recording.flush()
         berth.remark(f"stopped: {why}")
         self._hear(berth)  # before it is told that nothing more will come
         berth.standing, berth.text, berth.wait, berth.until = Standing.STOPPED, why, None, 0

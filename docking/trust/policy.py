@@ -32,6 +32,12 @@ key.
     bytes = "64MiB"               # if writable: the most it may hold, including what is there already
     names = 10000
 
+    [recordings]                  # what is kept of agents that pass, for portcall replay
+    bytes = "256MiB"              # on the disk of this station, the oldest gone first; "0B", the default, keeps nothing
+    stays = 10000                 # of agents, at the most
+    age = "168h"
+    calls = "4MiB"                # of what one agent's calls returned in one stay
+
     [[owner]]
     key = "ed25519:..."
     name = "alice"                # for people
@@ -71,6 +77,7 @@ from agents.errors import CredentialError
 from agents.snapshot import MAX_WASI_BYTES
 from agents.wasi.limits import WasiLimits as WasiLimits
 from docking.errors import ConfigError
+from docking.trust.keeping import Keeping as Keeping
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -210,7 +217,8 @@ class Policy:
     `dock_for`: stations for which this one keeps what is meant for them while they are away, for each up to
     `dock_bytes` and `dock_letters`.
     `any_owner`: capabilities for owners without a rule; None refuses them. `wasi`: limits of each agent's file
-    system; `directories`: those of this machine that agents may use. Raises `ConfigError`, TypeError.
+    system; `directories`: those of this machine that agents may use; `recordings`: what is kept of those that pass.
+    Raises `ConfigError`, TypeError.
     """
 
     owners: tuple[OwnerRule, ...] = field(default=(), converter=_rules, repr=brief)
@@ -230,6 +238,7 @@ class Policy:
     any_owner: tuple[str, ...] | None = field(default=None, repr=brief)
     wasi: WasiLimits = field(factory=WasiLimits, validator=_wasi)
     directories: tuple[LentDirectory, ...] = field(default=(), converter=_directories, repr=brief)
+    recordings: Keeping = field(factory=Keeping)
 
     def rule(self, owner: PublicKey) -> OwnerRule | None:
         """The rule for `owner`; None if it is not admitted."""
@@ -275,6 +284,7 @@ def read_policy(text: str) -> Policy:
     limits, station = top.table("limits"), top.table("station")
     revoked, dev = top.table("revoked"), top.table("dev")
     wasi, directories, dock = top.table("wasi"), top.table("directories"), top.table("dock")
+    recordings = top.table("recordings")
     budget = limits.budget(DEFAULT_BUDGET)
     owners = [_owner(table, budget) for table in top.tables("owner")]
     if len({rule.key for rule in owners}) != len(owners):
@@ -300,8 +310,9 @@ def read_policy(text: str) -> Policy:
         any_owner=_granted(dev.texts("any-owner"), "dev") if dev.has("any-owner") else None,
         wasi=_wasi_limits(wasi, default.wasi),
         directories=[_directory(directories.table(name), name) for name in sorted(directories.value)],
+        recordings=_keeping(recordings, default.recordings),
     )
-    for table in (limits, station, revoked, dev, wasi, directories, dock, top):
+    for table in (limits, station, revoked, dev, wasi, directories, recordings, dock, top):
         table.done()
     return policy
 
@@ -329,6 +340,18 @@ def _wasi_limits(table: _Table, default: WasiLimits) -> WasiLimits:
         descriptors=table.count("descriptors", default.descriptors),
         log_bytes=table.size("log", default.log_bytes),
     )
+
+
+def _keeping(table: _Table, default: Keeping) -> Keeping:
+    try:
+        return Keeping(
+            bytes=table.size("bytes", default.bytes),
+            stays=table.count("stays", default.stays),
+            age_s=table.time("age", default.age_s * 10**6) // 10**6,
+            calls=table.size("calls", default.calls),
+        )
+    except ValueError as error:
+        raise ConfigError(f"policy: [recordings]: {error.args[0]}") from None
 
 
 def _directory(table: _Table, name: str) -> LentDirectory:
