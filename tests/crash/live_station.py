@@ -422,7 +422,7 @@ class LiveStation(Station):
             return Refusal("policy", "not today")
         if not self.store.has_part(offer.parts[1].digest) and not offer.bodies:
             return None
-        return Preliminary(image(), MEMORY)
+        return Preliminary(image(), MEMORY, 1 << 20)
 
     def _keep_image(self, offer: Offer) -> None:
         if offer.bodies and not self.store.has_part(offer.parts[1].digest):
