@@ -126,7 +126,7 @@ def crowded(alpha: Steered, browser: Any, link: str, image: Path, count: int) ->
     }
 
 
-def measure(quick: bool, count: int, folder: Path) -> dict[str, Any]:
+def measure(quick: bool, count: int, seconds: float, folder: Path) -> dict[str, Any]:
     """All figures."""
     from playwright.sync_api import sync_playwright
 
@@ -146,7 +146,7 @@ def measure(quick: bool, count: int, folder: Path) -> dict[str, Any]:
             link = alpha.ask("console")
             alpha.ask("launch", image=str(commuter), via=[beta.key, alpha.key], turns=10_000, count=COMMUTERS)
             time.sleep(3)
-            found = open_and_shut(alpha, browser, link, 10 if quick else 60, 2 if quick else 3)
+            found = open_and_shut(alpha, browser, link, seconds, 2 if quick else 3)
             paints = first_paints(browser, link, 5 if quick else 20)
             found["first paint, p50 ms"], found["first paint, worst ms"] = statistics.median(paints), max(paints)
             found["crowd"] = crowded(alpha, browser, link, sleeper, count)
@@ -160,12 +160,13 @@ def measure(quick: bool, count: int, folder: Path) -> dict[str, Any]:
 @click.command()
 @click.option("--quick", is_flag=True, help="Shorter, and 2,000 agents instead of 10,000.")
 @click.option("--agents", "count", type=click.IntRange(500), help="So many agents.")
+@click.option("--seconds", type=click.FloatRange(5), help="Of each measurement: 60, or 10.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write the figures here.")
-def main(quick: bool, count: int | None, target: Path | None) -> None:
+def main(quick: bool, count: int | None, seconds: float | None, target: Path | None) -> None:
     """Measure an open console."""
     folder = Path(tempfile.mkdtemp(prefix="portcall-console-"))
     try:
-        found = measure(quick, count or (2000 if quick else 10_000), folder)
+        found = measure(quick, count or (2000 if quick else 10_000), seconds or (10 if quick else 60), folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     crowd = found["crowd"]
