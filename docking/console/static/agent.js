@@ -101,7 +101,7 @@ export class AgentPage {
     if (OVER.includes(standing) || standing === "kept") return {};
     return {
       sleep: standing !== "asleep" && standing !== "stopped", wake: standing === "asleep" || standing === "waiting" || standing === "travelling",
-      clone: standing !== "stopped", move: here && standing !== "stopped", retract: true, dispose: true,
+      clone: standing !== "stopped", move: here && (standing === "ready" || standing === "waiting"), retract: true, dispose: true,
     };
   }
 
