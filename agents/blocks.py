@@ -248,15 +248,15 @@ def packed(numbers: Sequence[int]) -> bytes:
     return found.tobytes()
 
 
-def unpacked(data: bytes, most: int = BATCH_BLOCKS) -> tuple[int, ...]:
-    """The inverse: up to `most` numbers, ascending. Raises `BadSnapshot`."""
+def unpacked(data: bytes, most: int = BATCH_BLOCKS, ascending: bool = True) -> tuple[int, ...]:
+    """The inverse: up to `most` numbers, which must be ascending where that is said. Raises `BadSnapshot`."""
     if len(data) % 4 or len(data) > 4 * most:
         raise BadSnapshot("not a list of blocks")
     found = array.array("I", data)
     if sys.byteorder == "big":
         found.byteswap()
     numbers = tuple(found)
-    if any(a >= b for a, b in itertools.pairwise(numbers)):
+    if ascending and any(a >= b for a, b in itertools.pairwise(numbers)):
         raise BadSnapshot("blocks that are not in ascending order")
     return numbers
 

@@ -61,6 +61,7 @@ from .snapshot import MemoryRoot, Pending, Snapshot, started_state
 from .unwinding import Stack, stack_of
 from .waits import Event, Failed, Go, GoAt, Refused, Suspend, Wait, Woke
 from .wasi.fast_path import CALLED_OFTEN, MODULE, FastPath
+from .wasi.file_blocks import FileBlocks, FileContents
 from .wasi.limits import WasiLimits
 from .wasi.state import WasiState
 
@@ -136,6 +137,8 @@ class Execution:
         self._over = False  # it has ended: what is left of it means nothing
         self.instance: Instance | None = None
         """Where it runs; None before it is made, and once it is closed."""
+        self.contents: FileContents | None = None
+        """Until `adopt`: those of its large files, where they came by themselves."""
         self._stack: Stack | None = None
         self._fast: FastPath | None = None
         self._to_fast = _CALLS_TO_FAST  # calls until there is one; 0 if there is, or cannot be
@@ -179,7 +182,7 @@ class Execution:
             raise ValueError(f"{name} takes {many} argument{'' if many == 1 else 's'}, not {len(args)}")
         return tuple(map(to_bits, exported.params, args))
 
-    def _load(self, snapshot: Snapshot, wasi: WasiState | None) -> None:
+    def _load(self, snapshot: Snapshot, wasi: WasiState | None, contents: FileContents | None = None) -> None:
         snapshot.check(self.image)
         exported = self._program.exports.get(snapshot.entry)
         if exported is None or exported.kind != "func" or len(snapshot.args) != len(exported.params):
@@ -188,7 +191,7 @@ class Execution:
         self._ctx.kept = evolve(snapshot.kept)
         self._ctx.wasi = wasi
         if wasi is None and any(entry.module == WASI for entry in self._program.imports):
-            self._ctx.wasi = self._read_wasi(snapshot.wasi)
+            self._ctx.wasi = self._read_wasi(snapshot.wasi, contents)
         self._fit(self._ctx.wasi)
 
     def _take(self, snapshot: Snapshot) -> None:
@@ -196,12 +199,12 @@ class Execution:
         self._given = False  # whether an instance has this state, which is not in `_snapshot` any more
         self._entry, self._args = snapshot.entry, snapshot.args
 
-    def _read_wasi(self, encoded: bytes) -> WasiState:
+    def _read_wasi(self, encoded: bytes, contents: FileContents | None) -> WasiState:
         if not encoded and self._stage == "new":
             encoded = self.image.luggage
         if not encoded:
             return WasiState.launch(limits=self._wasi_limits, grants=self._grants)
-        return WasiState.read(encoded, self._wasi_limits, self._grants)
+        return WasiState.read(encoded, self._wasi_limits, self._grants, contents)
 
     def _fit(self, state: WasiState | None) -> None:
         """Make an interpreter that has not started ask for no more heap than there is memory for."""
@@ -262,15 +265,18 @@ class Execution:
             return Departing(stop.host, stop.entry, snapshot, usage)
         return Waiting(stop, snapshot, usage)
 
-    def snapshot(self, roots: Sequence[MemoryRoot] = ()) -> Snapshot:
+    def snapshot(
+        self, roots: Sequence[MemoryRoot] = (), files: tuple[FileBlocks, MemoryRoot] | None = None
+    ) -> Snapshot:
         """The state of the suspended agent; counts as its time. Raises `EngineError` for state that cannot travel.
 
         roots: of its memories, if their contents travel by themselves: they are in the snapshot instead
+        files: the same of the contents of its large files, and which blocks have them
         """
         with self._leaving.preparation():
-            return self._capture(tuple(roots))
+            return self._capture(tuple(roots), files)
 
-    def _capture(self, roots: tuple[MemoryRoot, ...]) -> Snapshot:
+    def _capture(self, roots: tuple[MemoryRoot, ...], files: tuple[FileBlocks, MemoryRoot] | None) -> Snapshot:
         state = self._snapshot
         if self.instance is None:
             self._check_given()
@@ -290,8 +296,9 @@ class Execution:
             )
         if self.wasi is not None:
             self.wasi.pause(self._ctx.ambient)
-        wasi = state.wasi if self.wasi is None else canonical.encode(self.wasi.encode())
-        return evolve(state, pending=self._pending, kept=evolve(self._ctx.kept), wasi=wasi)
+        blocks, root = (None, None) if files is None else files
+        wasi = state.wasi if self.wasi is None else canonical.encode(self.wasi.encode(blocks))
+        return evolve(state, pending=self._pending, kept=evolve(self._ctx.kept), wasi=wasi, files=root)
 
     def hop(self, engine: Engine | None = None) -> bytes:
         """Go on in a fresh instance, of `engine` if given, from the bytes of a snapshot; returns these bytes."""
@@ -331,7 +338,7 @@ class Execution:
         grants: Mapping[str, Any] | None = None,
         budget: TimeBudget | None = None,
     ) -> None:
-        """Go on from `snapshot`, whose memories the prepared instance has.
+        """Go on from `snapshot`, whose memories the prepared instance has, and whose files are in `contents`.
 
         ambient, wasi_limits, grants, budget: as of the class
 
@@ -343,7 +350,8 @@ class Execution:
         self._awaiting, self._ctx.ambient = False, ambient
         self._wasi_limits, self._grants = wasi_limits, grants
         self.budget = budget or TimeBudget()
-        self._load(snapshot, None)
+        self._load(snapshot, None, self.contents)
+        self.contents = None
         if [memory.pages for memory in snapshot.roots] != [instance.memory_pages(name) for name in self.memories]:
             raise BadSnapshot("the memories are not as large as the snapshot says")
         with self._leaving.preparation():
@@ -508,7 +516,9 @@ class Execution:
         given = self._snapshot
         self._given, wasi = True, given.wasi if self.wasi is None else b""
         if given.memories or given.roots:
-            self._snapshot = evolve(given, globals={}, memories=(), roots=(), tables={}, frames=(), wasi=wasi)
+            self._snapshot = evolve(
+                given, globals={}, memories=(), roots=(), tables={}, frames=(), wasi=wasi, files=None
+            )
 
     def _arrive(self, instance: Instance, entry: str, event: Event | None) -> tuple[int, ...]:
         """After a weak migration, or after one failed: call the entry, which may take 0 or minus an errno."""

@@ -270,6 +270,7 @@ class Snapshot:
     kept: a message or reply that it has not read whole yet
     wasi: its WASI state, encoded; empty if it has none
     roots: of its memories, in place of their contents: format version 2
+    files: of the contents of its large files, where they too are elsewhere (`agents.wasi.file_blocks`)
     """
 
     image: bytes
@@ -284,15 +285,16 @@ class Snapshot:
     kept: Kept = attrs.field(factory=Kept)
     wasi: bytes = attrs.field(default=b"", repr=False)
     roots: tuple[MemoryRoot, ...] = attrs.field(default=(), repr=brief)
+    files: MemoryRoot | None = None
 
     @property
     def memory_pages(self) -> tuple[int, ...]:
         """The sizes of its memories, in 64 KiB pages."""
         return (*(memory.pages for memory in self.memories), *(memory.pages for memory in self.roots))
 
-    def with_memories(self, memories: tuple[MemoryState, ...]) -> Snapshot:
-        """The same state, with the contents of its memories in place of their roots."""
-        return attrs.evolve(self, memories=memories, roots=())
+    def with_memories(self, memories: tuple[MemoryState, ...], wasi: bytes) -> Snapshot:
+        """The same state, with the contents of its memories in place of roots. `wasi`: with those of its files."""
+        return attrs.evolve(self, memories=memories, roots=(), wasi=wasi, files=None)
 
     @property
     def weak(self) -> str | None:
@@ -323,6 +325,8 @@ class Snapshot:
         }
         if self.roots:
             header["roots"] = [[memory.pages, memory.root] for memory in self.roots]
+        if self.files is not None:
+            header["files"] = [self.files.pages, self.files.root]
         parts: list[bytes | memoryview] = [ROOTED_MAGIC if self.roots else SNAPSHOT_MAGIC]
         for contents in ((canonical.encode(header),), (self.wasi,), *(memory.blocks for memory in self.memories)):
             parts += [canonical.byte_string_head(sum(map(len, contents))), *contents]
@@ -409,7 +413,8 @@ _FIELDS = {
 
 
 def _read(header: Any, wasi: bytes, blocks: list[memoryview], rooted: bool) -> Snapshot:
-    if not isinstance(header, dict) or set(header) != (_FIELDS | {"roots"} if rooted else _FIELDS):
+    given = set(header) if isinstance(header, dict) else set()
+    if given - {"files"} != (_FIELDS | {"roots"} if rooted else _FIELDS) or ("files" in given and not rooted):
         raise BadSnapshot("the fields are not those of a snapshot")
     if not isinstance(header["image"], bytes) or len(header["image"]) != DIGEST_SIZE:
         raise BadSnapshot("the image's digest is none")
@@ -434,6 +439,7 @@ def _read(header: Any, wasi: bytes, blocks: list[memoryview], rooted: bool) -> S
         kept=_read_kept(header["kept"]),
         wasi=wasi,
         roots=_read_roots(header) if rooted else (),
+        files=_read_root(header["files"]) if "files" in given else None,
     )
 
 
@@ -441,13 +447,14 @@ def _read_roots(header: dict[str, Any]) -> tuple[MemoryRoot, ...]:
     rows = _list(header["roots"], None, "the roots of memories")
     if header["memories"] or not 0 < len(rows) <= MAX_MEMORIES:
         raise BadSnapshot(f"not the roots of 1 to {MAX_MEMORIES} memories, in place of the memories")
-    found = []
-    for row in rows:
-        pages, root = _list(row, 2, "a memory's root")
-        if not isinstance(root, bytes) or len(root) != DIGEST_SIZE:
-            raise BadSnapshot("a memory's root is none")
-        found.append(MemoryRoot(_number(pages, 1 << 32, "a memory's size"), root))
-    return tuple(found)
+    return tuple(map(_read_root, rows))
+
+
+def _read_root(row: Any) -> MemoryRoot:
+    pages, root = _list(row, 2, "a memory's root")
+    if not isinstance(root, bytes) or len(root) != DIGEST_SIZE:
+        raise BadSnapshot("a memory's root is none")
+    return MemoryRoot(_number(pages, 1 << 32, "a memory's size"), root)
 
 
 def _read_global(value: Any) -> tuple[str, int | None]:

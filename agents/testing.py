@@ -24,6 +24,7 @@ from agents.brief import brief
 
 from .errors import BadRecord, CallFailed, Diverged
 from .hostcalls import ENOENT, Ambient, reply_of
+from .recording import decode_event, encode_event
 from .waits import (
     Accept,
     Answer,
@@ -57,10 +58,6 @@ from .waits import (
 
 EPOCH_NS = 1_600_000_000_000_000_000  # ns since 1970: a Sunday in September 2020
 TICK_NS = 1000  # ns that pass at each reading of a clock, so that a loop that waits for time to pass ends
-_EVENTS: dict[str, type[Any]] = {
-    cls.__name__: cls for cls in (Arrived, Refused, Woke, Message, TimedOut, Request, Reply, Failed, Cloned, InputReady)
-}
-_EVENTS["Posed"] = Posed
 Service = Callable[[bytes], bytes]
 
 
@@ -281,7 +278,7 @@ class Recording:
         """The event that `answer` returns for the wait. None, which leaves the wait as the outcome, is not recorded."""
         event = self._answer(wait)
         if event is not None:
-            self.record.append(["event", encode_wait(wait), 0, _encode_event(event)])
+            self.record.append(["event", encode_wait(wait), 0, encode_event(event)])
         return event
 
 
@@ -368,27 +365,7 @@ class Replaying:
 
     def answer(self, wait: Wait) -> Event:
         """The event that the recorded run received for this wait."""
-        return _decode_event(self._told("event", encode_wait(wait)))
-
-
-def _encode_event(event: Event) -> list[Any]:
-    return [type(event).__name__, *attrs.astuple(event, recurse=False)]
-
-
-def _decode_event(value: object) -> Event:
-    kinds: dict[str, type] = {"str": str, "int": int, "bytes": bytes}
-    if not isinstance(value, list) or not value or value[0] not in _EVENTS:
-        raise BadRecord("an event of no known kind")
-    cls = _EVENTS[value[0]]
-    fields = attrs.fields(cls)
-    if len(fields) != len(value) - 1:
-        raise BadRecord(f"an event {value[0]} of another shape")
-    for field, item in zip(fields, value[1:], strict=True):
-        wanted = str(field.type).removesuffix(" | None")
-        if type(item) is not kinds[wanted] and not (item is None and "None" in str(field.type)):
-            raise BadRecord(f"an event {value[0]} with a bad field {field.name}")
-    event: Event = cls(*value[1:])
-    return event
+        return decode_event(self._told("event", encode_wait(wait)))
 
 
 __all__ = ["EPOCH_NS", "TICK_NS", "Record", "Recording", "Replaying", "Seeded"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from attrs import define, field, frozen
@@ -24,6 +25,7 @@ from agents.credentials.keys import PublicKey, SecretKey
 from agents.engines import Engine
 from agents.wasi.hostdirs import HostGrant
 from docking.aio.clocks import Clocks
+from docking.aio.threads import in_thread
 from docking.aio.timeouts import ended
 from docking.courier import Carrier, Courier
 from docking.events import Events
@@ -38,9 +40,13 @@ from docking.live.block_server import BlockServer
 from docking.live.sessions import Sessions, blocks_folder
 from docking.live.wire import Answer, Request, read_answer, write_request
 from docking.peers.directory import PeerDirectory
+from docking.recordings.archive import Archive
+from docking.recordings.record import StayRecord
+from docking.recordings.requests import RecordingRequests
+from docking.recordings.stays import StayRecording
 from docking.residents.ahead import Ahead
 from docking.residents.arrivals import Arrivals
-from docking.residents.berth import HostEnvironment
+from docking.residents.berth import Berth, HostEnvironment
 from docking.residents.commands import Commands
 from docking.residents.deltas import REMEMBERED_BYTES, Deltas
 from docking.residents.departures import Departures
@@ -92,6 +98,9 @@ class PeerNetwork(Carrier, Protocol):
     async def serve(self, peer: PublicKey, value: object) -> object:
         """Pass on the request of an agent's client, or the answer to one. Raises `CarrierError`."""
 
+    async def recordings(self, peer: PublicKey, value: object) -> object:
+        """Ask for recordings, in the name of an owner; returns the answer. Raises `CarrierError`."""
+
     async def answers(self, peer: PublicKey) -> bool:
         """Whether a station answers a greeting now."""
 
@@ -110,6 +119,7 @@ class CoreOptions:
     failed: called once, when the store has failed
     failpoint: for tests of crashes
     ahead_bytes: agents with as much memory are sent ahead to their one next stop; None for none
+    recordings: the folder for what is kept of agents that pass, where the policy has something kept
     """
 
     threads: int = 2
@@ -119,6 +129,7 @@ class CoreOptions:
     failed: Callable[[], None] = lambda: None
     failpoint: Failpoint = never
     ahead_bytes: int | None = None
+    recordings: Path | None = None
 
 
 @define(eq=False, repr=False)
@@ -151,6 +162,8 @@ class StationCore:
     notices: Notices
     upkeep: Upkeep
     review: Review
+    archive: Archive | None
+    recordings: RecordingRequests
     _failed: Callable[[], None]
 
     @classmethod
@@ -196,6 +209,23 @@ class StationCore:
             own = [name] if service in services.names else []
             return tuple(own + [peer.name for peer in peers.offering(service)])[:MAX_SERVICE_STATIONS]
 
+        archive = None if opts.recordings is None else Archive(opts.recordings, lambda: policy.now.recordings, clock)
+        engine_said = f"{engine.name} {engine.version}"
+
+        def record(berth: Berth) -> StayRecording | None:
+            """What records the stay of an agent, if the policy has any kept."""
+            if archive is None or not archive.on:
+                return None
+            own, granted = berth.credentials, berth.grant
+            facts = StayRecord(
+                *(own.agent, own.visit, own.passport.envelope, key.public.raw, name, clock(), b""),
+                memory=granted.budget.memory,
+                wasi=environment.wasi,
+                engine=engine_said,
+                directories=tuple(each for each in environment.directories if granted.allows(f"dir:{each}")),
+            )
+            return StayRecording(archive, facts, clock, berth)
+
         environment = HostEnvironment(
             name=name,
             key=key,
@@ -213,6 +243,7 @@ class StationCore:
             untold=lambda own: agent_credentials.untold(own, trails),
             wasi=policy.now.wasi,
             directories=opts.directories,
+            record=record,
         )
         owed_folder = None if store.path is None else store.path.with_name(store.path.name + ".owed")
 
@@ -331,6 +362,8 @@ class StationCore:
             Notices(here, arrivals, departures, sessions, serving),
             Upkeep(here, commands),
             review,
+            archive,
+            RecordingRequests(key.public, archive, clock, random),
             opts.failed,
         )
         return core
@@ -397,6 +430,11 @@ class StationCore:
         await ended(here.tasks)
         for berth in tuple(here.berths.values()):
             self.lifecycle.put_away(berth)
+        if self.archive is not None:
+            for berth in here.berths.values():
+                if berth.recording is not None:
+                    berth.recording.flush()
+            await in_thread(self.archive.close)
         self.note_peers()
         await here.outbox.close()
         await self.courier.close()

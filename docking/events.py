@@ -83,6 +83,8 @@ class Subscription:
     _events: deque[Event] = field(factory=lambda: deque(maxlen=MAX_BACKLOG))
     _waiter: asyncio.Future[None] | None = None
     _closed: bool = False
+    missed: int = 0
+    """Events that this listener has lost, since it was too far behind."""
 
     def tell(self, event: Event) -> None:
         """Publish an event to this listener."""
@@ -92,6 +94,7 @@ class Subscription:
             log_error("a subscription cannot say what it wants, and is told everything", error)
             wanted = True
         if wanted:
+            self.missed += len(self._events) == MAX_BACKLOG
             self._events.append(event)
             self._wake()
 
@@ -103,6 +106,16 @@ class Subscription:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    @property
+    def closed(self) -> bool:
+        """Whether no further event will come."""
+        return self._closed
+
+    def drain(self) -> list[Event]:
+        """The events that are there, without waiting for one: for who looks now and then, which costs less."""
+        events, self._events = list(self._events), deque(maxlen=MAX_BACKLOG)
+        return events
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self

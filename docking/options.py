@@ -31,6 +31,7 @@ class Network:
     peers: URLs of stations to greet at the start, and again until they answer (none)
     mdns: announce the station on the local network, and browse for others (True)
     show_metrics: answer `/portcall/1/metrics` to anyone (False)
+    docks: URLs of stations where what is meant for this one waits while it is away (none)
     """
 
     host: str = "0.0.0.0"
@@ -39,6 +40,7 @@ class Network:
     peers: Sequence[str] = field(default=(), repr=brief)
     mdns: bool = True
     show_metrics: bool = False
+    docks: Sequence[str] = field(default=(), repr=brief)
 
 
 @frozen
@@ -60,6 +62,8 @@ class Storage:
     """What a station keeps at home.
 
     volatile: keep the store in memory, although there is a home (False)
+    record_mib: keep so many MiB of what agents were told here, for `portcall replay`, in the home; None for what the
+        policy says, which is nothing by default
     control: answer the commands of the user who runs it, `portcall agents` and others; needs a home (True)
     failpoint: called between two steps of a write, for tests of crashes
     """
@@ -67,6 +71,7 @@ class Storage:
     volatile: bool = False
     control: bool = True
     failpoint: Failpoint = never
+    record_mib: int | None = None
 
 
 @frozen
@@ -95,12 +100,14 @@ class StationFields(TypedDict, total=False):
     peers: Sequence[str]
     mdns: bool
     show_metrics: bool
+    docks: Sequence[str]
     key: SecretKey | None
     certificates: Sequence[bytes]
     passphrase: Callable[[], str] | None
     volatile: bool
     control: bool
     failpoint: Failpoint
+    record_mib: int | None
     engine: str
     threads: int | None
     ahead_mib: int | None

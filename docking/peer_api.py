@@ -19,6 +19,7 @@ from docking.http.app import App
 from docking.live.sessions import Sessions
 from docking.live.wire import read_request, write_answer
 from docking.peers.introductions import Introductions
+from docking.recordings.requests import RecordingRequests
 from docking.residents.deltas import Deltas
 from docking.residents.inbound import Inbound
 from docking.residents.notices import Notices
@@ -39,6 +40,7 @@ class PeerApi:
     _serving: Serving
     _introductions: Introductions
     _sessions: Sessions
+    _recordings: RecordingRequests
     metrics: Callable[[], str]
 
     @property
@@ -62,6 +64,11 @@ class PeerApi:
         self._here.outbox.heard_from(sender)
         return await self._inbound.receive(sender, value)
 
+    async def letter_of_dock(self, sender: PublicKey, value: object) -> list[object]:
+        """A letter that a dock has kept; its answer. Raises `LocalProtocolError`."""
+        self._check()
+        return await self._inbound.receive(sender, value)
+
     async def session(self, sender: PublicKey, value: object) -> object:
         """A request of a live move; its answer. Raises `LocalProtocolError`, `MalformedMessage`."""
         self._check()
@@ -71,6 +78,11 @@ class PeerApi:
         """The request of a client, or the answer to one; its answer. Raises `ProtocolError`."""
         self._check()
         return await self._serving.receive(sender, value)
+
+    async def recordings(self, sender: PublicKey, value: object) -> object:
+        """An owner's request for recordings; its answer. Raises `LocalProtocolError`."""
+        self._check()
+        return await self._recordings.receive(value)
 
     async def hello(self, sender: PublicKey, value: object, address: str) -> object:
         """A greeting from an address; who is here. Raises `LocalProtocolError`."""

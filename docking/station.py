@@ -27,7 +27,7 @@ from attrs import evolve
 
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import PublicKey, SecretKey, text_of
-from agents.credentials.passport import Home
+from agents.credentials.passport import Home, verify_passport
 from agents.credentials.ways import Way
 from agents.engines import load
 from agents.engines.native_stack import DEEP
@@ -36,14 +36,16 @@ from agents.wasi.hostdirs import HostGrant
 from docking import home as home_folder
 from docking.aio.clocks import Clocks
 from docking.aio.failures import describe_error, log_failure
+from docking.aio.threads import in_thread
 from docking.aio.timeouts import ended, within
 from docking.control.metrics import metrics
 from docking.core import CoreOptions, StationCore
+from docking.docks import StationDocks
 from docking.errors import CarrierError, KeyChanged, StationError
 from docking.events import Event, Subscription
 from docking.handle import Agent, AgentAccess
 from docking.handoff import codec
-from docking.http.agent_requests import AgentRequests
+from docking.http.agent_requests import AgentRequests, Scope
 from docking.http.app import App
 from docking.http.client import Client
 from docking.http.dispatch import Dispatcher, ServerLimits
@@ -52,10 +54,13 @@ from docking.http.server import Server, listen
 from docking.launching import Launch, Terms, image_of, prepare_launch
 from docking.options import Identity, Network, Running, StationFields, StationOptions, Storage, Timing
 from docking.peer_api import Mounted, PeerApi
-from docking.peers.directory import Peer
+from docking.peers.directory import MAX_PEER_ADDRESSES, Peer
 from docking.peers.introductions import Introductions
 from docking.peers.links import Link, links, own_addresses, towards
 from docking.peers.mdns import Mdns, Spot
+from docking.recordings.requests import Owner
+from docking.replay.gathering import gather, visited
+from docking.replay.journey import Journey
 from docking.residents.options import MoveOptions, MoveReport, OnTimeout
 from docking.residents.services import F, ServiceFunction, check_service
 from docking.residents.stacks import Stacks
@@ -66,7 +71,11 @@ from docking.trust.policy import Policy, check_policy, development
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from docking.control.server import Control, Controlled
+    from docking.console import Console
+    from docking.console.feed import Watched
+    from docking.console.roster import Asked
+    from docking.control.requests import Controlled
+    from docking.control.server import Control
     from docking.threaded import Threaded
 
 _log = logging.getLogger("portcall.station")
@@ -76,6 +85,8 @@ PEERS_TIMEOUT_S = 5.0
 RESOLVED = 3.0
 # Seconds between two checks of this machine's links: when it moves to another network, its peers must learn of it.
 LINKS = 2.0
+# Seconds between two looks at what comes to docks.
+LOOK = 0.02
 # Peers whose addresses decide the order of our own.
 WAYS = 16
 # Seconds between two writes of the known stations' addresses.
@@ -98,7 +109,7 @@ class Station:
 
     network: `docking.Network`: host, port, url, peers, mdns, show_metrics
     identity: `docking.Identity`: key, certificates, passphrase
-    storage: `docking.Storage`: volatile, control, failpoint
+    storage: `docking.Storage`: volatile, control, failpoint, record_mib
     running: `docking.Running`: engine, threads, clocks
     timing: `docking.Timing`: when handoffs are repeated and given up, such as patience_s
     fields: any field of these groups, but not one of a group that is given whole
@@ -125,9 +136,9 @@ class Station:
         self.home = None if home is None else Path(home)
         self._dev = dev
         policy = check_policy(Policy() if policy is None else policy)
-        self._policy = PolicyInForce(development(policy) if dev else policy)
         groups = {"network": network, "identity": identity, "storage": storage, "running": running, "timing": timing}
         self._options = options = StationOptions.of(groups, fields)
+        self._policy = PolicyInForce(self._as_started(policy))
         self._network = options.network
         self._volatile = options.storage.volatile or home is None
         self._key = options.identity.key
@@ -145,6 +156,7 @@ class Station:
         self._links: tuple[Link, ...] = ()
         self._mounted_at = ""
         self._control: Control | None = None
+        self._docks: StationDocks | None = None
         self._again: asyncio.Handle | None = None
         self._noting: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[object]] = set()
@@ -211,13 +223,13 @@ class Station:
                 failed=self._store_failed,
                 failpoint=failpoint,
                 ahead_bytes=None if options.running.ahead_mib is None else options.running.ahead_mib << 20,
+                recordings=None if self.home is None else self.home / "recordings",
             ),
         )
         introductions.services = lambda: core.services.names
         introductions.addresses = self._addresses
         introductions.unreachable = core.departures.unreachable
         introductions.changed = self._peer_changed
-        introductions.met = core.witnesses.met
         introductions.heard = core.lifecycle.queued.heard
         for name, function, timeout in self._waiting_services:
             core.services.offer(name, function, timeout)
@@ -232,8 +244,16 @@ class Station:
             core.serving,
             introductions,
             core.sessions,
+            core.recordings,
             lambda: self.metrics(),
         )
+        docks = self._docks = StationDocks.wire(core, introductions, keys, api, limits.codec)
+
+        def met(peer: PublicKey) -> None:
+            core.witnesses.met(peer)
+            docks.met(peer)
+
+        introductions.met = met
         dispatcher = Dispatcher(api, limits)
         clients = AgentRequests(core.serving, dispatcher)
         app = App(dispatcher, keys, self._clocks.random, self._network.show_metrics, clients)
@@ -257,10 +277,14 @@ class Station:
         self._run(introductions.watch())
         for url in self._network.peers:
             self._run(self._call_on(url))
+        for url in self._network.docks:
+            self._run(self._call_on_dock(url))
+        if self._network.docks:
+            self._run(docks.docked.run())
 
     def controlled(self, home: Path) -> Controlled:
         """What the commands of the user who runs the station may touch. `home`: where they find the channel."""
-        from docking.control.server import Controlled
+        from docking.control.requests import Controlled
 
         core = self.core
         return Controlled(
@@ -279,6 +303,8 @@ class Station:
             url=lambda: self.url if self.port is not None else "",
             metrics=self.metrics,
             sessions=core.sessions.rows,
+            home_addresses=self.home_addresses,
+            archive=core.archive,
         )
 
     async def _open_control(self, home: Path) -> None:
@@ -364,6 +390,8 @@ class Station:
                 self._announcer.follow(now)
                 self._say_unreachable()
             self._run(self._introductions.call_again())
+            if self._docks is not None:
+                self._docks.docked.soon()
 
     def _say_unreachable(self) -> None:
         """Warn a station that listens on IPv4 only if all links have only IPv6 addresses."""
@@ -396,6 +424,13 @@ class Station:
             await asyncio.sleep(wait)
             wait = min(wait * 2, 30.0)
 
+    async def _call_on_dock(self, url: str) -> None:
+        """Meet a dock of this station; retry until it answers."""
+        await self._call_on(url)
+        found = next((peer for peer in self.core.here.peers.all() if peer.configured and url in peer.addresses), None)
+        if found is not None and self._docks is not None:
+            self._docks.is_at(found.key, url)
+
     async def close(self) -> None:
         """Suspend the agents, store everything, and stop; within ten seconds, whatever peers do.
 
@@ -423,7 +458,7 @@ class Station:
 
     def _stopped(self) -> None:
         self._core = self._introductions = self._server = self._announcer = self._control = None
-        self._starting = self._noting = None
+        self._starting = self._noting = self._docks = None
 
     def _store_failed(self) -> None:
         assert self._core is not None
@@ -465,6 +500,13 @@ class Station:
             )
         return [f"it has no home: {lost}. Give it a folder with home=..."]
 
+    def _as_started(self, policy: Policy) -> Policy:
+        """A policy with what the options say about it."""
+        if self._options.storage.record_mib is not None:
+            kept = evolve(policy.recordings, bytes=self._options.storage.record_mib << 20)
+            policy = evolve(policy, recordings=kept)
+        return development(policy) if self._dev else policy
+
     def _own_key(self) -> SecretKey:
         if self._key is None:
             self._key = home_folder.own_key(
@@ -485,6 +527,11 @@ class Station:
                 hosts = [host for url in met[:WAYS] if (host := urlsplit(url).hostname)]
             own = towards(own, hosts)
         return [f"http://[{text}]:{self.port}" if ":" in text else f"http://{text}:{self.port}" for text in own]
+
+    def home_addresses(self) -> list[str]:
+        """Its addresses and docks, as the passports of agents name them that are launched here."""
+        docks = [] if self._docks is None else self._docks.addresses()
+        return [*self._addresses()[: MAX_PEER_ADDRESSES - len(docks)], *docks]
 
     def _peer_changed(self, peer: Peer, here: bool) -> None:
         text = ", ".join(peer.services)[:500] if here else "is not seen any more"
@@ -582,7 +629,7 @@ class Station:
         Raises `StoreError`.
         """
         check_policy(policy)
-        old, new = self.policy, development(policy) if self._dev else policy
+        old, new = self.policy, self._as_started(policy)
         if (old.wasi, old.directories) != (new.wasi, new.directories):
             _log.warning("station %s: [wasi] and [directories] are those of the start until it starts again", self.name)
             new = evolve(new, wasi=old.wasi, directories=old.directories)
@@ -694,7 +741,7 @@ class Station:
         image = image_of(image)
         if itinerary is None:
             itinerary = await self.itinerary(via)
-        home = Home(self.key, tuple(self._addresses()[:8]))
+        home = Home(self.key, tuple(self.home_addresses()))
         known = self.core.images.get(image.digest)
         encoded = None if known is None else known[1]
         now, random = self._clocks.now(), self._clocks.random
@@ -740,6 +787,35 @@ class Station:
         """
         return self._access(self.core).find(text, owner)
 
+    async def replay(self, agent: str, owner: SecretKey | None = None, *, clocks: bool = False) -> Journey:
+        """A journey, to be stepped through forward and backward: see `docking.replay.Journey`.
+
+        agent: its id, the beginning of one, or its label
+        owner: the owner's key, with which other stations are asked for what they recorded; None for what is here only
+        clocks: whether each reading of a clock is a step, too
+
+        What is missing is said in the journey. Raises `UnknownAgent`, `StationError`.
+        """
+        core, found, loop = self.core, self.agent(agent), asyncio.get_running_loop()
+        capsule, archive = found.capsule(), core.archive
+        body = verify_passport(capsule.passport).body
+        image = core.images.get(body.image)
+        if image is None:
+            raise StationError("the agent's image is not here any more")
+
+        def ask(peer: PublicKey, question: list[object]) -> object:
+            return asyncio.run_coroutine_threadsafe(self.introductions.recordings(peer, question), loop).result(60)
+
+        asks = None if owner is None else Owner(owner, ask, self._clocks.now)
+        own = {self.key: lambda visit: None if archive is None else archive.read(found.key, visit)}
+        why = "only the agent's owner gets it from there: give the owner's key"
+        gathered = await in_thread(lambda: gather(found.key, visited(capsule), own, asks, why))
+        names = {peer.key.text: peer.name for peer in core.here.peers.all()} | {self.key.text: self.name}
+        records, missing, now = list(gathered.records.values()), gathered.missing, self._clocks.now()
+        return await in_thread(
+            lambda: Journey(capsule, image[0], records, names=names, why_missing=missing, clocks=clocks, now=now)
+        )
+
     async def drain(
         self,
         to: Sequence[str] = (),
@@ -771,6 +847,28 @@ class Station:
 
     def _drain(self, yes: bool) -> None:
         self.core.policy.draining = yes
+
+    async def knows_dock_of(self, station: PublicKey) -> None:
+        """Wait until a station has named its docks to this one.
+
+        station: its key
+        """
+        while not self._of_docks().deposits.has(station):
+            await asyncio.sleep(LOOK)
+
+    async def keeps(self, station: PublicKey) -> tuple[int, int]:
+        """Wait until this station, as a dock, keeps something for a station; returns how many things, and their bytes.
+
+        station: its key
+        """
+        while not (found := self._of_docks().room.kept(station))[0]:
+            await asyncio.sleep(LOOK)
+        return found
+
+    def _of_docks(self) -> StationDocks:
+        if self._docks is None:
+            raise StationError("the station is not running: use `async with`, or start()")
+        return self._docks
 
     def subscribe(self, wanted: Callable[[Event], bool] = lambda event: True) -> Subscription:
         """The events of this station from now on, as an asynchronous iterator of `docking.Event`.
@@ -808,6 +906,45 @@ class Station:
         It starts with its server's lifespan, or with the first request if there is none.
         """
         return Mounted(self.start, self.close, self.application, agent)
+
+    def console(
+        self,
+        *,
+        token: str = "",
+        hosts: Sequence[str] = (),
+        allow: Callable[[Scope], bool] | None = None,
+        owners: Sequence[SecretKey] = (),
+    ) -> Console:
+        """The console of this station as an ASGI application: stations, agents and journeys in a browser.
+
+            app.mount("/console", station.console(hosts=["example.org"], allow=is_operator))
+
+        token: the word that opens it; by default a new one, which is in the `token` of the console, and in its `link`
+        hosts: the names under which it is reached, beside `localhost` and addresses; others are refused
+        allow: instead of the token: called with the ASGI scope of each request, true for who may see and do everything
+        owners: keys that open the results of their agents; without them results stay sealed
+
+        The station is started by whoever runs it; until then, the console says that it does not run. Raises
+        `StationError` for a token of fewer than 16 characters.
+        """
+        from docking.console import Console, Settings
+
+        settings = Settings(hosts=hosts, allow=allow, owners=owners)
+        if token:
+            settings = evolve(settings, token=token)
+        asked, watched = self.shown()
+        return Console.of([asked], [watched], settings)
+
+    def shown(self) -> tuple[Asked, Watched]:
+        """What a console is given of this station: whom to ask, and what happens. For a console of several."""
+        from docking.console.feed import Watched
+        from docking.console.roster import Asked
+        from docking.control.requests import Requests
+
+        def requests() -> Requests:
+            return Requests(self.controlled(self.home or Path()))
+
+        return Asked(self.name, requests), Watched(self.name, lambda: self.core.here.events)
 
     async def application(self) -> App:
         """The application that answers peers; starts the station if nobody has yet."""

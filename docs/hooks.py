@@ -6,7 +6,10 @@ tables and classes that the program uses. Each function below makes one page.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,11 +28,15 @@ DOCS = ROOT / "docs"
 # Folder -> title, and the pages that come first, in the order of reading.
 SECTIONS: dict[str, tuple[str, list[str]]] = {
     "tutorial": ("Tutorial", ["first-agent", "first-station", "a-working-day", "first-lesson"]),
+    "lessons": (
+        "Lessons",
+        ["index", "loop", "weak", "trust", "agent", "station", "crash", "copies", "laptop", "exercises"],
+    ),
     "how-to": ("How to", []),
-    "reference": ("Reference", ["commands", "ways", "abi", "policy"]),
+    "reference": ("Reference", ["commands", "api-portcall", "api-agents", "api-docking", "ways", "abi", "policy"]),
     "topics": (
         "Topics",
-        ["architecture", "continuations", "same-result", "trust", "handoff", "attacks", "performance"],
+        ["architecture", "continuations", "same-result", "trust", "handoff", "attacks", "performance", "others"],
     ),
     "adr": ("Decisions", ["index"]),
 }
@@ -104,6 +111,7 @@ a value that `agents.run` or the station returns.
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Makes the contents (an mkdocs event): the sections in their order, in each its pages."""
+    sys.path[:0] = [str(ROOT)]  # mkdocs loads this file by its path alone
     written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} | set(PAGES)
     contents: list[Any] = ["index.md"]
     for folder, (title, first) in SECTIONS.items():
@@ -111,16 +119,22 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         others = sorted(uri for uri in written if uri.startswith(f"{folder}/") and uri not in known)
         pages = [uri for uri in known if uri in written] + others
         if pages:
-            contents.append({title: pages})
-    config.nav = [*contents, "glossary.md", "changelog.md"]
+            contents.append({title: [{heading(uri): uri} for uri in pages]})
+    config.nav = [*contents, {heading("glossary.md"): "glossary.md"}, {heading("changelog.md"): "changelog.md"}]
     return config
+
+
+def heading(uri: str) -> str:
+    """The title of a page, which may have comments above it."""
+    text = PAGES[uri]() if uri in PAGES else (DOCS / uri).read_text(encoding="utf-8")
+    found = re.search(r"^# (.+)$", text, re.MULTILINE)
+    return uri if found is None else found[1].replace("`", "")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages to the site (an mkdocs event)."""
     from mkdocs.structure.files import File
 
-    sys.path[:0] = [str(ROOT)]  # mkdocs loads this file by its path alone
     for uri, page in PAGES.items():
         files.append(File.generated(config, uri, content=page()))
     return files
@@ -151,6 +165,48 @@ def _help_of_all(context: click.Context) -> list[str]:
             assert below is not None
             parts += _help_of_all(below.context_class(below, parent=context, info_name=name))
     return parts
+
+
+def api_page(title: str, *modules: str) -> str:
+    """A page of the Python interface: each public name of the modules, from its docstring."""
+    parts = [f"# {title}\n"]
+    for module in modules:
+        parts += [_documentation(module), ""]
+        for name, where in public_names(module):
+            parts.append(f"::: {where}\n    options:\n      heading: {module}.{name}\n      toc_label: {name}\n")
+    return "\n".join(parts)
+
+
+def _documentation(module: str) -> str:
+    text = inspect.getdoc(importlib.import_module(module)) or ""
+    return f"## The module {module} {{ #the-module-{module.replace('.', '-')} }}\n\n{text}\n"
+
+
+def public_names(module: str) -> list[tuple[str, str]]:
+    """The public names of a module that are no modules, each with the place where it is written."""
+    found = importlib.import_module(module)
+    homes = {name: home for home, names in getattr(found, "_HOMES", {}).items() for name in names}
+    names = getattr(found, "__all__", None) or [
+        name
+        for name, value in vars(found).items()
+        if not name.startswith("_") and getattr(value, "__module__", "") == module
+    ]
+    places = []
+    for name in names:
+        value = getattr(found, name)
+        if inspect.ismodule(value):
+            continue
+        home = homes.get(name, "")
+        if not home:
+            own = (
+                inspect.isclass(value) or inspect.isroutine(value)
+            ) and value.__name__ == name  # else another name of it
+            written = getattr(value, "__module__", "") if own else ""
+            home = written if written.partition(".")[0] in ("agents", "docking", "portcall") else module
+        elif not home.startswith(("agents.", "docking.")):
+            home = f"{module}.{home}"
+        places.append((name, f"{home}.{name}"))
+    return places
 
 
 def errors_page() -> str:
@@ -226,7 +282,16 @@ def changelog_page() -> str:
     return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+API: dict[str, tuple[str, tuple[str, ...]]] = {
+    "reference/api-portcall.md": ("Python: in an agent", ("portcall",)),
+    "reference/api-agents.md": ("Python: the package agents", ("agents", "agents.waits", "agents.testing")),
+    "reference/api-docking.md": (
+        "Python: the package docking",
+        ("docking", "docking.keys", "docking.itinerary", "docking.testing", "docking.mec"),
+    ),
+}
 PAGES: dict[str, Callable[[], str]] = {
+    **{uri: functools.partial(api_page, title, *modules) for uri, (title, modules) in API.items()},
     "reference/commands.md": commands_page,
     "reference/errors.md": errors_page,
     "reference/handoff.md": handoff_page,

@@ -29,6 +29,15 @@ def go(station: str, wait: float | None = None) -> None:
     raise OutsideAgent("go")
 
 
+def tour(tasks: Callable[[], object] | dict[str, Callable[[], object]], wait: float | None = None) -> None:
+    """Go along the way to its end, from one stop to the next, and call a task at each.
+
+    tasks: one for all stops, or by the names of stations; "" is for those that are not named
+    wait: as of `go`; stops that may be left out are, where they are down. Raises OSError where no next stop takes it.
+    """
+    raise OutsideAgent("tour")
+
+
 def here() -> str:
     """The name of this station."""
     raise OutsideAgent("here")
@@ -45,17 +54,17 @@ def next_stop() -> str:
 
 
 def call(service: str, request: str | bytes = b"") -> bytes:
-    """The bytes that a service of this station replies. Raises OSError."""
+    """The bytes that `service` of this station replies to `request`. Raises OSError."""
     raise OutsideAgent("call")
 
 
 def lookup(service: str) -> list[str]:
-    """Names of stations that offer a service, best first."""
+    """Names of stations that offer `service`, best first."""
     raise OutsideAgent("lookup")
 
 
 def send(agent: str, message: str | bytes) -> None:
-    """Hand a message over for delivery to another agent, by its id. Raises OSError."""
+    """Hand `message` over for delivery to another `agent`, by its id. Raises OSError."""
     raise OutsideAgent("send")
 
 
@@ -176,7 +185,7 @@ def serve(handler: Callable[[Request], object], until: Callable[[], object] | No
 
 
 def sleep(seconds: float) -> None:
-    """Sleep; the agent waits as data and holds no thread."""
+    """Sleep for so many `seconds`; the agent waits as data and holds no thread."""
     raise OutsideAgent("sleep")
 
 
@@ -194,15 +203,15 @@ def fork(count: int) -> tuple[int, list[str]]:
 
 
 def report(key: str, value: object) -> None:
-    """Append a result to this agent's signed chain: text, bytes, or anything that prints."""
+    """Append a result to this agent's signed chain: a `key`, and a `value`: text, bytes, or anything that prints."""
     raise OutsideAgent("report")
 
 
 def log(text: str, level: str = "info") -> None:
-    """One line for the station's log: error, warning, info or detail. What is printed goes there too."""
+    """One line of `text` for the station's log, of `level` error, warning, info or detail. Prints go there too."""
     raise OutsideAgent("log")
 
 
 def exit(code: int = 0) -> None:
-    """End the agent, wherever it is; `finally` blocks run first."""
+    """End the agent, wherever it is, with the exit `code`; `finally` blocks run first."""
     raise OutsideAgent("exit")

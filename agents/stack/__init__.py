@@ -5,6 +5,6 @@ from elsewhere, so every read is bounded, and what cannot be read is left out.
 """
 
 from .frames import MAX_FRAMES, Stack, StackFrame, Variable
-from .reading import stack_of
+from .reading import sources_of, stack_of
 
-__all__ = ["MAX_FRAMES", "Stack", "StackFrame", "Variable", "stack_of"]
+__all__ = ["MAX_FRAMES", "Stack", "StackFrame", "Variable", "sources_of", "stack_of"]

@@ -14,6 +14,8 @@ from .frames import MAX_FRAMES, Stack, StackFrame
 from .memory import FrozenMemory, data_segments, fingerprint
 from .webassembly import wasm_frames
 
+MAX_SOURCES, MAX_SOURCE_BYTES = 8, 256 << 10  # of one stack
+
 
 def stack_of(image: AgentImage, snapshot: Snapshot) -> Stack:
     """The stack of an agent; without frames if it has not begun.
@@ -31,6 +33,23 @@ def stack_of(image: AgentImage, snapshot: Snapshot) -> Stack:
             note = f"its Python functions cannot be shown: {error}"
     frames = islice(chain.from_iterable(wasm_frames(image, snapshot.frames)), MAX_FRAMES)
     return Stack(tuple(frames), note=note)
+
+
+def sources_of(stack: Stack, snapshot: Snapshot) -> dict[str, str]:
+    """The texts of the files that frames of a stack name, by these names: those that travel with the agent.
+
+    Of the innermost frames, at most `MAX_SOURCES` files of `MAX_SOURCE_BYTES` together; what is no UTF-8 is U+FFFD.
+    """
+    files, room = Files(snapshot), MAX_SOURCE_BYTES
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(frame.file for frame in stack.frames if frame.file and frame.line):
+        data = files.read(name)
+        if data is not None and len(data) <= room:
+            room -= len(data)
+            found[name] = data.decode("utf-8", "replace")
+        if len(found) == MAX_SOURCES:
+            break
+    return found
 
 
 def _python_frames(image: AgentImage, snapshot: Snapshot) -> tuple[StackFrame, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from agents.blocks import BLOCK_BYTES
 from agents.errors import CallFailed
 
 from .abi import (
@@ -97,7 +98,7 @@ def walk_luggage(luggage: Luggage, start: Node, route: Route, follow: bool) -> R
             expanded += 1
             if expanded > luggage.limits.symlinks:
                 raise CallFailed(ELOOP, f"more than {luggage.limits.symlinks} links in one path")
-            link = parse_text(node.data.decode(), luggage.limits)
+            link = parse_text(bytes(node.data).decode(), luggage.limits)
             directory = directory or (link.directory and not todo)
             todo.extend(reversed(link.names))
             continue
@@ -141,6 +142,7 @@ class LuggageFile:
             self.luggage.used += end - old
             _lengthen(contents, offset - old)
         contents[offset:end] = data
+        _note(node, min(offset, old), end)
         node.mtim = node.ctim = now
         return len(data)
 
@@ -162,6 +164,7 @@ class LuggageFile:
             if not isinstance(node.data, bytearray):
                 node.data = bytearray(node.data)
             _lengthen(node.data, size - old)
+            _note(node, old, size)
         elif isinstance(node.data, bytearray):
             del node.data[size:]
         else:
@@ -188,6 +191,12 @@ class LuggageFile:
     def encode(self) -> list[Any]:
         """See `vfs.File`."""
         return ["file", self.node.inode]
+
+
+def _note(node: Node, begin: int, end: int) -> None:
+    """The bytes from `begin` to `end` were written: after that, so that who reads what is noted reads what is new."""
+    if node.written is not None:
+        node.written.update(range(begin // BLOCK_BYTES, (end - 1) // BLOCK_BYTES + 1))
 
 
 def _lengthen(data: bytearray, size: int) -> None:

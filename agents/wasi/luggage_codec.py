@@ -4,9 +4,10 @@ A snapshot's luggage may be an attacker's: `decode_luggage` recomputes the accou
 checks the tree's shape without recursion, and raises only `BadSnapshot`.
 
 Layout: `[next inode, nodes]`, nodes by ascending inode, each `[inode, kind, atim, mtim, ctim, payload]`; the
-payload of a file or link is its bytes, of a directory `[next serial, [[serial, name, inode], ...]]` by ascending
+payload of a file or link is its bytes, of a file whose contents travel as blocks `[size, numbers of the blocks]`
+(`file_blocks`), of a directory `[next serial, [[serial, name, inode], ...]]` by ascending
 serial.
-Invariant: `encode_luggage(decode_luggage(v)[0]) == v` for every `v` that is accepted.
+Invariant: `encode_luggage(decode_luggage(v)[0]) == v` for every `v` that is accepted and has all contents itself.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agents.errors import BadSnapshot, CallFailed
+from agents import canonical
+from agents.blocks import BLOCK_BYTES, packed, unpacked
+from agents.errors import BadSnapshot, CallFailed, NotCanonical
 
 from .abi import CREAT, DIRECTORY, EINVAL, EXCL, REGULAR_FILE, SYMBOLIC_LINK, U64
+from .file_blocks import FileBlocks, FileContents
 from .limits import WasiLimits
 from .luggage import LuggageFile, ResolvedLuggagePath, walk_luggage
 from .nodes import FIRST_SERIAL, ROOT, Folder, Luggage, Node
 from .paths import Route, parse_text, valid_name
+from .vfs import Bytes
 
 _COUNTER_MAX = 1 << 62  # of inodes and cookies: room to count on, whatever a snapshot begins with
 _NODES_MAX_EXTRA = 1  # the root has no name; the number of descriptors bounds open nodes without a name
@@ -41,13 +46,14 @@ def _reachable(luggage: Luggage, open_nodes: Iterable[Node]) -> dict[int, Node]:
     return found
 
 
-def encode_luggage(luggage: Luggage, open_nodes: Iterable[Node]) -> list[Any]:
-    """Plain values for everything that has a name or is in `open_nodes`."""
+def encode_luggage(luggage: Luggage, open_nodes: Iterable[Node], files: FileBlocks | None = None) -> list[Any]:
+    """Plain values for everything that has a name or is in `open_nodes`. `files`: what travels as blocks."""
     nodes = []
     for inode, node in sorted(_reachable(luggage, open_nodes).items()):
         payload: Any
         if node.folder is None:
-            payload = bytes(node.data)
+            blocks = None if files is None else files.blocks_of(node)
+            payload = bytes(node.data) if blocks is None else [len(node.data), packed(blocks)]
         else:
             lines = [[serial, name, child.inode] for name, (serial, child) in node.folder.entries.items()]
             payload = [node.folder.next_serial, lines]
@@ -69,12 +75,27 @@ def fields(value: object, count: int) -> list[Any]:
     return value
 
 
-def _decode_node(item: object, limits: WasiLimits) -> tuple[Node, list[Any]]:
+def _contents(payload: list[Any], contents: FileContents | None, most: int) -> Bytes:
+    """What travels as blocks. Raises `BadSnapshot`."""
+    size, numbers = fields(payload, 2)
+    if contents is None:
+        raise BadSnapshot("a file of the luggage whose contents are not here")
+    if not isinstance(numbers, bytes) or checked_int(size, 1) > most:
+        raise BadSnapshot("a file in the luggage that is larger than this station takes, or has no blocks")
+    blocks = unpacked(numbers, -(-size // BLOCK_BYTES), ascending=False)
+    if len(blocks) != -(-size // BLOCK_BYTES) or max(blocks) >= contents.blocks:
+        raise BadSnapshot("a file in the luggage with other blocks than it needs")
+    return contents.take(blocks, size)
+
+
+def _decode_node(item: object, limits: WasiLimits, contents: FileContents | None, left: int) -> tuple[Node, list[Any]]:
     """A node, and for a directory its entries, which may refer to nodes not decoded yet."""
     inode, kind, atim, mtim, ctim, payload = fields(item, 6)
     node = Node(checked_int(inode, ROOT), checked_int(kind), checked_int(atim), checked_int(mtim), checked_int(ctim))
     if node.kind in (REGULAR_FILE, SYMBOLIC_LINK):
-        if not isinstance(payload, bytes):
+        if node.kind == REGULAR_FILE and isinstance(payload, list):
+            payload = _contents(payload, contents, left)
+        elif not isinstance(payload, bytes):
             raise BadSnapshot("a file without bytes in the luggage")
         node.data = payload
         if node.kind == SYMBOLIC_LINK:
@@ -89,16 +110,21 @@ def _decode_node(item: object, limits: WasiLimits) -> tuple[Node, list[Any]]:
     return node, lines
 
 
-def check_link(text: bytes, limits: WasiLimits) -> None:
+def check_link(text: Bytes, limits: WasiLimits) -> None:
     """Raises `BadSnapshot` if a guest could not have stored this text as a link."""
     try:
-        parse_text(text.decode(), limits)
+        parse_text(bytes(text).decode(), limits)
     except (CallFailed, UnicodeDecodeError):
         raise BadSnapshot("a symbolic link in the luggage holds an impossible path") from None
 
 
-def decode_luggage(value: object, limits: WasiLimits) -> tuple[Luggage, dict[int, Node]]:
-    """The luggage and its nodes by inode; the caller reopens what was open, then calls `check_open`."""
+def decode_luggage(
+    value: object, limits: WasiLimits, contents: FileContents | None = None
+) -> tuple[Luggage, dict[int, Node]]:
+    """The luggage and its nodes by inode; the caller reopens what was open, then calls `check_open`.
+
+    contents: of the files that travel as blocks
+    """
     next_inode, items = fields(value, 2)
     if not isinstance(items, list) or len(items) > limits.files + limits.descriptors + _NODES_MAX_EXTRA:
         raise BadSnapshot("more nodes in the luggage than this station takes")
@@ -106,7 +132,7 @@ def decode_luggage(value: object, limits: WasiLimits) -> tuple[Luggage, dict[int
     directories: list[tuple[Node, list[Any]]] = []
     used = last = 0
     for item in items:
-        node, lines = _decode_node(item, limits)
+        node, lines = _decode_node(item, limits, contents, limits.luggage_bytes - used)
         if node.inode <= last:
             raise BadSnapshot("nodes of the luggage out of order")
         last = node.inode
@@ -195,3 +221,25 @@ def fill(luggage: Luggage, files: Mapping[str, bytes], now: int) -> None:
             opened.node.data = data
             luggage.used += len(data)
             opened.close()
+
+
+def with_contents(encoded: bytes, contents: FileContents, most: int) -> bytes:
+    """An encoded WASI state (`WasiState.encode`) that has the contents of all its files itself.
+
+    contents: of the files that travel as blocks; most: bytes of the result
+
+    Raises `BadSnapshot`.
+    """
+    try:
+        value = canonical.decode(encoded, canonical.DecodeBounds(max_bytes=most, max_depth=16, max_items=4_000_000))
+    except NotCanonical as error:
+        raise BadSnapshot(f"the WASI state cannot be read: {error}") from None
+    match value:
+        case [_, _, _, [_, list(items)], *_]:
+            left = most
+            for item in items:
+                if isinstance(item, list) and len(item) == 6 and item[1] == REGULAR_FILE and isinstance(item[5], list):
+                    item[5] = bytes(_contents(item[5], contents, left))
+                    left -= len(item[5])
+            return canonical.encode(value)
+    raise BadSnapshot("not a WASI state")

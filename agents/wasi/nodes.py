@@ -61,10 +61,12 @@ class Node:
     atim: int
     mtim: int
     ctim: int
-    data: bytes | bytearray = b""
+    data: bytes | bytearray | memoryview = b""
     folder: Folder | None = None
     links: int = 0
     opened: int = 0
+    written: set[int] | None = None
+    """Where somebody watches its writes (`file_blocks`): the numbers of the blocks that were written."""
 
     def stat(self) -> Stat:
         """The node's attributes."""

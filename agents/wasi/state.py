@@ -25,6 +25,7 @@ from .abi import ALL_RIGHTS, DIRECTORY, DIRECTORY_RIGHTS, EINVAL, OFFSET_MAX, RE
 from .descriptors import Descriptor, DescriptorTable
 from .devices import DEVICES_MOUNT as DEVICES
 from .devices import DeviceFolder, decode_device
+from .file_blocks import FileBlocks, FileContents
 from .limits import WasiLimits
 from .luggage import LuggageDirectory, LuggageFile, open_node, open_root, top_directories
 from .luggage_codec import check_open, checked_int, decode_luggage, encode_luggage, fields, fill
@@ -164,6 +165,17 @@ class WasiState:
             self.monotonic(clock)
             self.captured = min(max(clock.wall_ns(), 0), U64)
 
+    @property
+    def times(self) -> tuple[int, int | None, int | None]:
+        """Where its clocks stand: `elapsed_ns`, `captured`, and the station's clock when the guest's showed 0, if it
+        runs here. To be set again by whoever captures it in the middle of a replay.
+        """
+        return self.elapsed_ns, self.captured, self._origin
+
+    @times.setter
+    def times(self, times: tuple[int, int | None, int | None]) -> None:
+        self.elapsed_ns, self.captured, self._origin = times
+
     def monotonic(self, clock: Clock) -> int:
         """The guest's monotonic clock, ns."""
         origin = self.origin(clock)
@@ -202,15 +214,22 @@ class WasiState:
             mount.close()
         self.luggage.mounts.clear()
 
-    def encode(self) -> list[Any]:
-        """Plain values that `agents.canonical` can encode."""
+    def open_nodes(self) -> list[Node]:
+        """What is open in the luggage."""
+        return [d.thing.node for _, d in self.table if isinstance(d.thing, LuggageFile | LuggageDirectory)]
+
+    def written(self, files: FileBlocks) -> list[int]:
+        """The blocks of large files that may have been written since this was asked last. The agent may run."""
+        return files.written(self.luggage, self.open_nodes)
+
+    def encode(self, files: FileBlocks | None = None) -> list[Any]:
+        """Plain values that `agents.canonical` can encode. `files`: what of the luggage travels as blocks."""
         descriptors = [[fd, *descriptor.encode()] for fd, descriptor in self.table]
-        opened = [d.thing.node for _, d in self.table if isinstance(d.thing, LuggageFile | LuggageDirectory)]
         return [
             _NEW if self.captured is None else STATE_VERSION,
             list(self.args),
             list(self.environ),
-            encode_luggage(self.luggage, opened),
+            encode_luggage(self.luggage, self.open_nodes(), files),
             descriptors,
             [self.stdin.data[self.stdin.position :], self.stdin.live],
             self.elapsed_ns if self.captured is None else [self.elapsed_ns, self.captured],
@@ -219,7 +238,11 @@ class WasiState:
 
     @classmethod
     def read(
-        cls, encoded: bytes, limits: WasiLimits | None = None, grants: Mapping[str, Grant] | None = None
+        cls,
+        encoded: bytes,
+        limits: WasiLimits | None = None,
+        grants: Mapping[str, Grant] | None = None,
+        contents: FileContents | None = None,
     ) -> WasiState:
         """`decode`, from bytes. Raises `BadSnapshot`."""
         limits = limits or WasiLimits()
@@ -227,13 +250,19 @@ class WasiState:
             value = canonical.decode(encoded, canonical.DecodeBounds(limits.encoded, _DEPTH, limits.items))
         except NotCanonical as error:
             raise BadSnapshot(f"the WASI state cannot be read, or is beyond this station's bounds: {error}") from None
-        return cls.decode(value, limits, grants)
+        return cls.decode(value, limits, grants, contents)
 
     @classmethod
     def decode(
-        cls, value: object, limits: WasiLimits | None = None, grants: Mapping[str, Grant] | None = None
+        cls,
+        value: object,
+        limits: WasiLimits | None = None,
+        grants: Mapping[str, Grant] | None = None,
+        contents: FileContents | None = None,
     ) -> WasiState:
         """The state that `encode` wrote, at a station with these limits and granted directories.
+
+        contents: of the files that travel as blocks; None where there are none
 
         A descriptor into a host directory is opened again if the station grants the same guest
         name and the file is still there; otherwise it is lost. Raises `BadSnapshot` for anything that `encode`
@@ -249,7 +278,7 @@ class WasiState:
         data, live = fields(stdin, 2)
         if not isinstance(data, bytes) or len(data) > limits.stdin_bytes or not isinstance(live, bool):
             raise BadSnapshot("standard input beyond this station's bounds, or without bytes")
-        rebuilt, nodes = decode_luggage(luggage, limits)
+        rebuilt, nodes = decode_luggage(luggage, limits, contents)
         shown, *captured = fields(elapsed, 2) if version == STATE_VERSION else [elapsed]
         state = cls(limits, argv, env, rebuilt, DescriptorTable(limits), InputStream(data, 0, live), checked_int(shown))
         state.captured = checked_int(captured[0]) if captured else None

@@ -223,28 +223,14 @@ def trail(agent: str, verify: bool, output: Path | None, station: str | None, as
     """Show where an agent has been, as the stations signed it."""
     from agents import audit as auditing
     from agents.capsule import Capsule
-    from agents.credentials.visits import Visit
+    from docking.control.trails import visits_of
 
     found = _capsule(station, agent)
     if output is not None:
         write_file(output, found["capsule"])
     audit = auditing.audit(Capsule.decode(found["capsule"]))
     names = found["names"]
-    visits = [
-        {
-            "visit": visit.index,
-            "station": names.get(visit.station.text, visit.station.id),
-            "key": visit.station.text,
-            "arrived": visit.arrived,
-            "departed": visit.departed,
-            "cpu_us": visit.used.cpu,
-            "carried": visit.used.carried,
-            "results": visit.results.count,
-            "next": None if visit.next is None else names.get(visit.next.text, visit.next.id),
-        }
-        for visit in audit.visits
-        if isinstance(visit, Visit)
-    ]
+    visits = visits_of(audit, names)
     holds = audit.code is None
     text, way = ("", {}) if audit.passport is None else shown_way(audit.passport.itinerary, names)
     if as_json:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from agents import canonical
+from agents.blocks import BLOCKS_PER_PAGE
 from agents.capsule import CAPSULE_FORMAT, Capsule
 from agents.credentials.keys import text_of
 from agents.credentials.passport import Passport, verify_passport
@@ -22,11 +23,12 @@ from agents.rewrite.floats import FLOATS_SECTION, floats
 from agents.rewrite.metadata import Frame, Metadata, frame_values
 from agents.rewrite.spilled import SPILLED_SECTION as SPILL
 from agents.rewrite.spilled import spilled
-from agents.snapshot import SNAPSHOT_MAGIC, Snapshot
+from agents.snapshot import SNAPSHOT_MAGIC, MemoryRoot, Snapshot
 from agents.stack import MAX_FRAMES, StackFrame, stack_of
 from agents.stack.webassembly import MAX_VALUES, FunctionNames, imports_of, wasm_frames
 from agents.waits import Wait, encode_wait
 from agents.wasi.abi import DIRECTORY
+from agents.wasi.file_blocks import ContentsElsewhere
 from agents.wasi.state import WasiState
 from agents.wasm.decode import WASM_MAGIC, custom_section, decode_module
 from agents.wasm.names import Names, module_names
@@ -104,7 +106,7 @@ def describe_image(image: AgentImage) -> Described:
         described["relaxed instructions made exact"] = about.relaxed
     if image.luggage:
         described["luggage"] = {"bytes": len(image.luggage)}
-        described["files"] = _files(_state(image.luggage))
+        described["files"] = _files(_state(image.luggage, None))
     if image.started:
         described["started"] = {"bytes": len(image.started)}
     return described
@@ -134,7 +136,7 @@ def describe_snapshot(snapshot: Snapshot, image: AgentImage | None) -> Described
         for index, (letter, bits) in snapshot.globals.items()
     ]
     if snapshot.wasi:
-        described["wasi"] = _wasi(snapshot.wasi)
+        described["wasi"] = _wasi(snapshot.wasi, snapshot.files)
     return described
 
 
@@ -262,8 +264,9 @@ def _in_json(value: int | float) -> int | float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _state(data: bytes) -> WasiState:
-    return WasiState.decode(canonical.decode(data, canonical.DecodeBounds(max_bytes=1 << 28, max_items=1_000_000)))
+def _state(data: bytes, files: MemoryRoot | None) -> WasiState:
+    value = canonical.decode(data, canonical.DecodeBounds(max_bytes=1 << 28, max_items=1_000_000))
+    return WasiState.decode(value, contents=None if files is None else ContentsElsewhere(files.pages * BLOCKS_PER_PAGE))
 
 
 def _files(state: WasiState) -> list[Described]:
@@ -280,8 +283,8 @@ def _files(state: WasiState) -> list[Described]:
     return sorted(files, key=lambda file: str(file["path"]))
 
 
-def _wasi(data: bytes) -> Described:
-    state = _state(data)
+def _wasi(data: bytes, files: MemoryRoot | None) -> Described:
+    state = _state(data, files)
     return {
         "arguments": [argument.decode(errors="replace") for argument in state.args],
         "environment": [entry.decode(errors="replace") for entry in state.environ],

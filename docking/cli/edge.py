@@ -40,7 +40,7 @@ class Edge:
         """Raises `click.UsageError` for what does not go together."""
         if self.port is None and (self.callbacks or self.tokens is not None):
             raise click.UsageError("--mec-callback and --mec-tokens need --mec PORT")
-        if self.port is not None and self.tokens is None and not _is_own(self.host):
+        if self.port is not None and self.tokens is None and not is_own(self.host):
             raise click.UsageError(f"--mec-host {self.host} is reached by others: give --mec-tokens FILE")
 
     def prepare(self, station: Station) -> Callable[[], Coroutine[object, object, None]]:
@@ -111,7 +111,8 @@ def _tokens(path: Path) -> tuple[list[str], list[str]]:
     return clients, operators
 
 
-def _is_own(host: str) -> bool:
+def is_own(host: str) -> bool:
+    """Whether an address to listen at is reached from this machine only."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"

@@ -13,10 +13,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from docking.cli import console as looking
 from docking.cli.output import say
 from docking.cli.services import SERVICE_OPTION, SERVICES_OPTION, Offers, OneService, all_of
 from docking.cli.serving import policy_of, prepare, say_whom_it_admits, serve
@@ -41,8 +42,15 @@ MEET_TIMEOUT_S = 6.0
 @click.option(
     "--home", type=click.Path(path_type=Path, file_okay=False), help="Keep their keys and agents in this folder."
 )
+@click.option(
+    "--record",
+    type=click.IntRange(0, 1 << 20),
+    metavar="MIB",
+    help="Each keeps so much of what agents were told there, for portcall replay.",
+)
 @click.option("--no-mdns", is_flag=True, help="Tell the stations of each other instead of letting them find out.")
 @click.option("--log", type=click.Choice(["events", "json", "none"]), default="events", help="What it prints.")
+@looking.options
 def lab(
     names: tuple[str, ...],
     single: tuple[OneService, ...],
@@ -50,8 +58,10 @@ def lab(
     down: tuple[str, ...],
     policy: Path | None,
     home: Path | None,
+    record: int | None,
     no_mdns: bool,
     log: str,
+    **console: Any,
 ) -> None:
     """Run several stations on this machine, until they are interrupted.
 
@@ -72,6 +82,7 @@ def lab(
         if name not in names[1:]:
             rest = ", ".join(names[1:]) or "there is only one"
             raise click.UsageError(f"--down {name}: it is one of the stations after the first: {rest}")
+    look = looking.ConsoleOptions.of(console)
     prepare(log)
     admitted = policy_of(policy)
     mdns = not no_mdns and has_multicast()
@@ -79,11 +90,13 @@ def lab(
         homes = {name: folder / name for name in names}
         introduce(homes, secrets.token_bytes, time.time_ns() // 1_000_000)
         stations = [
-            Station(name, home, policy=admitted, host="127.0.0.1", port=0, mdns=mdns, threads=2)
+            Station(name, home, policy=admitted, host="127.0.0.1", port=0, mdns=mdns, threads=2, record_mib=record)
             for name, home in homes.items()
         ]
         for each in stations:
             all_of(modules, single)(each)
+
+        serve_console = look.prepare(stations, looking.own_keys())
 
         async def begun() -> None:
             await _meet(stations, mdns)
@@ -97,6 +110,7 @@ def lab(
             say_whom_it_admits(admitted)
             via = ",".join(names[1:]) or names[0]
             say(f"ready: portcall launch AGENT.py --from {names[0]} --via {via} begins an agent; Ctrl-C ends all")
+            await serve_console()
 
         ending = "stopping: agents are suspended, and go on when a lab with this home starts again"
         if home is None:

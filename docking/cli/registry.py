@@ -23,6 +23,11 @@ COMMANDS: dict[str, CommandEntry] = {
     "demo": CommandEntry(
         "docking.cli.demo.command", "demo", "Start three stations on this machine, and watch an agent hop through them."
     ),
+    "lesson": CommandEntry(
+        "docking.cli.lesson",
+        "lesson",
+        "Show a class what agents and stations do: list the acts, run one, check an exercise.",
+    ),
     "pack": CommandEntry(
         "docking.cli.pack", "pack_command", "Make an image of a program, rewritten so that it can move."
     ),
@@ -49,6 +54,9 @@ COMMANDS: dict[str, CommandEntry] = {
         "docking.cli.agents", "logs", "Print what an agent has printed and logged, at the stations of this user."
     ),
     "trail": CommandEntry("docking.cli.agents", "trail", "Show where an agent has been, as the stations signed it."),
+    "replay": CommandEntry(
+        "docking.cli.replay", "replay", "Step through an agent's journey, forward and backward.", True
+    ),
     "results": CommandEntry(
         "docking.cli.agents", "results", "Show what an agent reported, verified, and opened with its owner's key."
     ),

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from docking.cli import completion, edge
+from docking.cli import console as looking
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every
 from docking.cli.output import plain, print_json, print_table, say
 from docking.cli.services import SERVICE_OPTION, SERVICES_OPTION, Offers, OneService, all_of
@@ -29,6 +30,9 @@ PORT = 7707
 @click.option("--policy", type=click.Path(path_type=Path, dir_okay=False), help="Whom it admits, in TOML.")
 @click.option("--dev", is_flag=True, help="Admit the agents of any owner.")
 @click.option("--peer", "peers", multiple=True, metavar="URL", help="A station that mDNS does not reach.")
+@click.option(
+    "--dock", "docks", multiple=True, metavar="URL", help="Where what is meant for it waits while it is away."
+)
 @click.option("--no-mdns", is_flag=True, help="Neither announce nor browse.")
 @SERVICE_OPTION
 @SERVICES_OPTION
@@ -43,9 +47,16 @@ PORT = 7707
     metavar="MIB",
     help="Send agents with so much memory ahead to their next stop, while they run.",
 )
+@click.option(
+    "--record",
+    type=click.IntRange(0, 1 << 20),
+    metavar="MIB",
+    help="Keep so much of what agents were told here, for portcall replay.",
+)
 @click.option("--metrics", is_flag=True, help="Answer GET /portcall/1/metrics.")
 @click.option("--log", type=click.Choice(["events", "json", "none"]), default="events", help="What it prints.")
 @edge.options
+@looking.options
 def station(
     name: str,
     home: Path,
@@ -54,6 +65,7 @@ def station(
     policy: Path | None,
     dev: bool,
     peers: tuple[str, ...],
+    docks: tuple[str, ...],
     no_mdns: bool,
     single: tuple[OneService, ...],
     modules: tuple[Offers, ...],
@@ -61,12 +73,14 @@ def station(
     volatile: bool,
     threads: int | None,
     ahead: int | None,
+    record: int | None,
     metrics: bool,
     log: str,
     mec: int | None,
     mec_host: str,
     mec_callbacks: tuple[str, ...],
     mec_tokens: Path | None,
+    **console: Any,
 ) -> None:
     """Run a station, until it is interrupted.
 
@@ -78,11 +92,13 @@ def station(
     from docking.station import Station
     from docking.trust.identity import check_name
 
-    for peer in peers:
-        if url_of(peer) is None:
-            raise click.BadParameter(f"{peer!r} is no address: write http://HOST:PORT", param_hint="--peer")
+    for option, urls in (("--peer", peers), ("--dock", docks)):
+        for each in urls:
+            if url_of(each) is None:
+                raise click.BadParameter(f"{each!r} is no address: write http://HOST:PORT", param_hint=option)
     beside = edge.Edge(mec, mec_host, mec_callbacks, mec_tokens)
     beside.check()
+    look = looking.ConsoleOptions.of(console)
     check_name(name)  # check this before making a key for the user
     prepare(log)
     made = Station(
@@ -93,22 +109,24 @@ def station(
         host=host,
         port=port,
         peers=peers,
+        docks=docks,
         mdns=not no_mdns,
         engine=engine,
         volatile=volatile,
         threads=threads,
         ahead_mib=ahead,
+        record_mib=record,
         show_metrics=metrics,
         passphrase=ask_passphrase,
     )
     all_of(modules, single)(made)
 
-    serve_mec = beside.prepare(made)
+    serve_mec, serve_console = beside.prepare(made), look.prepare([made])
 
     async def begun() -> None:
         say(f"station {made.name} at {made.url}, key {made.key.text}")
         say_whom_it_admits(made.policy)
-        await serve_mec()
+        await asyncio.gather(serve_mec(), serve_console())
 
     ending = "stopping: agents are suspended, and go on when this station starts again"
     with contextlib.suppress(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""The local control channel of a station: the requests of the commands, and the answers.
+"""The local control channel of a station, on which the commands ask it (`docking.control.requests`).
 
 Not for the network: `docking.control.client` describes the channel. Only the user who runs the station can open it, so
 nothing else is checked; input is bounded all the same. Invariant: a failing request is answered with an error message,
@@ -14,14 +14,12 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from agents import canonical
-from agents.credentials.keys import PublicKey, bytes_of, text_of
 from agents.errors import NotCanonical, PortcallError
 from docking.aio.failures import log_failure
 from docking.aio.timeouts import ended, within
@@ -33,54 +31,13 @@ from docking.control.client import (
     ControlAddress,
     running_folder,
 )
-from docking.courier import Courier, Decision
-from docking.errors import AgentEnded, ControlError
-from docking.handle import Agent, AgentAccess
-from docking.handoff.messages import Side
-from docking.launching import Launch
-from docking.letters.orders import OrderKind, OrderOutcome
-from docking.peers.introductions import Introductions
-from docking.residents.launches import Launches
-from docking.residents.options import MoveOptions
-from docking.residents.residents import Residents
-from docking.residents.services import Services
-from docking.trust.admission_controller import Admitted
-from docking.trust.images import Images
+from docking.control.requests import Controlled, Requests
+from docking.errors import ControlError
 
 _log = logging.getLogger(__name__)
-Answer = AsyncIterator[tuple[str, object]]
-# Seconds to wait for the outcome of an order to clone an agent that is here.
-CLONED_WITHIN_S = 5.0
 # Limits before the client has shown the secret: bytes read, and seconds to wait. Without them, other users of the
 # machine could exhaust this process.
 MAX_SECRET_BYTES, SECRET_TIMEOUT_S = 256, 10.0
-
-
-@frozen(eq=False, repr=False)
-class Controlled:
-    """The parts of a station that commands may use.
-
-    draining(yes): whether agents are let in no more
-    loosened(): what its policy leaves unchecked; url(): where peers reach it, or empty
-    unmet: URLs of peers that have not answered yet, and why; metrics(): in the Prometheus text format
-    sessions(): the agents on their way here that run elsewhere still
-    """
-
-    home: Path
-    key: PublicKey
-    here: Residents
-    agents: AgentAccess
-    launches: Launches
-    services: Services
-    images: Images
-    courier: Courier[Admitted]
-    introductions: Introductions
-    draining: Callable[[bool], None]
-    loosened: Callable[[], Sequence[str]]
-    unmet: Mapping[str, str]
-    url: Callable[[], str]
-    metrics: Callable[[], str]
-    sessions: Callable[[], list[dict[str, object]]]
 
 
 @define(eq=False, repr=False)
@@ -89,6 +46,7 @@ class Control:
 
     _of: Controlled
     _place: ControlAddress
+    _requests: Requests
     _notes: list[Path] = field(factory=list)
     _server: asyncio.AbstractServer | None = None
     _tasks: set[asyncio.Task[None]] = field(factory=set)
@@ -104,7 +62,7 @@ class Control:
             place = evolve(place, socket=str(path))
         else:
             place = evolve(place, token=secrets.token_hex(32))
-        control = cls(of, place)
+        control = cls(of, place, Requests(of))
         await control._listen(path)
         return control
 
@@ -182,11 +140,8 @@ class Control:
     async def _answer(self, question: Any, writer: asyncio.StreamWriter) -> None:
         try:
             what, arguments = question
-            handler: Callable[..., Answer] | None = getattr(self, f"_do_{what}", None)
-            if handler is None:
-                raise ControlError(f"the station does not know {what!r}: is it of another version?")
             end = None
-            async for kind, value in handler(**arguments):
+            async for kind, value in self._requests.answer(what, **arguments):
                 if kind == "end":
                     end = value
                 else:
@@ -203,274 +158,6 @@ class Control:
             # Always answer: the client waits.
             _log.exception("a question on the control channel failed")
             await _write(writer, ["error", "the station failed to answer; its log says why"])
-
-    # The requests. Each yields ("item", value) any number of times, then ("end", value).
-
-    async def _do_status(self) -> Answer:
-        of, load = self._of, self._of.here.load()
-        yield (
-            "end",
-            {
-                "name": of.here.name,
-                "key": of.key.text,
-                "url": of.url(),
-                "services": list(of.services.names),
-                "agents": load.residents,
-                "busy": load.busy,
-                "memory": load.memory_bytes,
-                "volatile": of.here.store.volatile,
-                "sessions": of.sessions(),
-                "loosened": list(of.loosened()),
-            },
-        )
-
-    async def _do_stations(self, wait: int = 0) -> Answer:
-        """`wait`: milliseconds to wait for more stations to appear."""
-        await asyncio.sleep(wait / 1000)
-        peers = self._of.here.peers
-        peers.refresh()
-        for peer in peers.all():
-            yield (
-                "item",
-                {
-                    "name": peer.name,
-                    "key": peer.key.text,
-                    "address": peer.addresses[0] if peer.addresses else "",
-                    "services": list(peer.services),
-                    "runs": peer.runs,
-                    "seen": peer.seen,
-                    "proven": peer.proven,
-                    "present": peer.present or peer.configured,
-                },
-            )
-        for peer in peers.missed():
-            why = f"the station {peer.name} does not answer now. It is tried again"
-            where = f"--peer {peer.addresses[0]}: " if peer.addresses else ""
-            yield "item", {"name": peer.name, "key": peer.key.text, "refused": where + why}
-        for name, error in peers.refused.items():
-            yield "item", {"name": name, "key": error.offered, "refused": str(error)}
-        said = {str(error) for error in peers.refused.values()}
-        for url, why in self._of.unmet.items():
-            if why not in said:
-                yield "item", {"name": url, "key": "", "refused": f"--peer {url}: {why}. It is tried again"}
-
-    async def _do_meet(self, url: str) -> Answer:
-        peer = await self._of.introductions.call_on(url)
-        yield "end", {"name": peer.name, "key": peer.key.text}
-
-    async def _do_agents(self) -> Answer:
-        for row in self._of.agents.queries.rows():
-            yield "item", row
-
-    async def _do_prepare(self, via: list[str], image: bytes = b"") -> Answer:
-        """Keys for the names of an itinerary, and the facts about this home that a passport needs.
-
-        Items: notices about these names, for people.
-        """
-        keys = []
-        for text in via:
-            key = await self._of.introductions.find(text, (), 5.0)
-            keys.append(key.raw)
-            if text in self._of.here.peers.refused:
-                yield "item", str(self._of.here.peers.refused[text])
-        have = image in self._of.images if image else False
-        addresses = self._of.introductions.addresses(())
-        yield "end", {"keys": keys, "home": self._of.key.raw, "addresses": list(addresses)[:8], "image": have}
-
-    async def _do_launch(self, passport: bytes, opening: bytes, state: bytes, image: bytes, digest: bytes) -> Answer:
-        if not image:
-            found = self._of.images.get(digest)
-            if found is None:
-                raise ControlError("the station has not this image any more: try again")
-            image = found[1]
-        berth = await self._of.launches.begin(Launch(passport, opening, image, state))
-        yield "end", {"agent": text_of(berth.agent)}
-
-    async def _do_find(self, agent: str) -> Answer:
-        yield "end", {"agent": self._of.agents.find(agent).id}
-
-    async def _do_where(self, agent: str) -> Answer:
-        found = self._of.agents.find(agent)
-        place, standing = found.where(), found.standing
-        yield "end", {"agent": found.id, "station": place, "standing": standing, "here": place == self._of.here.name}
-
-    async def _do_capsule(self, agent: str) -> Answer:
-        """The trail and results that are here, and names for the stations in them."""
-        yield "end", self._capsule(self._of.agents.find(agent))
-
-    async def _do_wait(self, agent: str, most: int) -> Answer:
-        """Wait for the end of a journey, for `most` milliseconds; 0: without a bound.
-
-        The end is that of `capsule` with the exit `code`; or why it has none, `ended` or `late`.
-        """
-        found = self._of.agents.find(agent)
-        try:
-            code = await found.ended(most / 1000 if most else None)
-        except AgentEnded as error:
-            yield "end", {"ended": str(error)}
-        except asyncio.TimeoutError:
-            yield "end", {"late": f"the agent is {found.standing}"}
-        else:
-            yield "end", {"code": code, **self._capsule(found)}
-
-    def _capsule(self, found: Agent) -> dict[str, object]:
-        capsule = found.capsule()
-        names = {peer.key.text: peer.name for peer in self._of.here.peers.all()}
-        names[self._of.key.text] = self._of.here.name
-        return {"agent": found.id, "label": found.label, "capsule": capsule.encode(), "names": names}
-
-    async def _do_order(self, agent: str, what: str) -> Answer:
-        found = self._of.agents.find(agent)
-        try:
-            kind = OrderKind(what)
-        except ValueError:
-            raise ControlError("no such order") from None
-        answer = {"agent": found.id}
-        mark = f"{what}: "
-        events = self._of.here.events.subscribe(
-            lambda event: (
-                event.agent == found.id
-                and (event.kind == "cloned" or (event.kind == "refused" and event.text.startswith(mark)))
-            )
-        )
-        try:
-            outcome = self._of.agents.commands.order(found.key, kind)
-            answer["done"] = outcome.value
-            if kind is OrderKind.CLONE and outcome is OrderOutcome.OBEYED:
-                # The clone is made when the agent stands still, which may take long while it waits for a service.
-                with contextlib.suppress(asyncio.TimeoutError):
-                    event = await within(CLONED_WITHIN_S, anext(events))
-                    if event.kind == "refused":
-                        raise ControlError(f"the agent was not cloned: {event.text.removeprefix(mark)}")
-                    answer["clone"] = event.text
-        finally:
-            self._of.here.events.unsubscribe(events)
-        yield "end", answer
-
-    async def _do_move(self, agent: str, to: str, **how: Any) -> Answer:
-        """Move an agent that is here. Items: how far it is. `how`: as of `MoveOptions.told`."""
-        found = self._of.agents.find(agent)
-        events = self._of.here.events.subscribe(lambda event: event.agent == found.id and event.kind == "moving")
-        moving = asyncio.get_running_loop().create_task(
-            self._of.agents.moves.move(found.key, to, MoveOptions.of(**how))
-        )
-        told = asyncio.get_running_loop().create_task(anext(events))
-        try:
-            while not moving.done():
-                await asyncio.wait({moving, told}, return_when=asyncio.FIRST_COMPLETED)
-                if told.done() and not moving.done():
-                    yield "item", told.result().text
-                    told = asyncio.get_running_loop().create_task(anext(events))
-            yield "end", moving.result().told()
-        finally:
-            for task in (moving, told):
-                task.cancel()
-            await asyncio.gather(moving, told, return_exceptions=True)
-            self._of.here.events.unsubscribe(events)
-
-    async def _do_drain(self, to: list[str], off: bool = False, **how: Any) -> Answer:
-        """Let nobody in any more, and move every agent away. Items: each, and what it took or why it stays.
-
-        off: let agents in again, and do nothing else
-        """
-        self._of.draining(not off)
-        here = self._of.here
-        if not off:
-            async for done in self._of.agents.moves.drain(to, MoveOptions.of(**how)):
-                if isinstance(done, tuple):
-                    agent, said = done
-                    label = here.berths[agent].label if agent in here.berths else ""
-                    yield "item", {"agent": text_of(agent), "label": label, "stays": said}
-                else:
-                    yield "item", done.told()
-        yield "end", {"left": len(here.berths)}
-
-    async def _do_send(self, agent: str, body: bytes) -> Answer:
-        try:
-            key = self._of.agents.queries.find_agent(agent)
-        except PortcallError:
-            key = bytes_of(agent)
-        outcome, written = self._of.agents.talking.send_from_station(key, body)
-        if written is not None:
-            await written
-        yield "end", {"agent": text_of(key), "done": outcome.value}
-
-    async def _do_ask(self, agent: str, body: bytes, most: int, topic: str = "") -> Answer:
-        """Ask an agent, and wait `most` milliseconds for its answer. The end has the `answer`, or why it is `late`."""
-        try:
-            key = self._of.agents.queries.find_agent(agent)
-        except PortcallError:
-            key = bytes_of(agent)
-        try:
-            answer = await self._of.agents.talking.ask_from_station(key, body, topic, most / 1000)
-        except asyncio.TimeoutError:
-            yield "end", {"agent": text_of(key), "late": f"the agent is {self._of.agents.agent(key).standing}"}
-        else:
-            yield "end", {"agent": text_of(key), "answer": answer}
-
-    async def _do_logs(self, agent: str, follow: bool = False) -> Answer:
-        found = self._of.agents.find(agent)
-        name = found.id
-        subscription = self._of.here.events.subscribe(lambda event: event.agent == name) if follow else None
-        try:
-            for line in self._of.agents.queries.lines(found.key):
-                yield "item", {"time": line.time, "level": line.level, "text": line.text, "kind": "log"}
-            if subscription is not None:
-                async for event in subscription:
-                    yield "item", {"level": 2, **event.value()}
-                    if event.kind in ("finished", "disposed", "stopped", "home"):
-                        break
-        finally:
-            if subscription is not None:
-                self._of.here.events.unsubscribe(subscription)
-
-    async def _do_stack(self, agent: str) -> Answer:
-        """The stack of an agent that is here, as `agents.stack.Stack.value`."""
-        found = self._of.agents.find(agent)
-        stack = await found.stack()
-        yield (
-            "end",
-            {"agent": found.id, "station": found.where(), "standing": found.standing, "stack": stack.value()},
-        )
-
-    async def _do_events(self) -> Answer:
-        subscription = self._of.here.events.subscribe(lambda event: True)
-        try:
-            yield "item", {"kind": "subscribed"}
-            async for event in subscription:
-                yield "item", event.value()
-        finally:
-            self._of.here.events.unsubscribe(subscription)
-
-    async def _do_doubts(self) -> Answer:
-        """Handoffs that wait for a decision: in doubt here, or committed to a station that lost its disk."""
-        here = self._of.here
-        for record in here.store.unfinished():
-            doubt = here.in_doubt.get(record.hid, "")
-            yield (
-                "item",
-                {
-                    "handoff": text_of(record.hid),
-                    "agent": text_of(record.agent),
-                    "side": record.side.value,
-                    "state": record.state.value,
-                    "peer": here.peers.label(PublicKey(record.peer)),
-                    "doubt": doubt,
-                },
-            )
-
-    async def _do_decide(self, handoff: str, what: str) -> Answer:
-        """An operator's decision: `adopt` or `discard` what is held here, `reclaim` what was committed elsewhere."""
-        hid = bytes_of(handoff)
-        decision = next((each for each in Decision if each == what), None)
-        side = Side.SOURCE if decision is Decision.RECLAIM else Side.DESTINATION
-        if decision is None or self._of.here.store.record(hid, side) is None:
-            raise ControlError("there is no such handoff to decide about")
-        self._of.courier.decide(hid, decision)
-        yield "end", {"handoff": handoff, "done": decision.value}
-
-    async def _do_metrics(self) -> Answer:
-        yield "end", self._of.metrics()
 
 
 async def _read(reader: asyncio.StreamReader, begun: bytes = b"", most: int = MAX_FRAME_BYTES) -> Any:

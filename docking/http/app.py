@@ -5,6 +5,7 @@
     POST .../portcall/1/letter     a letter to this station or to one of its agents
     POST .../portcall/1/hello      a greeting: who are you, and what do you offer?
     POST .../portcall/1/serve      the request of an agent's client, passed on, or the answer to one
+    GET  .../                      for people: what this is (`front_page`)
     any  .../portcall/1/agents/NAME/...   the request of a client, not sealed (`agent_requests`)
 
 Runs under uvicorn, or mounted anywhere in another application. No TLS and no accounts: bodies are sealed (`sealing`),
@@ -30,10 +31,12 @@ from agents.errors import CredentialError
 from docking.errors import MalformedMessage
 from docking.handoff import codec
 from docking.handoff.messages import Message
+from docking.http import front_page
 from docking.http.agent_requests import AGENTS, AgentRequests, Receive, Scope, Send
 from docking.http.dispatch import (
     MAX_HELLO_BYTES,
     MAX_LETTER_BYTES,
+    MAX_RECORDINGS_BYTES,
     MAX_SERVE_BYTES,
     REQUEST_KINDS,
     Dispatcher,
@@ -75,6 +78,8 @@ class App:
             status, kind, body = refused.status, b"text/plain", refused.why.encode()
         self.reception.sent_bytes += len(body)
         headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
+        if body is front_page.PAGE:
+            headers += front_page.HEADERS
         if status >= 400:
             headers.append((b"connection", b"close"))  # the rest of a refused body is not read
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -85,6 +90,8 @@ class App:
         _, found, what = scope["path"].removesuffix("/").rpartition(URL_PREFIX)
         method = scope["method"]
         doors = self.reception.doors
+        if not found and method in ("GET", "HEAD") and _is_root(scope):
+            return 200, b"text/html; charset=utf-8", front_page.PAGE
         if not found:
             raise RequestRefused(404, "there is nothing here; a station answers below .../portcall/1/")
         if method == "GET" and what == "station":
@@ -129,6 +136,7 @@ class App:
             "hello": MAX_HELLO_BYTES,
             "session": MAX_SESSION_MESSAGE_BYTES,
             "serve": MAX_SERVE_BYTES,
+            "recordings": MAX_RECORDINGS_BYTES,
         }[what]
         text = headers.get(b"content-length", b"")
         if not text.isdigit() or len(text) > 15:
@@ -241,6 +249,11 @@ def _salt(said: bytes) -> bytes:
     if len(salt) != SALT_BYTES:
         raise RequestRefused(400, f"the header Portcall-Salt does not hold {2 * SALT_BYTES} hexadecimal digits")
     return salt
+
+
+def _is_root(scope: Scope) -> bool:
+    """Whether the station's own address is asked for, with nothing below it; also where it is mounted."""
+    return scope["path"].rstrip("/") in ("", scope.get("root_path", "").rstrip("/"))
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -85,6 +85,10 @@ class Client:
         """Pass on a request of a client, or the answer to one; returns the answer. Raises `CarrierError`."""
         return await self._value(peer, "serve", value)
 
+    async def recordings(self, peer: PublicKey, value: object) -> object:
+        """Ask for recordings, in the name of an owner; returns the answer. Raises `CarrierError`."""
+        return await self._value(peer, "recordings", value)
+
     async def hello(self, peer: PublicKey, value: object) -> object:
         """Greet a station; returns what it says about itself. Raises `CarrierError`."""
         return await self._value(peer, "hello", value)

@@ -26,11 +26,12 @@ from docking.live.wire import MAX_SESSION_MESSAGE_BYTES
 
 _log = logging.getLogger(__name__)
 # The kinds of request. The index is the request's number in a channel: the order never changes.
-REQUEST_KINDS = ("handoff", "letter", "hello", "session", "serve")
+REQUEST_KINDS = ("handoff", "letter", "hello", "session", "serve", "recordings")
 # Bytes. A letter is one message of an agent (1 MiB), or the end of a journey: its trail and its results.
 MAX_LETTER_BYTES = 16 << 20
 MAX_HELLO_BYTES = 64 << 10
 MAX_SERVE_BYTES = (1 << 20) + 4096
+MAX_RECORDINGS_BYTES = 8 << 10
 # Bytes. Up to this size, only the number of requests limits bodies.
 SMALL_BODY_BYTES = 1 << 20
 # Decoding time grows with the number of items; the largest letter has 1,600.
@@ -72,6 +73,9 @@ class PeerRequests(Protocol):
 
     async def serve(self, sender: PublicKey, value: object) -> object:
         """Handle a request for an agent, or the answer to one (decoded CBOR); returns the answer."""
+
+    async def recordings(self, sender: PublicKey, value: object) -> object:
+        """Handle an owner's request for recordings (decoded CBOR); returns the answer."""
 
     async def hello(self, sender: PublicKey, value: object, address: str) -> object:
         """Handle a greeting that came from an address; returns who this station is."""
@@ -207,6 +211,8 @@ class Dispatcher:
             return [canonical.encode(await self.doors.session(sender, value))]
         if what == "serve":
             return [canonical.encode(await self.doors.serve(sender, value))]
+        if what == "recordings":
+            return [canonical.encode(await self.doors.recordings(sender, value))]
         return [canonical.encode(await self.doors.hello(sender, value, address))]
 
     async def whole(self, what: str, sender: PublicKey, body: Buffer, address: str) -> list[Buffer] | None:

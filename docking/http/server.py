@@ -11,7 +11,7 @@ import contextlib
 import errno
 import functools
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import uvicorn
@@ -249,6 +249,22 @@ def quiet_server(app: Any, protocol: Any, idle_s: int, close_s: int, **options: 
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
     return server
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: Any, sock: socket.socket, stands: ConnectionLimits, idle_s: int, close_s: int, **options: Any
+) -> AsyncIterator[None]:
+    """Serve an application beside a station, on a socket that is bound already, until the block ends.
+
+    stands: its connections; the rest: see `quiet_server`
+    """
+    server = quiet_server(app, functools.partial(BoundedProtocol, stands=stands), idle_s, close_s, **options)
+    await server.startup(sockets=[sock])
+    try:
+        yield
+    finally:
+        await server.shutdown(sockets=[sock])
 
 
 @define(eq=False, repr=False)

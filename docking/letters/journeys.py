@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from attrs import define, evolve, field, frozen
 
@@ -141,10 +141,15 @@ class Journeys:
     # before the end of a journey could be written after it, and the journey would never be over.
     _newest: OrderedDict[bytes, Journey] = field(factory=OrderedDict, repr=False)
 
-    def all(self) -> list[Journey]:
-        """All journeys, the latest launched last; without those that were damaged in the store."""
+    def all(self, without: Container[bytes] = ()) -> list[Journey]:
+        """All journeys, the latest launched last; without those that were damaged in the store. From any thread.
+
+        without: agents whose journeys are not asked for
+        """
         found = []
         for agent, record in self._store.journeys():
+            if agent in without:
+                continue
             try:
                 found.append(Journey.decode(record))
             except CredentialError as error:

@@ -73,10 +73,10 @@ class BlockFile:
         """One that was made earlier. Raises `BadSnapshot` too."""
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            head = os.pread(descriptor, _HEAD + _COUNT.size * (1 + MAX_MEMORIES), 0)
+            head = os.pread(descriptor, _HEAD + _COUNT.size * (2 + MAX_MEMORIES), 0)
             count = int.from_bytes(head[_HEAD : _HEAD + 4], "little")
             numbers = head[_HEAD + 4 : _HEAD + 4 * (1 + count)]
-            if not head.startswith(_MAGIC) or not 0 < count <= MAX_MEMORIES or len(numbers) != 4 * count:
+            if not head.startswith(_MAGIC) or not 0 < count <= MAX_MEMORIES + 1 or len(numbers) != 4 * count:
                 raise BadSnapshot("a file of blocks that is damaged")
             capacities = [each for (each,) in _COUNT.iter_unpack(numbers)]
             found = cls(path, descriptor, capacities)
@@ -136,7 +136,7 @@ class BlockFile:
     def states(self, roots: Sequence[MemoryRoot], rest: Iterable[BlockBatch]) -> tuple[MemoryState, ...]:
         """The memories with these roots: what is in the file, and the blocks that came last.
 
-        Raises `BadSnapshot` if they are not these.
+        One without pages is empty. Raises `BadSnapshot` if they are not these.
         """
         if len(roots) != len(self.capacities) or any(
             memory.pages * BLOCKS_PER_PAGE > most for memory, most in zip(roots, self.capacities, strict=True)

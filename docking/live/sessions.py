@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+import mmap
 import os
 import threading
 import time
@@ -35,7 +37,9 @@ from agents.engines.missing import MissingPages
 from agents.errors import BadSnapshot, EndOfRun, PortcallError
 from agents.execution import Execution
 from agents.image import AgentImage
-from agents.snapshot import Snapshot
+from agents.snapshot import MAX_WASI_BYTES, MemoryRoot, Snapshot
+from agents.wasi.file_blocks import ContentsHere, room_for
+from agents.wasi.luggage_codec import with_contents
 from agents.wasm.bounds import WASM_PAGE_BYTES
 from docking.aio.threads import in_thread
 from docking.aio.turns import short_turns
@@ -90,10 +94,11 @@ def blocks_folder(store: Path | None) -> Path | None:
 
 @frozen
 class Preliminary:
-    """What an agent would get here, if it came now. `memory`: bytes."""
+    """What an agent would get here, if it came now. `memory`, `luggage`: bytes."""
 
     image: AgentImage
     memory: int
+    luggage: int
 
 
 class Admissions(Protocol):
@@ -108,7 +113,10 @@ class Admissions(Protocol):
 
 @define(eq=False, repr=False)
 class Session:
-    """One session. `name`: 16 bytes; `agent`: its id; `peer`: the source's key; `capacities`: blocks of each memory."""
+    """One session. `name`: 16 bytes; `agent`: its id; `peer`: the source's key.
+
+    trees, capacities: of each memory, and of the row of blocks of the agent's files: what is here, and the most blocks
+    """
 
     name: bytes
     agent: bytes
@@ -126,13 +134,15 @@ class Session:
     """By which its agent is, or may become, held: from the first on, nothing is written any more."""
     owed: tuple[Owed, ...] = ()
     """The blocks that come when the agent runs here."""
+    _row: mmap.mmap | None = None
+    """The blocks of the agent's files."""
     _synced: bool = True
     _closed: bool = False
     _lock: threading.Lock = field(factory=threading.Lock)
 
     @property
     def size(self) -> int:
-        """Bytes of memory that its instance has."""
+        """Bytes of memory that its instance and its files have."""
         return sum(tree.pages for tree in self.trees) * WASM_PAGE_BYTES
 
     @property
@@ -159,20 +169,28 @@ class Session:
         self.left -= len(blocks)
         if self.left < 0:
             raise BadSnapshot("the session has taken as many blocks as it may")
-        name, tree = self.life.memories[batch.memory], self.trees[batch.memory]
+        tree, most = self.trees[batch.memory], self.capacities[batch.memory]
+        if batch.pages * BLOCKS_PER_PAGE > most:
+            raise BadSnapshot("a memory, or luggage, that is larger than its agent may have here")
+        if batch.memory < len(self.life.memories):
+            name = self.life.memories[batch.memory]
+            if batch.pages > tree.pages:
+                instance.memory_grow(name, batch.pages)
+            memory, later = instance.on_demand(name)
+            initial: Callable[[int], bytes] = functools.partial(self.life.initial(name).contents, size=BLOCK_BYTES)
+        else:
+            if self._row is None:  # pages that nothing was written to take no memory
+                self._row = mmap.mmap(-1, most * BLOCK_BYTES)
+            memory, later, initial = memoryview(self._row), None, _zeros
         if batch.pages > tree.pages:
-            if batch.pages * BLOCKS_PER_PAGE > self.capacities[batch.memory]:
-                raise BadSnapshot("a memory that is larger than its agent may have here")
-            instance.memory_grow(name, batch.pages)
             tree.grow(batch.pages)
-        memory, later = instance.on_demand(name)
         for block, digest, contents in blocks:
             at = BLOCK_BYTES * block
             if later is not None:
                 later.make_present(at, BLOCK_BYTES)
             if contents is None:
                 if tree[block] != INITIAL:
-                    memory[at : at + BLOCK_BYTES] = self.life.initial(name).contents(at, BLOCK_BYTES)
+                    memory[at : at + BLOCK_BYTES] = initial(at)
             else:
                 memory[at : at + BLOCK_BYTES] = contents
             tree[block] = digest
@@ -212,8 +230,9 @@ class Session:
                 self._name(last.owed)
             elif last.owed != self.owed:
                 raise BadSnapshot("the agent was offered in this session before, and otherwise")
-            here = [(tree.pages, tree.root()) for tree in self.trees]
-            if [(memory.pages, memory.root) for memory in snapshot.roots] != here:
+            signed = [*snapshot.roots, *([] if snapshot.files is None else [snapshot.files])]
+            here = [(tree.pages, tree.root()) for tree in self.trees[: len(signed)]]
+            if len(snapshot.roots) != len(self.life.memories) or [(each.pages, each.root) for each in signed] != here:
                 raise BadSnapshot("the blocks that came are not those of the agent's memories")
             if not self.held:
                 for owed in last.owed:
@@ -224,7 +243,7 @@ class Session:
 
     def _name(self, later: Sequence[Owed]) -> None:
         for owed in later:
-            if owed.memory >= len(self.trees) or owed.blocks[-1] >= self.trees[owed.memory].blocks:
+            if owed.memory >= len(self.life.memories) or owed.blocks[-1] >= self.trees[owed.memory].blocks:
                 raise BadSnapshot("blocks that come later, of a memory that the agent does not have")
             self.trees[owed.memory].put(owed.blocks, owed.digests)
 
@@ -245,6 +264,8 @@ class Session:
             self._closed = True
             if self.file is not None:
                 self.file.close()
+            if self._row is not None:
+                self.life.contents = ContentsHere(memoryview(self._row)[: self.trees[-1].pages * WASM_PAGE_BYTES])
             return self.life
 
     def close(self) -> None:
@@ -404,10 +425,11 @@ class Sessions:
                 instance.memory_grow(export, pages)
                 trees.append(BlockTree(instance.memory_pages(export)))
                 instance.expect(export, 0, pages * WASM_PAGE_BYTES)
-            most = found.memory // BLOCK_BYTES
-            capacities = (most,) * len(trees)
+            most, files = found.memory // BLOCK_BYTES, room_for(found.luggage)
             if sum(tree.blocks for tree in trees) > most:
                 raise BadSnapshot("more memory than the agent may have here")
+            trees.append(BlockTree(0))
+            capacities = (*(most for _ in life.memories), files)
             file = None if self._folder is None else BlockFile.make(self._folder / name.hex(), capacities)
         except (PortcallError, EndOfRun) as error:
             _close(life)
@@ -415,7 +437,7 @@ class Sessions:
         except OSError as error:
             _close(life)
             return Refusal("storage", f"the agent could not be stored here: {error.strerror}", 60)
-        return Session(name, offer.agent, offer.source, life, trees, capacities, file, MAX_ROUNDS * most)
+        return Session(name, offer.agent, offer.source, life, trees, capacities, file, MAX_ROUNDS * (most + files))
 
     async def _blocks(self, sender: bytes, name: bytes, batch: BlockBatch) -> Answer:
         session = self.open.get(name)
@@ -485,12 +507,18 @@ class Sessions:
         try:
             file = BlockFile.open(self._folder / last.session.hex())
             try:
-                memories = file.states(snapshot.roots, last.batches)
+                files = snapshot.files or MemoryRoot(0, INITIAL)
+                *memories, row = file.states((*snapshot.roots, files), last.batches)
             finally:
                 file.close()
         except OSError as error:
             raise BadSnapshot(f"the blocks of the agent's memories cannot be read: {error.strerror}") from error
-        return snapshot.with_memories(memories)
+        wasi = snapshot.wasi
+        if snapshot.files is not None:
+            view = memoryview(bytearray(row.pages * WASM_PAGE_BYTES))
+            row.restore(view)
+            wasi = with_contents(wasi, ContentsHere(view), MAX_WASI_BYTES)
+        return snapshot.with_memories(tuple(memories), wasi)
 
     # Care
 
@@ -563,6 +591,11 @@ class Sessions:
 
     def _holds(self, session: Session) -> bool:
         return any(map(self.undecided, tuple(session.handoffs)))
+
+
+def _zeros(at: int) -> bytes:
+    """What a block of files is like at first."""
+    return bytes(BLOCK_BYTES)
 
 
 def _close(life: Execution | None) -> None:

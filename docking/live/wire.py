@@ -59,7 +59,10 @@ _OWED_BOUNDS = DecodeBounds(max_bytes=64 << 20, max_depth=3, max_items=4 * MAX_M
 
 @frozen
 class Prepare:
-    """PREPARE. `offer`: its state has no body; `pages`: of each memory, in 64 KiB."""
+    """PREPARE. `offer`: its state has no body; `pages`: of each memory, in 64 KiB.
+
+    Blocks of its large files follow as those of one more memory, behind the last (`agents.wasi.file_blocks`).
+    """
 
     offer: Offer
     pages: tuple[int, ...] = field(repr=brief)

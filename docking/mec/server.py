@@ -8,12 +8,11 @@ closing is bounded in time.
 from __future__ import annotations
 
 import contextlib
-import functools
 import socket
 from collections.abc import AsyncIterator
 
+from docking.http import server as http
 from docking.http.connections import ConnectionLimits
-from docking.http.server import BoundedProtocol, quiet_server
 from docking.mec.models import MAX_BODY_BYTES
 from docking.mec.service import MobilityService
 
@@ -26,11 +25,5 @@ IDLE_S, CLOSE_S = 15, 3
 async def serving(app: MobilityService, sock: socket.socket) -> AsyncIterator[None]:
     """Serve on a socket that is bound already, until the block ends. Nothing is believed of `X-Forwarded-For`."""
     stands = ConnectionLimits(MAX_CONNECTIONS, MAX_ADDRESS_CONNECTIONS)
-    protocol = functools.partial(BoundedProtocol, stands=stands)
-    server = quiet_server(app, protocol, IDLE_S, CLOSE_S, ws_max_size=MAX_BODY_BYTES)
-    async with app:
-        await server.startup(sockets=[sock])
-        try:
-            yield
-        finally:
-            await server.shutdown(sockets=[sock])
+    async with app, http.serving(app, sock, stands, IDLE_S, CLOSE_S, ws_max_size=MAX_BODY_BYTES):
+        yield

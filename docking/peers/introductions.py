@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -43,6 +43,11 @@ PARTING = 1.0
 WATCHED = 64
 
 
+async def _nowhere(peer: PublicKey, what: object) -> bool:
+    """There are no docks."""
+    return False
+
+
 def _host(url: str) -> str:
     return urlsplit(url).hostname or ""
 
@@ -67,6 +72,7 @@ class Wire(Protocol):
     async def letter(self, peer: PublicKey, value: object) -> object: ...
     async def session(self, peer: PublicKey, request: Sequence[Buffer]) -> object: ...
     async def serve(self, peer: PublicKey, value: object) -> object: ...
+    async def recordings(self, peer: PublicKey, value: object) -> object: ...
     async def hello(self, peer: PublicKey, value: object) -> object: ...
     async def who(self, url: str) -> tuple[str, PublicKey]: ...
 
@@ -98,6 +104,11 @@ class Introductions:
     """Called with each peer that answers a greeting for the first time."""
     heard: Callable[[PublicKey], None] = lambda peer: None
     """Called with each peer that introduces itself, or answers a greeting."""
+    patient: Callable[[bytes], bool] = lambda hid: False
+    """Whether the handoff of this id may take long, so that its offer can wait at a dock."""
+    deposit: Callable[[PublicKey, Message], Awaitable[bool]] = _nowhere
+    deposit_letter: Callable[[PublicKey, object], Awaitable[bool]] = _nowhere
+    """Give something that did not reach its station to a dock of it: whether one has it."""
     runs: str = ""
     """The processor and the engine of this station, for its card."""
     wire: Wire = field(init=False)
@@ -121,13 +132,20 @@ class Introductions:
         try:
             return await self.wire.exchange(peer, message)
         except PeerUnreachable as error:
+            patient = not isinstance(message, Offer) or self.patient(message.hid)
+            if patient and await self.deposit(public_key(peer), message):
+                return None
             if isinstance(message, Offer):
                 self.unreachable(message.hid, str(error))
             raise
 
     async def letter(self, peer: PublicKey, value: object) -> object:
-        """Deliver a letter. Raises `CarrierError`."""
-        return await self.wire.letter(peer, value)
+        """Deliver a letter. Raises `CarrierError`; then a dock of the station may have it too."""
+        try:
+            return await self.wire.letter(peer, value)
+        except PeerUnreachable:
+            await self.deposit_letter(peer, value)
+            raise
 
     async def session(self, peer: PublicKey, request: Sequence[Buffer]) -> object:
         """Deliver a request of a live move. Raises `CarrierError`."""
@@ -138,6 +156,10 @@ class Introductions:
     async def serve(self, peer: PublicKey, value: object) -> object:
         """Pass on a request of a client, or the answer to one. Raises `CarrierError`."""
         return await self.wire.serve(peer, value)
+
+    async def recordings(self, peer: PublicKey, value: object) -> object:
+        """Ask for recordings, in the name of an owner. Raises `CarrierError`."""
+        return await self.wire.recordings(peer, value)
 
     # Who is who
 

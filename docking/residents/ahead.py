@@ -165,7 +165,7 @@ class Ahead:
     async def _keep_up(self, berth: Berth, going: _Going, quiet: list[list[int]]) -> None:
         """Send the blocks that are at rest, for as long as the agent is here."""
         sending, told = going.sending, False
-        most = ROUNDS * sum(memory.tree.blocks for memory in sending.memories)
+        most = ROUNDS * sum(part.tree.blocks for part in sending.parts)
         going.alive = time.monotonic()
         while True:
             if sending.sent_blocks + sum(map(len, quiet)) <= most:
@@ -182,7 +182,7 @@ class Ahead:
                 behind |= blocks
             quiet = [sorted(behind - blocks) for behind, blocks in zip(going.behind, written, strict=True)]
             if time.monotonic() - going.alive > ALIVE_S:
-                await sending.send([[0], *([] for _ in sending.memories[1:])])
+                await sending.send([[0], *([] for _ in sending.parts[1:])])
                 going.alive = time.monotonic()
 
     async def _send(self, berth: Berth, going: _Going, quiet: list[list[int]]) -> None:
@@ -224,17 +224,17 @@ class Ahead:
 
     async def _rest(self, going: _Going) -> tuple[bytes, Sent]:
         sending = going.sending
-        await sending.send([[] for _ in sending.memories])  # what is on its way arrives before what is newer
+        await sending.send([[] for _ in sending.parts])  # what is on its way arrives before what is newer
         found = [sorted(behind.union(blocks)) for behind, blocks in zip(going.behind, sending.written(), strict=True)]
         blocks = sum(map(len, found))
         while sum(map(len, found)) * BLOCK_BYTES > OFFERED_BYTES:
             await sending.send(found)
             found = await in_thread(sending.written)
-        rest, roots = sending.rest(found)
-        different = sum(1 for memory in sending.memories for _ in memory.tree.different())
+        rest, snapshot = sending.rest(found)
+        different = sum(1 for part in sending.parts for _ in part.tree.different())
         self.saved_bytes += max(0, different - blocks) * BLOCK_BYTES
         last = rest.encode()
-        return sending.life.snapshot(roots).encode(), Sent(last, sending.sent_bytes + len(last))
+        return snapshot.encode(), Sent(last, sending.sent_bytes + len(last))
 
 
 def _check(berth: Berth, sending: Sending) -> None:

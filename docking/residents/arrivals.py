@@ -213,6 +213,8 @@ class Arrivals:
             self.kept[capsule.agent] = Unresumable(capsule.hop, str(error), self._here.clocks.now())
             return
         self.kept.pop(capsule.agent, None)
+        if note is not None and berth.recording is not None:
+            berth.recording.restarted()
         if note is None:
             self._settle(berth, checkpoints.part_of(capsule, "state"), checkpoints.blocks_of(capsule))
             self._remember_soon(berth, berth.credentials.point.source)

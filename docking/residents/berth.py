@@ -33,6 +33,7 @@ from agents.credentials.results import MAX_SEALED_BYTES, append
 from agents.credentials.visits import Head
 from agents.engines import Engine, Limits
 from agents.errors import CallFailed, CompilingTooCostly, CredentialError, EngineLost, MemoryMissing, PortcallError
+from agents.hostcalls import Ambient
 from agents.image import AgentImage
 from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Asked, Execution
@@ -63,6 +64,7 @@ from docking.handoff.messages import Part
 from docking.letters.orders import OrderKind
 from docking.letters.packets import Packet, PacketKind
 from docking.live.block_fetcher import FetchedAgent
+from docking.recordings.stays import StayRecording
 from docking.store.changes import Link
 from docking.trust.agent_credentials import AgentCredentials
 from docking.trust.mailbox import MAX_MAIL, Mailbox, Questions, Streams
@@ -127,6 +129,7 @@ class HostEnvironment:
     `send(berth, to, body, number)`, in a worker: returns when the message is taken, durably. Raises `CallFailed`.
     `reply(berth, ident, response)`, in a worker: answers the request of a client, and `reply_to_agent` the question of
     an agent. Raises `CallFailed`.
+    `record(berth)`: what records its stay, if anything does.
     """
 
     name: str
@@ -145,6 +148,7 @@ class HostEnvironment:
     untold: Callable[[AgentCredentials], int] = lambda own: 0
     wasi: WasiLimits = field(factory=WasiLimits)
     directories: Mapping[str, HostGrant] = field(factory=dict, repr=brief)  # by the name that agents have for them
+    record: Callable[[Berth], StayRecording | None] = lambda berth: None
 
 
 @frozen
@@ -225,6 +229,7 @@ class Berth:
     held_up: object = None  # why it waits for a station: `docking.residents.queued.HeldUp`
     saved: object = None  # what the store has of it: `docking.residents.checkpoints.StoredState`
     occupied: int = 0  # bytes that its instance takes, and what is being made of it
+    recording: StayRecording | None = field(init=False, default=None, repr=False)
     _digest: bytes = b""  # of `state`, if it is known
     _hurry: bool = False
     _lock: threading.Lock = field(factory=threading.Lock, repr=False)
@@ -241,6 +246,7 @@ class Berth:
         self.agent = self.credentials.agent
         self.head = self.credentials.results
         self.cloned = self.credentials.point.cloned
+        self.recording = self.environment.record(self)
 
     @property
     def state(self) -> bytes | Snapshot | None:
@@ -339,8 +345,12 @@ class Berth:
             with self._opening:
                 life = self._open()
             self.begun = True
+            if self.recording is not None:
+                self.recording.turn(life, event)
             try:
                 stop = life.advance(event)
+                if self.recording is not None:
+                    self.recording.stopped(stop)
             finally:
                 usage = life.usage()
                 self.memory_bytes = max(self.memory_bytes, usage.memory)
@@ -416,7 +426,7 @@ class Berth:
             life = Execution(
                 self.image,
                 engine=self.environment.engine,
-                ambient=self,
+                ambient=self._ambient,
                 snapshot=snapshot,
                 wasi_limits=self.environment.wasi,
                 grants=self._directories(),
@@ -425,6 +435,8 @@ class Berth:
             )
             if life.wasi is not None:
                 life.wasi.logged = self._written
+            if self.recording is not None:
+                self.recording.opened(snapshot)
             self.state = None
         with self._lock:
             self.life = life
@@ -437,15 +449,21 @@ class Berth:
         self.prepared = None
         assert isinstance(self.state, Snapshot)
         life = prepared()
+        if self.recording is not None:
+            self.recording.opened(self.state)
         life.adopt(
             self.state,
-            ambient=self,
+            ambient=self._ambient,
             wasi_limits=self.environment.wasi,
             grants=self._directories(),
             budget=TimeBudget(cpu_ns=max(1, self.grant.budget.cpu - self.cpu_us) * 1000),
         )
         self.state = None
         return life
+
+    @property
+    def _ambient(self) -> Ambient:
+        return self if self.recording is None else self.recording.ambient
 
     def _directories(self) -> dict[str, HostGrant]:
         """The directories of this machine that its permit covers."""

@@ -286,7 +286,10 @@ class Moves:
 
     def _sending(self, berth: Berth, to: PublicKey, least: int) -> Sending | None:
         life = berth.life
-        if life is None or life.instance is None or life.usage().memory < least:
+        if life is None or life.instance is None:
+            return None
+        luggage = 0 if life.wasi is None else life.wasi.luggage.used
+        if life.usage().memory + luggage < least:
             return None
 
         async def ask(request: Request) -> object:
@@ -410,11 +413,13 @@ class Moves:
                 said = f"{left >> 10} KiB come later"
                 self._here.tell("moving", berth.agent, self._here.peers.label(to), said)
                 await in_thread(sending.note, found)
+                await sending.send(sending.of_files(found))
                 self._check_wanted(berth)
                 found = await in_thread(sending.written)
                 left = sum(map(len, found)) * BLOCK_BYTES
                 if _short(left, sending, options) or (last and left >= 0.9 * last):
                     await in_thread(sending.note, found)
+                    await sending.send(sending.of_files(found))
                     return
                 last = left
         except OSError as error:
@@ -556,12 +561,12 @@ class Moves:
         found = sending.written()
         if any(sending.owed) and sum(map(len, found)) * BLOCK_BYTES > FREE_BYTES:
             await in_thread(sending.note, found)
-            found = [[] for _ in found]
+            found = sending.of_files(found)
         while sum(map(len, found)) * BLOCK_BYTES > OFFERED_BYTES:
             await sending.send(found)
             found = await in_thread(sending.written)
-        rest, roots = sending.rest(found)
-        snapshot = _awake(sending.life.snapshot(roots), until, self._here.clocks.now())
+        rest, snapshot = sending.rest(found)
+        snapshot = _awake(snapshot, until, self._here.clocks.now())
         last = rest.encode()
         later = sum(map(len, sending.owed)) * BLOCK_BYTES
         begun = None if sending.file is None else functools.partial(_durable, sending.file)

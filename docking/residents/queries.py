@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from attrs import define, field
@@ -15,6 +16,7 @@ from agents.credentials.passport import verify_passport
 from agents.credentials.trailpoint import Phase
 from agents.errors import CredentialError
 from agents.waits import Accept, Go
+from docking.aio.threads import in_thread
 from docking.errors import UnknownAgent
 from docking.handoff.messages import Side
 from docking.handoff.states import Destination, Source
@@ -25,6 +27,8 @@ from docking.residents.residents import Residents
 from docking.store.store import Store
 from docking.trust import agent_credentials
 from docking.trust.verified_trails import VerifiedTrail, VerifiedTrails
+
+ROWS_PER_STEP = 256  # of the event loop
 
 
 @define(eq=False, repr=False)
@@ -112,42 +116,63 @@ class Queries:
         berth = self.berth_of(agent)
         return [] if berth is None else list(berth.lines)
 
+    async def all_rows(self) -> AsyncIterator[dict[str, object]]:
+        """The same as `rows`, in steps: of thousands, each would take the event loop for a while."""
+        journeys = await in_thread(self._journeys.all, frozenset(self._here.berths))
+        for number, berth in enumerate(tuple(self._here.berths.values())):
+            if number % ROWS_PER_STEP == ROWS_PER_STEP - 1:
+                await asyncio.sleep(0)
+            if berth.agent in self._here.berths:
+                yield self._row(berth)
+        for number, row in enumerate(self._elsewhere(journeys)):
+            if number % ROWS_PER_STEP == ROWS_PER_STEP - 1:
+                await asyncio.sleep(0)
+            yield row
+
     def rows(self) -> list[dict[str, object]]:
         """The agents that are here, and those that were launched here; the ones here first."""
-        rows = []
-        for berth in self._here.berths.values():
-            rows.append(self._row(berth))
-        journeys = self._journeys.all()
+        journeys = self._journeys.all(self._here.berths)
+        return [*map(self._row, self._here.berths.values()), *self._elsewhere(journeys)]
+
+    def row(self, agent: bytes) -> dict[str, object]:
+        """The row of one agent. Raises `UnknownAgent`."""
+        berth = self._here.berths.get(agent)
+        if berth is not None:
+            return self._row(berth)
+        journey = self.journey(agent)
+        found = next(self._elsewhere([] if journey is None else [journey], agent), None)
+        if found is None:
+            raise UnknownAgent(f"the agent is not at {self._here.name}, and was not launched here")
+        return found
+
+    def _elsewhere(self, journeys: list[Journey], one: bytes = b"") -> Iterator[dict[str, object]]:
+        """Rows of agents that cannot be taken up (all of them, or `one`), and of those that were launched here."""
         labels = {journey.agent: journey.label for journey in journeys}
-        for agent, kept in self.kept.items():
-            rows.append(
-                {
-                    "agent": text_of(agent),
-                    "label": labels.get(agent, ""),
-                    "station": self._here.name,
-                    "standing": "kept",
-                    "hop": kept.hop,
-                    "since": kept.since,
-                    "text": f"it cannot be taken up: {kept.why}",
-                    "here": True,
-                }
-            )
+        for agent, kept in list(self.kept.items()):
+            if one not in (b"", agent):
+                continue
+            yield {
+                "agent": text_of(agent),
+                "label": labels.get(agent, ""),
+                "station": self._here.name,
+                "standing": "kept",
+                "hop": kept.hop,
+                "since": kept.since,
+                "text": f"it cannot be taken up: {kept.why}",
+                "here": True,
+            }
         for journey in journeys:
             if journey.agent not in self._here.berths and journey.agent not in self.kept:
-                place = self._peers.label(journey.place)
-                rows.append(
-                    {
-                        "agent": text_of(journey.agent),
-                        "label": journey.label,
-                        "station": place,
-                        "standing": journey.standing.value,
-                        "hop": journey.hop,
-                        "since": journey.changed,
-                        "text": journey.text,
-                        "here": False,
-                    }
-                )
-        return rows
+                yield {
+                    "agent": text_of(journey.agent),
+                    "label": journey.label,
+                    "station": self._peers.label(journey.place),
+                    "standing": journey.standing.value,
+                    "hop": journey.hop,
+                    "since": journey.changed,
+                    "text": journey.text,
+                    "here": False,
+                }
 
     def _row(self, berth: Berth) -> dict[str, object]:
         text = berth.text

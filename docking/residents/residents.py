@@ -232,6 +232,8 @@ class Residents:
     def unsettle(self, berth: Berth, standing: Standing) -> None:
         """Take an agent off the table."""
         self._free(berth)
+        if berth.recording is not None:
+            berth.recording.end()
         berth.standing = standing
         berth.state, berth.saved = None, None
         self.active.pop(berth.agent, None)

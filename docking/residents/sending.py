@@ -1,4 +1,5 @@
 """The memory of an agent on its way to another station, while it runs: reads blocks, and sends them round after round.
+Its large files too: their blocks are those of one more memory, behind the last.
 
 Not here: when the agent is stopped, and the handoff (`moves`). Invariants: pages are marked as not written before they
 are read, so that no write is lost; a block is on its way once at most; nothing is read after the instance is closed.
@@ -13,14 +14,25 @@ from collections.abc import Awaitable, Callable, Sequence
 from attrs import define, field, frozen
 
 from agents import canonical
-from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, INITIAL, BlockBatch, BlockTree, blocks_of, spans
+from agents.blocks import (
+    BATCH_BLOCKS,
+    BLOCK_BYTES,
+    BLOCKS_PER_PAGE,
+    INITIAL,
+    BlockBatch,
+    BlockTree,
+    blocks_of,
+    spans,
+)
 from agents.brief import brief
 from agents.engines.pages import Initial, touched
 from agents.engines.raw import RawMemory
 from agents.engines.writes import WriteWatch, watch_writes
 from agents.errors import BadSnapshot
 from agents.execution import Execution
-from agents.snapshot import MemoryRoot
+from agents.snapshot import MAX_MEMORIES, MemoryRoot, Snapshot
+from agents.wasi.file_blocks import FileBlocks, room_for
+from agents.wasi.state import WasiState
 from agents.wasm.bounds import WASM_PAGE_BYTES
 from docking.aio.threads import in_thread
 from docking.handoff.refusal import Refusal
@@ -111,6 +123,42 @@ class SentMemory:
         return pages, copies, fresh
 
 
+@define(eq=False, repr=False)
+class SentFiles:
+    """The contents of an agent's large files, as `SentMemory`. `index`: after the last memory."""
+
+    index: int
+    state: WasiState = field(repr=False)
+    blocks: FileBlocks = field(repr=False)
+    tree: BlockTree = field(factory=lambda: BlockTree(0), repr=False)
+    sent: set[int] = field(factory=set, repr=brief)
+
+    def different(self) -> list[int]:
+        """All blocks."""
+        return self.written()
+
+    def written(self) -> list[int]:
+        """The blocks that may have been written since this was asked last, and those of files that are new."""
+        return self.state.written(self.blocks)
+
+    def read(self, blocks: Sequence[int]) -> BlockBatch:
+        """These blocks, as they are now."""
+        self.sent.update(blocks)
+        self.tree.grow(max(self.tree.pages, blocks[-1] // BLOCKS_PER_PAGE + 1))
+        copies, fresh = [], []
+        for at, block in enumerate(blocks):
+            copies.append(self.blocks.read(block))
+            empty = not any(copies[-1])
+            self.tree[block] = INITIAL if empty else canonical.digest(copies[-1])
+            if empty:
+                fresh.append(at)
+        return BlockBatch.of(self.index, self.tree.pages, blocks, b"".join(copies), fresh)
+
+    def root(self) -> tuple[FileBlocks, MemoryRoot] | None:
+        """Which blocks have the contents, and their root; None if there are none."""
+        return (self.blocks, MemoryRoot(self.tree.pages, self.tree.root())) if self.tree.pages else None
+
+
 @frozen
 class InstanceBacking:
     """The memories of an agent that has left, in the instance in which it ran; see `docking.live.block_server`."""
@@ -149,6 +197,7 @@ class Sending:
     session: bytes
     ask: Callable[[Request], Awaitable[object]]
     memories: list[SentMemory] = field(factory=list, repr=brief)
+    files: SentFiles | None = None
     rounds: int = 0
     sent_blocks: int = 0
     sent_bytes: int = 0
@@ -175,6 +224,15 @@ class Sending:
             self.memories.append(SentMemory(index, raw, self.life.initial(name), tree))
             self.owed.append(set())
             self._unneeded.append(set())
+        state, index = self.life.wasi, len(self.memories)
+        if state is not None and index < MAX_MEMORIES:
+            blocks = FileBlocks(room_for(state.limits.luggage_bytes))
+            self.files = SentFiles(index, state, blocks)
+
+    @property
+    def parts(self) -> list[SentMemory | SentFiles]:
+        """All that is sent: the memories, and the files. Lists of blocks are in this order."""
+        return [*self.memories, *([] if self.files is None else [self.files])]
 
     def watch(self) -> None:
         """Watch what the agent writes from now on. In a thread; it may run. Raises `EngineError`."""
@@ -193,29 +251,31 @@ class Sending:
         if self._watching:
             for memory in self.memories:
                 memory.watch.close()
+        if self.files is not None:
+            self.files.blocks.close()
         if self.file is not None:  # nothing left in this way
             self.file.close(remove=True)
 
     @property
     def resent_blocks(self) -> int:
         """How many blocks were sent again."""
-        return self.sent_blocks - sum(len(memory.sent) for memory in self.memories)
+        return self.sent_blocks - sum(len(part.sent) for part in self.parts)
 
     def different(self) -> list[list[int]]:
-        """The blocks of each memory that are not as in a fresh instance. In a thread."""
-        return [memory.different() for memory in self.memories]
+        """The blocks of each part that are not as in a fresh instance. In a thread."""
+        return [part.different() for part in self.parts]
 
     def written(self) -> list[list[int]]:
-        """The blocks of each memory that may have been written since they were looked at last. In a thread."""
-        return [memory.written() for memory in self.memories]
+        """The blocks of each part that may have been written since they were looked at last. In a thread."""
+        return [part.written() for part in self.parts]
 
     async def send(self, found: list[list[int]]) -> None:
-        """Send these blocks of each memory; returns when they have arrived."""
+        """Send these blocks of each part; returns when they have arrived."""
         began, before, rested = time.perf_counter(), self.sent_bytes, 0.0
-        for memory, blocks in zip(self.memories, found, strict=True):
+        for part, blocks in zip(self.parts, found, strict=True):
             for at in range(0, len(blocks), BATCH_BLOCKS):
                 read, chunk = time.perf_counter(), blocks[at : at + BATCH_BLOCKS]
-                batch = await in_thread(memory.read, chunk)
+                batch = await in_thread(part.read, chunk)
                 # While the agent computes, at most one: it needs the processor too.
                 while len(self._pending) >= (1 if self.berth.running else WINDOW):
                     await self._one()
@@ -233,8 +293,11 @@ class Sending:
             self.speed = (self.sent_bytes - before) / took
 
     def note(self, found: list[list[int]]) -> None:
-        """These blocks of each memory come later. In a thread. Raises `OSError`, `EngineError`."""
-        for at, (memory, blocks) in enumerate(zip(self.memories, found, strict=True)):
+        """These blocks of each memory come later. In a thread. Raises `OSError`, `EngineError`.
+
+        found: also of the files, which cannot: the caller sends these
+        """
+        for at, (memory, blocks) in enumerate(zip(self.memories, found, strict=False)):
             fresh = memory.note(blocks, self.file)
             self.owed[at] = (self.owed[at] | set(blocks)) - fresh
             self._unneeded[at] = (self._unneeded[at] - set(blocks)) | fresh
@@ -253,23 +316,29 @@ class Sending:
         if isinstance(answer, Refusal):
             raise SessionRefused(answer)
 
-    def rest(self, found: list[list[int]]) -> tuple[Rest, tuple[MemoryRoot, ...]]:
-        """The last blocks, what comes later, and the roots of the memories with them. The agent stands still."""
+    def of_files(self, found: list[list[int]]) -> list[list[int]]:
+        """Of these blocks, those of files."""
+        return [blocks if part is self.files else [] for part, blocks in zip(self.parts, found, strict=True)]
+
+    def rest(self, found: list[list[int]]) -> tuple[Rest, Snapshot]:
+        """The last blocks, what comes later, and the agent's state, which has their roots. It stands still."""
         batches = []
-        for memory, blocks, unneeded in zip(self.memories, found, self._unneeded, strict=True):
-            last = sorted(unneeded.union(blocks))
+        unneeded: list[set[int]] = [*self._unneeded, set()]
+        for part, blocks, more in zip(self.parts, found, unneeded, strict=False):
+            last = sorted(more.union(blocks))
             self.sent_blocks += len(last)
             for at in range(0, len(last), BATCH_BLOCKS):
-                batches.append(memory.read(last[at : at + BATCH_BLOCKS]))
+                batches.append(part.read(last[at : at + BATCH_BLOCKS]))
         owed = []
-        for memory, blocks, later in zip(self.memories, found, self.owed, strict=True):
+        for memory, blocks, later in zip(self.memories, found, self.owed, strict=False):
             memory.tree.grow(memory.raw.size() // WASM_PAGE_BYTES)
             later.difference_update(blocks)
             if later:
                 numbers = tuple(sorted(later))
                 owed.append(Owed(memory.index, numbers, memory.tree.digests(numbers)))
         roots = tuple(MemoryRoot(memory.tree.pages, memory.tree.root()) for memory in self.memories)
-        return Rest(self.session, tuple(batches), tuple(owed)), roots
+        files = None if self.files is None else self.files.root()
+        return Rest(self.session, tuple(batches), tuple(owed)), self.life.snapshot(roots, files)
 
     def backing(self) -> Backing:
         """What has the blocks that come later, once the agent has left."""

@@ -15,7 +15,7 @@ from attrs import define
 
 from agents.image import AgentImage
 from agents.snapshot import Snapshot
-from agents.stack import Stack, stack_of
+from agents.stack import Stack, sources_of, stack_of
 from docking.aio.threads import in_thread
 from docking.errors import StationError, UnknownAgent
 from docking.letters.journeys import OVER
@@ -38,6 +38,10 @@ class Stacks:
 
     async def of(self, agent: bytes) -> Stack:
         """The stack of an agent. Raises `UnknownAgent` if it is not here, `StationError`, `FormatError`."""
+        return (await self.with_sources(agent))[0]
+
+    async def with_sources(self, agent: bytes) -> tuple[Stack, dict[str, str]]:
+        """The same, and the texts of the files that its frames name, as far as they travel with the agent."""
         berth = self._here.berths.get(agent)
         if berth is None:
             raise UnknownAgent(self._gone(agent))
@@ -87,5 +91,7 @@ def _outdated(berth: Berth) -> str:
     return _STORED if berth.life is not None and berth.begun else ""
 
 
-def _read(image: AgentImage, state: bytes | Snapshot, said: str) -> Stack:
-    return stack_of(image, state if isinstance(state, Snapshot) else Snapshot.decode(state)).cut(MAX_FRAMES, said)
+def _read(image: AgentImage, state: bytes | Snapshot, said: str) -> tuple[Stack, dict[str, str]]:
+    snapshot = state if isinstance(state, Snapshot) else Snapshot.decode(state)
+    stack = stack_of(image, snapshot).cut(MAX_FRAMES, said)
+    return stack, sources_of(stack, snapshot)

@@ -14,6 +14,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from agents import canonical
+from agents.blocks import BLOCKS_PER_PAGE
 from agents.canonical import Buffer
 from agents.capsule import Capsule, VerifiedCapsule
 from agents.credentials import logbook
@@ -24,6 +25,7 @@ from agents.errors import BadImage, BadSnapshot, CredentialError, EngineError
 from agents.execution import Execution
 from agents.image import AgentImage
 from agents.snapshot import Snapshot
+from agents.wasi.file_blocks import ContentsElsewhere
 from agents.wasi.state import WasiState
 from docking.handoff.actions import Cargo, DestinationTrust, Record, SourceTrust
 from docking.handoff.messages import Offer, Part
@@ -222,7 +224,11 @@ class AdmissionController:
         except (BadImage, EngineError) as error:
             return Refusal("bad-state", f"the agent cannot go on here: {error}"[:500])
         granted = grant(body, offer.agent, Budget(), policy)
-        return granted if isinstance(granted, Refusal) else Preliminary(found[0], granted.budget.memory)
+        return (
+            granted
+            if isinstance(granted, Refusal)
+            else Preliminary(found[0], granted.budget.memory, policy.wasi.luggage_bytes)
+        )
 
     def image_of(self, offer: Offer) -> KeepPart | None:
         """What stores the image that came with an offer, unless it is stored."""
@@ -251,7 +257,9 @@ def check_wasi(snapshot: Snapshot, policy: Policy) -> None:
     If it were admitted all the same, it would end at its first turn.
     """
     if snapshot.wasi:
-        WasiState.read(snapshot.wasi, policy.wasi)
+        files = snapshot.files
+        contents = None if files is None else ContentsElsewhere(files.pages * BLOCKS_PER_PAGE)
+        WasiState.read(snapshot.wasi, policy.wasi, contents=contents)
 
 
 def check_memory(snapshot: Snapshot, granted: Permit) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from docking.control.server import Control
+from docking.control.requests import Requests
 from tests.cli.shell import stations, typed
 from tests.patience import PATIENCE
 from tests.programs import ROOT
@@ -106,12 +106,12 @@ def test_nothing_is_left_behind_by_ctrl_c(words: list[str], sign: str, tmp_path:
 def test_ctrl_c_ends_a_question_to_several_stations(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = threading.Event()
 
-    async def never(self: Control, wait: int = 0) -> AsyncIterator[tuple[str, None]]:
+    async def never(self: Requests, wait: int = 0) -> AsyncIterator[tuple[str, None]]:
         asked.set()
         await asyncio.Event().wait()
         yield ("end", None)
 
-    monkeypatch.setattr(Control, "_do_stations", never)
+    monkeypatch.setattr(Requests, "do_stations", never)
     with stations(place, "alpha", "beta"):
         asking = subprocess.Popen(
             [*PORTCALL, "stations", "--wait", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

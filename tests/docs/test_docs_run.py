@@ -50,7 +50,9 @@ class Shell:
         }
         with socket.create_server(("127.0.0.1", 0)) as free:  # a page that needs a port takes this one
             environment["PORT"] = str(free.getsockname()[1])
-        environment["PYTHONPATH"] = os.pathsep.join(map(str, INTERPRETERS))
+        # With PYTHONPATH set, it is that of another checkout than the one that is installed.
+        before = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
+        environment["PYTHONPATH"] = os.pathsep.join([*before, *map(str, INTERPRETERS)])
         environment["PYTEST_PLUGINS"] = "docking.pytest_plugin"  # as where the distribution is installed
         self.process = subprocess.Popen(
             ["bash", "--norc"],

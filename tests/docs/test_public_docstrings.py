@@ -19,10 +19,17 @@ import docking.keys
 import docking.mec
 import docking.options
 import docking.testing
+import portcall
 
 # Not parameters that a reader gives; and what functions of the library make, or a protocol.
 _OWN = {"self", "cls"}
-_MADE_FOR_THE_READER = {"docking.Agent", "docking.Connection", "docking.Offering", "docking.RemoteAgent"}
+_MADE_FOR_THE_READER = {
+    "docking.Agent",
+    "docking.Connection",
+    "docking.Offering",
+    "docking.RemoteAgent",
+    "portcall.Request",
+}
 
 
 def _public() -> Iterator[tuple[str, Any]]:
@@ -35,6 +42,7 @@ def _public() -> Iterator[tuple[str, Any]]:
         docking.options,
         docking.testing,
         agents.testing,
+        portcall,
     ):
         names = getattr(module, "__all__", None) or [
             name

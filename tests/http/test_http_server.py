@@ -17,6 +17,7 @@ from attrs import evolve
 
 from agents import canonical
 from agents.credentials.keys import PublicKey, SecretKey
+from agents.version import VERSION
 from docking import Station
 from docking.errors import KeyChanged, NoAnswer, PeerUnreachable
 from docking.handoff import codec
@@ -106,7 +107,8 @@ async def test_what_is_refused_at_the_door() -> None:
         me, good = PEER.public.text, sealed(home, PEER)
         stranger = SecretKey(bytes(31) + b"s").public.text
         cases: list[tuple[bytes, int]] = [
-            (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+            (b"GET /index.html HTTP/1.1\r\nhost: x\r\n\r\n", 404),
+            (b"GET //x HTTP/1.1\r\nhost: x\r\n\r\n", 404),
             (b"GET /portcall/1/handoff HTTP/1.1\r\nhost: x\r\n\r\n", 404),
             (b"GET /portcall/1/metrics HTTP/1.1\r\nhost: x\r\n\r\n", 404),
             (post("elsewhere", good, me), 404),
@@ -130,6 +132,19 @@ async def test_what_is_refused_at_the_door() -> None:
         for data, expected in cases:
             status, body = await asyncio.wait_for(raw(home, data), PATIENCE)
             assert (status, data[:60]) == (expected, data[:60]), body
+
+
+@run
+async def test_a_browser_is_told_what_this_is_and_nothing_about_the_station() -> None:
+    async with harbour("secretive") as (home,):
+        status, body = await raw(home, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert status == 200
+        assert b"This is a Portcall station" in body
+        assert b"portcall station --console" in body
+        for secret in (b"secretive", home.key.text.encode(), home.key.id.encode(), VERSION.encode()):
+            assert secret not in body
+        status, other = await raw(home, b"POST / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (status, b"station answers" in other) == (404, True)
 
 
 @run

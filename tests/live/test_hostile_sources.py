@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define
+from attrs import define, evolve
 
 from agents import canonical
-from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, BlockBatch, BlockTree
+from agents.blocks import BATCH_BLOCKS, BLOCK_BYTES, BLOCKS_PER_PAGE, BlockBatch, BlockTree
 from agents.errors import BadSnapshot
 from agents.snapshot import MemoryRoot, Snapshot
-from docking import Station
+from agents.wasi.file_blocks import room_for
+from docking import Policy, Station
 from docking.errors import CarrierError, StationError
 from docking.handle import Agent
 from docking.handoff.refusal import Refusal
@@ -127,7 +128,8 @@ async def test_memory_beyond_what_the_agent_may_have_is_refused(pages: int, code
 async def test_blocks_that_cannot_be_end_the_session() -> None:
     async with liar() as it:
         for wrong in (
-            batch(0, memory=1),
+            batch(0, memory=2),
+            batch(0, memory=1, pages=room_for(Policy().wasi.luggage_bytes) // BLOCKS_PER_PAGE + 1),  # of its files
             batch(0, pages=1 << 15),
             BlockBatch(0, 33, (0,), (), b"not zstd"),
             BlockBatch(0, 33, (0, 1), (), batch(0).data),
@@ -145,7 +147,8 @@ async def test_a_session_takes_no_more_than_some_rounds() -> None:
     async with liar() as it:
         opened = await it.open()
         session = it.omega.core.sessions.open[opened.session]
-        assert session.left == sessions.MAX_ROUNDS * (TERMS.permit.budget.memory // BLOCK_BYTES)
+        most = TERMS.permit.budget.memory // BLOCK_BYTES + room_for(Policy().wasi.luggage_bytes)
+        assert session.left == sessions.MAX_ROUNDS * most
         session.left = BATCH_BLOCKS
         assert await it.ask(wire.Blocks(opened.session, batch(0, BATCH_BLOCKS))) is None
         assert (await it.ask(wire.Blocks(opened.session, batch(0)))).code == "bad-state"
@@ -293,17 +296,18 @@ async def test_an_agent_whose_blocks_are_not_those_that_are_signed_stays(
     rest_of = sending.Sending.rest
 
     def lying(it: Any, found: list[list[int]]) -> Any:
-        rest, roots = rest_of(it, found)
+        rest, snapshot = rest_of(it, found)
+        (root,) = snapshot.roots
         if lie == "a block is left out":
             it.memories[0].tree[9] = b"other contents, never sent to it"
-            roots = (type(roots[0])(roots[0].pages, it.memories[0].tree.root()),)
+            root = MemoryRoot(root.pages, it.memories[0].tree.root())
         elif lie == "a block is another":
             rest = wire.Rest(rest.session, (*rest.batches, batch(20)))
         elif lie == "a larger root":
-            roots = (type(roots[0])(roots[0].pages + 1, roots[0].root),)
+            root = MemoryRoot(root.pages + 1, root.root)
         else:
             rest = wire.Rest(bytes(16), rest.batches)
-        return rest, roots
+        return rest, evolve(snapshot, roots=(root,))
 
     async with liar() as it:
         monkeypatch.setattr(sending.Sending, "rest", lying)

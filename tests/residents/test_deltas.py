@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from agents import canonical
 from agents.credentials.itinerary import Itinerary, Loop, Seq, Stop
 from agents.snapshot import MemoryState, Snapshot
+from docking.differences import MIN_DELTA_BYTES, completed, difference
 from docking.handoff.messages import Body, Offer, Part, Want
 from docking.residents.berth import Standing
-from docking.residents.deltas import MIN_DELTA_BYTES, Deltas, completed, difference
+from docking.residents.deltas import Deltas
 from docking.trust.admission_controller import AdmissionController
 from tests.station.harbour import OWNER, Watch, harbour, numbers, packed, program, run, settled
 from tests.wrong_types import bent, booleans

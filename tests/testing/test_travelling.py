@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from docking import SecretKey
+from docking.itinerary import Itinerary, Roam, Seq, Stop, Way, written
 from docking.testing import play
 
 
@@ -31,3 +33,21 @@ def test_forks_are_played(tmp_path: Path) -> None:
         "2 0\n28\n",
         "3 0\n28\n",
     ]
+
+
+def test_a_tour_calls_its_task_at_each_stop_that_is_there(tmp_path: Path) -> None:
+    source = tmp_path / "tour.py"
+    source.write_text(
+        "import portcall\nseen = []\n"
+        "portcall.tour({'': lambda: seen.append(portcall.here()), 'delta': lambda: print(seen)})\n"
+    )
+    trial = play(source, via="alpha,beta?,(gamma|delta)*2", down=["beta", "gamma"])
+    assert trial.output == "['alpha']\n"
+    assert trial.visited == ("home", "alpha", "delta")
+
+
+def test_parts_for_free_roaming_are_ways_too() -> None:
+    key = SecretKey(bytes(32)).public
+    roaming = Itinerary(Seq((Stop(key), Roam(5, certified_by=key))))
+    assert written(roaming, lambda _: "alpha", lambda _: "K") == "alpha,any@K*5?"
+    assert Itinerary(Roam()) == Way.read("roam").draft

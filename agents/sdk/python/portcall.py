@@ -57,6 +57,19 @@ def go(station: str, wait: "float | None" = None) -> None:
     _write(name, station or "\0")  # no name at all would be no write at all
 
 
+def tour(tasks: "Callable[[], object] | dict[str, Callable[[], object]]", wait: "float | None" = None) -> None:
+    """Go along the way to its end, from one stop to the next, and call a task at each.
+
+    tasks: one for all stops, or by the names of stations; "" is for those that are not named
+    wait: as of `go`; stops that may be left out are, where they are down. Raises OSError where no next stop takes it.
+    """
+    while next_stop():
+        go("next", wait)
+        task = tasks.get(here(), tasks.get("")) if isinstance(tasks, dict) else tasks
+        if task is not None:
+            task()
+
+
 def here() -> str:
     """The name of this station."""
     return _read("here").decode()
@@ -73,7 +86,7 @@ def next_stop() -> str:
 
 
 def call(service: str, request: "str | bytes" = b"") -> bytes:
-    """The bytes that a service of this station replies. Raises OSError."""
+    """The bytes that `service` of this station replies to `request`. Raises OSError."""
     if isinstance(request, str):
         request = request.encode()
     with open("/portcall/call/" + service, "r+b", 0) as file:
@@ -84,12 +97,12 @@ def call(service: str, request: "str | bytes" = b"") -> bytes:
 
 
 def lookup(service: str) -> "list[str]":
-    """Names of stations that offer a service, best first."""
+    """Names of stations that offer `service`, best first."""
     return _read("lookup/" + service).decode().split()
 
 
 def send(agent: str, message: "str | bytes") -> None:
-    """Hand a message over for delivery to another agent, by its id. Raises OSError."""
+    """Hand `message` over for delivery to another `agent`, by its id. Raises OSError."""
     _give("send/" + agent, message)
 
 
@@ -278,7 +291,7 @@ def _print_exception(error: Exception) -> None:
 
 
 def sleep(seconds: float) -> None:
-    """Sleep; the agent waits as data and holds no thread."""
+    """Sleep for so many `seconds`; the agent waits as data and holds no thread."""
     _write("sleep", str(int(seconds * 1000)))
 
 
@@ -299,15 +312,15 @@ def fork(count: int) -> "tuple[int, list[str]]":
 
 
 def report(key: str, value: object) -> None:
-    """Append a result to this agent's signed chain: text, bytes, or anything that prints."""
+    """Append a result to this agent's signed chain: a `key`, and a `value`: text, bytes, or anything that prints."""
     _give("report/" + key, value if isinstance(value, (str, bytes)) else str(value))
 
 
 def log(text: str, level: str = "info") -> None:
-    """One line for the station's log: error, warning, info or detail. What is printed goes there too."""
+    """One line of `text` for the station's log, of `level` error, warning, info or detail. Prints go there too."""
     _write("log/" + level, text)
 
 
 def exit(code: int = 0) -> None:
-    """End the agent, wherever it is; `finally` blocks run first."""
+    """End the agent, wherever it is, with the exit `code`; `finally` blocks run first."""
     raise SystemExit(code)

@@ -1,0 +1,129 @@
+"""A journey is stepped through forward and backward, across stations, and is what was signed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from agents.errors import BadRecord, CredentialError
+from agents.recording import Tape, read_tape
+from docking.recordings.record import StayRecord
+from docking.replay import Journey
+from docking.replay.files import is_journey, read_journey, write_journey
+from tests.replay.journeys import TRIP, image_of, recording, travelled
+from tests.station.harbour import OWNER, STRANGER, run
+
+
+def now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@run
+async def test_forward_and_backward_across_stations(tmp_path: Path) -> None:
+    image = image_of(TRIP, tmp_path / "agent")
+    async with recording(tmp_path) as (alpha, _):
+        agent = await travelled(alpha, image)
+        journey = await alpha.replay(agent.id, OWNER)
+    names = [step.name for step in journey.steps]
+    assert [stay.station for stay in journey.stays] == ["alpha", "beta", "alpha", "beta"]
+    assert not any(stay.missing for stay in journey.stays)
+    assert names[:3] == ["launched", "go", "arrived"]
+    assert names[-1] == "finished"
+    # What each station was told leads exactly to the state that it has signed.
+    assert [journey.check(stay.visit) for stay in journey.stays] == ["", "", "", ""]
+    forward = [journey.state(step.index) for step in journey.steps]
+    backward = [journey.state(step.index) for step in reversed(journey.steps)][::-1]
+    assert forward == backward
+    calls = [step for step in journey.steps if step.name == "call"]
+    assert [step.line() for step in calls] == ["call('echo', 'hi') -> 'hi'"] * 3
+    said = [step for step in journey.steps if step.name == "output" and "turn 2" in step.args][1]
+    variables = {each.name: each.value for each in journey.state(said.index).stack.frames[-1].variables}
+    assert variables.items() >= {"turn": "2", "place": "'alpha'", "seen": "['beta', 'alpha']"}.items()
+    assert journey.state(said.index).results == ("at",)
+    before = journey.changes(said.index)
+    assert ("<module>", "turn", "1", "2") in before.variables
+    assert before.memory_bytes >= sum(each.size for each in before.memory) > 0
+    reported = next(step for step in journey.steps if step.name == "report")
+    assert journey.changes(reported.index).results == ("at",)
+    assert journey.changes(calls[0].index).files == {"/notes.txt": "new"}
+    with pytest.raises(IndexError):
+        journey.state(len(journey.steps))
+    # A fresh one that goes backward only finds the same.
+    again = read_journey(write_journey(journey), now())
+    assert [again.state(index) for index in (len(names) - 1, 20, 5)] == [forward[i] for i in (len(names) - 1, 20, 5)]
+    again.close()
+    journey.close()
+
+
+@run
+async def test_only_the_owner_gets_what_other_stations_kept(tmp_path: Path) -> None:
+    image = image_of(TRIP, tmp_path / "agent")
+    async with recording(tmp_path) as (alpha, _):
+        agent = await travelled(alpha, image)
+        nobody, stranger = await alpha.replay(agent.id), await alpha.replay(agent.id, STRANGER)
+    for journey, why in ((nobody, "only the agent's owner"), (stranger, "no recording of this agent for whoever asks")):
+        assert [why in stay.missing for stay in journey.stays] == [False, True, False, True]
+        missing = next(step for step in journey.steps if step.name == "missing")
+        assert why in journey.state(missing.index).note
+        assert why in journey.check(1)
+        assert "cannot be compared" in journey.check(0) or not journey.check(0)
+        journey.close()
+
+
+@run
+async def test_without_a_recording_there_is_nothing(tmp_path: Path) -> None:
+    image = image_of(TRIP, tmp_path / "agent")
+    async with recording(tmp_path, mib=0) as (alpha, _):
+        agent = await travelled(alpha, image)
+        journey = await alpha.replay(agent.id, OWNER)
+    assert {step.name for step in journey.steps} == {"missing"}
+    assert not (tmp_path / "alpha" / "recordings").exists()
+
+
+@run
+async def test_a_station_that_lies(tmp_path: Path) -> None:
+    """Another state, another answer, another agent's record: each is noticed, by what was signed."""
+    image = image_of(TRIP, tmp_path / "agent")
+    async with recording(tmp_path) as (alpha, _):
+        agent, other = await travelled(alpha, image), await travelled(alpha, image)
+        true = await alpha.replay(agent.id, OWNER)
+        foreign = await alpha.replay(other.id, OWNER)
+
+    def lying(visit: int, record: StayRecord) -> Journey:
+        records = {**true.records, visit: record}
+        return Journey(true.capsule, image, list(records.values()), names=true.names, now=now())
+
+    record = true.records[1]
+    state = lying(1, evolve(record, state=true.records[3].state))
+    assert "another state than it has signed" in state.stays[1].missing
+    assert "kept nothing" in lying(1, evolve(record, station=true.records[0].station)).stays[1].missing
+    assert "kept nothing" in lying(1, foreign.records[1]).stays[1].missing
+    # It says that the service answered something else.
+    answers = lying(1, evolve(record, tape=record.tape.replace(b"\x65Reply\x42hi", b"\x65Reply\x42HI")))
+    assert "departs from the record" in answers.check(1)
+    # It hides that another random number was drawn: what follows is not what it signed.
+    entries = record.calls()
+    pieces: list[tuple[bytes, int]] = []
+    tape = Tape(1 << 20, lambda data, count: pieces.append((data, count)))
+    for each in entries:
+        result = b"\0" * len(each.result) if each.name == "random" else each.result
+        tape.add(each.name, list(each.args), result, each.errno, each.reason)
+    tape.flush()
+    drawn = lying(1, evolve(record, tape=pieces[0][0], entries=pieces[0][1]))
+    assert drawn.check(1)
+    cut = lying(1, evolve(record, entries=20, tape=record.tape[: len(record.tape)]))
+    assert "cannot be used" in cut.stays[1].missing
+    for each in (true, foreign, state, answers, drawn, cut):
+        each.close()
+
+
+def test_files_that_are_none() -> None:
+    for data in (b"", b"\x83", b"PCH", b"\x83\x70portcall journey\x01\xa0", bytes(100)):
+        with pytest.raises((BadRecord, CredentialError)):
+            read_journey(data, now())
+    assert not is_journey(b"\x00asm")
+    with pytest.raises(BadRecord):
+        read_tape(b"\x83" * 100, 3)
