@@ -126,12 +126,18 @@ class Question:
 
 
 def ask(agent: str, message: str | bytes, timeout: float | None = 30, topic: str = "") -> bytes:
-    """What another agent answers to a message, within `timeout` seconds. Raises OSError (ETIMEDOUT) when nothing."""
+    """What another agent answers to a message, perhaps about a `topic`, within `timeout` seconds.
+
+    Raises OSError: ETIMEDOUT when nothing came in time, EHOSTUNREACH when it cannot be asked.
+    """
     raise OutsideAgent("ask")
 
 
 def ask_later(agent: str, message: str | bytes, timeout: float | None = 30, topic: str = "") -> Question:
-    """Ask another agent, and go on: the answer is taken later, here or elsewhere. Raises OSError."""
+    """Ask another agent a message, perhaps about a `topic`, and go on: the answer is taken later, here or elsewhere.
+
+    An answer that comes after `timeout` seconds is dropped. Raises OSError.
+    """
     raise OutsideAgent("ask_later")
 
 

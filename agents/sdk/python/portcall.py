@@ -164,12 +164,18 @@ class Question:
 
 
 def ask(agent: str, message: "str | bytes", timeout: "float | None" = 30, topic: str = "") -> bytes:
-    """What another agent answers to a message, within `timeout` seconds. Raises OSError (ETIMEDOUT) when nothing."""
+    """What another agent answers to a message, perhaps about a `topic`, within `timeout` seconds.
+
+    Raises OSError: ETIMEDOUT when nothing came in time, EHOSTUNREACH when it cannot be asked.
+    """
     return ask_later(agent, message, timeout, topic).answer()
 
 
 def ask_later(agent: str, message: "str | bytes", timeout: "float | None" = 30, topic: str = "") -> Question:
-    """Ask another agent, and go on: the answer is taken later, here or elsewhere. Raises OSError."""
+    """Ask another agent a message, perhaps about a `topic`, and go on: the answer is taken later, here or elsewhere.
+
+    An answer that comes after `timeout` seconds is dropped. Raises OSError.
+    """
     if isinstance(message, str):
         message = message.encode()
     with open("/".join(["/portcall/ask", _ms(timeout), agent, topic or "-"]), "r+b", 0) as file:
