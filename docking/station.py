@@ -242,6 +242,7 @@ class Station:
             introductions,
             core.sessions,
             core.recordings,
+            core.tracing,
             lambda: self.metrics(),
         )
         dispatcher = Dispatcher(api, limits)

@@ -11,6 +11,7 @@ from typing import Any
 from attrs import field, frozen
 
 from agents.brief import brief
+from agents.canonical import Buffer
 from agents.errors import FormatError, ModuleError
 from agents.image import AgentImage
 from agents.outcomes import number
@@ -96,13 +97,13 @@ def globals_of(snapshot: Snapshot) -> dict[int, int | float | None]:
     return found
 
 
-def files_of(snapshot: Snapshot) -> dict[str, tuple[int, bytes | bytearray]]:
+def files_of(snapshot: Snapshot) -> dict[str, tuple[int, Buffer]]:
     """The files that travel with an agent: path -> size and contents. None if they cannot be read."""
     try:
         root = WasiState.read(snapshot.wasi).luggage.root if snapshot.wasi else None
     except FormatError:
         return {}
-    found: dict[str, tuple[int, bytes | bytearray]] = {}
+    found: dict[str, tuple[int, Buffer]] = {}
     todo: list[tuple[str, Node | None]] = [("", root)]
     while todo and len(found) < MAX_FILES:
         path, node = todo.pop()
