@@ -80,6 +80,11 @@ class PeerApi:
         self._here.outbox.heard_from(sender)
         return await self._inbound.receive(sender, value)
 
+    async def letter_of_dock(self, sender: PublicKey, value: object) -> list[object]:
+        """A letter that a dock has kept; its answer. Raises `LocalProtocolError`."""
+        self._check()
+        return await self._inbound.receive(sender, value)
+
     async def session(self, sender: PublicKey, value: object) -> object:
         """A request of a live move; its answer. Raises `LocalProtocolError`, `MalformedMessage`."""
         self._check()

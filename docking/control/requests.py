@@ -50,6 +50,7 @@ class Controlled:
     unmet: URLs of peers that have not answered yet, and why; metrics(): in the Prometheus text format
     sessions(): the agents on their way here that run elsewhere still
     archive: what was kept of agents that passed
+    home_addresses(): its addresses and docks, for passports
     """
 
     home: Path
@@ -68,6 +69,7 @@ class Controlled:
     metrics: Callable[[], str]
     sessions: Callable[[], list[dict[str, object]]]
     archive: Archive | None
+    home_addresses: Callable[[], Sequence[str]]
 
 
 @define(eq=False, repr=False)
@@ -159,7 +161,7 @@ class Requests:
             if text in self._of.here.peers.refused:
                 yield "item", str(self._of.here.peers.refused[text])
         have = image in self._of.images if image else False
-        addresses = self._of.introductions.addresses(())
+        addresses = self._of.home_addresses()
         yield "end", {"keys": keys, "home": self._of.key.raw, "addresses": list(addresses)[:8], "image": have}
 
     async def do_launch(

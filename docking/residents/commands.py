@@ -6,6 +6,8 @@ between two turns of the agent, never inside one, and not while a handoff is bei
 
 from __future__ import annotations
 
+import asyncio
+
 from attrs import define
 
 from agents.credentials.envelope import identify
@@ -21,6 +23,8 @@ from docking.residents.berth import Berth, Standing
 from docking.residents.lifecycle import EINTR, Lifecycle
 from docking.residents.queries import Queries
 from docking.residents.residents import Residents
+
+STAYS_S = 0.05  # between two looks whether an agent stays whose departure was given up
 
 
 @define(eq=False, repr=False)
@@ -61,7 +65,10 @@ class Commands:
     def obey(self, berth: Berth, what: OrderKind) -> None:
         """Carry out an order: now, or when the agent's turn or call has ended."""
         if berth.standing is Standing.LEAVING:
-            raise StationError("the agent is leaving: try again")
+            if not self._lifecycle.withdraw(berth):
+                raise StationError("the agent is leaving: try again")
+            self._here.run(self._obey_when_it_stays(berth, what))
+            return
         if what is OrderKind.WAKE:
             self._wake_up(berth)
             return
@@ -79,6 +86,13 @@ class Commands:
         elif not isinstance(berth.wait, (Clone, Fork) if what is OrderKind.DISPOSE else (Call, Clone, Fork)):
             # An agent that is to end does not wait for its service call, which may take long.
             self.carry_out(berth, berth.wait, berth.state if isinstance(berth.state, bytes) else None)
+
+    async def _obey_when_it_stays(self, berth: Berth, what: OrderKind) -> None:
+        """Its departure was given up: carry out an order then. If its receipt came just before that, it has left."""
+        while berth.standing is Standing.LEAVING and not self._here.closing:
+            await asyncio.sleep(STAYS_S)
+        if self._here.berths.get(berth.agent) is berth and not self._here.closing:
+            self.obey(berth, what)
 
     def _wake_up(self, berth: Berth) -> None:
         if berth.standing is Standing.STOPPED:

@@ -122,6 +122,15 @@ class Departures:
     tracing: Tracing = field(factory=Tracing)
     _untraced: set[PublicKey] = field(factory=set)
     """Stations that take no part `trace`."""
+    docked: dict[bytes, bytes] = field(factory=dict)
+    """The handoffs whose offers may wait at a dock, and their agents."""
+
+    def withdraw(self, agent: bytes) -> bool:
+        """Give up the departure of an agent whose offer waits at a dock; whether there is one."""
+        found = [hid for hid, each in self.docked.items() if each == agent]
+        for hid in found:
+            self.courier.give_up(hid, Refusal("no-answer", "its station was not back yet"))
+        return bool(found)
 
     def leaving(self, hid: bytes) -> SignedDeparture | None:
         """What is being handed over under this id."""
@@ -154,11 +163,13 @@ class Departures:
             if self._failures[hid] >= OFFER_TRIES:
                 self.courier.give_up(hid, Refusal("unreachable", reason[:500]))
 
-    async def depart(self, berth: Berth, host: str, state: bytes, sent: Sent | None = None) -> Refusal | None:
+    async def depart(
+        self, berth: Berth, host: str, state: bytes, sent: Sent | None = None, docked_s: float = 0.0
+    ) -> Refusal | None:
         """Hand the agent over to `host`: a name, a key id, a key, `host:port`, `next` or `home`.
 
         None when it is gone; or why it is here still. `berth.to` is `host` meanwhile. `sent`: what of the state is at
-        its destination already.
+        its destination already. `docked_s`: seconds for which its offer may wait at a dock; 0 for not at all.
         """
         berth.to = host
         try:
@@ -171,7 +182,7 @@ class Departures:
         for to in targets:
             if to == self.key.public:
                 return Refusal("here", "the agent is here already")
-            answer = await self._attempt_well(berth, to, state, sent)
+            answer = await self._attempt_well(berth, to, state, sent, docked_s)
             if answer is None:
                 return None
             refused = answer
@@ -188,11 +199,13 @@ class Departures:
         inline = [body for body in bodies if parts[body.index].kind in kinds]
         return agent_credentials.offer_of(leaving, self._epoch, parts, inline, to)
 
-    async def _attempt_well(self, berth: Berth, to: PublicKey, state: bytes, sent: Sent | None) -> Refusal | None:
+    async def _attempt_well(
+        self, berth: Berth, to: PublicKey, state: bytes, sent: Sent | None, docked_s: float
+    ) -> Refusal | None:
         """An attempt, repeated in another way where the refusal suggests one."""
-        whole, patience = False, HELD_TRIES
+        whole, patience = bool(docked_s), HELD_TRIES
         while True:
-            answer = await self._attempt(berth, to, state, whole, sent)
+            answer = await self._attempt(berth, to, state, whole, sent, docked_s)
             if answer is not None and answer.code == "trail-unknown" and not whole:
                 whole = True
             elif answer is not None and answer.code == "held-here" and patience:
@@ -221,7 +234,7 @@ class Departures:
         return [await self._find(host, stops)]
 
     async def _attempt(
-        self, berth: Berth, to: PublicKey, state: bytes, whole: bool, sent: Sent | None
+        self, berth: Berth, to: PublicKey, state: bytes, whole: bool, sent: Sent | None, docked_s: float
     ) -> Refusal | None:
         span = None if berth.trace is None else self._hop(berth, to, state)
         trace = None if to in self._untraced else for_hop(berth.trace, span)
@@ -234,8 +247,8 @@ class Departures:
             return Refusal(error.code, error.reason)
         hid = leaving.hid
         refused: Refusal | None = Refusal("failed", "")
-        inline = _inline(parts, bodies, (to, berth.image.digest) in self._has_image)
-        for extra, body in self._deltas.shortened(berth.agent, to.raw, state):
+        inline = list(bodies) if docked_s else _inline(parts, bodies, (to, berth.image.digest) in self._has_image)
+        for extra, body in () if docked_s else self._deltas.shortened(berth.agent, to.raw, state):
             inline = [each for each in inline if parts[each.index].kind != "state"]
             parts.append(extra)
             if body:
@@ -243,6 +256,8 @@ class Departures:
         offer = agent_credentials.offer_of(leaving, self._epoch, parts, inline, to)
         self._attempts[hid] = _Attempt(leaving, to, trace)
         berth.to = self._peers.label(to)
+        if docked_s:
+            self.docked[hid] = berth.agent
         try:
             if sent is not None and sent.begun is not None:
                 await sent.begun(hid)
@@ -252,12 +267,13 @@ class Departures:
             stored = None
             if sent is None:
                 stored = functools.partial(put_checkpoint, berth, state, digest=leaving.point.state)
-            refused = await self.courier.depart(Departure(offer, tuple(bodies), self._patience_s), stored)
+            refused = await self.courier.depart(Departure(offer, tuple(bodies), docked_s or self._patience_s), stored)
         finally:
             if span is not None:
                 span.end("" if refused is None else refused.code)
             self._attempts.pop(hid, None)
             self._failures.pop(hid, None)
+            self.docked.pop(hid, None)
         if refused is None:
             self.bytes_out += len(state)
             self._deltas.passed(leaving.point.agent, to.raw, leaving.point.state, state)

@@ -436,10 +436,10 @@ class Lifecycle:
         left = -(-wait.wait_ns // 1_000_000)
         berth.until = min(self._here.clocks.now() + left, 2**52) if left else 0
 
-    def depart_again(self, berth: Berth, wait: Go) -> None:
-        """It waited for its destination, and tries again to leave."""
+    def depart_again(self, berth: Berth, wait: Go, docked_s: float = 0.0) -> None:
+        """It waited for its destination, and tries again to leave. `docked_s`: as of `Departures.depart`."""
         berth.standing = Standing.LEAVING
-        self._here.begin(self.depart(berth, wait.host))
+        self._here.begin(self.depart(berth, wait.host, docked_s))
 
     def _note_wait(self, berth: Berth, wait: Sleep | Recv | Accept) -> None:
         berth.wait, berth.standing = wait, Standing.WAITING
@@ -534,7 +534,7 @@ class Lifecycle:
         finally:
             span.end(error)
 
-    async def depart(self, berth: Berth, host: str) -> None:
+    async def depart(self, berth: Berth, host: str, docked_s: float = 0.0) -> None:
         given = await self.ahead(berth, host) if berth.ahead else None
         state = b"" if given is not None else await self._whole(berth)
         self._here.tell("leaving", berth.agent, place=host)
@@ -551,7 +551,7 @@ class Lifecycle:
                 if refused is not None and refused.code in SESSION_LOST and not self._here.closing:
                     given, state = None, await self._whole(berth)
             if given is None:
-                refused = await self._departures.depart(berth, host, state)
+                refused = await self._departures.depart(berth, host, state, docked_s=docked_s)
         except (StoreError, LocalProtocolError) as error:
             # It is unknown what is on the disk: only a restart can tell.
             if not self._here.closing:
@@ -576,6 +576,10 @@ class Lifecycle:
             self._go_on_after(berth)
         elif not await self._queue(berth, refused):
             self.go_on(berth, Refused(errno_of(refused.code), refused.reason))
+
+    def withdraw(self, berth: Berth) -> bool:
+        """Whether an agent that is leaving will stay: its offer waited at a dock."""
+        return self._departures.withdraw(berth.agent)
 
     async def _queue(self, berth: Berth, refused: Refusal) -> bool:
         """Whether the agent waits for its destination from now on."""
@@ -606,6 +610,8 @@ class Lifecycle:
     def finish(self, berth: Berth, standing: JourneyStanding, said: str) -> None:
         """The journey is over: sign the last visit, and send everything home."""
         self.over(berth, "has ended")
+        home = berth.credentials.passport.body.home
+        self._here.peers.hint(home.station, home.addresses)
         changes: list[Change] = [DropCapsule(berth.agent, berth.visit)]
         try:
             # Of one that lives elsewhere too, only what is here ends: its home is not told that the journey is over.
