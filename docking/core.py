@@ -328,6 +328,7 @@ class StationCore:
         review = Review(here, policy, lifecycle, arrivals)
         queries = Queries(here, journeys, peers, store, trails, arrivals.kept)
         commands = Commands(here, lifecycle, queries)
+        arrivals.slept = commands.wake_at
         witnesses = Witnesses(here, commands, network.letter)
         post = Post(here, journal, outbox, peers, lifecycle, queries, departures.heading)
         talking = Talking(here, journal, outbox, peers, queries, post)

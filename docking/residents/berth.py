@@ -50,6 +50,7 @@ from docking.recordings.stays import StayRecording
 from docking.store.changes import Link
 from docking.tracing import Span, TraceContext, Tracing
 from docking.trust.agent_credentials import AgentCredentials
+from docking.trust.labels import label_of
 from docking.trust.mailbox import MAX_MAIL, Mailbox, Streams
 from docking.trust.mailbox import Turn as Order
 
@@ -190,6 +191,7 @@ class Berth:
     turned: list[asyncio.Future[bytes | None]] = field(factory=list, repr=False)
     """Each is given the state at the end of its turn, or None if it keeps its instance or ends then."""
     order: OrderKind | None = None  # what an operator or the home asked for, to be done when the turn has ended
+    order_until: int = 0  # of an order to sleep: when that ends (ms); 0 for never
     to: str = ""  # where it is leaving to
     moving: bool = False  # it is being moved while it runs: it keeps its instance
     halting: asyncio.Future[Ending] | None = field(default=None, repr=False)
@@ -212,6 +214,7 @@ class Berth:
     trace: TraceContext | None = None
     """Of the trace to which its journey belongs, if it does to any."""
     _digest: bytes = b""  # of `state`, if it is known
+    _label: str = ""
     _hurry: bool = False
     _lock: threading.Lock = field(factory=threading.Lock, repr=False)
     _opening: threading.Lock = field(factory=threading.Lock, repr=False)
@@ -227,6 +230,7 @@ class Berth:
         self.agent = self.credentials.agent
         self.head = self.credentials.results
         self.cloned = self.credentials.point.cloned
+        self._label = label_of(self.credentials.passport.body, self.agent)
         self.recording = self.environment.record(self)
 
     @property
@@ -265,7 +269,7 @@ class Berth:
     @property
     def label(self) -> str:
         """What people call it."""
-        return self.credentials.passport.body.label
+        return self._label
 
     @property
     def used(self) -> Budget:

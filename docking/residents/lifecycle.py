@@ -478,6 +478,13 @@ class Lifecycle:
 
         self._store(checkpoints.put_checkpoint(berth, state)).add_done_callback(written)
 
+    def note(self, berth: Berth) -> None:
+        """Write down how an agent stands whose state is in the store."""
+        saved = berth.saved
+        assert isinstance(saved, checkpoints.StoredState)
+        berth.saved = evolve(saved, note=evolve(saved.note, standing=berth.standing, until=berth.until))
+        self._store(checkpoints.with_mail(berth)).add_done_callback(seen)
+
     def sleep_until(self, berth: Berth, until: int) -> None:
         berth.until, berth.standing = until, Standing.WAITING
         wait = max(0.0, (until - self._here.clocks.now()) / 1000)
