@@ -144,7 +144,7 @@ class Inbound:
         said = canonical.digest(data)
         if said in berth.seen:
             return TAKEN  # repeated, or replayed by someone: do not clone twice
-        self._commands.obey(berth, order.what)
+        self._commands.obey(berth, order.what, order.until)
         berth.see(said)
         return TAKEN
 

@@ -516,6 +516,13 @@ class Lifecycle:
 
         self._store(checkpoints.put_checkpoint(berth, state)).add_done_callback(written)
 
+    def note(self, berth: Berth) -> None:
+        """Write down how an agent stands whose state is in the store."""
+        saved = berth.saved
+        assert isinstance(saved, checkpoints.StoredState)
+        berth.saved = evolve(saved, note=evolve(saved.note, standing=berth.standing, until=berth.until))
+        self._store(checkpoints.with_mail(berth)).add_done_callback(seen)
+
     def sleep_until(self, berth: Berth, until: int) -> None:
         berth.until, berth.standing = until, Standing.WAITING
         wait = max(0.0, (until - self._here.clocks.now()) / 1000)
@@ -542,7 +549,11 @@ class Lifecycle:
             return
         body = berth.credentials.passport.body
         visitor = Visitor(text_of(berth.agent), berth.label, body.owner, berth.visit, berth.calls, self._here.name)
-        answer = await self._services.call(service, request, visitor, berth.grant.allows(f"service:{service}"))
+        allowed = berth.grant.allows(f"service:{service}")
+        if berth.trace is None:
+            answer = await self._services.call(service, request, visitor, allowed)
+        else:
+            answer = await self._call_traced(berth, service, request, visitor, allowed)
         if self._here.closing or berth.standing in (Standing.ENDED, Standing.SUSPENDED):
             return
         said = answer.reason if isinstance(answer, Failed) else ""
@@ -550,6 +561,24 @@ class Lifecycle:
         if said:
             berth.remark(f"call({service[:80]!r}) failed: {said}")
         self.go_on(berth, answer)
+
+    async def _call_traced(
+        self, berth: Berth, service: str, request: bytes, visitor: Visitor, allowed: bool
+    ) -> Reply | Failed:
+        """A call whose span is the current one in the service."""
+        said = {"rpc.system.name": "portcall", "rpc.method": service[:200], "portcall.call": visitor.call}
+        tracing = self._environment.tracing
+        span = tracing.start("call", berth.trace, {**berth.traced(), **said}, "SERVER")
+        if span is None:
+            return await self._services.call(service, request, visitor, allowed)
+        error = "cancelled"
+        try:
+            with span.current():
+                answer = await self._services.call(service, request, visitor, allowed)
+            error = f"errno {answer.errno}" if isinstance(answer, Failed) else ""
+            return answer
+        finally:
+            span.end(error)
 
     async def depart(self, berth: Berth, host: str, docked_s: float = 0.0) -> None:
         given = await self.ahead(berth, host) if berth.ahead else None

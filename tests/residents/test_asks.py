@@ -107,7 +107,7 @@ async def test_an_answer_after_the_deadline_is_dropped_and_counted() -> None:
         asker = f"""
 import portcall
 try:
-    portcall.ask("{other.id}", "?", timeout=0.05)
+    portcall.ask("{other.id}", "?", timeout=1.5)
 except OSError as error:
     portcall.report("errno", error.errno)
 """
