@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 
@@ -29,21 +29,7 @@ from agents.brief import brief
 from . import canonical
 from .errors import BadRecord, CallFailed, NotCanonical
 from .hostcalls import Ambient, native, reply_of
-from .waits import (
-    Arrived,
-    Call,
-    Cloned,
-    Event,
-    Failed,
-    InputReady,
-    Message,
-    Refused,
-    Reply,
-    Request,
-    TimedOut,
-    Woke,
-    encode_wait,
-)
+from .waits import Call, Event, encode_wait
 
 MAX_TAPE_BYTES = 64 << 20  # of one tape that is read
 MAX_TAPE_ENTRIES = 1_000_000
@@ -65,16 +51,15 @@ CALLS: dict[str, tuple[tuple[type, ...], type | None]] = {
     "reply": ((str, list), None),
 }
 CLOCKS = ("wall_ns", "monotonic_ns")
-_EVENTS: dict[str, type[Any]] = {
-    cls.__name__: cls for cls in (Arrived, Refused, Woke, Message, TimedOut, Request, Reply, Failed, Cloned, InputReady)
-}
+_EVENTS: dict[str, type[Any]] = {cls.__name__: cls for cls in get_args(Event)}
 # An entry has at most eight values, and an abridged argument four.
 _BOUNDS = canonical.DecodeBounds(MAX_TAPE_BYTES + 16, 6, 12 * MAX_TAPE_ENTRIES)
 
 
 def encode_event(event: Event) -> list[Any]:
     """The event as a list that `agents.canonical` can encode: its name, then its fields in order."""
-    return [type(event).__name__, *attrs.astuple(event, recurse=False)]
+    values = attrs.astuple(event, recurse=False)
+    return [type(event).__name__, *(list(each) if isinstance(each, tuple) else each for each in values)]
 
 
 def decode_event(value: object) -> Event:
@@ -83,14 +68,20 @@ def decode_event(value: object) -> Event:
     if not isinstance(value, list) or not value or not isinstance(value[0], str) or value[0] not in _EVENTS:
         raise BadRecord("an event of no known kind")
     cls = _EVENTS[value[0]]
-    fields = attrs.fields(cls)
+    fields, values = attrs.fields(cls), list[Any]()
     if len(fields) != len(value) - 1:
         raise BadRecord(f"an event {value[0]} of another shape")
     for field, item in zip(fields, value[1:], strict=True):
-        wanted = str(field.type).removesuffix(" | None")
-        if type(item) is not kinds[wanted] and not (item is None and "None" in str(field.type)):
+        if str(field.type) == "tuple[str, ...]":
+            fits = isinstance(item, list) and all(isinstance(each, str) for each in item)
+            values.append(tuple(item) if fits else None)
+        else:
+            fits = type(item) is kinds[str(field.type).removesuffix(" | None")]
+            fits = fits or (item is None and "None" in str(field.type))
+            values.append(item)
+        if not fits:
             raise BadRecord(f"an event {value[0]} with a bad field {field.name}")
-    event: Event = cls(*value[1:])
+    event: Event = cls(*values)
     return event
 
 

@@ -73,6 +73,7 @@ from docking.residents.workers import Workers
 from docking.store.changes import PutFact
 from docking.store.group_commit import GroupCommit
 from docking.store.store import Failpoint, Store, never
+from docking.tracing import Tracing
 from docking.trust import agent_credentials
 from docking.trust.admission_controller import AdmissionController, Admitted
 from docking.trust.certificates import Certificates
@@ -164,6 +165,7 @@ class StationCore:
     review: Review
     archive: Archive | None
     recordings: RecordingRequests
+    tracing: Tracing
     _failed: Callable[[], None]
 
     @classmethod
@@ -243,7 +245,9 @@ class StationCore:
             wasi=policy.now.wasi,
             directories=opts.directories,
             record=record,
+            tracing=Tracing(name),
         )
+        environment.tracing.begin()
         owed_folder = None if store.path is None else store.path.with_name(store.path.name + ".owed")
 
         def fetched(agent: bytes, size: int) -> None:
@@ -312,6 +316,7 @@ class StationCore:
             deltas,
             opts.timing.patience_s,
         )
+        departures.tracing, courier.phase = environment.tracing, departures.phase
         endings = Endings(key, trails, journeys, clock)
         recovery = Recovery(key.public, policy, store, images, trails, environment, opts.certificates)
         lifecycle = Lifecycle(here, environment, policy, services, departures, endings, trails)
@@ -323,6 +328,7 @@ class StationCore:
         review = Review(here, policy, lifecycle, arrivals)
         queries = Queries(here, journeys, peers, store, trails, arrivals.kept)
         commands = Commands(here, lifecycle, queries)
+        arrivals.slept = commands.wake_at
         witnesses = Witnesses(here, commands, network.letter)
         post = Post(here, journal, outbox, peers, lifecycle, queries, departures.heading)
         talking = Talking(here, journal, outbox, peers, queries, post)
@@ -362,6 +368,7 @@ class StationCore:
             review,
             archive,
             RecordingRequests(key.public, archive, clock, random),
+            environment.tracing,
             opts.failed,
         )
         return core

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from agents.brief import brief
 from agents.capsule import Capsule, Trust, VerifiedCapsule
@@ -374,13 +374,27 @@ class Agent:
         """End its journey where it is. Its results come home. Returns and raises as `retract`."""
         return self._commands.order(self.key, OrderKind.DISPOSE)
 
-    def sleep(self) -> OrderOutcome:
-        """Suspend it until it is woken, across restarts too. Returns and raises as `retract`."""
-        return self._commands.order(self.key, OrderKind.SLEEP)
+    def sleep(self, seconds: float | None = None) -> OrderOutcome:
+        """Suspend it until it is woken, across restarts too. Returns and raises as `retract`.
+
+        seconds: after which it wakes by itself; None for never
+        """
+        until = 0 if seconds is None else self._now() + round(1000 * seconds)
+        return self._commands.order(self.key, OrderKind.SLEEP, until)
 
     def wake(self) -> OrderOutcome:
         """Resume it, even before its own `sleep` is over. Returns and raises as `retract`."""
         return self._commands.order(self.key, OrderKind.WAKE)
+
+    def family(self) -> list[Agent]:
+        """It and its clones, and theirs, as far as they are known here; each as a handle.
+
+            for each in agent.family():
+                each.dispose()
+
+        Raises `UnknownAgent`.
+        """
+        return [evolve(self, key=each) for each in self._queries.family(self.key)]
 
     def clone(self) -> OrderOutcome:
         """Clone it, if its permit allows that; the clone continues from the same point.

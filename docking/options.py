@@ -31,6 +31,7 @@ class Network:
     peers: URLs of stations to greet at the start, and again until they answer (none)
     mdns: announce the station on the local network, and browse for others (True)
     show_metrics: answer `/portcall/1/metrics` to anyone (False)
+    docks: URLs of stations where what is meant for this one waits while it is away (none)
     """
 
     host: str = "0.0.0.0"
@@ -39,6 +40,7 @@ class Network:
     peers: Sequence[str] = field(default=(), repr=brief)
     mdns: bool = True
     show_metrics: bool = False
+    docks: Sequence[str] = field(default=(), repr=brief)
 
 
 @frozen
@@ -98,6 +100,7 @@ class StationFields(TypedDict, total=False):
     peers: Sequence[str]
     mdns: bool
     show_metrics: bool
+    docks: Sequence[str]
     key: SecretKey | None
     certificates: Sequence[bytes]
     passphrase: Callable[[], str] | None

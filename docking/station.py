@@ -18,7 +18,7 @@ import platform
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -40,6 +40,7 @@ from docking.aio.threads import in_thread
 from docking.aio.timeouts import ended, within
 from docking.control.metrics import metrics
 from docking.core import CoreOptions, StationCore
+from docking.docks import StationDocks
 from docking.errors import CarrierError, KeyChanged, StationError
 from docking.events import Event, Subscription
 from docking.handle import Agent, AgentAccess
@@ -53,7 +54,7 @@ from docking.http.server import Server, listen
 from docking.launching import Launch, Terms, image_of, prepare_launch
 from docking.options import Identity, Network, Running, StationFields, StationOptions, Storage, Timing
 from docking.peer_api import Mounted, PeerApi
-from docking.peers.directory import Peer
+from docking.peers.directory import MAX_PEER_ADDRESSES, Peer
 from docking.peers.introductions import Introductions
 from docking.peers.links import Link, links, own_addresses, towards
 from docking.peers.mdns import Mdns, Spot
@@ -84,6 +85,8 @@ PEERS_TIMEOUT_S = 5.0
 RESOLVED = 3.0
 # Seconds between two checks of this machine's links: when it moves to another network, its peers must learn of it.
 LINKS = 2.0
+# Seconds between two looks at what comes to docks.
+LOOK = 0.02
 # Peers whose addresses decide the order of our own.
 WAYS = 16
 # Seconds between two writes of the known stations' addresses.
@@ -153,6 +156,9 @@ class Station:
         self._links: tuple[Link, ...] = ()
         self._mounted_at = ""
         self._control: Control | None = None
+        self._docks: StationDocks | None = None
+        self.reload_policy: Callable[[], Awaitable[list[str]]] | None = None
+        """Reads the policy again, for `portcall policy reload`, and says what it admits then; set by who knows how."""
         self._again: asyncio.Handle | None = None
         self._noting: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[object]] = set()
@@ -226,7 +232,6 @@ class Station:
         introductions.addresses = self._addresses
         introductions.unreachable = core.departures.unreachable
         introductions.changed = self._peer_changed
-        introductions.met = core.witnesses.met
         introductions.heard = core.lifecycle.queued.heard
         for name, function, timeout in self._waiting_services:
             core.services.offer(name, function, timeout)
@@ -242,8 +247,16 @@ class Station:
             introductions,
             core.sessions,
             core.recordings,
+            core.tracing,
             lambda: self.metrics(),
         )
+        docks = self._docks = StationDocks.wire(core, introductions, keys, api, limits.codec)
+
+        def met(peer: PublicKey) -> None:
+            core.witnesses.met(peer)
+            docks.met(peer)
+
+        introductions.met = met
         dispatcher = Dispatcher(api, limits)
         clients = AgentRequests(core.serving, dispatcher)
         app = App(dispatcher, keys, self._clocks.random, self._network.show_metrics, clients)
@@ -267,6 +280,10 @@ class Station:
         self._run(introductions.watch())
         for url in self._network.peers:
             self._run(self._call_on(url))
+        for url in self._network.docks:
+            self._run(self._call_on_dock(url))
+        if self._network.docks:
+            self._run(docks.docked.run())
 
     def controlled(self, home: Path) -> Controlled:
         """What the commands of the user who runs the station may touch. `home`: where they find the channel."""
@@ -289,6 +306,8 @@ class Station:
             url=lambda: self.url if self.port is not None else "",
             metrics=self.metrics,
             sessions=core.sessions.rows,
+            home_addresses=self.home_addresses,
+            reload=lambda: self.reload_policy,
             archive=core.archive,
         )
 
@@ -375,6 +394,8 @@ class Station:
                 self._announcer.follow(now)
                 self._say_unreachable()
             self._run(self._introductions.call_again())
+            if self._docks is not None:
+                self._docks.docked.soon()
 
     def _say_unreachable(self) -> None:
         """Warn a station that listens on IPv4 only if all links have only IPv6 addresses."""
@@ -407,6 +428,13 @@ class Station:
             await asyncio.sleep(wait)
             wait = min(wait * 2, 30.0)
 
+    async def _call_on_dock(self, url: str) -> None:
+        """Meet a dock of this station; retry until it answers."""
+        await self._call_on(url)
+        found = next((peer for peer in self.core.here.peers.all() if peer.configured and url in peer.addresses), None)
+        if found is not None and self._docks is not None:
+            self._docks.is_at(found.key, url)
+
     async def close(self) -> None:
         """Suspend the agents, store everything, and stop; within ten seconds, whatever peers do.
 
@@ -434,7 +462,7 @@ class Station:
 
     def _stopped(self) -> None:
         self._core = self._introductions = self._server = self._announcer = self._control = None
-        self._starting = self._noting = None
+        self._starting = self._noting = self._docks = None
 
     def _store_failed(self) -> None:
         assert self._core is not None
@@ -503,6 +531,11 @@ class Station:
                 hosts = [host for url in met[:WAYS] if (host := urlsplit(url).hostname)]
             own = towards(own, hosts)
         return [f"http://[{text}]:{self.port}" if ":" in text else f"http://{text}:{self.port}" for text in own]
+
+    def home_addresses(self) -> list[str]:
+        """Its addresses and docks, as the passports of agents name them that are launched here."""
+        docks = [] if self._docks is None else self._docks.addresses()
+        return [*self._addresses()[: MAX_PEER_ADDRESSES - len(docks)], *docks]
 
     def _peer_changed(self, peer: Peer, here: bool) -> None:
         text = ", ".join(peer.services)[:500] if here else "is not seen any more"
@@ -712,7 +745,7 @@ class Station:
         image = image_of(image)
         if itinerary is None:
             itinerary = await self.itinerary(via)
-        home = Home(self.key, tuple(self._addresses()[:8]))
+        home = Home(self.key, tuple(self.home_addresses()))
         known = self.core.images.get(image.digest)
         encoded = None if known is None else known[1]
         now, random = self._clocks.now(), self._clocks.random
@@ -818,6 +851,28 @@ class Station:
 
     def _drain(self, yes: bool) -> None:
         self.core.policy.draining = yes
+
+    async def knows_dock_of(self, station: PublicKey) -> None:
+        """Wait until a station has named its docks to this one.
+
+        station: its key
+        """
+        while not self._of_docks().deposits.has(station):
+            await asyncio.sleep(LOOK)
+
+    async def keeps(self, station: PublicKey) -> tuple[int, int]:
+        """Wait until this station, as a dock, keeps something for a station; returns how many things, and their bytes.
+
+        station: its key
+        """
+        while not (found := self._of_docks().room.kept(station))[0]:
+            await asyncio.sleep(LOOK)
+        return found
+
+    def _of_docks(self) -> StationDocks:
+        if self._docks is None:
+            raise StationError("the station is not running: use `async with`, or start()")
+        return self._docks
 
     def subscribe(self, wanted: Callable[[Event], bool] = lambda event: True) -> Subscription:
         """The events of this station from now on, as an asynchronous iterator of `docking.Event`.

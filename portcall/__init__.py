@@ -78,6 +78,14 @@ def sender() -> str:
     raise OutsideAgent("sender")
 
 
+def join(agents: list[str], timeout: float | None = None) -> dict[str, bytes]:
+    """The next message of each of these agents, by its id: waits for them all, at most `timeout` seconds.
+
+    Who has sent none until then is not in the answer. Messages of others are kept for `recv`.
+    """
+    raise OutsideAgent("join")
+
+
 class Request:
     """A client's request to this agent.
 
@@ -140,6 +148,14 @@ def fork(count: int) -> tuple[int, list[str]]:
     All are made, or none. Raises OSError (EPERM) if the passport or the permit allows fewer.
     """
     raise OutsideAgent("fork")
+
+
+def spread(stations: list[str], wait: float | None = None) -> list[str] | None:
+    """A clone to each of these stations, at once: their ids in the original; None in each of them, at its station.
+
+    `wait`: as of `go`. Raises OSError: in the original if there may not be so many, in a clone that is refused.
+    """
+    raise OutsideAgent("spread")
 
 
 def report(key: str, value: object) -> None:

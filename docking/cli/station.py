@@ -30,6 +30,9 @@ PORT = 7707
 @click.option("--policy", type=click.Path(path_type=Path, dir_okay=False), help="Whom it admits, in TOML.")
 @click.option("--dev", is_flag=True, help="Admit the agents of any owner.")
 @click.option("--peer", "peers", multiple=True, metavar="URL", help="A station that mDNS does not reach.")
+@click.option(
+    "--dock", "docks", multiple=True, metavar="URL", help="Where what is meant for it waits while it is away."
+)
 @click.option("--no-mdns", is_flag=True, help="Neither announce nor browse.")
 @SERVICE_OPTION
 @SERVICES_OPTION
@@ -62,6 +65,7 @@ def station(
     policy: Path | None,
     dev: bool,
     peers: tuple[str, ...],
+    docks: tuple[str, ...],
     no_mdns: bool,
     single: tuple[OneService, ...],
     modules: tuple[Offers, ...],
@@ -88,9 +92,10 @@ def station(
     from docking.station import Station
     from docking.trust.identity import check_name
 
-    for peer in peers:
-        if url_of(peer) is None:
-            raise click.BadParameter(f"{peer!r} is no address: write http://HOST:PORT", param_hint="--peer")
+    for option, urls in (("--peer", peers), ("--dock", docks)):
+        for each in urls:
+            if url_of(each) is None:
+                raise click.BadParameter(f"{each!r} is no address: write http://HOST:PORT", param_hint=option)
     beside = edge.Edge(mec, mec_host, mec_callbacks, mec_tokens)
     beside.check()
     look = looking.ConsoleOptions.of(console)
@@ -104,6 +109,7 @@ def station(
         host=host,
         port=port,
         peers=peers,
+        docks=docks,
         mdns=not no_mdns,
         engine=engine,
         volatile=volatile,

@@ -68,6 +68,14 @@ class LetterKind(str, enum.Enum):
     """To a home: where its agents are."""
     WITNESS = "witness"
     """To a peer: handoffs between us that it has signed."""
+    DOCKS = "docks"
+    """To a peer: which stations are docks of this one."""
+    DEPOSIT = "deposit"
+    """To a dock: something for a station of which it is one."""
+    DOCKED = "docked"
+    """From a dock: what it kept."""
+    COLLECT = "collect"
+    """To a dock: what is there for this station?"""
 
 
 class LetterAnswer(str, enum.Enum):

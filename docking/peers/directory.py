@@ -42,6 +42,7 @@ SERVICE = "_portcall._tcp.local."
 MAX_LABEL = 63
 # What stands for a dot inside a label, within the program; no station has it in its name.
 STAND_IN = "/"
+DOCK = "dock:"  # before the key and the URL of a dock, among the addresses of a home
 SEEN_PRECISION_MS = 1000  # ms: resolution of `Peer.seen`
 # Stations whose addresses outlast a restart.
 MAX_REMEMBERED = 512
@@ -149,6 +150,8 @@ class PeerDirectory:
     sources: dict[str, PublicKey] = field(factory=dict)
     refused: dict[str, KeyChanged] = field(factory=dict)
     """Names that showed another key than before, until an operator decides."""
+    docks_named: Callable[[PublicKey, list[str]], None] = lambda key, docks: None
+    """Told of the docks, KEY@URL, that a passport names for its home."""
     _turned_away: dict[str, tuple[PublicKey, tuple[str, ...]]] = field(factory=dict)
     _room: int = NEW_PEER_BURST
     _since: int = 0
@@ -336,7 +339,10 @@ class PeerDirectory:
         self.known[key] = evolve(old, addresses=addresses, configured=True)
 
     def hint(self, key: PublicKey, addresses: Iterable[str]) -> None:
-        """Add the addresses that a passport gives for its home, if the station is unknown."""
+        """Add the addresses that a passport gives for its home, if the station is unknown, and its docks."""
+        docks = [text.removeprefix(DOCK) for text in addresses if text.startswith(DOCK)]
+        if docks and key != self.me:
+            self.docks_named(key, docks)
         if key in self.known or key == self.me:
             return
         found = tuple(url for text in addresses if (url := url_of(text)) is not None)

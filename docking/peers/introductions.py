@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -41,6 +41,11 @@ MISSES, RARELY = 2, 600.0
 PARTING = 1.0
 # Concurrent greetings of quiet stations. The rest wait for the next check, proven ones first.
 WATCHED = 64
+
+
+async def _nowhere(peer: PublicKey, what: object) -> bool:
+    """There are no docks."""
+    return False
 
 
 def _host(url: str) -> str:
@@ -99,6 +104,11 @@ class Introductions:
     """Called with each peer that answers a greeting for the first time."""
     heard: Callable[[PublicKey], None] = lambda peer: None
     """Called with each peer that introduces itself, or answers a greeting."""
+    patient: Callable[[bytes], bool] = lambda hid: False
+    """Whether the handoff of this id may take long, so that its offer can wait at a dock."""
+    deposit: Callable[[PublicKey, Message], Awaitable[bool]] = _nowhere
+    deposit_letter: Callable[[PublicKey, object], Awaitable[bool]] = _nowhere
+    """Give something that did not reach its station to a dock of it: whether one has it."""
     runs: str = ""
     """The processor and the engine of this station, for its card."""
     wire: Wire = field(init=False)
@@ -122,13 +132,20 @@ class Introductions:
         try:
             return await self.wire.exchange(peer, message)
         except PeerUnreachable as error:
+            patient = not isinstance(message, Offer) or self.patient(message.hid)
+            if patient and await self.deposit(public_key(peer), message):
+                return None
             if isinstance(message, Offer):
                 self.unreachable(message.hid, str(error))
             raise
 
     async def letter(self, peer: PublicKey, value: object) -> object:
-        """Deliver a letter. Raises `CarrierError`."""
-        return await self.wire.letter(peer, value)
+        """Deliver a letter. Raises `CarrierError`; then a dock of the station may have it too."""
+        try:
+            return await self.wire.letter(peer, value)
+        except PeerUnreachable:
+            await self.deposit_letter(peer, value)
+            raise
 
     async def session(self, peer: PublicKey, request: Sequence[Buffer]) -> object:
         """Deliver a request of a live move. Raises `CarrierError`."""

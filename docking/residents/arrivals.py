@@ -80,6 +80,8 @@ class Arrivals:
     _fetcher: BlockFetcher
     expected: dict[bytes, Berth] = field(factory=dict)
     kept: dict[bytes, Unresumable] = field(factory=dict)
+    slept: Callable[[Berth], None] = lambda berth: None
+    """Told of an agent that sleeps by order and wakes by itself."""
     judge: Callable[[Berth], None] = field(init=False)
     """Told of each agent that begins here, before it does."""
     took_s: dict[bytes, float] = field(factory=dict)
@@ -169,7 +171,7 @@ class Arrivals:
     def _berth(self, record: Record, image: Part, admitted: Admitted) -> Berth:
         own = self._papers(record, admitted)
         berth = Berth(self._environment, own, admitted.admission.grant, admitted.image, image, admitted.snapshot)
-        berth.prepared = admitted.prepared
+        berth.prepared, berth.trace = admitted.prepared, admitted.trace
         berth.open_mailbox(admitted.mailbox)
         berth.cpu_us = admitted.compiled_us
         return berth
@@ -281,6 +283,9 @@ class Arrivals:
     def _take_up(self, berth: Berth, note: checkpoints.BerthNote | None) -> None:
         if note is not None and note.standing in (Standing.STOPPED, Standing.ASLEEP):
             berth.standing, berth.text = note.standing, note.text
+            if note.standing is Standing.ASLEEP and note.until:
+                berth.until = note.until
+                self.slept(berth)
             return
         if note is not None and note.wait == "sleep":
             berth.wait = Sleep(0)

@@ -33,6 +33,7 @@ from docking.residents.berth import EDQUOT, ENOSPC, EPERM, Berth
 from docking.residents.checkpoints import message_parts, put_checkpoint
 from docking.residents.deltas import Deltas
 from docking.store.changes import Change
+from docking.tracing import Span, TraceContext, Tracing, for_hop
 from docking.trust import agent_credentials
 from docking.trust.agent_credentials import SignedDeparture, part
 from docking.trust.images import Images
@@ -73,6 +74,7 @@ def errno_of(code: str) -> int:
 class _Attempt:
     leaving: SignedDeparture
     to: PublicKey
+    trace: TraceContext | None = None
 
 
 @frozen
@@ -117,6 +119,18 @@ class Departures:
     _failures: dict[bytes, int] = field(factory=dict)
     _has_image: set[tuple[PublicKey, bytes]] = field(factory=set)
     bytes_out: int = 0
+    tracing: Tracing = field(factory=Tracing)
+    _untraced: set[PublicKey] = field(factory=set)
+    """Stations that take no part `trace`."""
+    docked: dict[bytes, bytes] = field(factory=dict)
+    """The handoffs whose offers may wait at a dock, and their agents."""
+
+    def withdraw(self, agent: bytes) -> bool:
+        """Give up the departure of an agent whose offer waits at a dock; whether there is one."""
+        found = [hid for hid, each in self.docked.items() if each == agent]
+        for hid in found:
+            self.courier.give_up(hid, Refusal("no-answer", "its station was not back yet"))
+        return bool(found)
 
     def leaving(self, hid: bytes) -> SignedDeparture | None:
         """What is being handed over under this id."""
@@ -149,11 +163,13 @@ class Departures:
             if self._failures[hid] >= OFFER_TRIES:
                 self.courier.give_up(hid, Refusal("unreachable", reason[:500]))
 
-    async def depart(self, berth: Berth, host: str, state: bytes, sent: Sent | None = None) -> Refusal | None:
+    async def depart(
+        self, berth: Berth, host: str, state: bytes, sent: Sent | None = None, docked_s: float = 0.0
+    ) -> Refusal | None:
         """Hand the agent over to `host`: a name, a key id, a key, `host:port`, `next` or `home`.
 
         None when it is gone; or why it is here still. `berth.to` is `host` meanwhile. `sent`: what of the state is at
-        its destination already.
+        its destination already. `docked_s`: seconds for which its offer may wait at a dock; 0 for not at all.
         """
         berth.to = host
         try:
@@ -166,7 +182,7 @@ class Departures:
         for to in targets:
             if to == self.key.public:
                 return Refusal("here", "the agent is here already")
-            answer = await self._attempt_well(berth, to, state, sent)
+            answer = await self._attempt_well(berth, to, state, sent, docked_s)
             if answer is None:
                 return None
             refused = answer
@@ -183,17 +199,21 @@ class Departures:
         inline = [body for body in bodies if parts[body.index].kind in kinds]
         return agent_credentials.offer_of(leaving, self._epoch, parts, inline, to)
 
-    async def _attempt_well(self, berth: Berth, to: PublicKey, state: bytes, sent: Sent | None) -> Refusal | None:
+    async def _attempt_well(
+        self, berth: Berth, to: PublicKey, state: bytes, sent: Sent | None, docked_s: float
+    ) -> Refusal | None:
         """An attempt, repeated in another way where the refusal suggests one."""
-        whole, patience = False, HELD_TRIES
+        whole, patience = bool(docked_s), HELD_TRIES
         while True:
-            answer = await self._attempt(berth, to, state, whole, sent)
+            answer = await self._attempt(berth, to, state, whole, sent, docked_s)
             if answer is not None and answer.code == "trail-unknown" and not whole:
                 whole = True
             elif answer is not None and answer.code == "held-here" and patience:
                 # A crash interrupted an earlier attempt of ours: the destination is asking about it right now.
                 patience -= 1
                 await asyncio.sleep(HELD_RETRY_S)
+            elif answer is not None and answer.code == "malformed" and berth.trace and to not in self._untraced:
+                self._untraced.add(to)  # an earlier release, which knows no part `trace`
             else:
                 return answer
 
@@ -214,23 +234,30 @@ class Departures:
         return [await self._find(host, stops)]
 
     async def _attempt(
-        self, berth: Berth, to: PublicKey, state: bytes, whole: bool, sent: Sent | None
+        self, berth: Berth, to: PublicKey, state: bytes, whole: bool, sent: Sent | None, docked_s: float
     ) -> Refusal | None:
+        span = None if berth.trace is None else self._hop(berth, to, state)
+        trace = None if to in self._untraced else for_hop(berth.trace, span)
         try:
             leaving = self._leave(berth, to, state, sent)
-            parts, bodies = self._load(leaving, berth, to, state, whole, sent)
+            parts, bodies = self._load(leaving, berth, to, state, whole, sent, trace)
         except CredentialError as error:
+            if span is not None:
+                span.end(error.code)
             return Refusal(error.code, error.reason)
         hid = leaving.hid
-        inline = _inline(parts, bodies, (to, berth.image.digest) in self._has_image)
-        for extra, body in self._deltas.shortened(berth.agent, to.raw, state):
+        refused: Refusal | None = Refusal("failed", "")
+        inline = list(bodies) if docked_s else _inline(parts, bodies, (to, berth.image.digest) in self._has_image)
+        for extra, body in () if docked_s else self._deltas.shortened(berth.agent, to.raw, state):
             inline = [each for each in inline if parts[each.index].kind != "state"]
             parts.append(extra)
             if body:
                 inline.append(Body(len(parts) - 1, body))
         offer = agent_credentials.offer_of(leaving, self._epoch, parts, inline, to)
-        self._attempts[hid] = _Attempt(leaving, to)
+        self._attempts[hid] = _Attempt(leaving, to, trace)
         berth.to = self._peers.label(to)
+        if docked_s:
+            self.docked[hid] = berth.agent
         try:
             if sent is not None and sent.begun is not None:
                 await sent.begun(hid)
@@ -240,14 +267,28 @@ class Departures:
             stored = None
             if sent is None:
                 stored = functools.partial(put_checkpoint, berth, state, digest=leaving.point.state)
-            refused = await self.courier.depart(Departure(offer, tuple(bodies), self._patience_s), stored)
+            refused = await self.courier.depart(Departure(offer, tuple(bodies), docked_s or self._patience_s), stored)
         finally:
+            if span is not None:
+                span.end("" if refused is None else refused.code)
             self._attempts.pop(hid, None)
             self._failures.pop(hid, None)
+            self.docked.pop(hid, None)
         if refused is None:
             self.bytes_out += len(state)
             self._deltas.passed(leaving.point.agent, to.raw, leaving.point.state, state)
         return refused
+
+    def _hop(self, berth: Berth, to: PublicKey, state: bytes) -> Span | None:
+        said = {"portcall.hop.to": self._peers.label(to), "portcall.state.size": len(state)}
+        return berth.environment.tracing.start("hop", berth.trace, {**berth.traced(), **said}, "CLIENT")
+
+    def phase(self, hid: bytes, name: str) -> Span | None:
+        """The span of a message of a handoff: offer, transfer, commit."""
+        attempt = self._attempts.get(hid)
+        if attempt is None or attempt.trace is None:
+            return None
+        return self.tracing.start(f"handoff {name.lower()}", attempt.trace, {}, "CLIENT", of_hop=True)
 
     def _leave(self, berth: Berth, to: PublicKey, state: bytes, sent: Sent | None) -> SignedDeparture:
         now = max(self._clock(), berth.credentials.since)
@@ -292,7 +333,14 @@ class Departures:
             raise CredentialError("budget", f"the agent would have used more {beyond} than its permit allows")
 
     def _load(
-        self, leaving: SignedDeparture, berth: Berth, to: PublicKey, state: bytes, whole: bool, sent: Sent | None
+        self,
+        leaving: SignedDeparture,
+        berth: Berth,
+        to: PublicKey,
+        state: bytes,
+        whole: bool,
+        sent: Sent | None,
+        trace: TraceContext | None = None,
     ) -> tuple[list[Part], list[Body]]:
         carried = agent_credentials.parts_for(leaving, self._trails, to, whole)
         found = self._images.get(berth.image.digest)
@@ -308,6 +356,8 @@ class Departures:
         if carried.checkpoint is not None:
             loads.append(("checkpoint", carried.checkpoint))
         loads += message_parts(berth)
+        if trace is not None:
+            loads.append(("trace", trace.encode()))
         if sent is not None:
             loads.append(("blocks", sent.rest))
         # Large, and already hashed.

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+from collections.abc import Awaitable, Callable
 
-from attrs import define
+from attrs import define, field
 
 from agents import canonical
 from agents.credentials import envelope
@@ -63,6 +64,10 @@ class Inbound:
     _witnesses: Witnesses
     _post: Post
     _talking: Talking
+    of_docks: Callable[[PublicKey, LetterKind, bytes, object], Awaitable[list[object]]] = field(init=False)
+    """Told of letters about docks."""
+    deposited: Callable[[Letter], bool] = lambda letter: False
+    """Whether a letter went to a dock too."""
 
     async def receive(self, sender: PublicKey, value: object) -> list[object]:
         """Handle a letter; returns the answer."""
@@ -82,6 +87,8 @@ class Inbound:
                     return await self._witnesses.answer(sender, content)
                 case LetterKind.TOLD:
                     return self._told(sender, content)
+                case LetterKind.DOCKS | LetterKind.DEPOSIT | LetterKind.DOCKED | LetterKind.COLLECT:
+                    return await self.of_docks(sender, LetterKind(kind), ident, content)
                 case _:
                     return refused("letter-kind", "letters of this kind are not read here")
         except CredentialError as error:
@@ -136,7 +143,7 @@ class Inbound:
         said = canonical.digest(data)
         if said in berth.seen:
             return TAKEN  # repeated, or replayed by someone: do not clone twice
-        self._commands.obey(berth, order.what)
+        self._commands.obey(berth, order.what, order.until)
         berth.see(said)
         return TAKEN
 
@@ -181,6 +188,8 @@ class Inbound:
         """A letter was refused: perhaps another one will do, or the operator should know."""
         if letter.kind == LetterKind.ORDER:
             self._order_refused(letter, answer)
+        if letter.kind == LetterKind.TALK and answer[1:2] == ["ended"] and self.deposited(letter):
+            return []  # by way of a dock it came before the end, or perhaps not: that cannot be told
         if letter.kind == LetterKind.TALK:
             return self._talking.not_taken(letter, answer)
         if letter.kind == LetterKind.MESSAGE:

@@ -436,10 +436,10 @@ class Lifecycle:
         left = -(-wait.wait_ns // 1_000_000)
         berth.until = min(self._here.clocks.now() + left, 2**52) if left else 0
 
-    def depart_again(self, berth: Berth, wait: Go) -> None:
-        """It waited for its destination, and tries again to leave."""
+    def depart_again(self, berth: Berth, wait: Go, docked_s: float = 0.0) -> None:
+        """It waited for its destination, and tries again to leave. `docked_s`: as of `Departures.depart`."""
         berth.standing = Standing.LEAVING
-        self._here.begin(self.depart(berth, wait.host))
+        self._here.begin(self.depart(berth, wait.host, docked_s))
 
     def _note_wait(self, berth: Berth, wait: Sleep | Recv | Accept) -> None:
         berth.wait, berth.standing = wait, Standing.WAITING
@@ -478,6 +478,13 @@ class Lifecycle:
 
         self._store(checkpoints.put_checkpoint(berth, state)).add_done_callback(written)
 
+    def note(self, berth: Berth) -> None:
+        """Write down how an agent stands whose state is in the store."""
+        saved = berth.saved
+        assert isinstance(saved, checkpoints.StoredState)
+        berth.saved = evolve(saved, note=evolve(saved.note, standing=berth.standing, until=berth.until))
+        self._store(checkpoints.with_mail(berth)).add_done_callback(seen)
+
     def sleep_until(self, berth: Berth, until: int) -> None:
         berth.until, berth.standing = until, Standing.WAITING
         wait = max(0.0, (until - self._here.clocks.now()) / 1000)
@@ -503,7 +510,11 @@ class Lifecycle:
             return
         body = berth.credentials.passport.body
         visitor = Visitor(text_of(berth.agent), berth.label, body.owner, berth.visit, berth.calls, self._here.name)
-        answer = await self._services.call(service, request, visitor, berth.grant.allows(f"service:{service}"))
+        allowed = berth.grant.allows(f"service:{service}")
+        if berth.trace is None:
+            answer = await self._services.call(service, request, visitor, allowed)
+        else:
+            answer = await self._call_traced(berth, service, request, visitor, allowed)
         if self._here.closing or berth.standing in (Standing.ENDED, Standing.SUSPENDED):
             return
         said = answer.reason if isinstance(answer, Failed) else ""
@@ -512,7 +523,25 @@ class Lifecycle:
             berth.remark(f"call({service[:80]!r}) failed: {said}")
         self.go_on(berth, answer)
 
-    async def depart(self, berth: Berth, host: str) -> None:
+    async def _call_traced(
+        self, berth: Berth, service: str, request: bytes, visitor: Visitor, allowed: bool
+    ) -> Reply | Failed:
+        """A call whose span is the current one in the service."""
+        said = {"rpc.system.name": "portcall", "rpc.method": service[:200], "portcall.call": visitor.call}
+        tracing = self._environment.tracing
+        span = tracing.start("call", berth.trace, {**berth.traced(), **said}, "SERVER")
+        if span is None:
+            return await self._services.call(service, request, visitor, allowed)
+        error = "cancelled"
+        try:
+            with span.current():
+                answer = await self._services.call(service, request, visitor, allowed)
+            error = f"errno {answer.errno}" if isinstance(answer, Failed) else ""
+            return answer
+        finally:
+            span.end(error)
+
+    async def depart(self, berth: Berth, host: str, docked_s: float = 0.0) -> None:
         given = await self.ahead(berth, host) if berth.ahead else None
         state = b"" if given is not None else await self._whole(berth)
         self._here.tell("leaving", berth.agent, place=host)
@@ -529,7 +558,7 @@ class Lifecycle:
                 if refused is not None and refused.code in SESSION_LOST and not self._here.closing:
                     given, state = None, await self._whole(berth)
             if given is None:
-                refused = await self._departures.depart(berth, host, state)
+                refused = await self._departures.depart(berth, host, state, docked_s=docked_s)
         except (StoreError, LocalProtocolError) as error:
             # It is unknown what is on the disk: only a restart can tell.
             if not self._here.closing:
@@ -554,6 +583,10 @@ class Lifecycle:
             self._go_on_after(berth)
         elif not await self._queue(berth, refused):
             self.go_on(berth, Refused(errno_of(refused.code), refused.reason))
+
+    def withdraw(self, berth: Berth) -> bool:
+        """Whether an agent that is leaving will stay: its offer waited at a dock."""
+        return self._departures.withdraw(berth.agent)
 
     async def _queue(self, berth: Berth, refused: Refusal) -> bool:
         """Whether the agent waits for its destination from now on."""
@@ -584,6 +617,8 @@ class Lifecycle:
     def finish(self, berth: Berth, standing: JourneyStanding, said: str) -> None:
         """The journey is over: sign the last visit, and send everything home."""
         self.over(berth, "has ended")
+        home = berth.credentials.passport.body.home
+        self._here.peers.hint(home.station, home.addresses)
         changes: list[Change] = [DropCapsule(berth.agent, berth.visit)]
         try:
             # Of one that lives elsewhere too, only what is here ends: its home is not told that the journey is over.

@@ -35,6 +35,8 @@ GREETED_WITHIN_S = 10.0
 # Seconds between the tries of agents that all wait for a station which is heard of.
 APART_S = 0.02
 DAY_S = 86_400.0
+# Agents whose offers wait at docks: each is held in memory. Others go on to wait here.
+MAX_DOCKED = 32
 
 
 @frozen
@@ -55,16 +57,19 @@ def waits_for(berth: Berth) -> Go | None:
 class Queued:
     """The agents of one station that wait for others.
 
-    `greet(key)`: whether a station answers; `depart(berth, wait)`: has an agent try to leave; `park(berth)`: stores its
+    `greet(key)`: whether a station answers; `depart(berth, wait, docked_s)`: has an agent try to leave, by
+    way of a dock for so many seconds; `park(berth)`: stores its
     state and forgets it; `refused(berth, event)`: has it go on where it is.
     """
 
     _here: Residents
     _departures: Departures
     _greet: Callable[[PublicKey], Coroutine[object, object, bool]]
-    _depart: Callable[[Berth, Go], None]
+    _depart: Callable[[Berth, Go, float], None]
     _park: Callable[[Berth], None]
     _refused: Callable[[Berth, Refused], None]
+    docked: Callable[[PublicKey], bool] = lambda key: False
+    """Whether docks of a station are known."""
     _waiting: set[bytes] = field(factory=set)
     """Who waits, and perhaps some that do not any more."""
 
@@ -115,18 +120,21 @@ class Queued:
         elif held.why.code in SILENT:
             self._here.run(self._ask(berth, wait, held))
         else:
-            self._depart(berth, wait)
+            self._depart(berth, wait, 0.0)
 
     async def _ask(self, berth: Berth, wait: Go, held: HeldUp) -> None:
         """Go if the station answers a greeting."""
-        answers = False
-        for key in await self._targets(berth, wait):
+        answers, targets = False, await self._targets(berth, wait)
+        for key in targets:
             with contextlib.suppress(asyncio.TimeoutError):
                 answers = answers or await within(GREETED_WITHIN_S, self._greet(key))
         if not self._is_waiting(berth, wait) or berth.agent in self._here.timers:
             return  # or it was heard of meanwhile
+        left = (berth.until - self._here.clocks.now()) / 1000
         if answers:
-            self._depart(berth, wait)
+            self._depart(berth, wait, 0.0)
+        elif any(map(self.docked, targets)) and left > 0 and len(self._departures.docked) < MAX_DOCKED:
+            self._depart(berth, wait, left)
         else:
             berth.held_up = evolve(held, tries=held.tries + 1)
             self._again_in(berth, wait, _pause(held.tries + 1))

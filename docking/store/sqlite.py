@@ -275,6 +275,19 @@ class SqliteBackend:
             )
         ]
 
+    def kept_for(self, recipient: bytes, kind: str) -> tuple[int, int]:
+        sql = "SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox WHERE recipient = ? AND kind = ?"
+        ((count, size),) = self.read(sql, (recipient, kind))
+        return count, size
+
+    def first_kept(self, recipient: bytes, kind: str, number: int) -> Letter | None:
+        rows = self.read(
+            "SELECT number, recipient, kind, body, due, expires, attempts FROM outbox "
+            "WHERE recipient = ? AND kind = ? AND number >= ? ORDER BY number LIMIT 1",
+            (recipient, kind, number),
+        )
+        return Letter(*rows[0]) if rows else None
+
     def fact(self, name: str) -> bytes | None:
         rows = self.read("SELECT value FROM facts WHERE name = ?", (name,))
         return rows[0][0] if rows else None

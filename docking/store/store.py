@@ -216,6 +216,14 @@ class Store:
         """
         return self.tables.letters(now, far, most, without[:RECIPIENTS_LEFT_OUT])
 
+    def kept_for(self, recipient: bytes, kind: str) -> tuple[int, int]:
+        """How many letters of a kind there are for a station, and how many bytes they have."""
+        return self.tables.kept_for(recipient, kind)
+
+    def first_kept(self, recipient: bytes, kind: str, number: int) -> Letter | None:
+        """The first letter of a kind for a station with at least this number, or None."""
+        return self.tables.first_kept(recipient, kind, number)
+
     def fact(self, name: str) -> bytes | None:
         """What was remembered under this name, or None."""
         return self.tables.fact(name)

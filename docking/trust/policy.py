@@ -44,6 +44,11 @@ key.
     capabilities = ["service:*", "host:clone"]
     residents = 100               # of this owner's agents; tighter cpu, memory, carried, messages too
 
+    [dock]                        # what is meant for these stations waits here while they are away
+    stations = ["ed25519:..."]
+    bytes = "64MiB"               # for each of them
+    letters = 1000
+
     [revoked]
     owners = ["ed25519:..."]
     agents = ["..."]              # ids, as shown by `portcall agents`
@@ -193,6 +198,10 @@ def _directories(value: Iterable[LentDirectory]) -> tuple[LentDirectory, ...]:
     return found
 
 
+def _stations(value: Iterable[PublicKey]) -> frozenset[PublicKey]:
+    return frozenset(value)
+
+
 def _ids(value: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(value)
 
@@ -205,6 +214,8 @@ class Policy:
     agent, on top of every rule. `state`, `image`: bytes of one arriving agent. `residents`, `busy`, `memory`: of
     the whole station. `shed`: the share of these above which arrivals are refused, `retry`: for how many seconds.
     `disk`: bytes free on the store's disk below which they are refused too.
+    `dock_for`: stations for which this one keeps what is meant for them while they are away, for each up to
+    `dock_bytes` and `dock_letters`.
     `any_owner`: capabilities for owners without a rule; None refuses them. `wasi`: limits of each agent's file
     system; `directories`: those of this machine that agents may use; `recordings`: what is kept of those that pass.
     Raises `ConfigError`, TypeError.
@@ -221,6 +232,9 @@ class Policy:
     shed: float = 0.9
     retry: int = 5
     disk: int = 64 * MIB
+    dock_for: frozenset[PublicKey] = field(default=frozenset(), converter=_stations, repr=brief)
+    dock_bytes: int = 64 * MIB
+    dock_letters: int = 1000
     any_owner: tuple[str, ...] | None = field(default=None, repr=brief)
     wasi: WasiLimits = field(factory=WasiLimits, validator=_wasi)
     directories: tuple[LentDirectory, ...] = field(default=(), converter=_directories, repr=brief)
@@ -269,7 +283,7 @@ def read_policy(text: str) -> Policy:
     top = _Table(tables, "policy")
     limits, station = top.table("limits"), top.table("station")
     revoked, dev = top.table("revoked"), top.table("dev")
-    wasi, directories = top.table("wasi"), top.table("directories")
+    wasi, directories, dock = top.table("wasi"), top.table("directories"), top.table("dock")
     recordings = top.table("recordings")
     budget = limits.budget(DEFAULT_BUDGET)
     owners = [_owner(table, budget) for table in top.tables("owner")]
@@ -290,12 +304,15 @@ def read_policy(text: str) -> Policy:
         shed=station.share("shed", default.shed),
         retry=-(-station.time("retry", default.retry * 10**6) // 10**6),
         disk=station.size("disk", default.disk),
+        dock_for=frozenset(dock.keys("stations")),
+        dock_bytes=dock.size("bytes", default.dock_bytes),
+        dock_letters=dock.count("letters", default.dock_letters),
         any_owner=_granted(dev.texts("any-owner"), "dev") if dev.has("any-owner") else None,
         wasi=_wasi_limits(wasi, default.wasi),
         directories=[_directory(directories.table(name), name) for name in sorted(directories.value)],
         recordings=_keeping(recordings, default.recordings),
     )
-    for table in (limits, station, revoked, dev, wasi, directories, recordings, top):
+    for table in (limits, station, revoked, dev, wasi, directories, recordings, dock, top):
         table.done()
     return policy
 

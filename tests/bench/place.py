@@ -31,8 +31,10 @@ from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.permit import Budget, Permit
 from agents.image import AgentImage
 from docking.aio import loops
+from docking.console.server import serving
 from docking.handoff.actions import Timing
 from docking.handoff.states import Source
+from docking.http.server import listen
 from docking.launching import Terms
 from docking.letters.journeys import JourneyStanding
 from docking.letters.orders import OrderKind
@@ -63,6 +65,7 @@ class Place:
     killer: Killer
     stamps: list[tuple[int, int]] = field(factory=list)
     agents: list[Any] = field(factory=list)
+    beside: contextlib.AsyncExitStack = field(factory=contextlib.AsyncExitStack)
 
     def watch(self) -> None:
         """Note the time of each turn from now on."""
@@ -167,6 +170,25 @@ class Place:
         last = max(start for start, _ in self.stamps) / 1e9 - time.monotonic() + time.perf_counter()
         await core.here.journal.write([], True)
         return {"run": last - began, "ended": time.perf_counter() - began, "still": still}
+
+    async def do_console(self) -> str:
+        """Serve a console until the process ends; the link that opens it."""
+        console, sock = self.station.console(), listen("127.0.0.1", 0)
+        await self.beside.enter_async_context(serving(console, sock))
+        return console.link(f"http://127.0.0.1:{sock.getsockname()[1]}")
+
+    async def do_counts(self) -> dict[str, int]:
+        """How many events of each kind there were."""
+        return dict(self.station.core.here.counts)
+
+    async def do_stall(self, seconds: float) -> float:
+        """The longest time, in so many seconds, for which the event loop answered nobody."""
+        began = last = time.perf_counter()
+        still = 0.0
+        while last - began < seconds:
+            await asyncio.sleep(0.002)
+            still, last = max(still, time.perf_counter() - last), time.perf_counter()
+        return still
 
     async def do_arm(self, place: str | None, number: int = 1, gate: str | None = None, gently: bool = False) -> None:
         """Die when the failpoint `place` is reached for the `number`th time from now on, or wait there at a gate."""
@@ -275,7 +297,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     )
     place = Place(station, owner, killer)
     place.watch()
-    async with station:
+    async with station, place.beside:
         ready = time.monotonic() - began
         print(json.dumps({"url": station.url, "key": station.key.text, "ready": ready}), flush=True)
         loop = asyncio.get_running_loop()

@@ -19,10 +19,13 @@ from docking import Station
 from docking.console import Console, Settings
 from docking.console.server import serving
 from docking.http.server import listen
+from tests.patience import PATIENCE
 from tests.station.harbour import OWNER
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 TOKEN = "a-token-of-tests-long-enough"
+# Of the documentation.
+PICTURES = ("map", "map-dark", "agent", "agents-10000", "agents-phone")
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 
 
@@ -80,7 +83,7 @@ class Looked:
         """A screenshot; kept where the variable says."""
         data: bytes = await self.page.screenshot(full_page=whole, animations="disabled")
         folder = os.environ.get("PORTCALL_SCREENSHOTS")
-        if folder:
+        if folder and name in PICTURES:
             Path(folder).mkdir(parents=True, exist_ok=True)
             (Path(folder) / f"console-{name}.png").write_bytes(smaller(data))
         return data
@@ -90,7 +93,7 @@ class Looked:
 async def look(browser: Any, url: str, token: str = TOKEN, **options: Any) -> AsyncIterator[Looked]:
     """A new window with nothing remembered, at the console."""
     context = await browser.new_context(**{"viewport": WIDE, "color_scheme": "light", **options})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE * 1000 / 4)
     page = await context.new_page()
     looked = Looked(page)
     await page.goto(f"{url}/#token={token.replace(' ', '%20').replace(',', '%2C')}" if token else url)
@@ -109,5 +112,7 @@ def smaller(data: bytes) -> bytes:
     except ImportError:
         return data
     out = io.BytesIO()
-    Image.open(io.BytesIO(data)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    Image.open(io.BytesIO(data)).convert("RGB").quantize(
+        256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    ).save(out, "PNG", optimize=True)
     return out.getvalue()

@@ -13,11 +13,11 @@ from agents import canonical, load
 from agents.errors import BadRecord, CallFailed, Diverged, FormatError
 from agents.execution import Execution
 from agents.outcomes import Finished
-from agents.recording import CALLS, Recorder, Tape, read_tape
+from agents.recording import CALLS, Recorder, Tape, decode_event, encode_event, read_tape
 from agents.replaying import Replayed, steps_of
 from agents.snapshot import Snapshot
 from agents.testing import Seeded
-from agents.waits import Wait
+from agents.waits import Cloned, Event, Forked, Message, Wait, Woke
 from tests.replay.journeys import image_of
 
 BUSY = """
@@ -154,3 +154,10 @@ def test_hostile_tapes_are_refused_or_listed(rows: list[tuple[str, list[Any], An
         return
     steps = steps_of(entries)
     assert len(steps) <= len(rows)
+
+
+@pytest.mark.parametrize("event", [Forked(0, ("a", "b")), Forked(2), Cloned(None), Message("a", b"x"), Woke()])
+def test_events_are_read_as_they_were_written(event: Event) -> None:
+    assert decode_event(canonical.decode(canonical.encode(encode_event(event)))) == event
+    with pytest.raises(BadRecord):
+        decode_event([*encode_event(event), 1])

@@ -37,3 +37,17 @@ def test_the_command_of_the_readme(folder: str, needs: str) -> None:
 def test_one_agent_for_all() -> None:
     agents = {(EXAMPLES / folder / "survey.py").read_bytes() for folder in ("script", "fastapi", "django")}
     assert len(agents) == 1
+
+
+def test_the_laptop_story() -> None:
+    page = (EXAMPLES.parent / "docs" / "how-to" / "travel.md").read_text(encoding="utf-8")
+    told = page.split("$ python laptop.py\n")[1].split("```")[0]
+    run = subprocess.run(
+        [sys.executable, "laptop.py"],
+        cwd=EXAMPLES / "laptop",
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (run.returncode, run.stdout) == (0, told), run.stderr

@@ -6,12 +6,14 @@ all of this. A call that the station refuses or that fails is an OSError with it
 
 import gc
 import sys
-from errno import EAGAIN
+from errno import EAGAIN, ETIMEDOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_early: "list[tuple[str, bytes]]" = []  # messages that came before those that `join` waited for
+_last: "list[str | None]" = [None]  # the sender of one of these, if it was received last
 _LONGEST = (1 << 31) - 1  # milliseconds that a call can wait, 24 days
 
 if hasattr(gc, "threshold"):  # MicroPython: what nobody needs any more should not fill the heap, and travel
@@ -108,12 +110,42 @@ def send(agent: str, message: "str | bytes") -> None:
 
 def recv(timeout: "float | None" = None) -> bytes:
     """The next message; waits for it, at most `timeout` seconds. Raises OSError (ETIMEDOUT) when none came."""
+    if _early:
+        _last[0], body = _early.pop(0)
+        return body
+    _last[0] = None
     return _read("inbox" if timeout is None else "inbox/" + str(int(timeout * 1000)))
 
 
 def sender() -> str:
     """Who sent the message received last: an agent's id or a station's name."""
-    return _read("sender").decode()
+    return _last[0] or _read("sender").decode()
+
+
+def join(agents: "list[str]", timeout: "float | None" = None) -> "dict[str, bytes]":
+    """The next message of each of these agents, by its id: waits for them all, at most `timeout` seconds.
+
+    Who has sent none until then is not in the answer. Messages of others are kept for `recv`.
+    """
+    import time
+
+    found: dict[str, bytes] = {}
+    others: list[tuple[str, bytes]] = []
+    end = None if timeout is None else time.time() + timeout
+    while len(found) < len(set(agents)):
+        try:
+            body = recv() if end is None else recv(max(0, end - time.time()))
+        except OSError as error:
+            if error.errno != ETIMEDOUT:
+                raise
+            break
+        who = sender()
+        if who in agents and who not in found:
+            found[who] = body
+        else:
+            others.append((who, body))
+    _early[:0] = others
+    return found
 
 
 class Request:
@@ -236,6 +268,18 @@ def fork(count: int) -> "tuple[int, list[str]]":
     sys.stdout.flush()  # else each would print it
     number, *ids = _read("fork/" + str(count)).decode().split("\n")
     return int(number), ids
+
+
+def spread(stations: "list[str]", wait: "float | None" = None) -> "list[str] | None":
+    """A clone to each of these stations, at once: their ids in the original; None in each of them, at its station.
+
+    `wait`: as of `go`. Raises OSError: in the original if there may not be so many, in a clone that is refused.
+    """
+    number, ids = fork(len(stations))
+    if not number:
+        return ids
+    go(stations[number - 1], wait)
+    return None
 
 
 def report(key: str, value: object) -> None:

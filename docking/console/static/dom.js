@@ -41,25 +41,25 @@ export const count = (number, one, many = one + "s") => `${number.toLocaleString
 
 export function duration(ms) {
   if (!Number.isFinite(ms)) return "";
-  if (ms <= 0) return "0 ms";
-  if (ms < 1) return `${(ms * 1000).toFixed(0)} µs`;
-  if (ms < 10) return `${ms.toFixed(1)} ms`;
-  if (ms < 1000) return `${ms.toFixed(0)} ms`;
+  if (ms <= 0) return "0\u00a0ms";
+  if (ms < 1) return `${(ms * 1000).toFixed(0)}\u00a0µs`;
+  if (ms < 10) return `${ms.toFixed(1)}\u00a0ms`;
+  if (ms < 1000) return `${ms.toFixed(0)}\u00a0ms`;
   const seconds = ms / 1000;
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
-  return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)}\u00a0s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}\u00a0min ${Math.floor(seconds % 60)}\u00a0s`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)}\u00a0h ${Math.floor((seconds % 3600) / 60)}\u00a0min`;
+  return `${Math.floor(seconds / 86400)}\u00a0d ${Math.floor((seconds % 86400) / 3600)}\u00a0h`;
 }
 
 export function size(bytes) {
   for (const [unit, power] of [["GiB", 30], ["MiB", 20], ["KiB", 10]]) {
     if (bytes >= 2 ** power) {
       const value = bytes / 2 ** power;
-      return `${value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1)} ${unit}`;
+      return `${value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1)}\u00a0${unit}`;
     }
   }
-  return `${bytes} B`;
+  return `${bytes}\u00a0B`;
 }
 
 export const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
