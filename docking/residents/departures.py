@@ -56,6 +56,7 @@ _ERRNO = {
     "held-here": EAGAIN,
     "storage": EAGAIN,
     "disk-full": EAGAIN,
+    "held": EAGAIN,
     "too-large": ENOSPC,
     "budget": EDQUOT,
     "hops": EPERM,
