@@ -37,6 +37,7 @@ from docking.handle import Label, Report, Result, Stay, opened, stays
 from docking.launching import Terms, image_of, prepare_launch
 from docking.letters.orders import OrderKind, OrderOutcome, SendOutcome
 from docking.residents.options import MOVED_S, MoveOptions, MoveReport, OnTimeout
+from docking.tracing import encoded_current
 
 _log = logging.getLogger("portcall.connection")
 T = TypeVar("T")
@@ -209,6 +210,7 @@ class Connection:
                 state=made.state,
                 image=b"" if facts["image"] else made.image,  # the station has it already
                 digest=image.digest,
+                trace=encoded_current(),
             )
         return RemoteAgent(self, answer["agent"], owner)
 

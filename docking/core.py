@@ -74,6 +74,7 @@ from docking.residents.workers import Workers
 from docking.store.changes import PutFact
 from docking.store.group_commit import GroupCommit
 from docking.store.store import Failpoint, Store, never
+from docking.tracing import Tracing
 from docking.trust import agent_credentials
 from docking.trust.admission_controller import AdmissionController, Admitted
 from docking.trust.certificates import Certificates
@@ -166,6 +167,7 @@ class StationCore:
     lives: Lives
     archive: Archive | None
     recordings: RecordingRequests
+    tracing: Tracing
     _failed: Callable[[], None]
 
     @classmethod
@@ -245,7 +247,9 @@ class StationCore:
             wasi=policy.now.wasi,
             directories=opts.directories,
             record=record,
+            tracing=Tracing(name),
         )
+        environment.tracing.begin()
         owed_folder = None if store.path is None else store.path.with_name(store.path.name + ".owed")
 
         def fetched(agent: bytes, size: int) -> None:
@@ -314,6 +318,7 @@ class StationCore:
             deltas,
             opts.timing.patience_s,
         )
+        departures.tracing, courier.phase = environment.tracing, departures.phase
         endings = Endings(key, trails, journeys, clock)
         recovery = Recovery(key.public, policy, store, images, trails, environment, opts.certificates)
         lifecycle = Lifecycle(here, environment, policy, services, departures, endings, trails)
@@ -368,6 +373,7 @@ class StationCore:
             lives,
             archive,
             RecordingRequests(key.public, archive, clock, random),
+            environment.tracing,
             opts.failed,
         )
         return core

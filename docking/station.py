@@ -247,6 +247,7 @@ class Station:
             introductions,
             core.sessions,
             core.recordings,
+            core.tracing,
             lambda: self.metrics(),
         )
         docks = self._docks = StationDocks.wire(core, introductions, keys, api, limits.codec)

@@ -35,6 +35,7 @@ from docking.residents.portraits import portrait
 from docking.residents.residents import Residents
 from docking.residents.services import Services
 from docking.store.backup import back_up
+from docking.tracing import TraceContext
 from docking.trust.admission_controller import Admitted
 from docking.trust.images import Images
 
@@ -170,13 +171,16 @@ class Requests:
         addresses = self._of.home_addresses()
         yield "end", {"keys": keys, "home": self._of.key.raw, "addresses": list(addresses)[:8], "image": have}
 
-    async def do_launch(self, passport: bytes, opening: bytes, state: bytes, image: bytes, digest: bytes) -> Answer:
+    async def do_launch(
+        self, passport: bytes, opening: bytes, state: bytes, image: bytes, digest: bytes, trace: bytes = b""
+    ) -> Answer:
+        """`trace`: the context of the trace to which the journey is to belong."""
         if not image:
             found = self._of.images.get(digest)
             if found is None:
                 raise ControlError("the station has not this image any more: try again")
             image = found[1]
-        berth = await self._of.launches.begin(Launch(passport, opening, image, state))
+        berth = await self._of.launches.begin(Launch(passport, opening, image, state), TraceContext.decode(trace))
         yield "end", {"agent": text_of(berth.agent)}
 
     async def do_find(self, agent: str) -> Answer:

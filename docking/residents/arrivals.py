@@ -171,7 +171,7 @@ class Arrivals:
     def _berth(self, record: Record, image: Part, admitted: Admitted) -> Berth:
         own = self._papers(record, admitted)
         berth = Berth(self._environment, own, admitted.admission.grant, admitted.image, image, admitted.snapshot)
-        berth.prepared = admitted.prepared
+        berth.prepared, berth.trace = admitted.prepared, admitted.trace
         berth.open_mailbox(admitted.mailbox)
         berth.cpu_us = admitted.compiled_us
         return berth

@@ -48,6 +48,7 @@ from docking.letters.packets import Packet
 from docking.live.block_fetcher import FetchedAgent
 from docking.recordings.stays import StayRecording
 from docking.store.changes import Link
+from docking.tracing import Span, TraceContext, Tracing
 from docking.trust.agent_credentials import AgentCredentials
 from docking.trust.labels import label_of
 from docking.trust.mailbox import MAX_MAIL, Mailbox, Streams
@@ -129,6 +130,7 @@ class HostEnvironment:
     wasi: WasiLimits = field(factory=WasiLimits)
     directories: Mapping[str, HostGrant] = field(factory=dict, repr=brief)  # by the name that agents have for them
     record: Callable[[Berth], StayRecording | None] = lambda berth: None
+    tracing: Tracing = field(factory=Tracing)
 
 
 @frozen
@@ -209,6 +211,8 @@ class Berth:
     saved: object = None  # what the store has of it: `docking.residents.checkpoints.StoredState`
     occupied: int = 0  # bytes that its instance takes, and what is being made of it
     recording: StayRecording | None = field(init=False, default=None, repr=False)
+    trace: TraceContext | None = None
+    """Of the trace to which its journey belongs, if it does to any."""
     _digest: bytes = b""  # of `state`, if it is known
     _label: str = ""
     _hurry: bool = False
@@ -314,11 +318,28 @@ class Berth:
 
         Raises `MemoryMissing` if it was given up while it waited for its memory.
         """
-        turn = self._turn(event)
+        turn = self._turn(event) if self.trace is None else self._turn_traced(event)
         if self.owed is not None and self.owed.abandoned:
             self.close()
             raise MemoryMissing  # whatever it did on memory that it did not have
         return turn
+
+    def traced(self) -> dict[str, object]:
+        """The attributes that all its spans have."""
+        ident = text_of(self.agent)
+        return {"portcall.agent.id": ident, "portcall.agent.label": self.label, "portcall.visit": self.visit}
+
+    def _turn_traced(self, event: Event | None) -> Turn:
+        span, error = self.environment.tracing.start("run", self.trace, self.traced()), "lost"
+        try:
+            turn = self._turn(event)
+            error = turn.stop.code if isinstance(turn.stop, Trapped) else ""
+            if span is not None:
+                span.set("portcall.stop", type(turn.stop).__name__.lower())
+            return turn
+        finally:
+            if span is not None:
+                span.end(error)
 
     def _turn(self, event: Event | None) -> Turn:
         began = spent_ns()
@@ -649,8 +670,33 @@ class Berth:
             self.remark_spent()
             raise CallFailed(EDQUOT, SPENT)
         # The number is part of the letter's identity, so it is used up only when the message was taken.
-        self.environment.send(self, to, body, self.sent + 1)
+        if self.trace is None:
+            self.environment.send(self, to, body, self.sent + 1)
+        else:
+            self._send_traced(to, body)
         self.sent += 1
+
+    def _message_span(self, what: str, size: int, **more: str) -> Span | None:
+        said = {
+            "messaging.system": "portcall",
+            "messaging.operation.name": what,
+            "messaging.operation.type": what,
+            "messaging.message.body.size": size,
+        }
+        kind = "PRODUCER" if what == "send" else "CONSUMER"
+        return self.environment.tracing.start(what, self.trace, {**self.traced(), **said, **more}, kind)
+
+    def _send_traced(self, to: str, body: bytes) -> None:
+        span = self._message_span("send", len(body), **{"messaging.destination.name": to[:200]})
+        error = ""
+        try:
+            self.environment.send(self, to, body, self.sent + 1)
+        except CallFailed as failed:
+            error = f"errno {failed.errno}"
+            raise
+        finally:
+            if span is not None:
+                span.end(error)
 
     def reply(self, ident: str, response: bytes) -> None:
         """See `agents.hostcalls.reply`."""
@@ -695,4 +741,8 @@ class Berth:
         """The next message, for the agent."""
         message = self.inbox.popleft()
         self.taken.append(message)
+        if self.trace is not None:
+            span = self._message_span("receive", len(message.body))
+            if span is not None:
+                span.end()
         return message

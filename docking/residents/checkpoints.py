@@ -158,6 +158,9 @@ def _checkpoint(berth: Berth, saved: StoredState, state: StoredPart) -> PutCheck
     if messages or berth.seen or berth.streams.came:
         mail = write_mailbox(messages, berth.seen, berth.streams)
         parts.append(StoredPart(part("mailbox", mail), mail))
+    if berth.trace is not None:
+        trace = berth.trace.encode()
+        parts.append(StoredPart(part("trace", trace), trace))
     if saved.reports:
         rows = [[link.head, link.previous, link.body] for link in berth.reports[: saved.reports]]
         reports = canonical.encode(rows)

@@ -510,7 +510,11 @@ class Lifecycle:
             return
         body = berth.credentials.passport.body
         visitor = Visitor(text_of(berth.agent), berth.label, body.owner, berth.visit, berth.calls, self._here.name)
-        answer = await self._services.call(service, request, visitor, berth.grant.allows(f"service:{service}"))
+        allowed = berth.grant.allows(f"service:{service}")
+        if berth.trace is None:
+            answer = await self._services.call(service, request, visitor, allowed)
+        else:
+            answer = await self._call_traced(berth, service, request, visitor, allowed)
         if self._here.closing or berth.standing in (Standing.ENDED, Standing.SUSPENDED):
             return
         said = answer.reason if isinstance(answer, Failed) else ""
@@ -518,6 +522,24 @@ class Lifecycle:
         if said:
             berth.remark(f"call({service[:80]!r}) failed: {said}")
         self.go_on(berth, answer)
+
+    async def _call_traced(
+        self, berth: Berth, service: str, request: bytes, visitor: Visitor, allowed: bool
+    ) -> Reply | Failed:
+        """A call whose span is the current one in the service."""
+        said = {"rpc.system.name": "portcall", "rpc.method": service[:200], "portcall.call": visitor.call}
+        tracing = self._environment.tracing
+        span = tracing.start("call", berth.trace, {**berth.traced(), **said}, "SERVER")
+        if span is None:
+            return await self._services.call(service, request, visitor, allowed)
+        error = "cancelled"
+        try:
+            with span.current():
+                answer = await self._services.call(service, request, visitor, allowed)
+            error = f"errno {answer.errno}" if isinstance(answer, Failed) else ""
+            return answer
+        finally:
+            span.end(error)
 
     async def depart(self, berth: Berth, host: str, docked_s: float = 0.0) -> None:
         given = await self.ahead(berth, host) if berth.ahead else None
