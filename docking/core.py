@@ -242,6 +242,7 @@ class StationCore:
             told=here.told,
             send=lambda *message: core.talking.send(*message),
             reply=lambda *answer: core.serving.reply(*answer),
+            reply_to_agent=lambda *answer: core.talking.reply(*answer),
             crowded=here.crowded,
             untold=lambda own: agent_credentials.untold(own, trails),
             wasi=policy.now.wasi,
@@ -334,7 +335,8 @@ class StationCore:
         witnesses = Witnesses(here, commands, network.letter)
         lives = Lives(here, policy, network.letter, review.apply)
         post = Post(here, journal, outbox, peers, lifecycle, queries, departures.heading)
-        talking = Talking(here, journal, outbox, peers, queries, post)
+        talking = Talking(here, journal, outbox, peers, queries, post, lifecycle.go_on)
+        lifecycle.asking = talking.ask
         inbound = Inbound(here, journal, journeys, outbox, peers, commands, queries, endings, witnesses, post, talking)
         inbound.of_lives = lives.answer
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))

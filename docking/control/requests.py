@@ -333,6 +333,19 @@ class Requests:
             await written
         yield "end", {"agent": text_of(key), "done": outcome.value}
 
+    async def do_ask(self, agent: str, body: bytes, most: int, topic: str = "") -> Answer:
+        """Ask an agent, and wait `most` milliseconds for its answer. The end has the `answer`, or why it is `late`."""
+        try:
+            key = self._of.agents.queries.find_agent(agent)
+        except PortcallError:
+            key = bytes_of(agent)
+        try:
+            answer = await self._of.agents.talking.ask_from_station(key, body, topic, most / 1000)
+        except asyncio.TimeoutError:
+            yield "end", {"agent": text_of(key), "late": f"the agent is {self._of.agents.agent(key).standing}"}
+        else:
+            yield "end", {"agent": text_of(key), "answer": answer}
+
     async def do_logs(self, agent: str, follow: bool = False) -> Answer:
         found = self._of.agents.find(agent)
         name = found.id

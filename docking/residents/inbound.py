@@ -115,7 +115,8 @@ class Inbound:
             byte_string(body, "body", 0, MAX_BODY_BYTES),
             time=self._here.clocks.now(),
         )
-        answer = await self._post.bring(Addressed(packet, ident, uint(steps, "steps", 2**16), patience_ms=PATIENCE_MS))
+        passed = max(1, uint(steps, "steps", 2**16))
+        answer = await self._post.bring(Addressed(packet, ident, passed, patience_ms=PATIENCE_MS))
         return answer[:1] if answer[0] == LetterAnswer.TAKEN else answer
 
     async def _onward(self, kind: LetterKind, ident: bytes, content: list[object], agent: bytes) -> list[object]:
