@@ -19,6 +19,7 @@ from agents.stack import Stack, stack_of
 from agents.waits import encode_wait
 from agents.wasi.nodes import Node
 from agents.wasi.state import WasiState
+from agents.wasi.vfs import Bytes
 
 MAX_FRAMES = 200  # of a stack
 MAX_FILES = 2000  # that are listed
@@ -96,13 +97,13 @@ def globals_of(snapshot: Snapshot) -> dict[int, int | float | None]:
     return found
 
 
-def files_of(snapshot: Snapshot) -> dict[str, tuple[int, bytes | bytearray]]:
+def files_of(snapshot: Snapshot) -> dict[str, tuple[int, Bytes]]:
     """The files that travel with an agent: path -> size and contents. None if they cannot be read."""
     try:
         root = WasiState.read(snapshot.wasi).luggage.root if snapshot.wasi else None
     except FormatError:
         return {}
-    found: dict[str, tuple[int, bytes | bytearray]] = {}
+    found: dict[str, tuple[int, Bytes]] = {}
     todo: list[tuple[str, Node | None]] = [("", root)]
     while todo and len(found) < MAX_FILES:
         path, node = todo.pop()

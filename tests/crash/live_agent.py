@@ -6,6 +6,7 @@ See `tests.crash.live_world`.
 from __future__ import annotations
 
 import asyncio
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from agents.snapshot import MemoryRoot
 from agents.waits import Wait
 from docking.live.block_file import BlockFile
 from docking.residents.berth import Standing
-from tests.crash.world import AGENT
+from tests.crash.world import AGENT, EXPIRES
 
 if TYPE_CHECKING:
     from tests.crash.live_world import LiveStation
@@ -88,6 +89,7 @@ class Disk:
 
 
 DISKS: dict[Path, Disk] = {}
+PAPERS = types.SimpleNamespace(passport=types.SimpleNamespace(body=types.SimpleNamespace(expires=EXPIRES)))
 _image: list[AgentImage] = []
 
 
@@ -120,6 +122,8 @@ class Guest:
     to: str = ""
     inbox: tuple[()] = ()
     state: None = None
+    occupied: int = 0
+    credentials: Any = PAPERS
     going: str | None = None
     """The station to which it goes by itself, at the end of a turn."""
     turns: int = 0
@@ -146,6 +150,10 @@ class Guest:
     def memory(self) -> memoryview:
         assert self.life.instance is not None
         return self.life.instance.memory("memory")
+
+    def detach(self) -> Execution:
+        """Its instance, which has blocks that come later: it is closed when they are not needed any more."""
+        return self.life
 
     def become_whole(self) -> None:
         """It is: no blocks come later."""

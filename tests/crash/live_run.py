@@ -13,7 +13,7 @@ from unittest import mock
 
 from attrs import define, field
 
-from docking.live import sessions
+from docking.live import block_fetcher, block_server, sessions
 from docking.residents import moves, sending
 from tests.crash.live_agent import Tracked
 from tests.crash.live_station import LiveStation
@@ -66,11 +66,12 @@ async def _at_once(function: Callable[..., Any], *args: object) -> Any:
 def simulated(run: LiveRun) -> Iterator[None]:
     """Threads work at once, and the clock of sessions is that of the run."""
     with contextlib.ExitStack() as patches:
-        for module in (sessions, moves, sending):
+        for module in (sessions, moves, sending, block_fetcher, block_server):
             patches.enter_context(mock.patch.object(module, "in_thread", _at_once))
         clock = types.SimpleNamespace(monotonic=lambda: run.now)
         patches.enter_context(mock.patch.object(sessions, "time", clock))
-        patches.enter_context(mock.patch.object(sessions, "BlockFile", Tracked))
+        for module in (sessions, block_fetcher, block_server):
+            patches.enter_context(mock.patch.object(module, "BlockFile", Tracked))
         patches.enter_context(mock.patch.object(moves, "LEAST_BYTES", 0))
         yield
 
@@ -107,8 +108,12 @@ class LiveRun(Run):
             with simulated(self):
                 return super().outcome()
         finally:
-            for station in self.world.stations.values():
-                assert isinstance(station, LiveStation)
+            for station in self._stations():
+                station.fetcher.close()
+                for task in station.tasks:
+                    task.cancel()
+            self.loop.pump()
+            for station in self._stations():
                 if station.guest is not None:
                     station.guest.life.close()
                 for session in station.sessions.open.values():
@@ -212,17 +217,33 @@ class LiveRun(Run):
             self.errors.append(error)
 
     def _judge(self) -> Outcome:
+        if (waiting := self._waiting()) is not None:
+            return Outcome(waiting, (), tuple(self.points), tuple(self.messages), self.writes)
         outcome = super()._judge()
         if not self.gone and not self.lost and not self.world.held():
             for station in self._stations():
                 self._check_sessions(station)
         return outcome
 
+    def _waiting(self) -> str | None:
+        """How it ended if an agent waits for blocks; that is right only if the station that has them is not there."""
+        for station in self._stations():
+            if station.up and station.fetching is not None:
+                source = self.world.by_key(station.fetching.raw).name
+                if self.world.living() or self.world.held():
+                    raise Broken("an agent that waits for its memory, and another one")
+                if source not in self.gone | self.lost:
+                    raise Broken("an agent waits for its memory, and the station that has it is there")
+                return "waits for blocks of a station that is gone"
+        return None
+
     @staticmethod
     def _check_sessions(station: LiveStation) -> None:
         """At the end nothing is prepared any more, and no file is there that nobody needs."""
         if station.sessions.open or (station.guest is not None and station.guest.moving):
             raise Broken(f"{station.name} has sessions still, or moves something")
+        if station.served.open or station.fetcher.open or list(station.owed_folder.iterdir()):
+            raise Broken(f"{station.name} keeps blocks for an agent that has them")
         station.sessions.sweep()
         files = list(station.path.with_name(station.path.name + ".blocks").iterdir())
         if len(files) > len(station.store.parts_of("blocks")):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field, frozen
@@ -15,15 +16,18 @@ from agents import canonical
 from agents.canonical import Buffer
 from agents.credentials.keys import PublicKey
 from agents.engines import Limits
+from agents.engines.missing import MissingPages
 from agents.execution import Execution
 from agents.snapshot import Snapshot
 from agents.waits import Go, Sleep, Wait, Woke
 from docking.errors import CarrierError, NoAnswer, StationError
 from docking.handoff import codec
-from docking.handoff.actions import Cargo, Departure, Drop, Left, Resume, Start
-from docking.handoff.messages import Body, Offer, Part, handoff_id
+from docking.handoff.actions import Cargo, Departure, Drop, Left, Record, Resume, Start
+from docking.handoff.messages import Body, Offer, Part, Side, handoff_id
 from docking.handoff.refusal import Refusal
+from docking.handoff.states import Destination, Source
 from docking.live import wire
+from docking.live.block_fetcher import BlockFetcher, FetchedAgent
 from docking.live.block_server import BlockServer
 from docking.live.sessions import Preliminary, Sessions, blocks_folder
 from docking.residents.berth import Standing
@@ -45,10 +49,16 @@ ANSWER_WITHIN = 10.0
 
 @frozen
 class Arrived:
-    """An agent that was admitted: its state, and its instance where there is one already."""
+    """An agent that was admitted: its state, its visit, and its instance where there is one already.
+
+    rest: names the blocks that come later; missing: gives their pages
+    """
 
     state: bytes = field(repr=False)
+    visit: int
     prepared: Callable[[], Execution] | None = None
+    rest: wire.Rest | None = None
+    missing: Callable[[], dict[int, MissingPages]] = dict
 
 
 @define(eq=False)
@@ -62,6 +72,11 @@ class LiveStation(Station):
     tasks: set[asyncio.Task[Any]] = field(factory=set)
     departing: dict[bytes, asyncio.Future[Refusal | None]] = field(factory=dict)
     offered: dict[bytes, tuple[bytes, Wait]] = field(factory=dict)
+    served: BlockServer = field(init=False)
+    fetcher: BlockFetcher = field(init=False)
+    fetching: PublicKey | None = None
+    """The station that still has blocks of the agent, which has arrived and stands still until they are here."""
+    _waiting: Execution | None = None
 
     @property
     def live(self) -> LiveWorld:
@@ -80,12 +95,16 @@ class LiveStation(Station):
         self.crashed = False
         folder = blocks_folder(store.path)
         assert folder is not None
-        disk = DISKS[folder] = Disk(self.point)
-        for path in folder.iterdir():
-            disk.synced(path)
-        served = BlockServer(None, lambda: int(1000 * self.live.clock()), lambda agent, size: None)
+        self.owed_folder.mkdir(exist_ok=True)
+        for each in self.folders:
+            disk = DISKS[each] = Disk(self.point)
+            for path in each.iterdir():
+                disk.synced(path)
+        served = BlockServer(self.owed_folder, lambda: int(1000 * self.live.clock()), lambda agent, size: None)
+        self.served, self.fetching, self._waiting = served, None, None
         self.sessions = Sessions(ENGINE, folder, self._random, store.has_part, served, self.point)
-        self.sessions.may_fetch = lambda peer: False
+        self.fetcher = BlockFetcher(folder, self._ask_for, self.spawn, lambda count: None, lambda *told: None)
+        self.sessions.may_fetch = self.fetcher.may
         self.sessions.admissions = self
         self.sessions.keep_image = self._keep_image
         self.sessions.undecided = self._undecided
@@ -101,11 +120,34 @@ class LiveStation(Station):
         )
         self.moves = Moves(self.here, self, self, self.ask, served, lambda agent: None)  # type: ignore[arg-type]
         self.sessions.restore(store.parts_of("blocks"), store.part)
+        served.restore(self._left)
+
+    @property
+    def owed_folder(self) -> Path:
+        """Where blocks are of an agent that has left."""
+        return self.path.with_name(self.path.name + ".owed")
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Where blocks are of an agent that is here, or on its way here, and of one that has left."""
+        return self.path.with_name(self.path.name + ".blocks"), self.owed_folder
+
+    def _left(self, hid: bytes) -> Record | None:
+        """The handoff, if the agent left by it, or may have."""
+        record = self.store.record(hid, Side.SOURCE)
+        return record if record is not None and record.state in (Source.COMMITTED, Source.GONE) else None
+
+    async def _ask_for(self, to: PublicKey, request: wire.Request) -> wire.Answer:
+        return wire.read_answer(await self.ask(to, wire.write_request(request)))
 
     def die(self) -> None:
         self.here.closing, self.here.berths = True, {}
+        self.fetcher.close()
+        self.served.close()
         for task in self.tasks:
             task.cancel()
+        if self._waiting is not None:
+            self.live.later(0.0, self._waiting.close)
         sessions, self.sessions.open = list(self.sessions.open.values()), {}
         self.sessions.close()
         for session in sessions:
@@ -113,12 +155,13 @@ class LiveStation(Station):
         for guest in {id(each): each for each in (self.guest, *self.live.guests.pop(self.name, ()))}.values():
             if guest is not None:
                 self.live.later(0.0, guest.life.close)
-        old = DISKS.pop(self.path.with_name(self.path.name + ".blocks"))
+        disks = [DISKS.pop(folder) for folder in self.folders]
         self.departing.clear()
         super().die()
         if self.live.live_plan.power:
-            for path in self.path.with_name(self.path.name + ".blocks").iterdir():
-                path.write_bytes(old.files[path.name])
+            for folder, disk in zip(self.folders, disks, strict=True):  # which are elsewhere now
+                for path in folder.iterdir():
+                    path.write_bytes(disk.files[path.name])
 
     def point(self, place: str) -> None:
         if self.crashed:
@@ -197,6 +240,8 @@ class LiveStation(Station):
         self.postponed[hid] = [PutCheckpoint(AGENT, hop, stored)] if sent is None else []
         result = self.departing[hid] = self.live.loop.create_future()
         self.offered[hid] = truth, snapshot.pending.wait
+        if sent is not None and sent.begun is not None:
+            await sent.begun(hid)
         try:
             self.perform(self.table.depart(Departure(offer, bodies, PATIENCE), self.live.clock()), self.live.clock())
             refused: Refusal | None = await result
@@ -281,6 +326,8 @@ class LiveStation(Station):
             guest.going = host
         if order == "gives up":
             options = evolve(options, on_timeout="cancel")
+        if order.startswith("post-copy"):  # after rounds, or without any
+            options = evolve(options, on_timeout="post-copy", timeout_s=0.03 if order.endswith("after rounds") else 0)
         move = asyncio.ensure_future(self._move(guest, host, options, drain=order == "drain"))
         self.tasks.add(move)
         if order == "twice":
@@ -349,10 +396,31 @@ class LiveStation(Station):
     def _wake(self, life: Any) -> None:
         self._take_up(life)
 
+    # What comes later
+
+    def _fetch(self, came: Arrived, rest: wire.Rest) -> None:
+        """It has arrived, and stands still until all of it is here: in its instance, or after a crash on the disk."""
+        records = self.store.history(AGENT)
+        record = next(r for r in records if isinstance(r.state, Destination) and r.hop == came.visit - 1)
+        self.fetching, missing = PublicKey(record.peer), came.missing()
+        if came.prepared is not None:
+            self._waiting = came.prepared()
+        label = self.world.by_key(record.peer).name
+        found = self.fetcher.start(AGENT, rest.session, self.fetching, label, rest.owed, missing)
+        self.spawn(self._fetched(came, found))
+
+    async def _fetched(self, came: Arrived, found: FetchedAgent) -> None:
+        await found.whole
+        self.fetching, life, self._waiting = None, self._waiting, None
+        if life is None:
+            self._take_up(self._stored(AGENT, came.visit, whole=True))
+        else:
+            self._take_up(Arrived(came.state, came.visit, lambda: life))
+
     def _load(self, agent: bytes, hop: int) -> Any:
         return self._stored(agent, hop)
 
-    def _stored(self, agent: bytes, hop: int) -> Arrived:
+    def _stored(self, agent: bytes, hop: int, whole: bool = False) -> Arrived:
         capsule = self.store.capsule(agent, hop)
         if capsule is None:
             raise Broken(f"no capsule of visit {hop} at {self.name}")
@@ -362,13 +430,19 @@ class LiveStation(Station):
         truth = self.live.truth[canonical.digest(state)]
         snapshot = Snapshot.decode(state)
         if snapshot.roots:
-            whole = self.sessions.whole(snapshot, bodies["blocks"] or b"").encode()
-            self.live.truth[canonical.digest(whole)] = truth
-            return Arrived(whole)
-        return Arrived(state)
+            rest = wire.Rest.decode(bodies["blocks"] or b"")
+            if rest.owed and not whole:
+                return Arrived(state, hop, rest=rest)
+            found = self.sessions.whole(snapshot, bodies["blocks"] or b"").encode()
+            self.live.truth[canonical.digest(found)] = truth
+            return Arrived(found, hop)
+        return Arrived(state, hop)
 
     def _take_up(self, came: Arrived) -> None:
         """The agent begins a visit: or again, when it was interrupted."""
+        if came.rest is not None:
+            self._fetch(came, came.rest)
+            return
         snapshot = Snapshot.decode(came.state)
         if came.prepared is not None:
             life = came.prepared()
@@ -436,13 +510,15 @@ class LiveStation(Station):
         if cargo.offer.visit != canonical.digest(cargo.offer.hid, state):
             return Refusal("bad-visit", "the visit is not of this state")
         snapshot = Snapshot.decode(state)
+        visit = cargo.offer.hop + 1
         if not snapshot.roots:
-            return Arrived(bytes(state))
+            return Arrived(bytes(state), visit)
         rest = cargo.body("blocks")
         session = self.sessions.complete(cargo.offer, snapshot, rest, cargo.offer.parts[-1].digest)
         if isinstance(session, Refusal):
             return session
-        return Arrived(bytes(state), lambda: self.sessions.taken(session))
+        later = wire.Rest(session.name, (), session.owed) if session.owed else None
+        return Arrived(bytes(state), visit, lambda: self.sessions.taken(session), later, session.missing)
 
     def _sign_receipt(self, cargo: Cargo, life: Any) -> bytes:
         return _signed("receipt", self.key, cargo.offer.hid, cargo.offer.visit)

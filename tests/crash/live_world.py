@@ -24,7 +24,7 @@ from docking.handoff.messages import Offer
 from docking.residents.berth import Standing
 from tests.crash.live_agent import ENGINE, MEMORY, NOBODY, Guest, image
 from tests.crash.live_station import LiveStation
-from tests.crash.world import Plan, Station, World
+from tests.crash.world import Broken, Plan, Station, World
 
 
 @frozen
@@ -87,6 +87,12 @@ class LiveWorld(World):
         """An agent that stands still on its way does not live, until it is decided where it does."""
         found = super().living()
         return [s for s in found if isinstance(s, LiveStation) and s.guest and s.guest.standing is not Standing.LEAVING]
+
+    def check(self) -> None:
+        """See `World`; one that waits for its memory is alive too."""
+        waiting = [s for s in self.stations.values() if isinstance(s, LiveStation) and s.up and s.fetching is not None]
+        if len(self.living()) + len(waiting) > 1:
+            raise Broken("two live agents")
 
     def draw(self) -> int:
         self._drawn += 1

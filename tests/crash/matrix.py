@@ -45,6 +45,8 @@ LIVE_PLANS: dict[str, Plan] = {
     "moves that are cancelled": LivePlan(("beta", "alpha"), orders=("cancelled after 12", "cancelled after 22")),
     "a move that gives up": LivePlan(("beta",), orders=("gives up",), busy=60, power=True),
     "drained": LivePlan(("beta",), orders=("drain",), power=True),
+    "moved, its memory comes later": LivePlan(("beta", "alpha"), orders=("post-copy", "move"), busy=24, power=True),
+    "moved, the rest comes later": LivePlan(("beta",), orders=("post-copy after rounds",), busy=60),
     "moved, with parts wanted": LivePlan(("beta", "alpha"), orders=("move", "move"), inline=False),
     "moved, with a refused session": LivePlan(("beta",), orders=("move",), refuse_sessions=frozenset({1})),
     "moved, with a refused offer": LivePlan(("beta",), orders=("move",), refuse=frozenset({0}), power=True),

@@ -16,9 +16,12 @@ from docking.handoff.states import DestinationEvent as DE
 from docking.handoff.states import Source as S
 from docking.handoff.states import SourceEvent as SE
 from docking.live import sessions
+from docking.live.block_fetcher import BlockFetcher
+from docking.live.block_server import BlockServer
 from docking.residents import moves, sending
 from docking.store import sqlite_writes as writing
 from tests.crash import matrix
+from tests.crash.live_agent import Disk
 from tests.crash.simulator import LONG, CrashAt
 from tests.thorough import THOROUGH
 
@@ -170,6 +173,37 @@ def _given_up_by_silence(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sessions.Sessions, "_holds", lambda self, session: False)
 
 
+def _not_synced(file: Any) -> None:
+    """The place is there, so that those after it have the same numbers."""
+    Disk.of(file.path).point("before syncing blocks")
+
+
+def _settled_early(patch: pytest.MonkeyPatch) -> None:
+    """The source is told that all blocks are there before they are on the disk, and forgets them."""
+    opened = BlockFetcher._open
+
+    def weak(self: Any, found: Any) -> None:
+        opened(self, found)
+        found.file.sync = lambda: _not_synced(found.file)
+
+    patch.setattr(BlockFetcher, "_open", weak)
+
+
+def _kept_in_memory(patch: pytest.MonkeyPatch) -> None:
+    """The agent is offered before the blocks that come later are on the disk."""
+
+    async def weak(file: Any, hid: bytes) -> None:
+        file.remark(hid)
+        _not_synced(file)
+
+    patch.setattr(moves, "_durable", weak)
+
+
+def _forgotten_at_a_restart(patch: pytest.MonkeyPatch) -> None:
+    """A source that comes back does not know of blocks that it owes."""
+    patch.setattr(BlockServer, "restore", lambda self, record: None)
+
+
 def _not_needed(patch: pytest.MonkeyPatch) -> None:
     """Files are removed as if no agent in the store needed them."""
     patch.setattr(sessions.Sessions, "needs", lambda self, name, digest: None)
@@ -274,6 +308,21 @@ MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, Any]] = {
         _marked_after_reading,
         "moved, writes much",
         _crashes_at("alpha before sending OFFER"),
+    ),
+    "settled before its blocks are on the disk": (
+        _settled_early,
+        "moved, its memory comes later",
+        _crashes_at("beta store.before-commit"),
+    ),
+    "blocks are kept in memory alone": (
+        _kept_in_memory,
+        "moved, its memory comes later",
+        _crashes_at("alpha after sending COMMITMESSAGE"),
+    ),
+    "blocks are forgotten at a restart": (
+        _forgotten_at_a_restart,
+        "moved, its memory comes later",
+        _crashes_at("alpha after sending COMMITMESSAGE"),
     ),
     "it goes on in the pause": (_goes_on_in_the_pause, "drained", _slow),
 }
