@@ -29,7 +29,7 @@ from agents.brief import brief
 from . import canonical
 from .errors import BadRecord, CallFailed, NotCanonical
 from .hostcalls import Ambient, native, reply_of
-from .waits import Call, Event, encode_wait
+from .waits import Ask, Call, Event, encode_wait
 
 MAX_TAPE_BYTES = 64 << 20  # of one tape that is read
 MAX_TAPE_ENTRIES = 1_000_000
@@ -98,6 +98,8 @@ def stop_value(how: str, wait: Any = None) -> list[Any]:
     encoded = encode_wait(wait)
     if isinstance(wait, Call):
         encoded[-1] = abridged(wait.request)
+    if isinstance(wait, Ask):
+        encoded[3] = abridged(wait.request)
     return [how, encoded]
 
 

@@ -354,6 +354,24 @@ class RemoteAgent:
             raise TypeError(f"a message is bytes or text, not {type(body).__name__}")
         return SendOutcome(self._ask("send", body=data)["done"])
 
+    def ask(self, body: bytes | str, timeout: float = 30.0, *, topic: str = "") -> bytes:
+        """Ask it, from the station, and wait for its answer.
+
+        body: bytes, or text, which is sent in UTF-8; at most 1 MiB
+        timeout: seconds; an answer that comes later is dropped
+        topic: what the question is about; agents can select by it
+
+        Returns the bytes of the answer. Raises `TimeoutError` where none came in time.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        if not isinstance(data, bytes):
+            raise TypeError(f"a question is bytes or text, not {type(body).__name__}")
+        bound = max(0.0, min(float(timeout), LONGEST_S))
+        answer = self._ask("ask", bound + ANSWER_S, body=data, topic=topic, most=math.ceil(bound * 1000))
+        if "late" in answer:
+            raise TimeoutError(f"{answer['late']} after {timeout} s: it has not answered")
+        return bytes(answer["answer"])
+
     def retract(self) -> OrderOutcome:
         """Call it home, where it continues: its pending `go` is refused.
 

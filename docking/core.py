@@ -55,6 +55,7 @@ from docking.residents.ferry import Ferry
 from docking.residents.inbound import Inbound
 from docking.residents.launches import Launches
 from docking.residents.lifecycle import Lifecycle
+from docking.residents.lives import Lives
 from docking.residents.moves import Moves
 from docking.residents.notices import Notices
 from docking.residents.post import Post
@@ -163,6 +164,7 @@ class StationCore:
     notices: Notices
     upkeep: Upkeep
     review: Review
+    lives: Lives
     archive: Archive | None
     recordings: RecordingRequests
     tracing: Tracing
@@ -240,6 +242,7 @@ class StationCore:
             told=here.told,
             send=lambda *message: core.talking.send(*message),
             reply=lambda *answer: core.serving.reply(*answer),
+            reply_to_agent=lambda *answer: core.talking.reply(*answer),
             crowded=here.crowded,
             untold=lambda own: agent_credentials.untold(own, trails),
             wasi=policy.now.wasi,
@@ -330,9 +333,12 @@ class StationCore:
         commands = Commands(here, lifecycle, queries)
         arrivals.slept = commands.wake_at
         witnesses = Witnesses(here, commands, network.letter)
+        lives = Lives(here, policy, network.letter, review.apply)
         post = Post(here, journal, outbox, peers, lifecycle, queries, departures.heading)
-        talking = Talking(here, journal, outbox, peers, queries, post)
+        talking = Talking(here, journal, outbox, peers, queries, post, lifecycle.go_on)
+        lifecycle.asking = talking.ask
         inbound = Inbound(here, journal, journeys, outbox, peers, commands, queries, endings, witnesses, post, talking)
+        inbound.of_lives = lives.answer
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
         queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
@@ -366,6 +372,7 @@ class StationCore:
             Notices(here, arrivals, departures, sessions, serving),
             Upkeep(here, commands),
             review,
+            lives,
             archive,
             RecordingRequests(key.public, archive, clock, random),
             environment.tracing,
@@ -378,6 +385,7 @@ class StationCore:
         here = self.here
         here.loop = asyncio.get_running_loop()
         here.peers.restore(here.store.fact("peers") or b"")
+        self.lives.begin()
         self.sessions.restore(here.store.parts_of("blocks"), here.store.part)
 
         def left(hid: bytes) -> Record | None:

@@ -415,3 +415,18 @@ class Agent:
         if written is not None:
             written.add_done_callback(seen)
         return outcome
+
+    async def ask(self, body: bytes | str, timeout: float = 30.0, *, topic: str = "") -> bytes:
+        """Ask it, from this station, and wait for its answer, wherever it is when it answers.
+
+            price = await agent.ask("how much?", timeout=10)
+
+        body: bytes, or text, which is sent in UTF-8; at most 1 MiB
+        timeout: seconds; an answer that comes later is dropped
+        topic: what the question is about; agents can select by it
+
+        Returns the bytes of the answer. Raises `asyncio.TimeoutError` where none came in time, `UnknownAgent` where the
+        agent is unknown or has ended, `StationError` where the question cannot be delivered.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        return await self._talking.ask_from_station(self.key, data, topic, timeout)

@@ -254,6 +254,7 @@ class Station:
 
         def met(peer: PublicKey) -> None:
             core.witnesses.met(peer)
+            core.lives.met(peer)
             docks.met(peer)
 
         introductions.met = met
@@ -308,6 +309,7 @@ class Station:
             sessions=core.sessions.rows,
             home_addresses=self.home_addresses,
             reload=lambda: self.reload_policy,
+            lives=core.lives,
             archive=core.archive,
         )
 

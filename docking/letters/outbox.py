@@ -68,6 +68,8 @@ class LetterKind(str, enum.Enum):
     """To a home: where its agents are."""
     WITNESS = "witness"
     """To a peer: handoffs between us that it has signed."""
+    LIFE = "life"
+    """To a peer: how often this station has started with its store."""
     DOCKS = "docks"
     """To a peer: which stations are docks of this one."""
     DEPOSIT = "deposit"
