@@ -96,18 +96,19 @@ async def _journeys(folder: Path, hops: int, rounds: int) -> tuple[dict[str, lis
     return took, data, {"stored per hop": stored / (rounds * hops), "wrong": wrong}
 
 
-def _stepped(data: bytes, backward: bool) -> list[float]:
-    """Seconds of each step, of a journey of which nothing is known yet."""
+def _stepped(data: bytes, backward: bool) -> tuple[list[float], list[float]]:
+    """Seconds of each step, and of processor time, of a journey of which nothing is known yet."""
     journey: Journey = read_journey(data, time.time_ns() // 1_000_000)
     order = [step.index for step in journey.steps]
-    took = []
+    took, spent = [], []
     for index in reversed(order) if backward else order:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), time.thread_time()
         journey.state(index)
         journey.changes(index)
         took.append(time.perf_counter() - began)
+        spent.append(time.thread_time() - before)
     journey.close()
-    return took
+    return took, spent
 
 
 def measure(hops: int, rounds: int) -> dict[str, Any]:
@@ -117,7 +118,9 @@ def measure(hops: int, rounds: int) -> dict[str, Any]:
     began = time.perf_counter()
     steps = len(read_journey(data, time.time_ns() // 1_000_000).steps)
     opened = time.perf_counter() - began
-    forward, backward = _stepped(data, False), _stepped(data, True)
+    backward, spent = _stepped(data, True)
+    first = backward.pop(0), spent.pop(0)
+    forward, _ = _stepped(data, False)
     return {
         "hops": hops,
         "steps": steps,
@@ -128,6 +131,8 @@ def measure(hops: int, rounds: int) -> dict[str, Any]:
         "backward p50": statistics.median(backward),
         "backward p99": sorted(backward)[int(len(backward) * 0.99)],
         "backward max": max(backward),
+        "backward max, processor": max(spent),
+        "first": first[0],
         "ratio": sum(backward) / sum(forward),
         "hop": {mode: statistics.median(each) for mode, each in took.items()},
         **more,
@@ -144,6 +149,8 @@ def page(found: dict[str, Any]) -> str:
         ("a step backward, p50", found["backward p50"]),
         ("a step backward, p99", found["backward p99"]),
         ("a step backward, longest", found["backward max"]),
+        ("the same, processor time", found["backward max, processor"]),
+        ("the first step backward, with compiling", found["first"]),
         *((f"a hop, {mode}", hop[mode]) for mode in MODES),
     ]
     lines = ["| | ms |", "|---|--:|", *(f"| {name} | {1000 * value:.2f} |" for name, value in rows)]
