@@ -232,6 +232,18 @@ class Connection:
         known = [name for name in fields_dict(AgentStatus) if name != "id"]
         return [AgentStatus(id=row["agent"], **{name: row[name] for name in known}) for row in rows]
 
+    def publish(self, topic: str, body: bytes | str, *, everywhere: bool = True) -> int:
+        """Send a message to all agents that subscribe to a topic.
+
+        topic: 1 to 256 printable bytes
+        body: bytes, or text, which is sent in UTF-8; at most 1 MiB
+        everywhere: also at the other stations that are present; False: only at this one
+
+        Returns how many agents at the station got it.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        return int(self._ask("publish", topic=topic, body=data, everywhere=everywhere)["here"])
+
     def _ask(self, what: str, /, patience_s: float | None = ANSWER_S, **arguments: object) -> Any:
         with self._line() as line:
             line.patient(patience_s)
