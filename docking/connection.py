@@ -22,7 +22,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, field, fields_dict, frozen
 
 from agents.capsule import Capsule
 from agents.credentials.itinerary import Itinerary
@@ -228,7 +228,21 @@ class Connection:
         """The agents that are at the station, and those that were launched there."""
         with self._line() as line:
             rows = list(line.items("agents"))
-        return [AgentStatus(id=row.pop("agent"), **row) for row in rows]
+        # A station tells the command more than this.
+        known = [name for name in fields_dict(AgentStatus) if name != "id"]
+        return [AgentStatus(id=row["agent"], **{name: row[name] for name in known}) for row in rows]
+
+    def publish(self, topic: str, body: bytes | str, *, everywhere: bool = True) -> int:
+        """Send a message to all agents that subscribe to a topic.
+
+        topic: 1 to 256 printable bytes
+        body: bytes, or text, which is sent in UTF-8; at most 1 MiB
+        everywhere: also at the other stations that are present; False: only at this one
+
+        Returns how many agents at the station got it.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        return int(self._ask("publish", topic=topic, body=data, everywhere=everywhere)["here"])
 
     def _ask(self, what: str, /, patience_s: float | None = ANSWER_S, **arguments: object) -> Any:
         with self._line() as line:
@@ -353,6 +367,24 @@ class RemoteAgent:
         if not isinstance(data, bytes):
             raise TypeError(f"a message is bytes or text, not {type(body).__name__}")
         return SendOutcome(self._ask("send", body=data)["done"])
+
+    def ask(self, body: bytes | str, timeout: float = 30.0, *, topic: str = "") -> bytes:
+        """Ask it, from the station, and wait for its answer.
+
+        body: bytes, or text, which is sent in UTF-8; at most 1 MiB
+        timeout: seconds; an answer that comes later is dropped
+        topic: what the question is about; agents can select by it
+
+        Returns the bytes of the answer. Raises `TimeoutError` where none came in time.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        if not isinstance(data, bytes):
+            raise TypeError(f"a question is bytes or text, not {type(body).__name__}")
+        bound = max(0.0, min(float(timeout), LONGEST_S))
+        answer = self._ask("ask", bound + ANSWER_S, body=data, topic=topic, most=math.ceil(bound * 1000))
+        if "late" in answer:
+            raise TimeoutError(f"{answer['late']} after {timeout} s: it has not answered")
+        return bytes(answer["answer"])
 
     def retract(self) -> OrderOutcome:
         """Call it home, where it continues: its pending `go` is refused.

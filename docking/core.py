@@ -55,6 +55,7 @@ from docking.residents.ferry import Ferry
 from docking.residents.inbound import Inbound
 from docking.residents.launches import Launches
 from docking.residents.lifecycle import Lifecycle
+from docking.residents.lives import Lives
 from docking.residents.moves import Moves
 from docking.residents.notices import Notices
 from docking.residents.post import Post
@@ -67,6 +68,7 @@ from docking.residents.saves import Saves
 from docking.residents.services import Services
 from docking.residents.serving import Serving
 from docking.residents.talking import Talking
+from docking.residents.topics import Topics
 from docking.residents.upkeep import Upkeep
 from docking.residents.witnesses import Witnesses
 from docking.residents.workers import Workers
@@ -157,12 +159,14 @@ class StationCore:
     inbound: Inbound
     post: Post
     talking: Talking
+    topics: Topics
     serving: Serving
     witnesses: Witnesses
     launches: Launches
     notices: Notices
     upkeep: Upkeep
     review: Review
+    lives: Lives
     archive: Archive | None
     recordings: RecordingRequests
     tracing: Tracing
@@ -240,6 +244,8 @@ class StationCore:
             told=here.told,
             send=lambda *message: core.talking.send(*message),
             reply=lambda *answer: core.serving.reply(*answer),
+            reply_to_agent=lambda *answer: core.talking.reply(*answer),
+            publish=lambda *message: core.topics.publish(*message),
             crowded=here.crowded,
             untold=lambda own: agent_credentials.untold(own, trails),
             wasi=policy.now.wasi,
@@ -330,9 +336,15 @@ class StationCore:
         commands = Commands(here, lifecycle, queries)
         arrivals.slept = commands.wake_at
         witnesses = Witnesses(here, commands, network.letter)
+        lives = Lives(here, policy, network.letter, review.apply)
         post = Post(here, journal, outbox, peers, lifecycle, queries, departures.heading)
-        talking = Talking(here, journal, outbox, peers, queries, post)
-        inbound = Inbound(here, journal, journeys, outbox, peers, commands, queries, endings, witnesses, post, talking)
+        talking = Talking(here, journal, outbox, peers, queries, post, lifecycle.go_on)
+        lifecycle.asking = talking.ask
+        topics = Topics(here, journal, outbox, post, talking)
+        inbound = Inbound(
+            here, journal, journeys, outbox, peers, commands, queries, endings, witnesses, post, talking, topics
+        )
+        inbound.of_lives = lives.answer
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
         queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
@@ -360,12 +372,14 @@ class StationCore:
             inbound,
             post,
             talking,
+            topics,
             serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),
             Notices(here, arrivals, departures, sessions, serving),
             Upkeep(here, commands),
             review,
+            lives,
             archive,
             RecordingRequests(key.public, archive, clock, random),
             environment.tracing,
@@ -378,6 +392,7 @@ class StationCore:
         here = self.here
         here.loop = asyncio.get_running_loop()
         here.peers.restore(here.store.fact("peers") or b"")
+        self.lives.begin()
         self.sessions.restore(here.store.parts_of("blocks"), here.store.part)
 
         def left(hid: bytes) -> Record | None:

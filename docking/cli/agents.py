@@ -325,24 +325,6 @@ def where(agent: str, station: str | None, as_json: bool) -> None:
         click.echo(f"{found['station']}  ({found['standing']})")
 
 
-@click.command("send")
-@click.argument("agent", shell_complete=completion.agents)
-@click.argument("message")
-@STATION_OPTION
-@JSON_OPTION
-def send_command(agent: str, message: str, station: str | None, as_json: bool) -> None:
-    """Send an agent a message."""
-    with whoever_knows(station, agent) as line:
-        answer = line.ask("send", agent=agent, body=message.encode(errors="surrogateescape"))
-        if answer["done"] == "unknown":
-            standing = line.ask("where", agent=agent)["standing"]
-            raise ControlError(f"nobody takes the message: the agent is {standing}, as far as is known here")
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(answer["done"])
-
-
 @click.command("decide")
 @click.argument("what", type=click.Choice(["adopt", "discard", "reclaim"]))
 @click.argument("handoff", shell_complete=completion.doubts)

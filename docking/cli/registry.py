@@ -69,8 +69,14 @@ COMMANDS: dict[str, CommandEntry] = {
     "sleep": CommandEntry("docking.cli.orders", "sleep", "Have an agent stand still until it is woken."),
     "wake": CommandEntry("docking.cli.orders", "wake", "Let an agent go on that sleeps."),
     "purge": CommandEntry("docking.cli.orders", "purge", "Forget agents whose journeys are over."),
+    "backup": CommandEntry("docking.cli.backup", "backup", "Copy a station's home to a file, while it runs."),
+    "restore": CommandEntry("docking.cli.backup", "restore", "Put a copy of a station's home back."),
     "policy": CommandEntry("docking.cli.policy", "policy", "Have a station read its policy again."),
-    "send": CommandEntry("docking.cli.agents", "send_command", "Send an agent a message."),
+    "send": CommandEntry("docking.cli.talk", "send_command", "Send an agent a message."),
+    "ask": CommandEntry("docking.cli.talk", "ask_command", "Ask an agent, and print its answer."),
+    "publish": CommandEntry(
+        "docking.cli.talk", "publish_command", "Send a message to all agents that subscribe to a topic."
+    ),
     "decide": CommandEntry(
         "docking.cli.agents",
         "decide",

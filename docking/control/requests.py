@@ -29,10 +29,12 @@ from docking.letters.orders import OrderKind, OrderOutcome
 from docking.peers.introductions import Introductions
 from docking.recordings.archive import Archive
 from docking.residents.launches import Launches
+from docking.residents.lives import Lives
 from docking.residents.options import MoveOptions
 from docking.residents.portraits import portrait
 from docking.residents.residents import Residents
 from docking.residents.services import Services
+from docking.store.backup import back_up
 from docking.tracing import TraceContext
 from docking.trust.admission_controller import Admitted
 from docking.trust.images import Images
@@ -52,6 +54,7 @@ class Controlled:
     sessions(): the agents on their way here that run elsewhere still
     archive: what was kept of agents that passed
     home_addresses(): its addresses and docks, for passports
+    lives: how often it has started, and whether it is held
     reload(): what reads its policy again, and says what it admits then; None where nobody has said how
     """
 
@@ -72,6 +75,7 @@ class Controlled:
     sessions: Callable[[], list[dict[str, object]]]
     archive: Archive | None
     home_addresses: Callable[[], Sequence[str]]
+    lives: Lives
     reload: Callable[[], Callable[[], Awaitable[list[str]]] | None]
 
 
@@ -259,6 +263,21 @@ class Requests:
             await self._of.here.journal.write(list(changes), True)
         yield "end", {"purged": len(changes)}
 
+    async def do_backup(self, path: str) -> Answer:
+        """Copy this station's home to a file, which must not be there."""
+        of = self._of
+        store = of.here.store
+        if store.volatile:
+            raise ControlError("this station keeps its agents in memory only: there is nothing to copy")
+        about = {"station": of.here.name, "key": of.key.text, "time": of.here.clocks.now(), "life": of.lives.own}
+        size = await in_thread(back_up, of.home.resolve(), store.copy_to, Path(path), about)
+        yield "end", {"path": path, "bytes": size, **about}
+
+    async def do_accept(self) -> Answer:
+        """A person decides that a store that was put back is the one to go on with."""
+        await self._of.lives.accept()
+        yield "end", {"agents": len(self._of.here.berths)}
+
     async def do_reload(self) -> Answer:
         """Read the policy again, as SIGHUP has a station do. The end: what it admits, in sentences."""
         reload = self._of.reload()
@@ -313,6 +332,23 @@ class Requests:
         if written is not None:
             await written
         yield "end", {"agent": text_of(key), "done": outcome.value}
+
+    async def do_ask(self, agent: str, body: bytes, most: int, topic: str = "") -> Answer:
+        """Ask an agent, and wait `most` milliseconds for its answer. The end has the `answer`, or why it is `late`."""
+        try:
+            key = self._of.agents.queries.find_agent(agent)
+        except PortcallError:
+            key = bytes_of(agent)
+        try:
+            answer = await self._of.agents.talking.ask_from_station(key, body, topic, most / 1000)
+        except asyncio.TimeoutError:
+            yield "end", {"agent": text_of(key), "late": f"the agent is {self._of.agents.agent(key).standing}"}
+        else:
+            yield "end", {"agent": text_of(key), "answer": answer}
+
+    async def do_publish(self, topic: str, body: bytes, everywhere: bool) -> Answer:
+        """Publish to a topic; the end says how many agents here got it."""
+        yield "end", {"topic": topic, "here": await self._of.agents.publish(topic, body, everywhere)}
 
     async def do_logs(self, agent: str, follow: bool = False) -> Answer:
         found = self._of.agents.find(agent)

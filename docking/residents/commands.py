@@ -14,7 +14,7 @@ from agents.credentials.envelope import identify
 from agents.errors import CredentialError
 from agents.runtime import Asked
 from agents.snapshot import Snapshot
-from agents.waits import Call, Clone, Fork, Go, GoAt, Refused, Sleep, Wait, Woke
+from agents.waits import Ask, Call, Clone, Fork, Go, GoAt, Refused, Sleep, Wait, Woke
 from docking.errors import StationError, StoreError, UnknownAgent
 from docking.letters.journeys import OVER, JourneyStanding
 from docking.letters.orders import ORDER_LIFETIME_MS, OrderKind, OrderOutcome, sign_order
@@ -24,6 +24,8 @@ from docking.residents.lifecycle import DAY_S, EINTR, Lifecycle
 from docking.residents.queries import Queries
 from docking.residents.residents import Residents
 
+# What is being stored of these waits is to be known first.
+_MADE = (Clone, Fork, Ask)
 STAYS_S = 0.05  # between two looks whether an agent stays whose departure was given up
 
 
@@ -86,7 +88,7 @@ class Commands:
             berth.owed.abandon()
         if berth.running:
             berth.interrupt()
-        elif not isinstance(berth.wait, (Clone, Fork) if what is OrderKind.DISPOSE else (Call, Clone, Fork)):
+        elif not isinstance(berth.wait, _MADE if what is OrderKind.DISPOSE else (Call, *_MADE)):
             # An agent that is to end does not wait for its service call, which may take long.
             self.carry_out(berth, berth.wait, berth.state if isinstance(berth.state, bytes) else None)
 

@@ -57,6 +57,7 @@ _ERRNO = {
     "held-here": EAGAIN,
     "storage": EAGAIN,
     "disk-full": EAGAIN,
+    "held": EAGAIN,
     "too-large": ENOSPC,
     "budget": EDQUOT,
     "hops": EPERM,

@@ -113,6 +113,8 @@ class Launches:
 
     def _permit(self, body: Passport) -> Permit:
         """What the policy grants it. Raises if it may not start here now."""
+        if self._policy.held:
+            raise StationError(f"nothing is launched here: {self._policy.held}")
         if self._policy.draining:
             raise StationError("this station is being emptied for maintenance: portcall drain --off ends that")
         if self._here.clocks.now() > body.expires:

@@ -50,6 +50,8 @@ class Recovery:
     _usable: set[bytes] = field(factory=set)
 
     def restore(self, capsule: StoredCapsule, record: Record | None) -> tuple[Berth, checkpoints.BerthNote | None]:
+        if self._policy.held:
+            raise StationError(self._policy.held)
         bodies = checkpoints.bodies_of(self._store, capsule, frozenset({"image", "state", "blocks"}))
         if "passport" not in bodies:
             raise StationError("a stored agent has no passport")

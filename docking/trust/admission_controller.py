@@ -93,6 +93,10 @@ class AdmissionController:
 
     def _consider(self, offer: Offer) -> tuple[int, ...] | Refusal:
         policy = self._policy.now
+        if self._policy.held:
+            return Refusal(
+                "held", "nothing runs at this station until a person decides; come again later", policy.retry
+            )
         if self._policy.draining:
             return Refusal("draining", "this station is being emptied for maintenance: go elsewhere", policy.retry)
         refusal = shed(policy, self._load())

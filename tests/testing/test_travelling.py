@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from docking import SecretKey
 from docking.itinerary import Itinerary, Roam, Seq, Stop, Way, written
 from docking.testing import play
+from tests.patience import PATIENCE
 
 
 def test_a_played_station_that_comes_back_is_waited_for(tmp_path: Path) -> None:
@@ -67,3 +72,12 @@ def test_a_parent_waits_for_what_its_clones_have_found(tmp_path: Path) -> None:
     assert trial.output == ("[b'found at alpha', b'found at beta', b'found at gamma']\nb'to itself' True\n{}\n"), (
         trial.errors
     )
+
+
+@pytest.mark.parametrize("name", ["salesman", "grep"])
+def test_the_examples_by_their_own_tests(name: str) -> None:
+    folder = Path(__file__).resolve().parents[2] / "examples" / name
+    assert len((folder / f"{name}.py").read_text().splitlines()) < 100
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stdout

@@ -148,6 +148,91 @@ def join(agents: "list[str]", timeout: "float | None" = None) -> "dict[str, byte
     return found
 
 
+class Message:
+    """A message to this agent: body, bytes; sender, an agent's id or a station's name; topic, perhaps empty.
+
+    id: of a question, for `reply`, which takes the message too; empty for one that needs no answer
+    """
+
+    def __init__(self, body: bytes, sender: str = "", topic: str = "", id: str = "") -> None:
+        self.body, self.sender, self.topic, self.id = body, sender, topic, id
+        self.answered = False
+
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    def json(self) -> "object":
+        """The value that the body has in JSON. Raises ValueError."""
+        import json
+
+        return json.loads(self.body)
+
+
+def receive(timeout: "float | None" = None, sender: str = "", topic: str = "") -> Message:
+    """The next message, of one sender or about one topic if these are given; waits for it, at most `timeout` seconds.
+
+    Raises OSError (ETIMEDOUT) when none came.
+    """
+    body = _read("/".join(["select", _ms(timeout), sender or "-", topic or "-"]))
+    return Message(body, *_read("about").decode().split("\n"))
+
+
+def _ms(seconds: "float | None") -> str:
+    return "-" if seconds is None else str(min(int(seconds * 1000), _LONGEST))
+
+
+class Question:
+    """A question that was asked: `id` is its name. Its answer can be taken here or at a later station, once."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    def answer(self, timeout: "float | None" = None) -> bytes:
+        """The answer; waits for it, at most `timeout` seconds. Raises OSError: ETIMEDOUT when none came in time,
+        EHOSTUNREACH when the question could not be delivered.
+        """
+        return _read("answer/" + self.id if timeout is None else "answer/" + self.id + "/" + _ms(timeout))
+
+
+def ask(agent: str, message: "str | bytes", timeout: "float | None" = 30, topic: str = "") -> bytes:
+    """What another agent answers to a message, perhaps about a `topic`, within `timeout` seconds.
+
+    Raises OSError: ETIMEDOUT when nothing came in time, EHOSTUNREACH when it cannot be asked.
+    """
+    return ask_later(agent, message, timeout, topic).answer()
+
+
+def ask_later(agent: str, message: "str | bytes", timeout: "float | None" = 30, topic: str = "") -> Question:
+    """Ask another agent a message, perhaps about a `topic`, and go on: the answer is taken later, here or elsewhere.
+
+    An answer that comes after `timeout` seconds is dropped. Raises OSError.
+    """
+    if isinstance(message, str):
+        message = message.encode()
+    with open("/".join(["/portcall/ask", _ms(timeout), agent, topic or "-"]), "r+b", 0) as file:
+        if message:
+            _raise_again(file.write(message))
+        name = file.read()
+    _raise_again(name)
+    return Question(name.decode())
+
+
+def subscribe(topic: str) -> None:
+    """Receive what is published to a topic, from now on and wherever this agent goes. Raises OSError."""
+    _write("subscribe", topic)
+
+
+def unsubscribe(topic: str) -> None:
+    """Receive what is published to a topic no more."""
+    _write("unsubscribe", topic)
+
+
+def publish(topic: str, message: "str | bytes", everywhere: bool = False) -> None:
+    """Send a message to the other agents here that subscribe to a topic, or `everywhere`. Raises OSError."""
+    _write(("publish_all/" if everywhere else "publish/") + topic, message)
+
+
 class Request:
     """A client's request to this agent.
 
@@ -183,9 +268,18 @@ def accept(timeout: "float | None" = None) -> Request:
     return Request(_read("accept" if timeout is None else "accept/" + str(int(timeout * 1000))))
 
 
-def reply(request: Request, answer: "object" = None) -> None:
-    """Answer a request, here or after any number of moves: once. See `serve` for what an answer can be."""
-    _write("reply/" + request.id, _message(answer))
+def reply(request: "Request | Message", answer: "object" = None) -> None:
+    """Answer a request of a client, or a question, here or after any number of moves: once.
+
+    See `serve` for what an answer to a client can be; a question is answered with text or bytes.
+    """
+    if isinstance(request, Message):
+        if answer is not None and not isinstance(answer, (str, bytes, bytearray)):
+            raise TypeError("a question is answered with text or bytes")
+        data = b"" if answer is None else answer.encode() if isinstance(answer, str) else bytes(answer)
+    else:
+        data = _http(answer)
+    _write("reply/" + request.id, data)
     request.answered = True
 
 
@@ -209,7 +303,7 @@ def serve(handler: "Callable[[Request], object]", until: "Callable[[], object] |
             return
 
 
-def _message(answer: "object") -> bytes:
+def _http(answer: "object") -> bytes:
     status, headers, body = (204 if answer is None else 200), {}, answer
     if isinstance(answer, tuple):
         if len(answer) == 2:
