@@ -24,6 +24,7 @@ import attrs
 from .errors import CallFailed, EndOfRun, GuestFault
 from .waits import (
     FOREVER_NS,
+    MAX_ASK_ID_BYTES,
     MAX_BODY_BYTES,
     MAX_ENTRY_BYTES,
     MAX_FORKED,
@@ -31,8 +32,11 @@ from .waits import (
     MAX_OPEN_REQUESTS,
     MAX_REQUEST_ID_BYTES,
     MAX_SERVICE_BYTES,
+    MAX_TOPIC_BYTES,
     Accept,
+    Answer,
     Arrived,
+    Ask,
     Call,
     Clone,
     Cloned,
@@ -47,10 +51,12 @@ from .waits import (
     Kept,
     Listen,
     Message,
+    Posed,
     Recv,
     Refused,
     Reply,
     Request,
+    Select,
     Sleep,
     Suspend,
     TimedOut,
@@ -289,8 +295,83 @@ def recv(ctx: CallContext, timeout_ns: int | None = None) -> Suspend | Message |
     if isinstance(ctx.event, TimedOut):
         return None
     message: Message = _expect(ctx, Message)
-    ctx.kept.sender = message.sender
+    received(ctx, message)
     return message
+
+
+def select(ctx: CallContext, sender: str, topic: str, timeout_ns: int | None = None) -> Suspend | Message | None:
+    """The next message of this sender and about this topic (empty: any); None if none came in time, as for `recv`."""
+    if ctx.event is None:
+        _named(sender, MAX_HOST_BYTES)
+        _named(topic, MAX_TOPIC_BYTES)
+        _wait_begins(ctx)
+        return Suspend(Select(sender, topic, timeout_ns))
+    return recv(ctx, timeout_ns)
+
+
+def received(ctx: CallContext, message: Message) -> None:
+    """Note the message received last: who sent it, and how it is answered."""
+    kept = ctx.kept
+    kept.sender, kept.topic, kept.reply_to = message.sender, message.topic, message.reply_to
+    if message.reply_to:
+        kept.requests = (*kept.requests, message.reply_to)[-MAX_OPEN_REQUESTS:]
+
+
+def about(ctx: CallContext) -> tuple[str, str, str]:
+    """Of the message received last: who sent it, its topic, and what `reply` takes; empty if it is no question."""
+    return ctx.kept.sender, ctx.kept.topic, ctx.kept.reply_to
+
+
+def ask(ctx: CallContext, to: str, question: bytes, topic: str = "", timeout_ns: int | None = None) -> Suspend | str:
+    """Ask the agent `to`; returns the question's name, for `answer`. After `timeout_ns` an answer comes too late."""
+    if ctx.event is None:
+        _bounded(question, MAX_BODY_BYTES)
+        _named(topic, MAX_TOPIC_BYTES)
+        return Suspend(Ask(_name(to, MAX_HOST_BYTES), topic, bytes(question), timeout_ns))
+    return _expect(ctx, Posed).ident  # type: ignore[no-any-return]
+
+
+def answer(ctx: CallContext, ident: str, timeout_ns: int | None = None) -> Suspend | bytes | None:
+    """The answer to the question `ident`, here or elsewhere, once; None if none came within `timeout_ns` nanoseconds
+    (None waits as long as it may be answered).
+    """
+    if ctx.event is None:
+        _wait_begins(ctx)
+        return Suspend(Answer(_name(ident, MAX_ASK_ID_BYTES), timeout_ns))
+    _waited(ctx, timeout_ns if isinstance(ctx.event, TimedOut) else None)
+    if isinstance(ctx.event, TimedOut):
+        return None
+    return _expect(ctx, Reply).body  # type: ignore[no-any-return]
+
+
+def subscribe(ctx: CallContext, topic: str) -> None:
+    """Receive what is published to a topic, from now on and wherever the agent goes."""
+    offered(ctx.ambient, "subscribe")(_topic(topic))
+
+
+def unsubscribe(ctx: CallContext, topic: str) -> None:
+    """Receive it no more."""
+    offered(ctx.ambient, "unsubscribe")(_topic(topic))
+
+
+def publish(ctx: CallContext, topic: str, body: bytes, everywhere: bool) -> int:
+    """Send a message to the other agents here that subscribe to a topic, or also to those at other stations; returns
+    how many got it here.
+    """
+    done = offered(ctx.ambient, "publish")(_topic(topic), _bounded(body, MAX_BODY_BYTES), everywhere)
+    return int(done)
+
+
+def offered(ambient: Ambient, name: str) -> Callable[..., Any]:
+    """A method that not every ambient has. Raises `CallFailed` if this one has not."""
+    found: Callable[..., Any] | None = getattr(ambient, name, None)
+    if found is None:
+        raise CallFailed(ENOTSUP, f"{name} is for agents at stations")
+    return found
+
+
+def _topic(text: str) -> str:
+    return _name(_named(text, MAX_TOPIC_BYTES), MAX_TOPIC_BYTES)
 
 
 def accept(ctx: CallContext, timeout_ns: int | None = None) -> Suspend | Request | None:
@@ -312,7 +393,7 @@ def accept(ctx: CallContext, timeout_ns: int | None = None) -> Suspend | Request
 
 
 def reply(ctx: CallContext, ident: str, response: bytes) -> None:
-    """Answer the request `ident`, which the agent accepted here or elsewhere: once."""
+    """Answer the request `ident` that the agent accepted, or the question that it received, here or elsewhere: once."""
     _bounded(response, MAX_BODY_BYTES)
     if ident not in ctx.kept.requests:
         raise CallFailed(ENOENT, "the agent has no request of this id to answer")
@@ -385,6 +466,13 @@ def _name(text: str, most: int) -> str:
     if len(text.encode("utf-8", "replace")) > most:
         raise CallFailed(ENAMETOOLONG, f"a name of more than {most} bytes")
     return text
+
+
+def _named(text: str, most: int) -> str:
+    """`text`, if it is empty or a valid name that can be shown. Raises `CallFailed`."""
+    if not text.isprintable():
+        raise CallFailed(EINVAL, "a name with characters that cannot be shown")
+    return _name(text, most) if text else text
 
 
 def _bounded(body: bytes, most: int) -> bytes:
@@ -492,6 +580,74 @@ def _recv(ctx: CallContext, buffer: int, capacity: int, timeout_ms: int) -> int 
     return _give(ctx, buffer, capacity, message.body)
 
 
+def _select(
+    ctx: CallContext, sender: int, size: int, topic: int, topic_size: int, buffer: int, capacity: int, timeout_ms: int
+) -> int | Suspend:
+    message: Suspend | Message | None = ctx.kept.message
+    if message is None or ctx.event is not None:
+        who, what = _text(ctx, sender, size, MAX_HOST_BYTES), _text(ctx, topic, topic_size, MAX_TOPIC_BYTES)
+        message = select(ctx, who, what, _timeout(timeout_ms))
+    if isinstance(message, Suspend):
+        return message
+    if message is None:
+        raise CallFailed(ETIMEDOUT, "no such message came in time")
+    ctx.kept.message = message if len(message.body) > capacity & _U32 else None
+    return _give(ctx, buffer, capacity, message.body)
+
+
+def _timeout(timeout_ms: int) -> int | None:
+    """Nanoseconds; None for any negative number of milliseconds."""
+    return None if timeout_ms & 0x80000000 else timeout_ms * 1_000_000
+
+
+def _about(ctx: CallContext, buffer: int, capacity: int) -> int:
+    return _give(ctx, buffer, capacity, "\n".join(about(ctx)).encode())
+
+
+def _ask(
+    ctx: CallContext,
+    to: int,
+    size: int,
+    topic: int,
+    topic_size: int,
+    question: int,
+    question_size: int,
+    timeout_ms: int,
+    id: int,
+    capacity: int,
+) -> int | Suspend:
+    who, what = _text(ctx, to, size, MAX_HOST_BYTES), _text(ctx, topic, topic_size, MAX_TOPIC_BYTES)
+    name = ask(ctx, who, _data(ctx, question, question_size), what, _timeout(timeout_ms))
+    return name if isinstance(name, Suspend) else _give(ctx, id, capacity, name.encode())
+
+
+def _subscribe(ctx: CallContext, topic: int, size: int) -> int:
+    subscribe(ctx, _text(ctx, topic, size, MAX_TOPIC_BYTES))
+    return 0
+
+
+def _unsubscribe(ctx: CallContext, topic: int, size: int) -> int:
+    unsubscribe(ctx, _text(ctx, topic, size, MAX_TOPIC_BYTES))
+    return 0
+
+
+def _publish(ctx: CallContext, topic: int, size: int, message: int, message_size: int, everywhere: int) -> int:
+    body = _data(ctx, message, message_size)
+    return publish(ctx, _text(ctx, topic, size, MAX_TOPIC_BYTES), bytes(body), bool(everywhere & _U32))
+
+
+def _answer(ctx: CallContext, id: int, size: int, buffer: int, capacity: int, timeout_ms: int) -> int | Suspend:
+    ident = _text(ctx, id, size, MAX_ASK_ID_BYTES)
+    if ctx.event is None and ctx.kept.reply is not None and ctx.kept.reply[:2] == (ident, b""):
+        return _give_or_keep_reply(ctx, buffer, capacity, ident, b"", ctx.kept.reply[2])
+    given = answer(ctx, ident, _timeout(timeout_ms))
+    if isinstance(given, Suspend):
+        return given
+    if given is None:
+        raise CallFailed(ETIMEDOUT, "no answer came in time")
+    return _give_or_keep_reply(ctx, buffer, capacity, ident, b"", given)
+
+
 def _sender(ctx: CallContext, buffer: int, capacity: int) -> int:
     return _give(ctx, buffer, capacity, ctx.kept.sender.encode())
 
@@ -569,6 +725,13 @@ IMPORTS: Mapping[str, HostImport] = {
     "send": HostImport("iiii", "i", _send),
     "recv": HostImport("iii", "i", _recv),
     "sender": HostImport("ii", "i", _sender),
+    "select": HostImport("iiiiiii", "i", _select),
+    "about": HostImport("ii", "i", _about),
+    "ask": HostImport("iiiiiiiii", "i", _ask),
+    "answer": HostImport("iiiii", "i", _answer),
+    "subscribe": HostImport("ii", "i", _subscribe),
+    "unsubscribe": HostImport("ii", "i", _unsubscribe),
+    "publish": HostImport("iiiii", "i", _publish),
     "accept": HostImport("iii", "i", _accept),
     "reply": HostImport("iiii", "i", _reply),
     "sleep": HostImport("i", "i", _sleep),
@@ -581,9 +744,10 @@ IMPORTS: Mapping[str, HostImport] = {
 }
 
 __all__ = [  # noqa: RUF022 - the calls in the ABI's order, then their types
-    "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "accept", "reply", "sleep", "clone", "fork",
-    "report", "log", "lookup", "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction", "GuestMemory", "Ambient",
-    "CallContext", "Kept", "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait", "Event", "Go", "GoAt",
-    "Sleep", "Recv", "Call", "Clone", "Fork", "Input", "Listen", "Accept", "Yield", "Arrived", "Refused", "Woke",
-    "Message", "TimedOut", "Request", "Reply", "Failed", "Cloned", "Forked", "InputReady",
+    "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "select", "received", "about", "ask", "answer",
+    "subscribe", "unsubscribe", "publish", "accept", "reply", "sleep", "clone", "fork", "report", "log", "lookup",
+    "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction", "GuestMemory", "Ambient", "CallContext", "Kept",
+    "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait", "Event", "Go", "GoAt", "Sleep", "Recv", "Select",
+    "Ask", "Answer", "Call", "Clone", "Fork", "Input", "Listen", "Accept", "Yield", "Arrived", "Refused", "Woke",
+    "Message", "TimedOut", "Request", "Posed", "Reply", "Failed", "Cloned", "Forked", "InputReady",
 ]  # fmt: skip

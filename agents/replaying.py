@@ -256,6 +256,15 @@ class _Player:
     def reply(self, ident: str, response: bytes) -> None:
         self._told("reply", [ident, abridged(response)])
 
+    def subscribe(self, topic: str) -> None:
+        self._told("subscribe", [topic])
+
+    def unsubscribe(self, topic: str) -> None:
+        self._told("unsubscribe", [topic])
+
+    def publish(self, topic: str, body: bytes, everywhere: bool) -> int:
+        return int(self._told("publish", [topic, abridged(body), int(everywhere)]))
+
 
 def _said(entry: Entry) -> str:
     return f"{entry.name}{entry.args!r:.80}"

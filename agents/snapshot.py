@@ -39,6 +39,7 @@ from .waits import (
     MAX_OPEN_REQUESTS,
     MAX_REQUEST_ID_BYTES,
     MAX_SERVICE_BYTES,
+    MAX_TOPIC_BYTES,
     GoAt,
     Kept,
     Message,
@@ -397,9 +398,12 @@ def _encode_pending(pending: Pending) -> list[Any]:
 
 def _encode_kept(kept: Kept) -> list[Any]:
     message = None if kept.message is None else [kept.message.sender, kept.message.body]
+    if message is not None and kept.message is not None and (kept.message.topic or kept.message.reply_to):
+        message += [kept.message.topic, kept.message.reply_to]
     encoded: list[Any] = [message, None if kept.reply is None else list(kept.reply), kept.sender]
-    if kept.request is not None or kept.requests:  # of agents with clients only
-        encoded += [kept.request, list(kept.requests)]
+    last = [kept.topic, kept.reply_to] if kept.topic or kept.reply_to else []
+    if kept.request is not None or kept.requests or last:  # of agents with clients, or that are asked, only
+        encoded += [kept.request, list(kept.requests), *last]
     return encoded
 
 
@@ -521,22 +525,29 @@ def _read_pending(value: Any) -> Pending:
 
 
 def _read_kept(value: Any) -> Kept:
-    clients = isinstance(value, list) and len(value) == 5
-    message, reply, sender, *served = _list(value, 5 if clients else 3, "what a call kept")
+    size = len(value) if isinstance(value, list) and len(value) in (5, 7) else 3
+    message, reply, sender, *served = _list(value, size, "what a call kept")
     kept = Kept(sender=_text(sender, MAX_HOST_BYTES, "a sender"))
     if message is not None:
-        who, body = _list(message, 2, "a message")
-        kept.message = Message(_text(who, MAX_HOST_BYTES, "a sender"), _body(body))
+        whole = isinstance(message, list) and len(message) == 4
+        who, body, *more = _list(message, 4 if whole else 2, "a message")
+        kept.message = Message(_text(who, MAX_HOST_BYTES, "a sender"), _body(body), *_topic(more or ["", ""]))
     if reply is not None:
         service, request, answer = _list(reply, 3, "a reply")
         kept.reply = (_text(service, MAX_SERVICE_BYTES, "a service"), _body(request), _body(answer))
     if served:
-        request, idents = served
-        if len(_list(idents, None, "requests")) > MAX_OPEN_REQUESTS or (request is None and not idents):
+        request, idents, *last = served
+        kept.topic, kept.reply_to = _topic(last or ["", ""])
+        if len(_list(idents, None, "requests")) > MAX_OPEN_REQUESTS or (request is None and not idents and not last):
             raise BadSnapshot("no requests, or more than an agent can have accepted")
         kept.request = None if request is None else _body(request)
         kept.requests = tuple(_text(each, MAX_REQUEST_ID_BYTES, "a request") for each in idents)
     return kept
+
+
+def _topic(value: list[Any]) -> tuple[str, str]:
+    topic, reply_to = value
+    return _text(topic, MAX_TOPIC_BYTES, "a topic"), _text(reply_to, MAX_REQUEST_ID_BYTES, "a question")
 
 
 def _list(value: Any, size: int | None, what: str) -> list[Any]:

@@ -27,7 +27,9 @@ from .hostcalls import ENOENT, Ambient, reply_of
 from .recording import decode_event, encode_event
 from .waits import (
     Accept,
+    Answer,
     Arrived,
+    Ask,
     Call,
     Clone,
     Cloned,
@@ -41,10 +43,12 @@ from .waits import (
     InputReady,
     Listen,
     Message,
+    Posed,
     Recv,
     Refused,
     Reply,
     Request,
+    Select,
     Sleep,
     TimedOut,
     Wait,
@@ -70,6 +74,7 @@ class Seeded:
     agent_id, next_stop: what the agent is told of itself, and of its itinerary
     services: name -> function of the request
     stations: service -> names of stations that offer it, for `lookup`
+    peers: agent's id -> function of the question, for `ask`
     messages: (sender, body), delivered in order
     requests: (id, request) of clients, delivered in order; replied: (id, response), what the agent answered
     input: pieces of standard input; then it ends
@@ -84,6 +89,7 @@ class Seeded:
     next_stop: str = ""
     services: Mapping[str, Service] = attrs.field(factory=dict, repr=brief)
     stations: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, repr=brief)  # service -> stations that offer it
+    peers: Mapping[str, Service] = attrs.field(factory=dict, repr=brief)
     messages: list[tuple[str, bytes]] = attrs.field(factory=list, repr=brief)
     requests: list[tuple[str, bytes]] = attrs.field(factory=list, repr=brief)
     input: list[bytes] = attrs.field(factory=list, repr=brief)
@@ -92,6 +98,7 @@ class Seeded:
     reported: list[tuple[str, bytes]] = attrs.field(factory=list, repr=brief)
     sent: list[tuple[str, bytes]] = attrs.field(factory=list, repr=brief)
     replied: list[tuple[str, bytes]] = attrs.field(factory=list, repr=brief)
+    _asked: dict[str, Event] = attrs.field(factory=dict, init=False, repr=brief)
     _passed: int = 0  # ns
     _drawn: int = 0  # blocks of random bytes used
     _left: bytes = b""
@@ -148,11 +155,24 @@ class Seeded:
             self._passed += wait.ns
             return Woke()
         if isinstance(wait, Call):
-            return self._reply(wait)
+            return self._replied(self.services.get(wait.service), wait.request, f"no service {wait.service!r} here")
         if isinstance(wait, Clone):
             return Cloned(f"{self.agent_id}-clone")
         if isinstance(wait, Fork):
             return Forked(0, tuple(f"{self.agent_id}-{number + 1}" for number in range(wait.count)))
+        if isinstance(wait, Ask):
+            ident = f"question-{len(self.sent)}"
+            self.sent.append((wait.to, wait.request))
+            self._asked[ident] = self._replied(self.peers.get(wait.to), wait.request, f"no agent {wait.to!r}")
+            return Posed(ident)
+        if isinstance(wait, Answer):
+            return self._asked.pop(wait.ident, Failed(ENOENT, "no such question"))
+        if isinstance(wait, Select):
+            found = next((each for each in self.messages if wait.wants(Message(*each))), None)
+            if found is None:
+                return self._nothing_comes(wait.timeout_ns)
+            self.messages.remove(found)
+            return Message(*found)
         if isinstance(wait, Accept):
             return Request(*self.requests.pop(0)) if self.requests else self._nothing_comes(wait.timeout_ns)
         if isinstance(wait, Recv) or (isinstance(wait, Listen) and self.messages):
@@ -161,12 +181,12 @@ class Seeded:
             return InputReady(self.input.pop(0) if self.input else b"")
         return Woke()
 
-    def _reply(self, wait: Call) -> Event:
-        service = self.services.get(wait.service)
-        if service is None:
-            return Failed(ENOENT, f"no service {wait.service!r} here")
+    @staticmethod
+    def _replied(function: Service | None, request: bytes, missing: str) -> Event:
+        if function is None:
+            return Failed(ENOENT, missing)
         try:
-            return Reply(service(wait.request))
+            return Reply(function(request))
         except CallFailed as error:
             return Failed(error.errno, error.reason)
 

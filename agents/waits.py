@@ -29,6 +29,8 @@ MAX_BODY_BYTES = 1 << 20  # bytes of one message, request or reply: what a stati
 MAX_FORKED = 16  # new agents of one fork: a passport allows no more clones of one agent
 MAX_REASON_BYTES = 1024  # characters of a reason shown to people
 MAX_REQUEST_ID_BYTES = 128  # bytes of ASCII in the id of a client's request
+MAX_TOPIC_BYTES = 256  # bytes of UTF-8 in the name of a topic
+MAX_ASK_ID_BYTES = 64  # bytes of ASCII in the name of a question that the agent has asked
 MAX_OPEN_REQUESTS = 64  # requests that an agent has accepted and not answered; of more, the oldest is forgotten
 _U64 = (1 << 64) - 1
 FOREVER_NS = _U64  # as `wait_ns`: as long as it takes
@@ -61,6 +63,39 @@ class Sleep:
 class Recv:
     """Wait for a message, at most `timeout_ns` nanoseconds; None waits for ever."""
 
+    timeout_ns: int | None
+
+
+@attrs.frozen
+class Select:
+    """Wait for a message of one sender, or about one topic (both empty: any), at most `timeout_ns`; None: for ever."""
+
+    sender: str
+    topic: str
+    timeout_ns: int | None
+
+    def wants(self, message: Message) -> bool:
+        """Whether the message is one of those."""
+        return self.sender in ("", message.sender) and self.topic in ("", message.topic)
+
+
+@attrs.frozen
+class Ask:
+    """Wait until the station has taken a question to the agent `to`, which may be answered for `timeout_ns`; None: as
+    long as a station allows.
+    """
+
+    to: str
+    topic: str
+    request: bytes = attrs.field(repr=brief)
+    timeout_ns: int | None
+
+
+@attrs.frozen
+class Answer:
+    """Wait for the answer to the question `ident`, at most `timeout_ns`; None: as long as it may be answered."""
+
+    ident: str
     timeout_ns: int | None
 
 
@@ -112,7 +147,7 @@ class Yield:
     """Let others use the thread; resume at any time."""
 
 
-Wait = Go | GoAt | Sleep | Recv | Call | Clone | Fork | Input | Listen | Accept | Yield
+Wait = Go | GoAt | Sleep | Recv | Select | Ask | Answer | Call | Clone | Fork | Input | Listen | Accept | Yield
 
 
 @attrs.frozen
@@ -135,10 +170,15 @@ class Woke:
 
 @attrs.frozen
 class Message:
-    """A message from the agent or station named `sender`."""
+    """A message from the agent or station named `sender`, perhaps about a topic.
+
+    reply_to: of a question, what `reply` takes; empty for any other message
+    """
 
     sender: str
     body: bytes = attrs.field(repr=brief)
+    topic: str = ""
+    reply_to: str = attrs.field(default="", repr=brief)
 
 
 @attrs.frozen
@@ -155,15 +195,22 @@ class Request:
 
 
 @attrs.frozen
+class Posed:
+    """The station has taken the agent's question; `ident` is its name."""
+
+    ident: str
+
+
+@attrs.frozen
 class Reply:
-    """The service's answer."""
+    """The answer of the service, or of the agent that was asked."""
 
     body: bytes = attrs.field(repr=brief)
 
 
 @attrs.frozen
 class Failed:
-    """The service failed: `errno` (WASI number, above 0) and a sentence for people."""
+    """The service, or the question, failed: `errno` (WASI number, above 0) and a sentence for people."""
 
     errno: int
     reason: str
@@ -191,7 +238,7 @@ class InputReady:
     data: bytes = attrs.field(repr=brief)
 
 
-Event = Arrived | Refused | Woke | Message | TimedOut | Request | Reply | Failed | Cloned | Forked | InputReady
+Event = Arrived | Refused | Woke | Message | TimedOut | Request | Posed | Reply | Failed | Cloned | Forked | InputReady
 
 
 @attrs.frozen
@@ -212,9 +259,11 @@ class Kept:
     message: Message | None = None
     reply: tuple[str, bytes, bytes] | None = attrs.field(default=None, repr=brief)  # service, request, reply
     sender: str = ""  # of the last message received
+    topic: str = ""  # of that message
+    reply_to: str = ""  # of that message
     request: bytes | None = attrs.field(default=None, repr=brief)
     requests: tuple[str, ...] = attrs.field(default=(), repr=brief)
-    """The ids of the requests that it has accepted and not answered."""
+    """The ids of the requests that it has accepted, and of the questions that it was asked, and has not answered."""
 
 
 _WAITS: dict[str, type[Any]] = {
@@ -222,6 +271,9 @@ _WAITS: dict[str, type[Any]] = {
     "go_at": GoAt,
     "sleep": Sleep,
     "recv": Recv,
+    "select": Select,
+    "ask": Ask,
+    "answer": Answer,
     "call": Call,
     "clone": Clone,
     "fork": Fork,
@@ -231,7 +283,15 @@ _WAITS: dict[str, type[Any]] = {
     "yield": Yield,
 }
 _NAMES = {cls: name for name, cls in _WAITS.items()}
-_TEXT_MAX = {"host": MAX_HOST_BYTES, "entry": MAX_ENTRY_BYTES, "service": MAX_SERVICE_BYTES}
+_TEXT_MAX = {
+    "host": MAX_HOST_BYTES,
+    "to": MAX_HOST_BYTES,
+    "sender": MAX_HOST_BYTES,
+    "topic": MAX_TOPIC_BYTES,
+    "ident": MAX_ASK_ID_BYTES,
+    "entry": MAX_ENTRY_BYTES,
+    "service": MAX_SERVICE_BYTES,
+}
 
 
 def encode_wait(wait: Wait) -> list[Any]:

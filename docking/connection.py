@@ -37,6 +37,7 @@ from docking.handle import Label, Report, Result, Stay, opened, stays
 from docking.launching import Terms, image_of, prepare_launch
 from docking.letters.orders import OrderKind, OrderOutcome, SendOutcome
 from docking.residents.options import MOVED_S, MoveOptions, MoveReport, OnTimeout
+from docking.tracing import encoded_current
 
 _log = logging.getLogger("portcall.connection")
 T = TypeVar("T")
@@ -209,6 +210,7 @@ class Connection:
                 state=made.state,
                 image=b"" if facts["image"] else made.image,  # the station has it already
                 digest=image.digest,
+                trace=encoded_current(),
             )
         return RemoteAgent(self, answer["agent"], owner)
 
@@ -227,6 +229,18 @@ class Connection:
         with self._line() as line:
             rows = list(line.items("agents"))
         return [AgentStatus(id=row.pop("agent"), **row) for row in rows]
+
+    def publish(self, topic: str, body: bytes | str, *, everywhere: bool = True) -> int:
+        """Send a message to all agents that subscribe to a topic.
+
+        topic: 1 to 256 printable bytes
+        body: bytes, or text, which is sent in UTF-8; at most 1 MiB
+        everywhere: also at the other stations that are present; False: only at this one
+
+        Returns how many agents at the station got it.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        return int(self._ask("publish", topic=topic, body=data, everywhere=everywhere)["here"])
 
     def _ask(self, what: str, /, patience_s: float | None = ANSWER_S, **arguments: object) -> Any:
         with self._line() as line:
@@ -352,6 +366,24 @@ class RemoteAgent:
             raise TypeError(f"a message is bytes or text, not {type(body).__name__}")
         return SendOutcome(self._ask("send", body=data)["done"])
 
+    def ask(self, body: bytes | str, timeout: float = 30.0, *, topic: str = "") -> bytes:
+        """Ask it, from the station, and wait for its answer.
+
+        body: bytes, or text, which is sent in UTF-8; at most 1 MiB
+        timeout: seconds; an answer that comes later is dropped
+        topic: what the question is about; agents can select by it
+
+        Returns the bytes of the answer. Raises `TimeoutError` where none came in time.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        if not isinstance(data, bytes):
+            raise TypeError(f"a question is bytes or text, not {type(body).__name__}")
+        bound = max(0.0, min(float(timeout), LONGEST_S))
+        answer = self._ask("ask", bound + ANSWER_S, body=data, topic=topic, most=math.ceil(bound * 1000))
+        if "late" in answer:
+            raise TimeoutError(f"{answer['late']} after {timeout} s: it has not answered")
+        return bytes(answer["answer"])
+
     def retract(self) -> OrderOutcome:
         """Call it home, where it continues: its pending `go` is refused.
 
@@ -364,9 +396,12 @@ class RemoteAgent:
         """End its journey where it is. Its results come home."""
         return self._order(OrderKind.DISPOSE)
 
-    def sleep(self) -> OrderOutcome:
-        """Suspend it until it is woken, across restarts too."""
-        return self._order(OrderKind.SLEEP)
+    def sleep(self, seconds: float | None = None) -> OrderOutcome:
+        """Suspend it until it is woken, across restarts too.
+
+        seconds: after which it wakes by itself; None for never
+        """
+        return self._order(OrderKind.SLEEP, for_ms=0 if seconds is None else max(1, round(1000 * seconds)))
 
     def wake(self) -> OrderOutcome:
         """Resume it, even before its own `sleep` is over."""
@@ -395,8 +430,8 @@ class RemoteAgent:
         how = MoveOptions(downtime_ms, timeout_s, on_timeout, precopy)
         return MoveReport.of(self._ask("move", timeout_s + MOVED_S, to=to, **how.told()))
 
-    def _order(self, what: OrderKind) -> OrderOutcome:
-        return OrderOutcome(self._ask("order", what=what.value)["done"])
+    def _order(self, what: OrderKind, **more: int) -> OrderOutcome:
+        return OrderOutcome(self._ask("order", what=what.value, **more)["done"])
 
     def _ask(self, what: str, /, patience_s: float | None = ANSWER_S, **arguments: object) -> Any:
         return self._connection._ask(what, patience_s, agent=self.id, **arguments)

@@ -55,6 +55,7 @@ from docking.residents.ferry import Ferry
 from docking.residents.inbound import Inbound
 from docking.residents.launches import Launches
 from docking.residents.lifecycle import Lifecycle
+from docking.residents.lives import Lives
 from docking.residents.moves import Moves
 from docking.residents.notices import Notices
 from docking.residents.post import Post
@@ -67,12 +68,14 @@ from docking.residents.saves import Saves
 from docking.residents.services import Services
 from docking.residents.serving import Serving
 from docking.residents.talking import Talking
+from docking.residents.topics import Topics
 from docking.residents.upkeep import Upkeep
 from docking.residents.witnesses import Witnesses
 from docking.residents.workers import Workers
 from docking.store.changes import PutFact
 from docking.store.group_commit import GroupCommit
 from docking.store.store import Failpoint, Store, never
+from docking.tracing import Tracing
 from docking.trust import agent_credentials
 from docking.trust.admission_controller import AdmissionController, Admitted
 from docking.trust.certificates import Certificates
@@ -156,14 +159,17 @@ class StationCore:
     inbound: Inbound
     post: Post
     talking: Talking
+    topics: Topics
     serving: Serving
     witnesses: Witnesses
     launches: Launches
     notices: Notices
     upkeep: Upkeep
     review: Review
+    lives: Lives
     archive: Archive | None
     recordings: RecordingRequests
+    tracing: Tracing
     _failed: Callable[[], None]
 
     @classmethod
@@ -238,12 +244,16 @@ class StationCore:
             told=here.told,
             send=lambda *message: core.talking.send(*message),
             reply=lambda *answer: core.serving.reply(*answer),
+            reply_to_agent=lambda *answer: core.talking.reply(*answer),
+            publish=lambda *message: core.topics.publish(*message),
             crowded=here.crowded,
             untold=lambda own: agent_credentials.untold(own, trails),
             wasi=policy.now.wasi,
             directories=opts.directories,
             record=record,
+            tracing=Tracing(name),
         )
+        environment.tracing.begin()
         owed_folder = None if store.path is None else store.path.with_name(store.path.name + ".owed")
 
         def fetched(agent: bytes, size: int) -> None:
@@ -312,6 +322,7 @@ class StationCore:
             deltas,
             opts.timing.patience_s,
         )
+        departures.tracing, courier.phase = environment.tracing, departures.phase
         endings = Endings(key, trails, journeys, clock)
         recovery = Recovery(key.public, policy, store, images, trails, environment, opts.certificates)
         lifecycle = Lifecycle(here, environment, policy, services, departures, endings, trails)
@@ -323,10 +334,17 @@ class StationCore:
         review = Review(here, policy, lifecycle, arrivals)
         queries = Queries(here, journeys, peers, store, trails, arrivals.kept)
         commands = Commands(here, lifecycle, queries)
+        arrivals.slept = commands.wake_at
         witnesses = Witnesses(here, commands, network.letter)
+        lives = Lives(here, policy, network.letter, review.apply)
         post = Post(here, journal, outbox, peers, lifecycle, queries, departures.heading)
-        talking = Talking(here, journal, outbox, peers, queries, post)
-        inbound = Inbound(here, journal, journeys, outbox, peers, commands, queries, endings, witnesses, post, talking)
+        talking = Talking(here, journal, outbox, peers, queries, post, lifecycle.go_on)
+        lifecycle.asking = talking.ask
+        topics = Topics(here, journal, outbox, post, talking)
+        inbound = Inbound(
+            here, journal, journeys, outbox, peers, commands, queries, endings, witnesses, post, talking, topics
+        )
+        inbound.of_lives = lives.answer
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
         queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
@@ -354,14 +372,17 @@ class StationCore:
             inbound,
             post,
             talking,
+            topics,
             serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),
             Notices(here, arrivals, departures, sessions, serving),
             Upkeep(here, commands),
             review,
+            lives,
             archive,
             RecordingRequests(key.public, archive, clock, random),
+            environment.tracing,
             opts.failed,
         )
         return core
@@ -371,6 +392,7 @@ class StationCore:
         here = self.here
         here.loop = asyncio.get_running_loop()
         here.peers.restore(here.store.fact("peers") or b"")
+        self.lives.begin()
         self.sessions.restore(here.store.parts_of("blocks"), here.store.part)
 
         def left(hid: bytes) -> Record | None:

@@ -47,6 +47,7 @@ from docking.handoff.table import HandoffTable, Key
 from docking.store.changes import Change, PutCheckpoint, StoredCapsule
 from docking.store.group_commit import GroupCommit
 from docking.store.store import Failpoint, never
+from docking.tracing import Span
 
 T = TypeVar("T")
 ToCheckpoint: TypeAlias = "Callable[[], PutCheckpoint]"
@@ -135,6 +136,8 @@ class Courier(Generic[T]):
 
     Why: docs/adr/compiling-in-a-process.
     """
+    phase: Callable[[bytes, str], Span | None] = lambda hid, name: None
+    """Gives the span of a message that is sent, if the agent's journey is traced."""
     _waiters: dict[Key, list[asyncio.Future[Message | None]]] = field(factory=dict)
     _departures: dict[bytes, asyncio.Future[Refusal | None]] = field(factory=dict)
     _on_their_way: set[tuple[bytes, type[Message]]] = field(factory=set)
@@ -405,6 +408,7 @@ class Courier(Generic[T]):
         mark = (message.hid, type(message))
         if isinstance(message, Transfer):
             self.table.carrying(message, 1)
+        span = self.phase(message.hid, name)
         try:
             self.failpoint(f"{name}.before-send")
             answer = await self._carrier.exchange(to, message)
@@ -415,6 +419,8 @@ class Courier(Generic[T]):
                 self.table.undelivered(message)
             return
         finally:
+            if span is not None:
+                span.end()
             self._on_their_way.discard(mark)
             if isinstance(message, Transfer):
                 self.table.carrying(message, -1)

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from agents.brief import brief
 from agents.capsule import Capsule, Trust, VerifiedCapsule
@@ -32,6 +32,7 @@ from docking.residents.queries import Queries
 from docking.residents.residents import seen
 from docking.residents.stacks import Stacks
 from docking.residents.talking import Talking
+from docking.residents.topics import Topics
 
 Label: TypeAlias = "Callable[[PublicKey], str]"
 """The name of a station by its key, for people."""
@@ -158,6 +159,7 @@ class AgentAccess:
     peers: PeerDirectory
     stacks: Stacks
     moves: Moves
+    topics: Topics
     written: Callable[[], Awaitable[None]]
     now: Callable[[], int]
 
@@ -176,6 +178,11 @@ class AgentAccess:
             self.now,
             owner,
         )
+
+    async def publish(self, topic: str, body: bytes, everywhere: bool) -> int:
+        """Send a message of this station to the agents that subscribe to a topic; how many got it here."""
+        made = self.topics.publication()
+        return (await self.topics.say(made, self.queries.station, topic, body, everywhere))[1]
 
     def find(self, text: str, owner: SecretKey | None = None) -> Agent:
         """A handle on the agent that an id, the beginning of one, or a label means. Raises `UnknownAgent`."""
@@ -374,13 +381,27 @@ class Agent:
         """End its journey where it is. Its results come home. Returns and raises as `retract`."""
         return self._commands.order(self.key, OrderKind.DISPOSE)
 
-    def sleep(self) -> OrderOutcome:
-        """Suspend it until it is woken, across restarts too. Returns and raises as `retract`."""
-        return self._commands.order(self.key, OrderKind.SLEEP)
+    def sleep(self, seconds: float | None = None) -> OrderOutcome:
+        """Suspend it until it is woken, across restarts too. Returns and raises as `retract`.
+
+        seconds: after which it wakes by itself; None for never
+        """
+        until = 0 if seconds is None else self._now() + round(1000 * seconds)
+        return self._commands.order(self.key, OrderKind.SLEEP, until)
 
     def wake(self) -> OrderOutcome:
         """Resume it, even before its own `sleep` is over. Returns and raises as `retract`."""
         return self._commands.order(self.key, OrderKind.WAKE)
+
+    def family(self) -> list[Agent]:
+        """It and its clones, and theirs, as far as they are known here; each as a handle.
+
+            for each in agent.family():
+                each.dispose()
+
+        Raises `UnknownAgent`.
+        """
+        return [evolve(self, key=each) for each in self._queries.family(self.key)]
 
     def clone(self) -> OrderOutcome:
         """Clone it, if its permit allows that; the clone continues from the same point.
@@ -401,3 +422,18 @@ class Agent:
         if written is not None:
             written.add_done_callback(seen)
         return outcome
+
+    async def ask(self, body: bytes | str, timeout: float = 30.0, *, topic: str = "") -> bytes:
+        """Ask it, from this station, and wait for its answer, wherever it is when it answers.
+
+            price = await agent.ask("how much?", timeout=10)
+
+        body: bytes, or text, which is sent in UTF-8; at most 1 MiB
+        timeout: seconds; an answer that comes later is dropped
+        topic: what the question is about; agents can select by it
+
+        Returns the bytes of the answer. Raises `asyncio.TimeoutError` where none came in time, `UnknownAgent` where the
+        agent is unknown or has ended, `StationError` where the question cannot be delivered.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        return await self._talking.ask_from_station(self.key, data, topic, timeout)

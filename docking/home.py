@@ -24,6 +24,7 @@ from docking.trust.identity import PINS_FILE, Pins, first_key, load_pins, save_p
 from docking.trust.policy import LentDirectory
 
 STORE_FILE = "station.db"
+LIFE = "life"  # the fact that counts the starts of a store
 
 
 def own_key(
@@ -63,6 +64,7 @@ def open_store(home: Path | None, own: PublicKey, clocks: Clocks, failpoint: Fai
     store = Store.open(path, new_epoch=clocks.random(16), clock=clocks.now, failpoint=failpoint)
     try:
         _check_key(store, own)
+        _count_start(store)
     except BaseException:
         store.close()
         raise
@@ -89,6 +91,14 @@ def _check_key(store: Store, own: PublicKey) -> None:
             f"{store.path} is the store of the station with the key {text_of(known)[:12]}..., and this station's key"
             f" is {text_of(own.raw)[:12]}...: they do not belong together. Restore both from the same copy"
         )
+
+
+def _count_start(store: Store) -> None:
+    """One more start of this store, durable before anything runs: see `docking.residents.lives`."""
+    count = int.from_bytes(store.fact(LIFE) or b"", "big") + 1
+    (error,) = store.commit([[PutFact(LIFE, count.to_bytes(8, "big"))]])
+    if error is not None:
+        raise error
 
 
 def known_peers(home: Path | None, own: SecretKey, name: str, now: Callable[[], int]) -> PeerDirectory:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from attrs import define
 
-from agents.credentials.keys import PublicKey
+from agents.credentials.keys import PublicKey, text_of
 from docking.courier import Courier
 from docking.errors import LocalProtocolError, StoreError
 from docking.handoff.codec import DEFAULT_LIMITS
@@ -25,6 +25,7 @@ from docking.residents.inbound import Inbound
 from docking.residents.notices import Notices
 from docking.residents.residents import Residents
 from docking.residents.serving import Serving
+from docking.tracing import Span, TraceContext, Tracing
 from docking.trust.admission_controller import Admitted
 
 
@@ -41,6 +42,7 @@ class PeerApi:
     _introductions: Introductions
     _sessions: Sessions
     _recordings: RecordingRequests
+    _tracing: Tracing
     metrics: Callable[[], str]
 
     @property
@@ -51,12 +53,26 @@ class PeerApi:
     async def handoff(self, sender: PublicKey, message: Message) -> Message | None:
         """A message of a handoff; its answer. Raises `LocalProtocolError`."""
         self._check()
+        span = None
         if isinstance(message, Offer):
             self._notices.see_off(message.agent)
+            span = self._admission(message)
         try:
             return await self._courier.handle(sender.raw, self._deltas.completed(sender.raw, message))
         except StoreError as error:
             raise LocalProtocolError("this station cannot read its store") from error
+        finally:
+            if span is not None:
+                span.end()
+
+    def _admission(self, offer: Offer) -> Span | None:
+        """The span of what this station does about an offer, below the hop at its source."""
+        index = next((i for i, part in enumerate(offer.parts) if part.kind == "trace"), None)
+        if index is None:
+            return None
+        body = next((body.data for body in offer.bodies if body.index == index), None)
+        said = {"portcall.agent.id": text_of(offer.agent), "portcall.visit": offer.hop + 1}
+        return self._tracing.start("handoff admit", TraceContext.decode(body), said, "SERVER", of_hop=True)
 
     async def letter(self, sender: PublicKey, value: object) -> object:
         """A letter; its answer. Raises `LocalProtocolError`."""

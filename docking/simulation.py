@@ -33,7 +33,7 @@ from agents.credentials.ways import Way
 from agents.engines import Engine
 from agents.errors import CallFailed, CompilingTooCostly, PortcallError
 from agents.execution import Execution
-from agents.hostcalls import EHOSTUNREACH, ENOSPC, ENOTSUP
+from agents.hostcalls import EAGAIN, EHOSTUNREACH, ENOENT, ENOSPC, ENOTSUP, ETIMEDOUT
 from agents.image import AgentImage
 from agents.outcomes import Asked, Exhausted, Finished, Outcome, Spent, Trapped
 from agents.outcomes import Stop as Stopped
@@ -42,7 +42,9 @@ from agents.waits import (
     HOME_STOP,
     NEXT_STOP,
     Accept,
+    Answer,
     Arrived,
+    Ask,
     Call,
     Clone,
     Cloned,
@@ -56,8 +58,11 @@ from agents.waits import (
     InputReady,
     Listen,
     Message,
+    Posed,
     Recv,
     Refused,
+    Reply,
+    Select,
     Sleep,
     TimedOut,
     Wait,
@@ -141,6 +146,14 @@ class ReportedAt:
     time: int
 
 
+@define
+class SimulatedQuestion:
+    """A question that an agent has asked. `until`: when an answer comes too late, on the world's monotonic clock."""
+
+    until: int | None
+    answer: bytes | None = field(default=None, repr=brief)
+
+
 @define(eq=False)
 class SimulatedAgent(StandaloneHost):
     """One agent of a simulation, as `agents.hostcalls.Ambient`, and how it stands."""
@@ -159,6 +172,9 @@ class SimulatedAgent(StandaloneHost):
     """Until when it waits for a station at most."""
     event: Event | None = field(default=None, init=False)
     inbox: deque[Message] = field(factory=deque, init=False, repr=brief)
+    topics: set[str] = field(factory=set, init=False, repr=brief)
+    asked: dict[str, SimulatedQuestion] = field(factory=dict, init=False, repr=brief)
+    """The questions of which it has not taken the answers."""
     visited: list[str] = field(factory=list, init=False, repr=brief)
     """The stations where it has been, in order, from its home."""
     reported_at: list[ReportedAt] = field(factory=list, init=False, repr=brief)
@@ -186,6 +202,26 @@ class SimulatedAgent(StandaloneHost):
     def send(self, to: str, body: bytes) -> None:
         """See `Ambient`."""
         self.simulation.send(self.agent_id, to, body)
+
+    def reply(self, ident: str, response: bytes) -> None:
+        """See `agents.hostcalls.reply`. Answers a question."""
+        self.simulation.answered(ident, response)
+
+    def subscribe(self, topic: str) -> None:
+        """See `agents.hostcalls.subscribe`."""
+        from docking.trust.mailbox import MAX_TOPICS
+
+        if topic not in self.topics and len(self.topics) >= MAX_TOPICS:
+            raise CallFailed(ENOSPC, f"an agent subscribes to at most {MAX_TOPICS} topics")
+        self.topics.add(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        """See `agents.hostcalls.unsubscribe`."""
+        self.topics.discard(topic)
+
+    def publish(self, topic: str, body: bytes, everywhere: bool) -> int:
+        """See `agents.hostcalls.publish`."""
+        return self.simulation.publish(self, topic, body, everywhere)
 
     def put(self, message: Message) -> None:
         """Deliver a message. Raises `CallFailed`."""
@@ -234,6 +270,7 @@ class Simulation:
         """All that there were, in the order in which they began; the first is the one that was started."""
         self._stations: dict[str, SimulatedStation] = {}
         self._told: set[str] = set()
+        self._questions = 0
         self._calls: _Calls | None = None
         self._home = self.station(home)
         self.bound = via is not None
@@ -269,13 +306,56 @@ class Simulation:
         names = dict.fromkeys([agent.station, *self._stations])
         return tuple(name for name in names if not self.is_down(name) and service in self.station(name).services.names)
 
-    def send(self, sender: str, to: str, body: bytes) -> None:
+    def send(self, sender: str, to: str, body: bytes, topic: str = "", reply_to: str = "") -> None:
         """Deliver a message to the agent with the id `to`. Raises `CallFailed`."""
         for each in self.agents:
             if each.agent_id == to and each.outcome is None:
-                each.put(Message(sender, bytes(body)))
+                each.put(Message(sender, bytes(body), topic, reply_to))
                 return
         raise CallFailed(EHOSTUNREACH, f"{to[:64]!r} is no agent that is here")
+
+    def publish(self, sender: SimulatedAgent, topic: str, body: bytes, everywhere: bool) -> int:
+        """Deliver to the other agents that subscribe to a topic; how many got it at the sender's station."""
+        found = [each for each in self.agents if each is not sender and each.outcome is None and topic in each.topics]
+        here = [each for each in found if each.station == sender.station]
+        for each in found if everywhere else here:
+            with contextlib.suppress(CallFailed):  # its inbox is full
+                each.put(Message(sender.agent_id, bytes(body), topic))
+        return len(here)
+
+    def _ask(self, agent: SimulatedAgent, wait: Ask) -> Event:
+        from docking.trust.mailbox import MAX_QUESTIONS
+
+        if len(agent.asked) >= MAX_QUESTIONS:
+            return Failed(EAGAIN, f"{MAX_QUESTIONS} questions of the agent are open: take answers first")
+        self._questions += 1
+        ident = f"{self._questions:032x}"
+        until = None if wait.timeout_ns is None else self.world.monotonic_ns() + wait.timeout_ns
+        try:
+            self.send(agent.agent_id, wait.to, wait.request, wait.topic, f"{agent.agent_id}:{ident}")
+        except CallFailed as error:
+            return Failed(error.errno, error.reason)
+        agent.asked[ident] = SimulatedQuestion(until)
+        return Posed(ident)
+
+    def answered(self, ident: str, body: bytes) -> None:
+        """A question is answered, whether or not somebody waits for that still."""
+        asker, _, name = ident.rpartition(":")
+        for each in self.agents:
+            question = each.asked.get(name)
+            late = question is None or (question.until is not None and self.world.monotonic_ns() > question.until)
+            if each.agent_id == asker and question is not None and question.answer is None and not late:
+                question.answer = body
+
+    def _answer_to(self, agent: SimulatedAgent, ident: str) -> Event | None:
+        """The answer to the agent's question, or why there is none; None if one may still come."""
+        question = agent.asked.get(ident)
+        if question is None:
+            return Failed(ENOENT, "the agent has no such question to take the answer of")
+        if question.answer is None and (question.until is None or self.world.monotonic_ns() <= question.until):
+            return None
+        del agent.asked[ident]
+        return Failed(ETIMEDOUT, "no answer came in time") if question.answer is None else Reply(question.answer)
 
     # The run
 
@@ -370,7 +450,13 @@ class Simulation:
                 return Woke()
             case Sleep(ns):
                 agent.until = self.world.monotonic_ns() + ns
-            case Recv(timeout) | Input(_, timeout) | Listen(_, timeout) | Accept(timeout):
+            case Ask():
+                return self._ask(agent, wait)
+            case Answer(ident, timeout):
+                agent.until = None if timeout is None else self.world.monotonic_ns() + timeout
+                if (question := agent.asked.get(ident)) is not None and question.until is not None:
+                    agent.until = min(agent.until or question.until + 1, question.until + 1)
+            case Select(_, _, timeout) | Recv(timeout) | Input(_, timeout) | Listen(_, timeout) | Accept(timeout):
                 agent.until = None if timeout is None else self.world.monotonic_ns() + timeout
             case Call(service, request):
                 return self._call(agent, service, request)
@@ -385,6 +471,13 @@ class Simulation:
         if isinstance(agent.wait, Go) and agent.until is not None:
             due = self.world.monotonic_ns() >= agent.until
             return self._go_or_wait(agent, agent.wait.host, agent.deadline) if due else None
+        if isinstance(agent.wait, Select):
+            found = next((each for each in agent.inbox if agent.wait.wants(each)), None)
+            if found is not None:
+                agent.inbox.remove(found)
+                return found
+        if isinstance(agent.wait, Answer) and (event := self._answer_to(agent, agent.wait.ident)) is not None:
+            return event
         if agent.until is not None and self.world.monotonic_ns() >= agent.until:
             return Woke() if isinstance(agent.wait, Sleep) else TimedOut()
         return None

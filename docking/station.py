@@ -18,7 +18,7 @@ import platform
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -157,6 +157,8 @@ class Station:
         self._mounted_at = ""
         self._control: Control | None = None
         self._docks: StationDocks | None = None
+        self.reload_policy: Callable[[], Awaitable[list[str]]] | None = None
+        """Reads the policy again, for `portcall policy reload`, and says what it admits then; set by who knows how."""
         self._again: asyncio.Handle | None = None
         self._noting: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[object]] = set()
@@ -245,12 +247,14 @@ class Station:
             introductions,
             core.sessions,
             core.recordings,
+            core.tracing,
             lambda: self.metrics(),
         )
         docks = self._docks = StationDocks.wire(core, introductions, keys, api, limits.codec)
 
         def met(peer: PublicKey) -> None:
             core.witnesses.met(peer)
+            core.lives.met(peer)
             docks.met(peer)
 
         introductions.met = met
@@ -304,6 +308,8 @@ class Station:
             metrics=self.metrics,
             sessions=core.sessions.rows,
             home_addresses=self.home_addresses,
+            reload=lambda: self.reload_policy,
+            lives=core.lives,
             archive=core.archive,
         )
 
@@ -324,6 +330,7 @@ class Station:
             peers=here.peers,
             stacks=Stacks(here),
             moves=core.moves,
+            topics=core.topics,
             written=lambda: here.journal.write([], True),
             now=here.clocks.now,
         )
@@ -815,6 +822,18 @@ class Station:
         return await in_thread(
             lambda: Journey(capsule, image[0], records, names=names, why_missing=missing, clocks=clocks, now=now)
         )
+
+    async def publish(self, topic: str, body: bytes | str, *, everywhere: bool = True) -> int:
+        """Send a message to all agents that subscribe to a topic.
+
+        topic: 1 to 256 printable bytes
+        body: bytes, or text, which is sent in UTF-8; at most 1 MiB
+        everywhere: also at the other stations that are present; False: only at this one
+
+        Returns how many agents here got it, when that is durable. Raises `StationError`.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        return await self._access(self.core).publish(topic, data, everywhere)
 
     async def drain(
         self,

@@ -78,6 +78,92 @@ def sender() -> str:
     raise OutsideAgent("sender")
 
 
+class Message:
+    """A message to this agent: body, bytes; sender, an agent's id or a station's name; topic, perhaps empty.
+
+    id: of a question, for `reply`, which takes the message too; empty for one that needs no answer
+    """
+
+    body: bytes
+    sender: str
+    topic: str
+    id: str
+    answered: bool
+
+    def __init__(self, body: bytes, sender: str = "", topic: str = "", id: str = "") -> None:
+        raise OutsideAgent("Message")
+
+    def text(self) -> str:
+        """The body as text."""
+        raise OutsideAgent("Message.text")
+
+    def json(self) -> object:
+        """The value that the body has in JSON. Raises ValueError."""
+        raise OutsideAgent("Message.json")
+
+
+def receive(timeout: float | None = None, sender: str = "", topic: str = "") -> Message:
+    """The next message, of one sender or about one topic if these are given; waits for it, at most `timeout` seconds.
+
+    Raises OSError (ETIMEDOUT) when none came.
+    """
+    raise OutsideAgent("receive")
+
+
+class Question:
+    """A question that was asked: `id` is its name. Its answer can be taken here or at a later station, once."""
+
+    id: str
+
+    def __init__(self, id: str) -> None:
+        raise OutsideAgent("Question")
+
+    def answer(self, timeout: float | None = None) -> bytes:
+        """The answer; waits for it, at most `timeout` seconds. Raises OSError: ETIMEDOUT when none came in time,
+        EHOSTUNREACH when the question could not be delivered.
+        """
+        raise OutsideAgent("Question.answer")
+
+
+def ask(agent: str, message: str | bytes, timeout: float | None = 30, topic: str = "") -> bytes:
+    """What another agent answers to a message, perhaps about a `topic`, within `timeout` seconds.
+
+    Raises OSError: ETIMEDOUT when nothing came in time, EHOSTUNREACH when it cannot be asked.
+    """
+    raise OutsideAgent("ask")
+
+
+def ask_later(agent: str, message: str | bytes, timeout: float | None = 30, topic: str = "") -> Question:
+    """Ask another agent a message, perhaps about a `topic`, and go on: the answer is taken later, here or elsewhere.
+
+    An answer that comes after `timeout` seconds is dropped. Raises OSError.
+    """
+    raise OutsideAgent("ask_later")
+
+
+def join(agents: list[str], timeout: float | None = None) -> dict[str, bytes]:
+    """The next message of each of these agents, by its id: waits for them all, at most `timeout` seconds.
+
+    Who has sent none until then is not in the answer. Messages of others are kept for `recv`.
+    """
+    raise OutsideAgent("join")
+
+
+def subscribe(topic: str) -> None:
+    """Receive what is published to a topic, from now on and wherever this agent goes. Raises OSError."""
+    raise OutsideAgent("subscribe")
+
+
+def unsubscribe(topic: str) -> None:
+    """Receive what is published to a topic no more."""
+    raise OutsideAgent("unsubscribe")
+
+
+def publish(topic: str, message: str | bytes, everywhere: bool = False) -> None:
+    """Send a message to the other agents here that subscribe to a topic, or `everywhere`. Raises OSError."""
+    raise OutsideAgent("publish")
+
+
 class Request:
     """A client's request to this agent.
 
@@ -110,8 +196,11 @@ def accept(timeout: float | None = None) -> Request:
     raise OutsideAgent("accept")
 
 
-def reply(request: Request, answer: object = None) -> None:
-    """Answer a request, here or after any number of moves: once. See `serve` for what an answer can be."""
+def reply(request: Request | Message, answer: object = None) -> None:
+    """Answer a request of a client, or a question, here or after any number of moves: once.
+
+    See `serve` for what an answer to a client can be; a question is answered with text or bytes.
+    """
     raise OutsideAgent("reply")
 
 
@@ -140,6 +229,14 @@ def fork(count: int) -> tuple[int, list[str]]:
     All are made, or none. Raises OSError (EPERM) if the passport or the permit allows fewer.
     """
     raise OutsideAgent("fork")
+
+
+def spread(stations: list[str], wait: float | None = None) -> list[str] | None:
+    """A clone to each of these stations, at once: their ids in the original; None in each of them, at its station.
+
+    `wait`: as of `go`. Raises OSError: in the original if there may not be so many, in a clone that is refused.
+    """
+    raise OutsideAgent("spread")
 
 
 def report(key: str, value: object) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from agents.errors import CallFailed
+from agents.hostcalls import received
 from agents.waits import Failed, Input, InputReady, Listen, Message, Recv, Refused, Sleep, Suspend, TimedOut, Woke
 
 from .abi import (
@@ -151,6 +152,7 @@ def _take(ctx: CallContext, wanted: list[PollSubscription]) -> None:
         if left:
             ctx.wasi.pass_time(ctx.ambient, began + min(left))
     elif isinstance(event, Message):
-        ctx.kept.message, ctx.kept.sender = event, event.sender
+        ctx.kept.message = event
+        received(ctx, event)
     elif isinstance(event, InputReady):
         ctx.wasi.stdin.take(ctx)

@@ -24,7 +24,7 @@ import attrs
 
 from agents import hostcalls
 from agents.errors import BadSnapshot, CallFailed
-from agents.waits import MAX_BODY_BYTES, MAX_HOST_BYTES, Suspend
+from agents.waits import MAX_ASK_ID_BYTES, MAX_BODY_BYTES, MAX_HOST_BYTES, Suspend
 
 from .abi import (
     DIRECTORY,
@@ -91,14 +91,14 @@ class CallFile:
         """See `vfs.Channel`. Only an empty inbox makes a poll wait; for the others, the read itself makes the call."""
         if self.content is not None:
             return len(self.content) - self.position
-        if self.name == "inbox":
+        if self.name in ("inbox", "select"):
             return None if ctx.kept.message is None else len(ctx.kept.message.body)
         return 0
 
     def seek(self, old: int, new: int) -> bool:
         """See `vfs.Channel`. A request is kept: C and Python seek between writing and reading."""
         if self.content is not None:
-            if new == 0 and self.name != "call":
+            if new == 0 and self.name not in ("call", "ask"):
                 self.content, self.position = None, 0
             else:
                 self.position = min(max(self.position + new - old, 0), len(self.content))
@@ -201,6 +201,48 @@ def _read_inbox(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend
     return message.body
 
 
+def _read_select(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
+    message: hostcalls.Message | Suspend | None = ctx.kept.message
+    if message is None or ctx.event is not None:
+        ms, sender, topic = _select(file.argument)
+        message = hostcalls.select(ctx, sender, topic, ms if wait else 0)
+    if isinstance(message, Suspend):
+        return message
+    if message is None:
+        raise CallFailed(ETIMEDOUT if wait else EAGAIN, "no such message came in time")
+    ctx.kept.message = None
+    return message.body
+
+
+def _select(argument: str) -> tuple[int | None, str, str]:
+    """Of `MS/SENDER/TOPIC`: nanoseconds, sender, topic. A `-` is none."""
+    ms, sender, *topic = argument.split("/", 2)
+    words = ["" if each == "-" else each for each in (sender, *topic, "-")]
+    return None if ms == "-" else int(ms) * 1_000_000, words[0], words[1]
+
+
+def _read_about(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
+    return "\n".join(hostcalls.about(ctx)).encode()
+
+
+def _read_ask(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
+    ms, to, topic = _select(file.argument)
+    try:
+        name = hostcalls.ask(ctx, to, file.request, topic, ms)
+    except CallFailed:
+        file.content, file.position = b"", 0  # reading on does not ask again
+        raise
+    return name if isinstance(name, Suspend) else name.encode()
+
+
+def _read_answer(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
+    ident, _, ms = file.argument.partition("/")
+    given = hostcalls.answer(ctx, ident, (int(ms) * 1_000_000 if ms else None) if wait else 0)
+    if given is None:
+        raise CallFailed(ETIMEDOUT if wait else EAGAIN, "no answer came in time")
+    return given
+
+
 def _read_accept(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
     body = ctx.kept.request
     if body is None or ctx.event is not None:
@@ -295,6 +337,20 @@ def _write_reply(ctx: CallContext, file: CallFile, data: bytes) -> None:
     hostcalls.reply(ctx, file.argument, data)
 
 
+def _write_subscribe(ctx: CallContext, file: CallFile, data: bytes) -> None:
+    if topic := _text(data):
+        hostcalls.subscribe(ctx, topic)
+
+
+def _write_unsubscribe(ctx: CallContext, file: CallFile, data: bytes) -> None:
+    if topic := _text(data):
+        hostcalls.unsubscribe(ctx, topic)
+
+
+def _write_publish(ctx: CallContext, file: CallFile, data: bytes) -> None:
+    hostcalls.publish(ctx, file.argument, data, everywhere=file.name == "publish_all")
+
+
 def _write_report(ctx: CallContext, file: CallFile, data: bytes) -> None:
     hostcalls.report(ctx, file.argument, data)
 
@@ -321,6 +377,10 @@ _READ: dict[str, Callable[[Any, CallFile, bool], bytes | Suspend]] = {
     "args": _read_args,
     "environ": _read_environ,
     "sender": _read_sender,
+    "select": _read_select,
+    "about": _read_about,
+    "ask": _read_ask,
+    "answer": _read_answer,
     "inbox": _read_inbox,
     "accept": _read_accept,
     "clone": _read_clone,
@@ -336,14 +396,21 @@ _WRITE: dict[str, Callable[[Any, CallFile, bytes], Suspend | int | None]] = {
     "sleep": _write_sleep,
     "log": _write_log,
     "call": _write_call,
+    "ask": _write_call,
     "send": _write_send,
     "reply": _write_reply,
+    "subscribe": _write_subscribe,
+    "unsubscribe": _write_unsubscribe,
+    "publish": _write_publish,
+    "publish_all": _write_publish,
     "report": _write_report,
 }
-_LONG = ("call", "inbox", "accept", "lookup")  # calls whose answer may be long
-_FOLDERS = ("call", "send", "reply", "report", "lookup", "go_at", "fork")  # the file's name below them is an argument
+_LONG = ("call", "inbox", "select", "ask", "answer", "accept", "lookup")  # calls whose answer may be long
+# The file's name below them is an argument.
+_FOLDERS = ("call", "send", "reply", "report", "lookup", "go_at", "fork", "select", "ask", "answer",
+            "publish", "publish_all")  # fmt: skip
 _EITHER = ("log", "inbox", "accept", "go")  # a file that may also be named with an argument
-_NEXT = ("inbox", "accept")  # a read after the end of an answer is for the next one
+_NEXT = ("inbox", "select", "accept")  # a read after the end of an answer is for the next one
 _LEVELS = ("error", "warning", "info", "detail")
 
 
@@ -356,15 +423,31 @@ def _number(argument: str) -> bool:
     return argument.isascii() and argument.isdigit() and len(argument) <= 10 and int(argument) < 1 << 31
 
 
+def _choice(argument: str) -> bool:
+    """Whether it is `MS/AGENT` or `MS/AGENT/TOPIC`."""
+    ms, *names = argument.split("/", 2)
+    return bool(names and all(names)) and len(argument) <= MAX_HOST_BYTES and (ms == "-" or _number(ms))
+
+
+def _question(argument: str) -> bool:
+    """Whether it is `ID` or `ID/MS`."""
+    ident, slash, ms = argument.partition("/")
+    return 0 < len(ident) <= MAX_ASK_ID_BYTES and (_number(ms) if slash else True)
+
+
 _ARGUMENT: dict[str, Callable[[str], bool]] = {
     "log": _LEVELS.__contains__,
     "inbox": _number,
     "accept": _number,
+    "select": _choice,
+    "ask": _choice,
+    "answer": _question,
     "go": _number,
     "fork": _number,
 }
 _NAMES = ("go", "go_at", "here", "me", "next_stop", "call", "send", "inbox", "sender", "sleep", "clone",
-          "report", "log", "lookup", "args", "environ", "accept", "reply", "fork")  # fmt: skip
+          "report", "log", "lookup", "args", "environ", "accept", "reply", "fork",
+          "select", "about", "ask", "answer", "subscribe", "unsubscribe", "publish", "publish_all")  # fmt: skip
 _INODES = {name: index for index, name in enumerate(_NAMES, 2)}
 
 

@@ -11,6 +11,7 @@ import click
 
 from docking.cli import completion
 from docking.cli.asking import JSON_OPTION, STATION_OPTION, every, when, whoever_knows
+from docking.cli.choosing import DurationType, chosen, known_agents
 from docking.cli.output import escaped, plain, print_fields, print_json, print_table, size_text
 from docking.cli.stacks import stack_lines
 from docking.cli.ways import shown_way
@@ -20,9 +21,16 @@ from docking.errors import ControlError
 
 @click.command("agents")
 @click.option("--stack", "stack_of", metavar="AGENT", help="Show what this one is doing: functions, lines, variables.")
+@click.option("--running", is_flag=True, help="Only those whose journey is not over.")
+@click.option("--mine", is_flag=True, help="Only those whose owner is a key of this user.")
+@click.option(
+    "--since", type=DurationType(), metavar="TIME", help="Only those of which something is new: 90s, 10m, 2h, 3d."
+)
 @STATION_OPTION
 @JSON_OPTION
-def agents(stack_of: str | None, station: str | None, as_json: bool) -> None:
+def agents(
+    stack_of: str | None, running: bool, mine: bool, since: float | None, station: str | None, as_json: bool
+) -> None:
     """List the agents that are here, or were launched here.
 
     With --stack, show where one of them is in its program. It need not wait: one that runs is suspended for a moment.
@@ -30,10 +38,7 @@ def agents(stack_of: str | None, station: str | None, as_json: bool) -> None:
     if stack_of is not None:
         _show_stack(stack_of, station, as_json)
         return
-    rows = [{"at": name, **row} for name, row in every(station, "agents")]
-    # An agent at a station of this machine need not be listed by its home too.
-    here = {row["agent"] for row in rows if row["here"]}
-    rows = [row for row in rows if row["here"] or row["agent"] not in here]
+    rows = chosen(known_agents(station), running=running, mine=mine, since=since)
     doubts = [{"at": name, **row} for name, row in every(station, "doubts") if row["doubt"]]
     if as_json:
         print_json({"agents": rows, "in_doubt": doubts})
@@ -318,51 +323,6 @@ def where(agent: str, station: str | None, as_json: bool) -> None:
         print_json(found)
     else:
         click.echo(f"{found['station']}  ({found['standing']})")
-
-
-def _order(what: str, sentence: str) -> click.Command:
-    @click.command(what, help=sentence)
-    @click.argument("agent", shell_complete=completion.agents)
-    @STATION_OPTION
-    @JSON_OPTION
-    def command(agent: str, station: str | None, as_json: bool) -> None:
-        with whoever_knows(station, agent) as line:
-            answer = line.ask("order", agent=agent, what=what)
-        if as_json:
-            print_json(answer)
-        else:
-            done = "done" if answer["done"] == "obeyed" else "sent after it"
-            if what == "clone" and answer["done"] == "obeyed":
-                made = answer.get("clone")
-                done = f"done, as {made[:12]}" if made else "done when it has its answer: portcall agents lists it then"
-            click.echo(f"{what} {answer['agent'][:12]}: {done}")
-
-    return command
-
-
-retract = _order("retract", "Call an agent home, where it goes on.")
-dispose = _order("dispose", "End an agent.")
-clone = _order("clone", "Make a second agent of one.")
-sleep = _order("sleep", "Have an agent stand still until it is woken.")
-wake = _order("wake", "Let an agent go on that sleeps.")
-
-
-@click.command("send")
-@click.argument("agent", shell_complete=completion.agents)
-@click.argument("message")
-@STATION_OPTION
-@JSON_OPTION
-def send_command(agent: str, message: str, station: str | None, as_json: bool) -> None:
-    """Send an agent a message."""
-    with whoever_knows(station, agent) as line:
-        answer = line.ask("send", agent=agent, body=message.encode(errors="surrogateescape"))
-        if answer["done"] == "unknown":
-            standing = line.ask("where", agent=agent)["standing"]
-            raise ControlError(f"nobody takes the message: the agent is {standing}, as far as is known here")
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(answer["done"])
 
 
 @click.command("decide")

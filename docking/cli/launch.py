@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
@@ -78,6 +79,7 @@ def launch(
     from docking.cli.owners import owner_key
     from docking.cli.sources import INTERPRETED_LANGUAGES, image_of, staying
     from docking.launching import DEFAULT_HOPS, DEFAULT_PERMIT, HOUR_MS, Terms, label_of, prepare_launch
+    from docking.tracing import TraceContext
     from docking.trust.policy import read_permit
 
     if owner is not None:
@@ -107,6 +109,7 @@ def launch(
         now = time.time_ns() // 1_000_000
         made = prepare_launch(image, key, Home(home, addresses), itinerary, terms, now, secrets.token_bytes, args)
         carried = b"" if facts["image"] else made.image
+        trace = TraceContext.read(os.environ.get("TRACEPARENT"), os.environ.get("TRACESTATE"))
         answer = line.ask(
             "launch",
             passport=made.passport,
@@ -114,6 +117,7 @@ def launch(
             state=made.state,
             image=carried,
             digest=image.digest,
+            trace=b"" if trace is None else trace.encode(),
         )
     if as_json:
         shown = quoted(place) if via is None else str(via)

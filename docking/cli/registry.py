@@ -61,14 +61,22 @@ COMMANDS: dict[str, CommandEntry] = {
         "docking.cli.agents", "results", "Show what an agent reported, verified, and opened with its owner's key."
     ),
     "where": CommandEntry("docking.cli.agents", "where", "Say where an agent is, as far as is known here."),
-    "retract": CommandEntry("docking.cli.agents", "retract", "Call an agent home, where it goes on."),
-    "dispose": CommandEntry("docking.cli.agents", "dispose", "End an agent."),
-    "clone": CommandEntry("docking.cli.agents", "clone", "Make a second agent of one."),
+    "retract": CommandEntry("docking.cli.orders", "retract", "Call an agent home, where it goes on."),
+    "dispose": CommandEntry("docking.cli.orders", "dispose", "End an agent."),
+    "clone": CommandEntry("docking.cli.orders", "clone", "Make a second agent of one."),
     "move": CommandEntry("docking.cli.moves", "move", "Move an agent to another station, while it runs."),
     "drain": CommandEntry("docking.cli.moves", "drain", "Move all agents away, before maintenance."),
-    "sleep": CommandEntry("docking.cli.agents", "sleep", "Have an agent stand still until it is woken."),
-    "wake": CommandEntry("docking.cli.agents", "wake", "Let an agent go on that sleeps."),
-    "send": CommandEntry("docking.cli.agents", "send_command", "Send an agent a message."),
+    "sleep": CommandEntry("docking.cli.orders", "sleep", "Have an agent stand still until it is woken."),
+    "wake": CommandEntry("docking.cli.orders", "wake", "Let an agent go on that sleeps."),
+    "purge": CommandEntry("docking.cli.orders", "purge", "Forget agents whose journeys are over."),
+    "backup": CommandEntry("docking.cli.backup", "backup", "Copy a station's home to a file, while it runs."),
+    "restore": CommandEntry("docking.cli.backup", "restore", "Put a copy of a station's home back."),
+    "policy": CommandEntry("docking.cli.policy", "policy", "Have a station read its policy again."),
+    "send": CommandEntry("docking.cli.talk", "send_command", "Send an agent a message."),
+    "ask": CommandEntry("docking.cli.talk", "ask_command", "Ask an agent, and print its answer."),
+    "publish": CommandEntry(
+        "docking.cli.talk", "publish_command", "Send a message to all agents that subscribe to a topic."
+    ),
     "decide": CommandEntry(
         "docking.cli.agents",
         "decide",

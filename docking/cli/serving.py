@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ import click
 from agents.errors import PortcallError
 from docking.cli.asking import when
 from docking.cli.output import plain, say
-from docking.errors import ConfigError, StationError
+from docking.errors import ConfigError, ControlError, StationError
 
 if TYPE_CHECKING:
     from docking.station import Station
@@ -164,6 +165,8 @@ async def serve(
         for each in stations:
             await running.enter_async_context(each)
         beside = [loop.create_task(_show(each, log, several)) for each in stations]
+        for each in stations:
+            each.reload_policy = functools.partial(_replace, stations, policy)
         beside += [loop.create_task(_read_again(stations, hung_up, policy)), loop.create_task(begun())]
         ends = [loop.create_task(stop.wait()), *(loop.create_task(each.failed()) for each in stations)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -183,9 +186,20 @@ def _end(name: str) -> None:
     os._exit(1)
 
 
-def say_whom_it_admits(policy: Policy) -> None:
+def whom_it_admits(policy: Policy) -> list[str]:
+    """Whose agents a policy admits, and how many owners and agents it revokes, in sentences."""
     rules = [rule for rule in policy.owners if rule.key.raw not in policy.revoked]
-    say(f"it admits the agents of: {', '.join(rule.name or rule.key.id for rule in rules) or 'nobody'}")
+    said = [f"it admits the agents of: {', '.join(rule.name or rule.key.id for rule in rules) or 'nobody'}"]
+    if policy.revoked:
+        gone = [rule.name or rule.key.id for rule in policy.owners if rule.key.raw in policy.revoked]
+        named = f", among them all of {', '.join(gone)}" if gone else ""
+        said.append(f"it refuses and suspends {len(policy.revoked)} that are revoked{named}")
+    return said
+
+
+def say_whom_it_admits(policy: Policy) -> None:
+    for sentence in whom_it_admits(policy):
+        say(sentence)
     for sentence in policy.loosened():
         say(click.style(f"WARNING: {sentence}", fg="red", bold=True))
 
@@ -198,16 +212,24 @@ async def _read_again(stations: Sequence[Station], hung_up: asyncio.Event, polic
     while True:
         await hung_up.wait()
         hung_up.clear()
-        try:
-            again = policy()
-            for each in stations:
-                await each.replace_policy(again)
-        except (click.ClickException, PortcallError) as error:
-            message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-            say(f"the policy stays as it was, since it cannot be read again: {message}")
-        else:
-            say("the policy was read again")
-            say_whom_it_admits(stations[0].policy)
+        with contextlib.suppress(ControlError):  # it was said
+            await _replace(stations, policy)
+
+
+async def _replace(stations: Sequence[Station], policy: Callable[[], Policy]) -> list[str]:
+    """Read the policy again and apply it; returns what it admits. Raises `ControlError` where it cannot be read."""
+    try:
+        again = policy()
+        for each in stations:
+            await each.replace_policy(again)
+    except (click.ClickException, PortcallError) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        said = f"the policy stays as it was, since it cannot be read again: {message}"
+        say(said)
+        raise ControlError(said) from error
+    say("the policy was read again")
+    say_whom_it_admits(stations[0].policy)
+    return whom_it_admits(stations[0].policy)
 
 
 async def _show(station: Station, log: str, several: bool) -> None:

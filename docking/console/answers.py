@@ -21,6 +21,7 @@ from agents.credentials.keys import SecretKey
 from agents.errors import PortcallError
 from docking.aio.threads import in_thread
 from docking.console.access import Denied
+from docking.console.rewinds import Rewinds
 from docking.console.roster import Asked, Roster
 from docking.control.trails import entries_of, signatures_of, visits_of
 from docking.errors import StationError, UnknownAgent
@@ -42,6 +43,7 @@ class Answers:
 
     _stations: Sequence[Asked]
     roster: Roster
+    rewinds: Rewinds
     _owners: Sequence[SecretKey]
     _reading: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(READ_AT_ONCE))
     _doing: int = 0
@@ -74,6 +76,7 @@ class Answers:
             "stations": sorted(stations.values(), key=lambda each: (not each["own"], each["name"])),
             "doubts": doubts[:MAX_STATIONS],
             "now": _now(),
+            **self.roster.age(),
         }
 
     async def agent(self, ident: str) -> dict[str, Any]:
@@ -134,6 +137,11 @@ class Answers:
         """Its stack, with the sources of its files."""
         async with self._reading:
             return await self._first(ident, "stack", sources=True)
+
+    async def rewind(self, ident: str, step: int, again: bool) -> dict[str, Any]:
+        """A step of its journey, as its stations have recorded it. `again`: read the records first."""
+        found = await self._first(ident, "capsule") if again else None
+        return await self.rewinds.look(ident, found, step)
 
     async def _lines(self, ident: str) -> list[dict[str, Any]]:
         """What it has printed at these stations."""

@@ -5,7 +5,7 @@
     POST .../api/enter                 {"token"}: the cookie;   POST .../api/leave
     GET  .../api/overview              stations and some agents at each
     GET  .../api/agents?q=&station=&standing=&sort=&offset=&limit=
-    GET  .../api/agents/ID             one agent;   .../journey, .../stack
+    GET  .../api/agents/ID             one agent;   .../journey, .../stack, .../replay?step=&again=
     POST .../api/agents/ID/order       {"what"};   .../move {"to"}
     GET  .../api/events                what happens (server-sent events)
 
@@ -33,6 +33,7 @@ from docking.console.access import Access, Denied
 from docking.console.answers import Answers
 from docking.console.feed import Feed, Reader, Watched
 from docking.console.files import INDEX, File, page_files
+from docking.console.rewinds import Rewinds
 from docking.console.roster import Asked, Roster, Search
 from docking.console.settings import Settings
 from docking.errors import UnknownAgent
@@ -72,7 +73,7 @@ class Console:
     def of(cls, asked: Sequence[Asked], watched: Sequence[Watched], settings: Settings) -> Console:
         """The console of these stations."""
         access = Access.of(settings.token, settings.hosts, settings.allow)
-        answers = Answers(asked, Roster(asked), settings.owners)
+        answers = Answers(asked, Roster(asked), Rewinds(asked), settings.owners)
         return cls(settings.token, Feed(watched), access, answers, page_files())
 
     def link(self, url: str) -> str:
@@ -85,6 +86,7 @@ class Console:
     def close(self) -> None:
         """End the streams of all browsers. They come again if the console is still served."""
         self.feed.close()
+        self._answers.rewinds.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request: see the ASGI specification."""
@@ -163,14 +165,8 @@ class Console:
     async def _read(self, what: str, scope: Scope) -> Fields:
         if what == "overview":
             return await self._answers.overview()
+        fields = _query(scope)
         if what == "agents":
-            query = scope.get("query_string", b"")
-            if len(query) > MAX_QUERY_BYTES:
-                raise Denied(414, "a search that is too long")
-            try:
-                fields = dict(parse_qsl(query.decode("latin-1"), max_num_fields=MAX_QUERY_FIELDS))
-            except ValueError:
-                raise Denied(400, "a search of too many parts") from None
             return await self._answers.roster.page(Search.of(fields))
         kind, _, rest = what.partition("/")
         ident, _, part = rest.partition("/")
@@ -178,6 +174,7 @@ class Console:
             "": self._answers.agent,
             "journey": self._answers.journey,
             "stack": self._answers.stack,
+            "replay": lambda ident: self._answers.rewind(ident, _step(fields), fields.get("again") == "1"),
         }
         if kind != "agents" or part not in asks:
             raise Denied(404, "there is nothing here")
@@ -219,6 +216,22 @@ def _below(scope: Scope) -> str:
     """The path below where the console is mounted; frameworks differ in whether they leave the mount's own path out."""
     path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
     return path[len(root) :] if root and (path == root or path.startswith(root + "/")) else path
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    """The fields of the query. Raises `Denied`."""
+    query = scope.get("query_string", b"")
+    if len(query) > MAX_QUERY_BYTES:
+        raise Denied(414, "a search that is too long")
+    try:
+        return dict(parse_qsl(query.decode("latin-1"), max_num_fields=MAX_QUERY_FIELDS))
+    except ValueError:
+        raise Denied(400, "a search of too many parts") from None
+
+
+def _step(fields: dict[str, str]) -> int:
+    text = fields.get("step", "")
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else -1
 
 
 async def _body(headers: dict[bytes, bytes], receive: Receive) -> Fields:

@@ -21,7 +21,7 @@ from docking.events import Event, Events, Subscription
 
 MAX_READERS = 32
 # Seconds for which events are collected, and between two signs of life where none come.
-TICK_S, SILENCE_S = 0.25, 15.0
+TICK_S, SILENCE_S = 0.3, 15.0
 # Events in one message, and characters of each text in them; more than that, and readers look for themselves.
 MAX_EVENTS, MAX_TEXT = 200, 200
 # Messages that may wait for a reader.

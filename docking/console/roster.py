@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from docking.control.requests import Requests
 from docking.errors import StationError
@@ -23,6 +23,7 @@ Row = dict[str, Any]
 FRESH_S, FRESH_TIMES = 0.4, 20
 MAX_PAGE, MAX_SEARCH_CHARS = 200, 100
 SORTS = ("since", "label", "station", "standing", "hop")
+KEPT_SEARCHES = 8
 # Agents of each station that a map shows one by one.
 SHOWN_EACH = 40
 
@@ -72,6 +73,15 @@ class Search:
             return False
         return not self.text or self.text in str(row["label"]).lower() or row["agent"].startswith(self.text)
 
+    def among(self, rows: Iterable[Row]) -> list[Row]:
+        """Those that are asked for, in their order."""
+        found, key = [row for row in rows if self.takes(row)], self.sort
+        if key in ("since", "hop"):
+            found.sort(key=lambda row: (-row[key], row["agent"]))
+        else:
+            found.sort(key=lambda row: (str(row[key]).lower(), row["agent"]))
+        return found
+
 
 @define(eq=False, repr=False)
 class Roster:
@@ -81,6 +91,9 @@ class Roster:
     _now: Callable[[], float] = time.monotonic
     _rows: dict[str, Row] = field(factory=dict)
     _until: float = 0.0
+    _made: float = 0.0
+    _found: OrderedDict[Search, list[Row]] = field(factory=OrderedDict)  # of the rows as they are now
+    _at: dict[str, dict[str, Any]] | None = None
     _making: asyncio.Task[None] | None = None  # all that ask wait for the same
 
     async def rows(self) -> dict[str, Row]:
@@ -110,7 +123,9 @@ class Roster:
                         old = found.get(row["agent"])
                         if old is None or _newer(row, old):
                             found[row["agent"]] = row
-            self._rows = found
+            self._rows, self._made = found, began
+            self._found.clear()
+            self._at = None
         finally:
             self._making = None
             self._until = self._now() + max(FRESH_S, FRESH_TIMES * (self._now() - began))
@@ -118,18 +133,26 @@ class Roster:
     async def page(self, search: Search) -> dict[str, Any]:
         """The rows that a search finds, those of its page, and how many there are."""
         rows = await self.rows()
-        found = [row for row in rows.values() if search.takes(row)]
-        key = search.sort
-        if key in ("since", "hop"):
-            found.sort(key=lambda row: (-row[key], row["agent"]))
-        else:
-            found.sort(key=lambda row: (str(row[key]).lower(), row["agent"]))
+        whole = evolve(search, offset=0, limit=0)
+        found = self._found.get(whole)
+        if found is None:
+            found = self._found[whole] = search.among(rows.values())
+            while len(self._found) > KEPT_SEARCHES:
+                self._found.popitem(last=False)
         page = found[search.offset : search.offset + search.limit]
-        return {"total": len(rows), "found": len(found), "offset": search.offset, "rows": page}
+        return {"total": len(rows), "found": len(found), "offset": search.offset, "rows": page, **self.age()}
+
+    def age(self) -> dict[str, int]:
+        """How old the rows are, and when there will be newer ones: what happened since then is not in them."""
+        now = self._now()
+        return {"age_ms": round(1000 * (now - self._made)), "again_ms": max(round(1000 * (self._until - now)), 0)}
 
     async def places(self) -> dict[str, dict[str, Any]]:
         """By the names of stations: how many agents are there, of which standing, and some of them."""
-        return _places((await self.rows()).values())
+        rows = await self.rows()
+        if self._at is None:
+            self._at = _places(rows.values())
+        return self._at
 
 
 def _newer(row: Row, old: Row) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,18 @@ from docking.errors import AgentEnded, ControlError
 from docking.handle import Agent, AgentAccess
 from docking.handoff.messages import Side
 from docking.launching import Launch
+from docking.letters.journeys import OVER
 from docking.letters.orders import OrderKind, OrderOutcome
 from docking.peers.introductions import Introductions
 from docking.recordings.archive import Archive
 from docking.residents.launches import Launches
+from docking.residents.lives import Lives
 from docking.residents.options import MoveOptions
 from docking.residents.portraits import portrait
 from docking.residents.residents import Residents
 from docking.residents.services import Services
+from docking.store.backup import back_up
+from docking.tracing import TraceContext
 from docking.trust.admission_controller import Admitted
 from docking.trust.images import Images
 
@@ -50,6 +54,8 @@ class Controlled:
     sessions(): the agents on their way here that run elsewhere still
     archive: what was kept of agents that passed
     home_addresses(): its addresses and docks, for passports
+    lives: how often it has started, and whether it is held
+    reload(): what reads its policy again, and says what it admits then; None where nobody has said how
     """
 
     home: Path
@@ -69,6 +75,8 @@ class Controlled:
     sessions: Callable[[], list[dict[str, object]]]
     archive: Archive | None
     home_addresses: Callable[[], Sequence[str]]
+    lives: Lives
+    reload: Callable[[], Callable[[], Awaitable[list[str]]] | None]
 
 
 @define(eq=False, repr=False)
@@ -163,13 +171,16 @@ class Requests:
         addresses = self._of.home_addresses()
         yield "end", {"keys": keys, "home": self._of.key.raw, "addresses": list(addresses)[:8], "image": have}
 
-    async def do_launch(self, passport: bytes, opening: bytes, state: bytes, image: bytes, digest: bytes) -> Answer:
+    async def do_launch(
+        self, passport: bytes, opening: bytes, state: bytes, image: bytes, digest: bytes, trace: bytes = b""
+    ) -> Answer:
+        """`trace`: the context of the trace to which the journey is to belong."""
         if not image:
             found = self._of.images.get(digest)
             if found is None:
                 raise ControlError("the station has not this image any more: try again")
             image = found[1]
-        berth = await self._of.launches.begin(Launch(passport, opening, image, state))
+        berth = await self._of.launches.begin(Launch(passport, opening, image, state), TraceContext.decode(trace))
         yield "end", {"agent": text_of(berth.agent)}
 
     async def do_find(self, agent: str) -> Answer:
@@ -205,7 +216,8 @@ class Requests:
         names[self._of.key.text] = self._of.here.name
         return {"agent": found.id, "label": found.label, "capsule": capsule.encode(), "names": names}
 
-    async def do_order(self, agent: str, what: str) -> Answer:
+    async def do_order(self, agent: str, what: str, for_ms: int = 0) -> Answer:
+        """Give an agent an order. `for_ms`: how long a sleep lasts, in milliseconds; 0: until it is woken."""
         found = self._of.agents.find(agent)
         try:
             kind = OrderKind(what)
@@ -220,7 +232,8 @@ class Requests:
             )
         )
         try:
-            outcome = self._of.agents.commands.order(found.key, kind)
+            until = self._of.here.clocks.now() + for_ms if for_ms else 0
+            outcome = self._of.agents.commands.order(found.key, kind, until)
             answer["done"] = outcome.value
             if kind is OrderKind.CLONE and outcome is OrderOutcome.OBEYED:
                 # The clone is made when the agent stands still, which may take long while it waits for a service.
@@ -232,6 +245,45 @@ class Requests:
         finally:
             self._of.here.events.unsubscribe(events)
         yield "end", answer
+
+    async def do_purge(self, agents: list[str], before: int = 0) -> Answer:
+        """Forget journeys that are over, with their trails and results: these, or else all. Items: each.
+
+        before: only those that ended before this time, milliseconds since 1970; 0: whenever they did
+        """
+        journeys = self._of.here.journeys
+        wanted = {bytes_of(each) for each in agents}
+        changes = []
+        for journey in journeys.all():
+            mine = journey.agent in wanted if wanted else not before or journey.changed < before
+            if mine and journey.standing in OVER and journey.agent not in self._of.here.berths:
+                changes.append(journeys.purged(journey))
+                yield "item", {"agent": text_of(journey.agent), "label": journey.label}
+        if changes:
+            await self._of.here.journal.write(list(changes), True)
+        yield "end", {"purged": len(changes)}
+
+    async def do_backup(self, path: str) -> Answer:
+        """Copy this station's home to a file, which must not be there."""
+        of = self._of
+        store = of.here.store
+        if store.volatile:
+            raise ControlError("this station keeps its agents in memory only: there is nothing to copy")
+        about = {"station": of.here.name, "key": of.key.text, "time": of.here.clocks.now(), "life": of.lives.own}
+        size = await in_thread(back_up, of.home.resolve(), store.copy_to, Path(path), about)
+        yield "end", {"path": path, "bytes": size, **about}
+
+    async def do_accept(self) -> Answer:
+        """A person decides that a store that was put back is the one to go on with."""
+        await self._of.lives.accept()
+        yield "end", {"agents": len(self._of.here.berths)}
+
+    async def do_reload(self) -> Answer:
+        """Read the policy again, as SIGHUP has a station do. The end: what it admits, in sentences."""
+        reload = self._of.reload()
+        if reload is None:
+            raise ControlError("this station belongs to a program: Station.replace_policy gives it another policy")
+        yield "end", {"said": await reload()}
 
     async def do_move(self, agent: str, to: str, **how: Any) -> Answer:
         """Move an agent that is here. Items: how far it is. `how`: as of `MoveOptions.told`."""
@@ -280,6 +332,23 @@ class Requests:
         if written is not None:
             await written
         yield "end", {"agent": text_of(key), "done": outcome.value}
+
+    async def do_ask(self, agent: str, body: bytes, most: int, topic: str = "") -> Answer:
+        """Ask an agent, and wait `most` milliseconds for its answer. The end has the `answer`, or why it is `late`."""
+        try:
+            key = self._of.agents.queries.find_agent(agent)
+        except PortcallError:
+            key = bytes_of(agent)
+        try:
+            answer = await self._of.agents.talking.ask_from_station(key, body, topic, most / 1000)
+        except asyncio.TimeoutError:
+            yield "end", {"agent": text_of(key), "late": f"the agent is {self._of.agents.agent(key).standing}"}
+        else:
+            yield "end", {"agent": text_of(key), "answer": answer}
+
+    async def do_publish(self, topic: str, body: bytes, everywhere: bool) -> Answer:
+        """Publish to a topic; the end says how many agents here got it."""
+        yield "end", {"topic": topic, "here": await self._of.agents.publish(topic, body, everywhere)}
 
     async def do_logs(self, agent: str, follow: bool = False) -> Answer:
         found = self._of.agents.find(agent)

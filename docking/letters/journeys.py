@@ -27,6 +27,7 @@ from agents.errors import CredentialError, NotCanonical
 from docking.store.changes import Change, Link, PutJourney
 from docking.store.store import Store
 from docking.trust.agent_credentials import SignedDeparture
+from docking.trust.labels import label_of, number_of
 from docking.trust.verified_trails import VerifiedTrail, VerifiedTrails, moved_on, result_links, trail_links
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ class JourneyStanding(str, enum.Enum):
     """It trapped or used up its budget. It is kept where it stopped."""
     DISPOSED = "disposed"
     """Ended by an order."""
+    PURGED = "purged"
+    """It was over, and is forgotten but for its id: nobody can launch it again."""
 
     __str__ = str.__str__
 
@@ -154,6 +157,7 @@ class Journeys:
                 found.append(Journey.decode(record))
             except CredentialError as error:
                 _log.error("%s", error, extra={"agent": text_of(agent)})
+        found = [journey for journey in found if journey.standing is not JourneyStanding.PURGED]
         return sorted(found, key=lambda journey: (journey.launched, journey.agent))
 
     def get(self, agent: bytes) -> Journey | None:
@@ -169,7 +173,8 @@ class Journeys:
     def opened(self, agent: bytes, passport: Signed[Passport], place: PublicKey) -> PutJourney:
         """Open the journey of an agent, or of a clone."""
         body, now = passport.body, self._clock()
-        return self._put(Journey(agent, passport.digest, body.label, body.owner, body.expires, now, place, changed=now))
+        label = label_of(body, agent)
+        return self._put(Journey(agent, passport.digest, label, body.owner, body.expires, now, place, changed=now))
 
     def told(self, sender: PublicKey, word: object) -> PutJourney | None:
         """Process a station's word that it has an agent. None if it is old news, or the agent is not ours."""
@@ -180,13 +185,30 @@ class Journeys:
             # The end of a journey is only accepted with its trail and results.
             raise CredentialError("malformed", "a word says that an agent travels, or that it was stopped")
         check_said(said)
-        journey = self._last(agent)
-        if journey is None or journey.passport != passport or journey.standing in OVER:
+        journey = self._last(agent) or self._born(agent, passport, sender)
+        if journey is None or journey.passport != passport or journey.standing in (*OVER, JourneyStanding.PURGED):
             return None
         if hop < journey.hop or (sender != journey.place and hop == journey.hop):
             return None
         standing = JourneyStanding(standing)
         return self._put(evolve(journey, place=sender, hop=hop, standing=standing, changed=self._clock(), text=said))
+
+    def _born(self, agent: bytes, passport: object, place: PublicKey) -> Journey | None:
+        """The journey of a clone that was made elsewhere; None if no agent from here can have such a clone.
+
+        Only who has had the agent can name its passport, and only as many clones can be told of as that allows.
+        """
+        known = self._store.part(byte_string(passport, "passport", 32))
+        if known is None:
+            return None
+        body = verify_passport(known).body
+        original = self._last(body.agent)
+        if original is None or number_of(body, agent) is None:
+            return None
+        now = self._clock()
+        return Journey(
+            agent, original.passport, label_of(body, agent), body.owner, body.expires, now, place, changed=now
+        )
 
     def word(self, agent: bytes, passport: bytes, hop: int, standing: JourneyStanding, said: str) -> list[object]:
         """The word that `told` reads."""
@@ -214,6 +236,9 @@ class Journeys:
     def ended(self, judged: VerifiedEnd, standing: JourneyStanding, said: str) -> tuple[Journey, list[Change]]:
         """Record a journey's end that `judge` verified. Raises `CredentialError` if its beginning is no longer here."""
         capsule, passport, followed = judged.capsule, judged.passport, judged.followed
+        before = self._last(followed.point.agent)
+        if before is not None and before.standing is JourneyStanding.PURGED:
+            return before, []  # repeated, after a person has seen it
         start, point = followed.start, followed.point
         new = [Link(*link) for link in trail_links(followed.steps, point)]
         entries = result_links(capsule.results.entries, start.results)
@@ -231,12 +256,16 @@ class Journeys:
         journey = self._over(passport, point, standing, said)
         return journey, [learned, self._put(journey, whole.encode())]
 
+    def purged(self, journey: Journey) -> PutJourney:
+        """Forget a journey that is over, with its trail and results."""
+        return self._put(evolve(journey, standing=JourneyStanding.PURGED, text="", changed=self._clock()), b"")
+
     def _over(self, passport: Signed[Passport], point: TrailPoint, standing: JourneyStanding, said: str) -> Journey:
         old, now = self._last(point.agent), self._clock()
         return Journey(
             agent=point.agent,
             passport=passport.digest,
-            label=passport.body.label,
+            label=label_of(passport.body, point.agent),
             owner=passport.body.owner,
             expires=passport.body.expires,
             launched=now if old is None else old.launched,

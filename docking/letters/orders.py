@@ -59,33 +59,36 @@ class SendOutcome(str, enum.Enum):
 
 @frozen
 class Order:
-    """The statement. `agent`: its id; `time`: ms since 1970."""
+    """The statement. `agent`: its id; `time`: ms since 1970; `until`: of a sleep, when it ends (ms); 0 for never."""
 
     KIND: ClassVar[str] = "order"
 
     agent: bytes
     what: OrderKind
     time: int
+    until: int = 0
 
     def payload(self) -> dict[int, object]:
         """As a map for CBOR."""
-        return {1: self.agent, 2: self.what.value, 3: self.time}
+        value: dict[int, object] = {1: self.agent, 2: self.what.value, 3: self.time}
+        return value | {4: self.until} if self.until else value
 
     @classmethod
     def from_payload(cls, value: object) -> Order:
         """The inverse of `payload`; `MalformedCredential`."""
         read = Fields.of(value, "order")
         agent, what, time = read.digest(1, "agent id"), read.text(2, "what", 16), read.time(3, "time")
+        until = read.time(4, "until") if read.has(4) else 0
         read.done()
         try:
-            return cls(agent, OrderKind(what), time)
+            return cls(agent, OrderKind(what), time, until)
         except ValueError:
             raise MalformedCredential("order: not one that is known") from None
 
 
-def sign_order(agent: bytes, what: OrderKind, now: int, home: SecretKey) -> bytes:
+def sign_order(agent: bytes, what: OrderKind, now: int, home: SecretKey, until: int = 0) -> bytes:
     """The envelope of an order."""
-    return envelope.sign(Order(agent, what, now), home).envelope
+    return envelope.sign(Order(agent, what, now, until), home).envelope
 
 
 def read_order(data: bytes, now: int) -> tuple[Order, PublicKey]:

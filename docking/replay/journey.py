@@ -29,6 +29,7 @@ from agents.image import AgentImage
 from agents.recording import CLOCKS
 from agents.replaying import Frozen, Replayed, Step
 from agents.snapshot import ROOTED_MAGIC, Snapshot
+from agents.stack import sources_of
 from agents.waits import Event, Failed, Refused
 from docking.recordings.record import StayRecord
 from docking.replay.changes import Changes, changes_between, difference_of
@@ -314,6 +315,14 @@ class Journey:
             return Changes()
         new = now.results[len(was.results) :]
         return changes_between(self.image, before, after, (was.stack, now.stack), new)
+
+    def sources(self, index: int) -> dict[str, str]:
+        """The texts of the files that the stack at a step names, as far as they travel with the agent.
+
+        index: of the step, from 0. Raises `IndexError`.
+        """
+        moment, snapshot = self._moment(index)
+        return {} if snapshot is None else sources_of(moment.stack, snapshot)
 
     def results(self, index: int) -> tuple[str, ...]:
         """The keys of what the agent had reported at a step, as far as it was recorded; `index`: of the step."""

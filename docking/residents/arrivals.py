@@ -16,14 +16,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from agents.credentials.envelope import foresee
 from agents.credentials.keys import PublicKey, public_key, text_of
 from agents.engines.missing import MissingPages
 from agents.errors import PortcallError
 from agents.snapshot import Snapshot
-from agents.waits import Clone, Cloned, Fork, Forked, Go, Recv, Sleep
+from agents.waits import Answer, Clone, Cloned, Fork, Forked, Go, Recv, Select, Sleep
 from docking.errors import StationError
 from docking.handoff.actions import Cargo, Record
 from docking.handoff.messages import Part
@@ -80,6 +80,8 @@ class Arrivals:
     _fetcher: BlockFetcher
     expected: dict[bytes, Berth] = field(factory=dict)
     kept: dict[bytes, Unresumable] = field(factory=dict)
+    slept: Callable[[Berth], None] = lambda berth: None
+    """Told of an agent that sleeps by order and wakes by itself."""
     judge: Callable[[Berth], None] = field(init=False)
     """Told of each agent that begins here, before it does."""
     took_s: dict[bytes, float] = field(factory=dict)
@@ -162,6 +164,7 @@ class Arrivals:
             session = admitted.session
             self._fetch(berth, record.peer, session.name, session.owed, session.missing())
         self.judge(berth)
+        self._here.came(berth)
         # Waking a thread takes a while; the rest of this step is done meanwhile.
         self._lifecycle.begin(berth, admitted.snapshot, arrived=True)
         self._remember_soon(berth, public_key(record.peer))
@@ -169,7 +172,7 @@ class Arrivals:
     def _berth(self, record: Record, image: Part, admitted: Admitted) -> Berth:
         own = self._papers(record, admitted)
         berth = Berth(self._environment, own, admitted.admission.grant, admitted.image, image, admitted.snapshot)
-        berth.prepared = admitted.prepared
+        berth.prepared, berth.trace = admitted.prepared, admitted.trace
         berth.open_mailbox(admitted.mailbox)
         berth.cpu_us = admitted.compiled_us
         return berth
@@ -281,6 +284,9 @@ class Arrivals:
     def _take_up(self, berth: Berth, note: checkpoints.BerthNote | None) -> None:
         if note is not None and note.standing in (Standing.STOPPED, Standing.ASLEEP):
             berth.standing, berth.text = note.standing, note.text
+            if note.standing is Standing.ASLEEP and note.until:
+                berth.until = note.until
+                self.slept(berth)
             return
         if note is not None and note.wait == "sleep":
             berth.wait = Sleep(0)
@@ -292,6 +298,8 @@ class Arrivals:
                 self._lifecycle.sleep_until(berth, note.until)
             return
         snapshot = Snapshot.decode(self._here.state_of(berth))
+        if note is not None and note.until:
+            snapshot = _rest(snapshot, note.until - self._here.clocks.now())
         berth.state = snapshot
         if note is not None and isinstance(snapshot.pending and snapshot.pending.wait, Clone):
             self._lifecycle.go_on(berth, Cloned(note.child or None))
@@ -309,6 +317,15 @@ class Arrivals:
         capsule = self._here.store.capsule(record.agent, record.hop)
         if capsule is not None and record.agent not in self._here.berths:
             self.resume(capsule)
+
+
+def _rest(snapshot: Snapshot, left_ms: int) -> Snapshot:
+    """With what is left of the wait for a message or an answer."""
+    pending = snapshot.pending
+    if pending is None or not isinstance(pending.wait, Select | Answer) or pending.wait.timeout_ns is None:
+        return snapshot
+    wait = evolve(pending.wait, timeout_ns=max(0, left_ms) * 1_000_000)
+    return evolve(snapshot, pending=evolve(pending, wait=wait))
 
 
 def _queued(snapshot: Snapshot) -> Go | None:

@@ -39,21 +39,41 @@ from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Asked, Execution
 from agents.runtime import Stop as Ending
 from agents.snapshot import Snapshot
-from agents.waits import Accept, Call, Clone, Event, Fork, Go, GoAt, Input, Message, Sleep, Wait, Yield
+from agents.waits import (
+    MAX_REASON_BYTES,
+    Accept,
+    Ask,
+    Call,
+    Clone,
+    Event,
+    Failed,
+    Fork,
+    Go,
+    GoAt,
+    Input,
+    Message,
+    Reply,
+    Select,
+    Sleep,
+    Wait,
+    Yield,
+)
 from agents.wasi.hostdirs import HostGrant
 from agents.wasi.limits import WasiLimits
 from docking.handoff.messages import Part
 from docking.letters.orders import OrderKind
-from docking.letters.packets import Packet
+from docking.letters.packets import Packet, PacketKind
 from docking.live.block_fetcher import FetchedAgent
 from docking.recordings.stays import StayRecording
 from docking.store.changes import Link
+from docking.tracing import Span, TraceContext, Tracing
 from docking.trust.agent_credentials import AgentCredentials
-from docking.trust.mailbox import MAX_MAIL, Mailbox, Streams
+from docking.trust.labels import label_of
+from docking.trust.mailbox import MAX_MAIL, MAX_TOPICS, Mailbox, Questions, Streams
 from docking.trust.mailbox import Turn as Order
 
 _log = logging.getLogger(__name__)
-EDQUOT, ENOSPC, EPERM = 19, 51, 63
+EDQUOT, EHOSTUNREACH, ENOENT, ENOSPC, EPERM, ETIMEDOUT = 19, 23, 44, 51, 63, 73
 SPENT = "the agent has sent and called as often as its budget of messages allows"
 # A shorter sleep keeps its instance: parking and restoring it would take as long.
 PARK_NS = 50_000_000  # ns
@@ -96,6 +116,7 @@ class Delivery(enum.Enum):
     AGAIN = "again"  # it was there before
     FULL = "full"  # the inbox has no room
     EARLY = "early"  # one that was sent before it has not come yet
+    LATE = "late"  # nobody waits for it any more, or nobody ever did: it is dropped
     BUSY = "busy"  # the agent is leaving, or suspended by the policy
     AWAY = "away"  # the agent is not here
 
@@ -108,7 +129,9 @@ class HostEnvironment:
     `crowded()`: whether agents hold so much memory that none is kept for speed (any thread); `untold(own)`: bytes of
     the results with which an agent came and that its home does not know (any thread);
     `send(berth, to, body, number)`, in a worker: returns when the message is taken, durably. Raises `CallFailed`.
-    `reply(berth, ident, response)`, in a worker: answers the request of a client. Raises `CallFailed`.
+    `reply(berth, ident, response)`, in a worker: answers the request of a client, and `reply_to_agent` the question of
+    an agent. Raises `CallFailed`. `publish(berth, topic, body, everywhere, most)`, likewise: how many copies were made,
+    and how many of them for agents here.
     `record(berth)`: what records its stay, if anything does.
     """
 
@@ -123,11 +146,14 @@ class HostEnvironment:
     told: Callable[[Berth], None]
     send: Callable[[Berth, str, bytes, int], None]
     reply: Callable[[Berth, str, bytes], None]
+    reply_to_agent: Callable[[Berth, str, bytes, int], None]
+    publish: Callable[[Berth, str, bytes, bool, int], tuple[int, int]]
     crowded: Callable[[], bool] = lambda: False
     untold: Callable[[AgentCredentials], int] = lambda own: 0
     wasi: WasiLimits = field(factory=WasiLimits)
     directories: Mapping[str, HostGrant] = field(factory=dict, repr=brief)  # by the name that agents have for them
     record: Callable[[Berth], StayRecording | None] = lambda berth: None
+    tracing: Tracing = field(factory=Tracing)
 
 
 @frozen
@@ -180,6 +206,9 @@ class Berth:
     """Messages received since the last checkpoint: a crash gives them back."""
     seen: OrderedDict[bytes, None] = field(factory=OrderedDict, repr=False)
     streams: Streams = field(factory=Streams)
+    topics: dict[str, None] = field(factory=dict, repr=False)
+    questions: Questions = field(factory=dict, repr=False)
+    """Those that it has asked, and of which it has not taken the answers."""
     lines: deque[LogLine] = field(factory=lambda: deque(maxlen=LOG_LINES), repr=False)
     fresh: deque[LogLine] = field(factory=lambda: deque(maxlen=LOG_LINES), repr=False)
     life: Execution | None = field(default=None, repr=False)
@@ -188,6 +217,7 @@ class Berth:
     turned: list[asyncio.Future[bytes | None]] = field(factory=list, repr=False)
     """Each is given the state at the end of its turn, or None if it keeps its instance or ends then."""
     order: OrderKind | None = None  # what an operator or the home asked for, to be done when the turn has ended
+    order_until: int = 0  # of an order to sleep: when that ends (ms); 0 for never
     to: str = ""  # where it is leaving to
     moving: bool = False  # it is being moved while it runs: it keeps its instance
     halting: asyncio.Future[Ending] | None = field(default=None, repr=False)
@@ -207,7 +237,10 @@ class Berth:
     saved: object = None  # what the store has of it: `docking.residents.checkpoints.StoredState`
     occupied: int = 0  # bytes that its instance takes, and what is being made of it
     recording: StayRecording | None = field(init=False, default=None, repr=False)
+    trace: TraceContext | None = None
+    """Of the trace to which its journey belongs, if it does to any."""
     _digest: bytes = b""  # of `state`, if it is known
+    _label: str = ""
     _hurry: bool = False
     _lock: threading.Lock = field(factory=threading.Lock, repr=False)
     _opening: threading.Lock = field(factory=threading.Lock, repr=False)
@@ -223,6 +256,7 @@ class Berth:
         self.agent = self.credentials.agent
         self.head = self.credentials.results
         self.cloned = self.credentials.point.cloned
+        self._label = label_of(self.credentials.passport.body, self.agent)
         self.recording = self.environment.record(self)
 
     @property
@@ -261,7 +295,7 @@ class Berth:
     @property
     def label(self) -> str:
         """What people call it."""
-        return self.credentials.passport.body.label
+        return self._label
 
     @property
     def used(self) -> Budget:
@@ -310,11 +344,28 @@ class Berth:
 
         Raises `MemoryMissing` if it was given up while it waited for its memory.
         """
-        turn = self._turn(event)
+        turn = self._turn(event) if self.trace is None else self._turn_traced(event)
         if self.owed is not None and self.owed.abandoned:
             self.close()
             raise MemoryMissing  # whatever it did on memory that it did not have
         return turn
+
+    def traced(self) -> dict[str, object]:
+        """The attributes that all its spans have."""
+        ident = text_of(self.agent)
+        return {"portcall.agent.id": ident, "portcall.agent.label": self.label, "portcall.visit": self.visit}
+
+    def _turn_traced(self, event: Event | None) -> Turn:
+        span, error = self.environment.tracing.start("run", self.trace, self.traced()), "lost"
+        try:
+            turn = self._turn(event)
+            error = turn.stop.code if isinstance(turn.stop, Trapped) else ""
+            if span is not None:
+                span.set("portcall.stop", type(turn.stop).__name__.lower())
+            return turn
+        finally:
+            if span is not None:
+                span.end(error)
 
     def _turn(self, event: Event | None) -> Turn:
         began = spent_ns()
@@ -452,7 +503,7 @@ class Berth:
         if self.owed is not None or (self.ahead and isinstance(stop, Go | GoAt | Asked)):
             return True
         if self.moving:
-            return not isinstance(stop, Go | GoAt | Clone | Fork)
+            return not isinstance(stop, Go | GoAt | Clone | Fork | Ask)
         if self.occupied >= LARGE and self.environment.crowded():
             return False
         match stop:
@@ -645,12 +696,66 @@ class Berth:
             self.remark_spent()
             raise CallFailed(EDQUOT, SPENT)
         # The number is part of the letter's identity, so it is used up only when the message was taken.
-        self.environment.send(self, to, body, self.sent + 1)
+        if self.trace is None:
+            self.environment.send(self, to, body, self.sent + 1)
+        else:
+            self._send_traced(to, body)
         self.sent += 1
+
+    def _message_span(self, what: str, size: int, **more: str) -> Span | None:
+        said = {
+            "messaging.system": "portcall",
+            "messaging.operation.name": what,
+            "messaging.operation.type": what,
+            "messaging.message.body.size": size,
+        }
+        kind = "PRODUCER" if what == "send" else "CONSUMER"
+        return self.environment.tracing.start(what, self.trace, {**self.traced(), **said, **more}, kind)
+
+    def _send_traced(self, to: str, body: bytes) -> None:
+        span = self._message_span("send", len(body), **{"messaging.destination.name": to[:200]})
+        error = ""
+        try:
+            self.environment.send(self, to, body, self.sent + 1)
+        except CallFailed as failed:
+            error = f"errno {failed.errno}"
+            raise
+        finally:
+            if span is not None:
+                span.end(error)
 
     def reply(self, ident: str, response: bytes) -> None:
         """See `agents.hostcalls.reply`."""
-        self.environment.reply(self, ident, response)
+        if "." in ident:
+            self.environment.reply(self, ident, response)
+            return
+        if self.sent + self.calls >= self.grant.budget.messages:
+            self.remark_spent()
+            raise CallFailed(EDQUOT, SPENT)
+        self.environment.reply_to_agent(self, ident, response, self.sent + 1)
+        self.sent += 1
+
+    def subscribe(self, topic: str) -> None:
+        """See `agents.hostcalls.subscribe`."""
+        if topic not in self.topics and len(self.topics) >= MAX_TOPICS:
+            raise CallFailed(ENOSPC, f"an agent subscribes to at most {MAX_TOPICS} topics")
+        self.topics = {**self.topics, topic: None}  # the event loop may be reading it
+
+    def unsubscribe(self, topic: str) -> None:
+        """See `agents.hostcalls.unsubscribe`."""
+        self.topics = {each: None for each in self.topics if each != topic}
+
+    def publish(self, topic: str, body: bytes, everywhere: bool) -> int:
+        """See `agents.hostcalls.publish`. Each copy that is made here is a message of its budget."""
+        if not self.grant.allows("host:send"):
+            raise CallFailed(EPERM, "the agent's permit here does not cover host:send")
+        left = self.grant.budget.messages - self.sent - self.calls
+        if left <= 0:
+            self.remark_spent()
+            raise CallFailed(EDQUOT, SPENT)
+        copies, here = self.environment.publish(self, topic, body, everywhere, left)
+        self.sent += copies
+        return here
 
     # Messages
 
@@ -663,8 +768,13 @@ class Berth:
                 return Delivery.AGAIN if order is Order.AGAIN else Delivery.EARLY
         elif ident in self.seen:
             return Delivery.AGAIN
-        # Messages that were read count until the state is stored: a crash brings them back.
-        size = sum(len(each.body) for each in (*self.inbox, *self.taken))
+        if packet.kind in (PacketKind.REPLY, PacketKind.FAILED):
+            return self._answered(packet, now)
+        if packet.kind is PacketKind.ASK and now > packet.until:
+            if packet.stream:
+                streams.take(packet.stream, packet.number, ident)
+            return Delivery.LATE
+        size = self._mail_bytes()
         if len(self.inbox) + len(self.taken) >= MAX_INBOX or size + len(packet.body) > MAX_INBOX_BYTES:
             return Delivery.FULL
         if packet.stream:
@@ -674,10 +784,54 @@ class Berth:
         self.inbox.append(packet.message)
         return Delivery.TAKEN
 
+    def _mail_bytes(self) -> int:
+        # Messages that were read count until the state is stored: a crash brings them back.
+        answers = sum(len(each.answer) for each in self.questions.values() if each.answer is not None)
+        return answers + sum(len(each.body) for each in (*self.inbox, *self.taken))
+
+    def _answered(self, packet: Packet, now: int) -> Delivery:
+        """Take the answer to a question: of who was asked, once, in time, and by the question's secret name."""
+        question = self.questions.get(packet.token)
+        if question is None or question.answer is not None or question.taken or now > question.until:
+            return Delivery.LATE
+        if packet.kind is PacketKind.REPLY and packet.sender != text_of(question.to):
+            return Delivery.LATE
+        if self._mail_bytes() + len(packet.body) > MAX_INBOX_BYTES:
+            return Delivery.FULL
+        question.errno = EHOSTUNREACH if packet.kind is PacketKind.FAILED else 0
+        question.answer = packet.body
+        return Delivery.TAKEN
+
+    def answer(self, ident: str, now: int) -> Event | None:
+        """The answer to the question of this name, for the agent; None if it may still come."""
+        try:
+            question = self.questions[bytes.fromhex(ident)]
+        except (KeyError, ValueError):
+            return Failed(ENOENT, "the agent has no such question to take the answer of")
+        if question.taken:
+            return Failed(ENOENT, "the agent has taken the answer to this question")
+        if question.answer is None and now <= question.until:
+            return None
+        question.taken = True
+        if question.answer is None:
+            return Failed(ETIMEDOUT, "no answer came in time")
+        if question.errno:
+            return Failed(question.errno, question.answer.decode("utf-8", "replace")[:MAX_REASON_BYTES])
+        return Reply(question.answer)
+
+    def stored(self) -> None:
+        """Its state is being stored: what it has received is not given again after a crash."""
+        self.taken.clear()
+        for name in [name for name, each in self.questions.items() if each.taken]:
+            del self.questions[name]
+        for each in self.questions.values():
+            each.stored_known = each.known
+
     def open_mailbox(self, mailbox: Mailbox) -> None:
         """Take the messages that came with the agent, or were stored with it."""
         self.inbox.extend(mailbox.messages)
-        self.streams = mailbox.streams
+        self.streams, self.questions = mailbox.streams, mailbox.questions
+        self.topics.update(dict.fromkeys(mailbox.topics))
         for ident in mailbox.seen:
             self.see(ident)
 
@@ -691,4 +845,16 @@ class Berth:
         """The next message, for the agent."""
         message = self.inbox.popleft()
         self.taken.append(message)
+        if self.trace is not None:
+            span = self._message_span("receive", len(message.body))
+            if span is not None:
+                span.end()
+        return message
+
+    def select(self, wanted: Select) -> Message | None:
+        """The next message of those, for the agent; None if there is none."""
+        message = next((each for each in self.inbox if wanted.wants(each)), None)
+        if message is not None:
+            self.inbox.remove(message)
+            self.taken.append(message)
         return message

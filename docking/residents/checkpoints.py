@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from agents import canonical
 from agents.brief import brief
@@ -139,8 +139,15 @@ def put_checkpoint(
     stored = Part("state", berth.digest_of(state) if digest is None else digest, len(state))
     berth.cpu_us += len(state) // WRITTEN_IN_A_US
     berth.saved = StoredState(stored, note_of(berth, event), len(berth.reports))
-    berth.taken.clear()
+    berth.stored()
     return _checkpoint(berth, berth.saved, StoredPart(stored, state))
+
+
+def noted(berth: Berth) -> PutCheckpoint:
+    """The berth as it is now, in the state that was stored last, with the messages received since."""
+    assert isinstance(berth.saved, StoredState)
+    berth.saved = evolve(berth.saved, note=note_of(berth))
+    return with_mail(berth)
 
 
 def with_mail(berth: Berth) -> PutCheckpoint:
@@ -155,9 +162,12 @@ def _checkpoint(berth: Berth, saved: StoredState, state: StoredPart) -> PutCheck
     if saved.blocks is not None:
         parts.append(StoredPart(saved.blocks, None))
     messages = [*berth.taken, *berth.inbox]
-    if messages or berth.seen or berth.streams.came:
-        mail = write_mailbox(messages, berth.seen, berth.streams)
+    if messages or berth.seen or berth.streams.came or berth.questions or berth.topics:
+        mail = write_mailbox(messages, berth.seen, berth.streams, berth.questions, berth.topics)
         parts.append(StoredPart(part("mailbox", mail), mail))
+    if berth.trace is not None:
+        trace = berth.trace.encode()
+        parts.append(StoredPart(part("trace", trace), trace))
     if saved.reports:
         rows = [[link.head, link.previous, link.body] for link in berth.reports[: saved.reports]]
         reports = canonical.encode(rows)
@@ -211,6 +221,7 @@ def wake_mail(berth: Berth, mailbox: bytes | None, reports: bytes | None) -> Non
 def message_parts(berth: Berth) -> list[tuple[str, bytes]]:
     """The mailbox as a part that travels, unless it is empty."""
     streams = berth.streams
-    if not (berth.inbox or berth.seen or streams.came or streams.sent):
+    if not (berth.inbox or berth.seen or streams.came or streams.sent or berth.questions or berth.topics):
         return []
-    return [("mailbox", write_mailbox(berth.inbox, berth.seen, streams))]
+    asked = {name: evolve(each, stored_known=each.known) for name, each in berth.questions.items() if not each.taken}
+    return [("mailbox", write_mailbox(berth.inbox, berth.seen, streams, asked, berth.topics))]

@@ -65,7 +65,9 @@ async def make_clones(
     children = []
     for serial in range(berth.cloned, berth.cloned + count):
         papers = agent_credentials.cloned(own, serial, state, reported, now, here.key)
-        children.append(Berth(environment, papers, berth.grant, berth.image, berth.image_part, state))
+        child = Berth(environment, papers, berth.grant, berth.image, berth.image_part, state)
+        child.trace = berth.trace
+        children.append(child)
     berth.cloned += count
     ids = tuple(text_of(child.agent) for child in children)
     changes: list[Change] = []

@@ -14,16 +14,18 @@ from agents.credentials.envelope import identify
 from agents.errors import CredentialError
 from agents.runtime import Asked
 from agents.snapshot import Snapshot
-from agents.waits import Call, Clone, Fork, Go, GoAt, Refused, Sleep, Wait, Woke
+from agents.waits import Ask, Call, Clone, Fork, Go, GoAt, Refused, Sleep, Wait, Woke
 from docking.errors import StationError, StoreError, UnknownAgent
 from docking.letters.journeys import OVER, JourneyStanding
 from docking.letters.orders import ORDER_LIFETIME_MS, OrderKind, OrderOutcome, sign_order
 from docking.letters.outbox import LetterKind, Outbox
 from docking.residents.berth import Berth, Standing
-from docking.residents.lifecycle import EINTR, Lifecycle
+from docking.residents.lifecycle import DAY_S, EINTR, Lifecycle
 from docking.residents.queries import Queries
 from docking.residents.residents import Residents
 
+# What is being stored of these waits is to be known first.
+_MADE = (Clone, Fork, Ask)
 STAYS_S = 0.05  # between two looks whether an agent stays whose departure was given up
 
 
@@ -35,13 +37,16 @@ class Commands:
     _lifecycle: Lifecycle
     _queries: Queries
 
-    def order(self, agent: bytes, what: OrderKind) -> OrderOutcome:
-        """Have an agent retracted, disposed of, put to sleep, woken or cloned; what became of the order."""
+    def order(self, agent: bytes, what: OrderKind, until: int = 0) -> OrderOutcome:
+        """Have an agent retracted, disposed of, put to sleep, woken or cloned; what became of the order.
+
+        until: of a sleep, when it ends, milliseconds since 1970; 0: when it is woken
+        """
         if self._here.failure:
             raise StationError(f"the station cannot go on: {self._here.failure}")
         berth = self._here.berths.get(agent)
         if berth is not None:
-            self.obey(berth, what)
+            self.obey(berth, what, until)
             return OrderOutcome.OBEYED
         if agent in self._queries.kept:
             raise StationError(f"the agent is kept here, and cannot be taken up: {self._queries.kept[agent].why}")
@@ -50,11 +55,11 @@ class Commands:
         journey = self._here.journeys.get(agent)
         if journey is None:
             raise UnknownAgent("this agent is not here, and was not launched here")
-        if journey.standing in OVER:
+        if journey.standing in (*OVER, JourneyStanding.PURGED):
             raise StationError(f"the agent's journey is over: {journey.standing}")
         to = self._queries.where(agent) or journey.place
         now = self._here.clocks.now()
-        content = [sign_order(agent, what, now, self._here.key), 0]
+        content = [sign_order(agent, what, now, self._here.key, until), 0]
         self._here.post(
             Outbox.posted(
                 to, LetterKind.ORDER, identify("order", agent, what.value, now), content, now + ORDER_LIFETIME_MS
@@ -62,12 +67,12 @@ class Commands:
         )
         return OrderOutcome.SENT
 
-    def obey(self, berth: Berth, what: OrderKind) -> None:
-        """Carry out an order: now, or when the agent's turn or call has ended."""
+    def obey(self, berth: Berth, what: OrderKind, until: int = 0) -> None:
+        """Carry out an order: now, or when the agent's turn or call has ended. `until`: as of `order`."""
         if berth.standing is Standing.LEAVING:
             if not self._lifecycle.withdraw(berth):
                 raise StationError("the agent is leaving: try again")
-            self._here.run(self._obey_when_it_stays(berth, what))
+            self._here.run(self._obey_when_it_stays(berth, what, until))
             return
         if what is OrderKind.WAKE:
             self._wake_up(berth)
@@ -78,21 +83,21 @@ class Commands:
             raise StationError(f"the agent cannot go on: {berth.text}")
         if berth.owed is not None and what is not OrderKind.DISPOSE:
             raise StationError(f"the agent {berth.owed.said}: try again when all of it is here")
-        berth.order = what
+        berth.order, berth.order_until = what, until
         if berth.running and berth.owed is not None:
             berth.owed.abandon()
         if berth.running:
             berth.interrupt()
-        elif not isinstance(berth.wait, (Clone, Fork) if what is OrderKind.DISPOSE else (Call, Clone, Fork)):
+        elif not isinstance(berth.wait, _MADE if what is OrderKind.DISPOSE else (Call, *_MADE)):
             # An agent that is to end does not wait for its service call, which may take long.
             self.carry_out(berth, berth.wait, berth.state if isinstance(berth.state, bytes) else None)
 
-    async def _obey_when_it_stays(self, berth: Berth, what: OrderKind) -> None:
+    async def _obey_when_it_stays(self, berth: Berth, what: OrderKind, until: int) -> None:
         """Its departure was given up: carry out an order then. If its receipt came just before that, it has left."""
         while berth.standing is Standing.LEAVING and not self._here.closing:
             await asyncio.sleep(STAYS_S)
         if self._here.berths.get(berth.agent) is berth and not self._here.closing:
-            self.obey(berth, what)
+            self.obey(berth, what, until)
 
     def _wake_up(self, berth: Berth) -> None:
         if berth.standing is Standing.STOPPED:
@@ -108,10 +113,34 @@ class Commands:
             return
         self._resume_asleep(berth)
 
+    def wake_at(self, berth: Berth) -> None:
+        """Have an agent that sleeps by order wake when its time is over, if it has one."""
+        if not berth.until:
+            return
+        left = max(0.0, (berth.until - self._here.clocks.now()) / 1000)
+        loop = asyncio.get_running_loop()
+        self._here.timers[berth.agent] = loop.call_later(min(left, DAY_S), self._wake_when_over, berth)
+
+    def _wake_when_over(self, berth: Berth) -> None:
+        self._here.timers.pop(berth.agent, None)
+        if (
+            self._here.closing
+            or self._here.berths.get(berth.agent) is not berth
+            or berth.standing is not Standing.ASLEEP
+        ):
+            return
+        if self._here.clocks.now() < berth.until:
+            self.wake_at(berth)
+        else:
+            self._resume_asleep(berth)
+
     def _resume_asleep(self, berth: Berth) -> None:
         state = berth.state if berth.state is not None else self._here.state_of(berth)
         snapshot = state if isinstance(state, Snapshot) else Snapshot.decode(state)
-        berth.state = snapshot
+        berth.state, berth.until = snapshot, 0
+        timer = self._here.timers.pop(berth.agent, None)
+        if timer is not None:
+            timer.cancel()
         self.carry_on(berth, None if snapshot.pending is None else snapshot.pending.wait)
 
     def carry_out(self, berth: Berth, stop: Wait | Asked | None, state: bytes | None) -> None:
@@ -133,10 +162,13 @@ class Commands:
         if what is OrderKind.DISPOSE:
             self._lifecycle.finish(berth, JourneyStanding.DISPOSED, "disposed of by order")
         elif what is OrderKind.SLEEP:
-            berth.standing, berth.wait, berth.until = Standing.ASLEEP, None, 0
+            berth.standing, berth.wait, berth.until = Standing.ASLEEP, None, berth.order_until
             if state is not None:
                 self._lifecycle.park(berth)
+            elif berth.saved is not None:
+                self._lifecycle.note(berth)
             self._here.tell("waiting", berth.agent, text="put to sleep")
+            self.wake_at(berth)
         elif what is OrderKind.RETRACT and berth.credentials.passport.body.home.station != self._here.key.public:
             if berth.standing is Standing.STOPPED and berth.state is None:
                 berth.state = self._here.state_of(berth)

@@ -33,6 +33,7 @@ from docking.residents.berth import EDQUOT, ENOSPC, EPERM, Berth
 from docking.residents.checkpoints import message_parts, put_checkpoint
 from docking.residents.deltas import Deltas
 from docking.store.changes import Change
+from docking.tracing import Span, TraceContext, Tracing, for_hop
 from docking.trust import agent_credentials
 from docking.trust.agent_credentials import SignedDeparture, part
 from docking.trust.images import Images
@@ -56,6 +57,7 @@ _ERRNO = {
     "held-here": EAGAIN,
     "storage": EAGAIN,
     "disk-full": EAGAIN,
+    "held": EAGAIN,
     "too-large": ENOSPC,
     "budget": EDQUOT,
     "hops": EPERM,
@@ -73,6 +75,7 @@ def errno_of(code: str) -> int:
 class _Attempt:
     leaving: SignedDeparture
     to: PublicKey
+    trace: TraceContext | None = None
 
 
 @frozen
@@ -117,6 +120,9 @@ class Departures:
     _failures: dict[bytes, int] = field(factory=dict)
     _has_image: set[tuple[PublicKey, bytes]] = field(factory=set)
     bytes_out: int = 0
+    tracing: Tracing = field(factory=Tracing)
+    _untraced: set[PublicKey] = field(factory=set)
+    """Stations that take no part `trace`."""
     docked: dict[bytes, bytes] = field(factory=dict)
     """The handoffs whose offers may wait at a dock, and their agents."""
 
@@ -207,6 +213,8 @@ class Departures:
                 # A crash interrupted an earlier attempt of ours: the destination is asking about it right now.
                 patience -= 1
                 await asyncio.sleep(HELD_RETRY_S)
+            elif answer is not None and answer.code == "malformed" and berth.trace and to not in self._untraced:
+                self._untraced.add(to)  # an earlier release, which knows no part `trace`
             else:
                 return answer
 
@@ -229,12 +237,17 @@ class Departures:
     async def _attempt(
         self, berth: Berth, to: PublicKey, state: bytes, whole: bool, sent: Sent | None, docked_s: float
     ) -> Refusal | None:
+        span = None if berth.trace is None else self._hop(berth, to, state)
+        trace = None if to in self._untraced else for_hop(berth.trace, span)
         try:
             leaving = self._leave(berth, to, state, sent)
-            parts, bodies = self._load(leaving, berth, to, state, whole, sent)
+            parts, bodies = self._load(leaving, berth, to, state, whole, sent, trace)
         except CredentialError as error:
+            if span is not None:
+                span.end(error.code)
             return Refusal(error.code, error.reason)
         hid = leaving.hid
+        refused: Refusal | None = Refusal("failed", "")
         inline = list(bodies) if docked_s else _inline(parts, bodies, (to, berth.image.digest) in self._has_image)
         for extra, body in () if docked_s else self._deltas.shortened(berth.agent, to.raw, state):
             inline = [each for each in inline if parts[each.index].kind != "state"]
@@ -242,7 +255,7 @@ class Departures:
             if body:
                 inline.append(Body(len(parts) - 1, body))
         offer = agent_credentials.offer_of(leaving, self._epoch, parts, inline, to)
-        self._attempts[hid] = _Attempt(leaving, to)
+        self._attempts[hid] = _Attempt(leaving, to, trace)
         berth.to = self._peers.label(to)
         if docked_s:
             self.docked[hid] = berth.agent
@@ -257,6 +270,8 @@ class Departures:
                 stored = functools.partial(put_checkpoint, berth, state, digest=leaving.point.state)
             refused = await self.courier.depart(Departure(offer, tuple(bodies), docked_s or self._patience_s), stored)
         finally:
+            if span is not None:
+                span.end("" if refused is None else refused.code)
             self._attempts.pop(hid, None)
             self._failures.pop(hid, None)
             self.docked.pop(hid, None)
@@ -264,6 +279,17 @@ class Departures:
             self.bytes_out += len(state)
             self._deltas.passed(leaving.point.agent, to.raw, leaving.point.state, state)
         return refused
+
+    def _hop(self, berth: Berth, to: PublicKey, state: bytes) -> Span | None:
+        said = {"portcall.hop.to": self._peers.label(to), "portcall.state.size": len(state)}
+        return berth.environment.tracing.start("hop", berth.trace, {**berth.traced(), **said}, "CLIENT")
+
+    def phase(self, hid: bytes, name: str) -> Span | None:
+        """The span of a message of a handoff: offer, transfer, commit."""
+        attempt = self._attempts.get(hid)
+        if attempt is None or attempt.trace is None:
+            return None
+        return self.tracing.start(f"handoff {name.lower()}", attempt.trace, {}, "CLIENT", of_hop=True)
 
     def _leave(self, berth: Berth, to: PublicKey, state: bytes, sent: Sent | None) -> SignedDeparture:
         now = max(self._clock(), berth.credentials.since)
@@ -308,7 +334,14 @@ class Departures:
             raise CredentialError("budget", f"the agent would have used more {beyond} than its permit allows")
 
     def _load(
-        self, leaving: SignedDeparture, berth: Berth, to: PublicKey, state: bytes, whole: bool, sent: Sent | None
+        self,
+        leaving: SignedDeparture,
+        berth: Berth,
+        to: PublicKey,
+        state: bytes,
+        whole: bool,
+        sent: Sent | None,
+        trace: TraceContext | None = None,
     ) -> tuple[list[Part], list[Body]]:
         carried = agent_credentials.parts_for(leaving, self._trails, to, whole)
         found = self._images.get(berth.image.digest)
@@ -324,6 +357,8 @@ class Departures:
         if carried.checkpoint is not None:
             loads.append(("checkpoint", carried.checkpoint))
         loads += message_parts(berth)
+        if trace is not None:
+            loads.append(("trace", trace.encode()))
         if sent is not None:
             loads.append(("blocks", sent.rest))
         # Large, and already hashed.

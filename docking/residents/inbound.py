@@ -34,6 +34,7 @@ from docking.residents.post import PATIENCE_MS, Post, later, refused
 from docking.residents.queries import Queries
 from docking.residents.residents import Residents
 from docking.residents.talking import Talking
+from docking.residents.topics import Topics
 from docking.residents.witnesses import Witnesses
 from docking.store.changes import Change, Letter
 from docking.store.group_commit import GroupCommit
@@ -64,8 +65,11 @@ class Inbound:
     _witnesses: Witnesses
     _post: Post
     _talking: Talking
+    _topics: Topics
     of_docks: Callable[[PublicKey, LetterKind, bytes, object], Awaitable[list[object]]] = field(init=False)
     """Told of letters about docks."""
+    of_lives: Callable[[PublicKey, object], Awaitable[list[object]]] = field(init=False)
+    """Told how often peers have started."""
     deposited: Callable[[Letter], bool] = lambda letter: False
     """Whether a letter went to a dock too."""
 
@@ -77,6 +81,8 @@ class Inbound:
             match kind:
                 case LetterKind.TALK:
                     return await self._post.bring(Addressed.of(ident, content))
+                case LetterKind.TOPIC:
+                    return await self._topics.receive(ident, content)
                 case LetterKind.MESSAGE:
                     return await self._message(ident, content)
                 case LetterKind.ORDER:
@@ -87,6 +93,8 @@ class Inbound:
                     return await self._witnesses.answer(sender, content)
                 case LetterKind.TOLD:
                     return self._told(sender, content)
+                case LetterKind.LIFE:
+                    return await self.of_lives(sender, content)
                 case LetterKind.DOCKS | LetterKind.DEPOSIT | LetterKind.DOCKED | LetterKind.COLLECT:
                     return await self.of_docks(sender, LetterKind(kind), ident, content)
                 case _:
@@ -111,7 +119,8 @@ class Inbound:
             byte_string(body, "body", 0, MAX_BODY_BYTES),
             time=self._here.clocks.now(),
         )
-        answer = await self._post.bring(Addressed(packet, ident, uint(steps, "steps", 2**16), patience_ms=PATIENCE_MS))
+        passed = max(1, uint(steps, "steps", 2**16))
+        answer = await self._post.bring(Addressed(packet, ident, passed, patience_ms=PATIENCE_MS))
         return answer[:1] if answer[0] == LetterAnswer.TAKEN else answer
 
     async def _onward(self, kind: LetterKind, ident: bytes, content: list[object], agent: bytes) -> list[object]:
@@ -143,7 +152,7 @@ class Inbound:
         said = canonical.digest(data)
         if said in berth.seen:
             return TAKEN  # repeated, or replayed by someone: do not clone twice
-        self._commands.obey(berth, order.what)
+        self._commands.obey(berth, order.what, order.until)
         berth.see(said)
         return TAKEN
 

@@ -16,7 +16,7 @@ from agents.credentials import envelope
 from agents.credentials.passport import Passport, verify_passport
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import Opening
-from agents.errors import CredentialError
+from agents.errors import CredentialError, PortcallError
 from agents.image import AgentImage
 from agents.snapshot import Snapshot
 from agents.waits import Woke
@@ -30,6 +30,7 @@ from docking.residents.berth import Berth, HostEnvironment
 from docking.residents.lifecycle import Lifecycle
 from docking.residents.residents import Residents
 from docking.store.changes import StoredPart
+from docking.tracing import Span, TraceContext
 from docking.trust import agent_credentials
 from docking.trust.admission import grant, room_for
 from docking.trust.admission_controller import check_wasi
@@ -50,8 +51,26 @@ class Launches:
     _lifecycle: Lifecycle
     _judge: Callable[[Berth], None]
 
-    async def begin(self, launch: Launch) -> Berth:
-        """Start an agent; returns when it is durable. Raises `StationError`, `CredentialError`, `FormatError`."""
+    async def begin(self, launch: Launch, trace: TraceContext | None = None) -> Berth:
+        """Start an agent; returns when it is durable. Raises `StationError`, `CredentialError`, `FormatError`.
+
+        `trace`: to which its journey is to belong; otherwise that of the application's current span.
+        """
+        span = self._environment.tracing.launch(trace, {})
+        if span is None:
+            return await self._begin(launch, trace, None)
+        error = "failed"
+        try:
+            berth = await self._begin(launch, span.context() or trace, span)
+            error = ""
+            return berth
+        except PortcallError as failed:
+            error = failed.code if isinstance(failed, CredentialError) else type(failed).__name__
+            raise
+        finally:
+            span.end(error)
+
+    async def _begin(self, launch: Launch, trace: TraceContext | None, span: Span | None) -> Berth:
         passport = verify_passport(launch.passport)
         body = passport.body
         opening = envelope.verify(Opening, launch.opening, body.owner).body
@@ -71,7 +90,10 @@ class Launches:
         own = agent_credentials.launched(passport, launch.opening, self._here.key.public, self._here.clocks.now())
         of_image = Part("image", body.image, len(launch.image))
         berth = Berth(self._environment, own, permit, image, of_image, snapshot)
-        berth.cpu_us = self._images.cost_us(body.image)
+        berth.cpu_us, berth.trace = self._images.cost_us(body.image), trace
+        if span is not None:
+            for name, value in berth.traced().items():
+                span.set(name, value)
         first = checkpoints.put_checkpoint(berth, launch.state)
         parts = tuple(StoredPart(s.part, launch.image) if s.part.kind == "image" else s for s in first.parts)
         await self._here.journal.write(
@@ -91,6 +113,8 @@ class Launches:
 
     def _permit(self, body: Passport) -> Permit:
         """What the policy grants it. Raises if it may not start here now."""
+        if self._policy.held:
+            raise StationError(f"nothing is launched here: {self._policy.held}")
         if self._policy.draining:
             raise StationError("this station is being emptied for maintenance: portcall drain --off ends that")
         if self._here.clocks.now() > body.expires:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TypeAlias
 
 from attrs import define, evolve, field
 
@@ -21,7 +22,9 @@ from agents.runtime import Asked, Spent, Stop
 from agents.snapshot import Snapshot
 from agents.waits import (
     Accept,
+    Answer,
     Arrived,
+    Ask,
     Call,
     Clone,
     Event,
@@ -35,6 +38,7 @@ from agents.waits import (
     Recv,
     Refused,
     Reply,
+    Select,
     Sleep,
     TimedOut,
     Wait,
@@ -62,6 +66,7 @@ from docking.trust.verified_trails import VerifiedTrails
 
 _log = logging.getLogger(__name__)
 EINTR = 27
+Timed: TypeAlias = Sleep | Recv | Select | Answer | Accept
 DAY_S = 86_400.0
 # How often in a stay an agent goes on after the process of its engine has died: perhaps it is the agent that kills it.
 MAX_LOST = 3
@@ -98,6 +103,9 @@ class Lifecycle:
 
     resume: Callable[[StoredCapsule], None] = field(init=False)
     """Takes up an agent from the store: see `Arrivals.resume`."""
+
+    asking: Callable[[Berth, Ask], Coroutine[object, object, None]] = field(init=False)
+    """Takes the question of an agent, which goes on then."""
 
     accepting: Callable[[Berth], bool] = field(init=False)
     """Told of an agent that waits for a client's request; returns whether it was given one."""
@@ -305,7 +313,7 @@ class Lifecycle:
             berth.put(turn.state, turn.digest)
         self._here.look_at(berth)
         stop = turn.stop
-        if berth.owed is not None and isinstance(stop, Go | GoAt | Clone | Fork | Spent) and not berth.order:
+        if berth.owed is not None and isinstance(stop, Go | GoAt | Clone | Fork | Ask | Spent) and not berth.order:
             self._here.run(self._when_whole(berth, stop))
             return
         if isinstance(stop, Finished):
@@ -378,14 +386,14 @@ class Lifecycle:
 
     def _close_berth(self, berth: Berth, turn: Turn) -> None:
         if turn.state is not None:
-            if isinstance(turn.stop, (Sleep, Recv, Accept)):
+            if isinstance(turn.stop, Timed):
                 self._note_wait(berth, turn.stop)
             self._store(checkpoints.put_checkpoint(berth, turn.state)).add_done_callback(seen)
 
     def wait(self, berth: Berth, wait: Wait) -> None:
         """The agent waits: see to it that the wait ends."""
         if berth.barred:
-            if isinstance(wait, (Sleep, Recv, Accept)):
+            if isinstance(wait, Timed):
                 self._note_wait(berth, wait)
             self.suspend(berth)
             return
@@ -410,6 +418,21 @@ class Lifecycle:
                 self.park(berth)
                 if berth.until:
                     self.sleep_until(berth, berth.until)
+            case Select() | Answer():
+                event = self._mail_for(berth, wait)
+                if event is not None:
+                    self._keep_mail_short(berth)
+                    self.go_on(berth, event)
+                    return
+                self._note_wait(berth, wait)
+                if isinstance(wait, Answer):
+                    ends = berth.questions[bytes.fromhex(wait.ident)].until + 1
+                    berth.until = min(berth.until or ends, ends)
+                self.park(berth)
+                if berth.until:
+                    self.sleep_until(berth, berth.until)
+            case Ask():
+                self._here.run(self.asking(berth, wait))
             case Accept():
                 self._note_wait(berth, wait)
                 if not self.accepting(berth):
@@ -431,6 +454,21 @@ class Lifecycle:
             case Yield():
                 self.go_on(berth, Woke())
 
+    def _mail_for(self, berth: Berth, wait: Wait | None) -> Event | None:
+        """What an agent that waits like this is given now, if it has come."""
+        if isinstance(wait, Recv):
+            return berth.receive() if berth.inbox else None
+        if isinstance(wait, Select):
+            return berth.select(wait)
+        return berth.answer(wait.ident, self._here.clocks.now()) if isinstance(wait, Answer) else None
+
+    def mail(self, berth: Berth) -> None:
+        """A message or an answer has come for an agent, which goes on if it waits for that."""
+        if berth.standing is Standing.WAITING and not berth.running:
+            event = self._mail_for(berth, berth.wait)
+            if event is not None:
+                self.go_on(berth, event)
+
     def wait_at_most(self, berth: Berth, wait: Go) -> None:
         """From now on it may wait for its destination for so long."""
         left = -(-wait.wait_ns // 1_000_000)
@@ -441,7 +479,7 @@ class Lifecycle:
         berth.standing = Standing.LEAVING
         self._here.begin(self.depart(berth, wait.host, docked_s))
 
-    def _note_wait(self, berth: Berth, wait: Sleep | Recv | Accept) -> None:
+    def _note_wait(self, berth: Berth, wait: Timed) -> None:
         berth.wait, berth.standing = wait, Standing.WAITING
         ns = wait.ns if isinstance(wait, Sleep) else wait.timeout_ns
         berth.until = 0 if ns is None else min(self._here.clocks.now() + -(-ns // 1_000_000), 2**52)
@@ -478,6 +516,13 @@ class Lifecycle:
 
         self._store(checkpoints.put_checkpoint(berth, state)).add_done_callback(written)
 
+    def note(self, berth: Berth) -> None:
+        """Write down how an agent stands whose state is in the store."""
+        saved = berth.saved
+        assert isinstance(saved, checkpoints.StoredState)
+        berth.saved = evolve(saved, note=evolve(saved.note, standing=berth.standing, until=berth.until))
+        self._store(checkpoints.with_mail(berth)).add_done_callback(seen)
+
     def sleep_until(self, berth: Berth, until: int) -> None:
         berth.until, berth.standing = until, Standing.WAITING
         wait = max(0.0, (until - self._here.clocks.now()) / 1000)
@@ -494,7 +539,8 @@ class Lifecycle:
         if not over:
             self.sleep_until(berth, berth.until)
         else:
-            self.go_on(berth, Woke() if isinstance(berth.wait, Sleep) else TimedOut())
+            event = self._mail_for(berth, berth.wait) if isinstance(berth.wait, Answer) else None
+            self.go_on(berth, Woke() if isinstance(berth.wait, Sleep) else event or TimedOut())
 
     async def _call(self, berth: Berth, service: str, request: bytes) -> None:
         if berth.sent + berth.calls > berth.grant.budget.messages:
@@ -503,7 +549,11 @@ class Lifecycle:
             return
         body = berth.credentials.passport.body
         visitor = Visitor(text_of(berth.agent), berth.label, body.owner, berth.visit, berth.calls, self._here.name)
-        answer = await self._services.call(service, request, visitor, berth.grant.allows(f"service:{service}"))
+        allowed = berth.grant.allows(f"service:{service}")
+        if berth.trace is None:
+            answer = await self._services.call(service, request, visitor, allowed)
+        else:
+            answer = await self._call_traced(berth, service, request, visitor, allowed)
         if self._here.closing or berth.standing in (Standing.ENDED, Standing.SUSPENDED):
             return
         said = answer.reason if isinstance(answer, Failed) else ""
@@ -511,6 +561,24 @@ class Lifecycle:
         if said:
             berth.remark(f"call({service[:80]!r}) failed: {said}")
         self.go_on(berth, answer)
+
+    async def _call_traced(
+        self, berth: Berth, service: str, request: bytes, visitor: Visitor, allowed: bool
+    ) -> Reply | Failed:
+        """A call whose span is the current one in the service."""
+        said = {"rpc.system.name": "portcall", "rpc.method": service[:200], "portcall.call": visitor.call}
+        tracing = self._environment.tracing
+        span = tracing.start("call", berth.trace, {**berth.traced(), **said}, "SERVER")
+        if span is None:
+            return await self._services.call(service, request, visitor, allowed)
+        error = "cancelled"
+        try:
+            with span.current():
+                answer = await self._services.call(service, request, visitor, allowed)
+            error = f"errno {answer.errno}" if isinstance(answer, Failed) else ""
+            return answer
+        finally:
+            span.end(error)
 
     async def depart(self, berth: Berth, host: str, docked_s: float = 0.0) -> None:
         given = await self.ahead(berth, host) if berth.ahead else None

@@ -32,7 +32,7 @@ from agents.execution import Execution
 from agents.runtime import Asked
 from agents.runtime import Stop as Ending
 from agents.snapshot import Snapshot
-from agents.waits import Accept, Call, Clone, Fork, Go, GoAt, Recv, Sleep, Wait
+from agents.waits import Accept, Ask, Call, Clone, Fork, Go, GoAt, Recv, Sleep, Wait
 from docking.aio.threads import in_thread
 from docking.aio.timeouts import within
 from docking.aio.turns import short_turns
@@ -472,7 +472,7 @@ class Moves:
         timer = self._here.timers.pop(berth.agent, None)
         if timer is not None:
             timer.cancel()
-        if isinstance(stop, Go | GoAt | Clone | Fork):
+        if isinstance(stop, Go | GoAt | Clone | Fork | Ask):
             self._lifecycle.wait(berth, stop)
             raise MoveOver
         if isinstance(stop, Sleep | Recv | Accept) and not until:

@@ -13,19 +13,19 @@ waits here is bounded in number, bytes and time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from attrs import define, field
 
-from agents.credentials.keys import PublicKey, public_key
+from agents.credentials.keys import PublicKey, public_key, text_of
 from agents.errors import CredentialError
-from agents.waits import Recv
 from docking.aio.timeouts import within
-from docking.errors import CarrierError
+from docking.errors import CarrierError, StationError
 from docking.letters.outbox import LetterAnswer, LetterKind, Outbox
-from docking.letters.packets import Addressed, Packet
+from docking.letters.packets import Addressed, Packet, PacketKind
 from docking.peers.directory import PeerDirectory
 from docking.residents import checkpoints
 from docking.residents.berth import Delivery, Standing
@@ -50,6 +50,10 @@ MAX_WAITING_FOR_ONE = 64
 MAX_PLACES = 4096
 # How long an agent that no station knows is looked for, milliseconds.
 UNKNOWN_MS = 60_000
+# Stations that are asked for an agent that is not known here: the sender's home, and those that are present.
+MAX_ASKED = 16
+# Questions of people and programs at this station that wait for an answer.
+MAX_ASKED_HERE = 1024
 _ANSWERS = tuple(each.value for each in LetterAnswer)
 
 
@@ -61,6 +65,13 @@ def later(reason: str, at: PublicKey | None = None) -> list[object]:
 def refused(code: str, reason: str) -> list[object]:
     """Tell the sender not to try again."""
     return [LetterAnswer.REFUSED.value, code, reason[:500]]
+
+
+def _done() -> asyncio.Future[None]:
+    """Nothing is to be written."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+    return done
 
 
 def _is_unknown(answer: list[object]) -> bool:
@@ -81,6 +92,7 @@ class Post:
     """Where an agent that is leaving is being offered."""
     places: OrderedDict[bytes, PublicKey] = field(factory=OrderedDict)
     """Where messages found agents that are not here."""
+    _asked: dict[bytes, tuple[bytes, asyncio.Future[Packet]]] = field(factory=dict)
     _waiting: dict[bytes, list[asyncio.Future[None]]] = field(factory=dict)
     _count: int = 0
     _bytes: int = 0
@@ -95,6 +107,8 @@ class Post:
         """Deliver to an agent that is here: the result, and if it was taken, a future that ends when it is durable."""
         agent = packet.to
         berth = self._here.berths.get(agent)
+        if berth is None and agent == self._here.key.public.raw:
+            return self._answered(packet)
         if berth is None:
             busy = agent in self._queries.kept or self._queries.arriving(agent)
             return Delivery.BUSY if busy else Delivery.AWAY, None
@@ -103,13 +117,39 @@ class Post:
         delivery = berth.deliver(packet, ident, self._here.clocks.now())
         if delivery in (Delivery.FULL, Delivery.EARLY):
             return delivery, None
-        if delivery is Delivery.TAKEN and isinstance(berth.wait, Recv) and berth.standing is Standing.WAITING:
-            self._lifecycle.go_on(berth, berth.receive())
+        if delivery is Delivery.LATE:
+            self._here.counts[f"late {packet.kind}"] += 1
+            if packet.kind is not PacketKind.ASK:
+                return delivery, _done()
+        if delivery is Delivery.TAKEN:
+            self._lifecycle.mail(berth)
         self._here.catch_up()  # write what it refers to first
         written = self._journal.write([checkpoints.with_mail(berth)], True)
         if delivery is Delivery.TAKEN and agent in self._waiting:
             self.changed(agent)  # one that came too early may be next
         return delivery, written
+
+    def _answered(self, packet: Packet) -> tuple[Delivery, asyncio.Future[None]]:
+        """An answer to somebody at this station."""
+        asked = self._asked.get(packet.token)
+        forged = asked is not None and packet.kind is PacketKind.REPLY and packet.sender != text_of(asked[0])
+        if asked is None or forged or asked[1].done() or packet.kind not in (PacketKind.REPLY, PacketKind.FAILED):
+            self._here.counts[f"late {packet.kind}"] += 1
+            return Delivery.LATE, _done()
+        asked[1].set_result(packet)
+        return Delivery.TAKEN, _done()
+
+    @contextlib.contextmanager
+    def asked(self, agent: bytes, token: bytes) -> Iterator[asyncio.Future[Packet]]:
+        """Somebody at this station asks an agent: the future that is given the answer. Raises `StationError`."""
+        if len(self._asked) >= MAX_ASKED_HERE:
+            raise StationError(f"{MAX_ASKED_HERE} questions wait for their answers here: try again later")
+        answer: asyncio.Future[Packet] = asyncio.get_running_loop().create_future()
+        self._asked[token] = agent, answer
+        try:
+            yield answer
+        finally:
+            del self._asked[token]
 
     def changed(self, agent: bytes) -> None:
         """An agent has come, gone or stayed, or has got a message: look again at those that wait for it."""
@@ -148,9 +188,10 @@ class Post:
         """For the outbox: bring a message to its agent."""
         packet = Packet.of(value)
         answer = await self.bring(Addressed(packet, ident, patience_ms=PATIENCE_MS))
-        # A station may not know it yet, or not any more: only after a while nobody does.
+        # A station may not know it yet, or not any more: where it was known, only after a while nobody does.
         early = self._here.clocks.now() - packet.time < UNKNOWN_MS
-        return later(str(answer[2])) if early and _is_unknown(answer) else answer
+        again = early and _is_unknown(answer) and self._queries.where(packet.to) is not None
+        return later(str(answer[2])) if again else answer
 
     async def bring(self, letter: Addressed) -> list[object]:
         """Bring a message to its agent; returns the answer of the station where the agent is, or why it has none."""
@@ -158,6 +199,9 @@ class Post:
         until = loop.time() + min(letter.patience_ms, PATIENCE_MS) / 1000
         while True:
             berth = self._here.berths.get(packet.to)
+            if packet.to == self._here.key.public.raw:
+                self.accept(packet, letter.ident)
+                return [LetterAnswer.TAKEN.value, packet.to]
             if berth is None and packet.to in self._queries.kept:
                 return later("the agent is suspended here", self._here.key.public)
             if berth is None and not letter.expected and not self._queries.arriving(packet.to):
@@ -210,7 +254,10 @@ class Post:
             return later("the message was passed on too often")
         unknown = refused("unknown-agent", "no station that is known here knows the agent")
         failed: list[object] | None = None
-        for to in self.candidates(letter.packet)[: None if letter.steps == 0 else 1]:
+        asked = self.candidates(letter.packet)
+        if letter.steps == 0 and agent not in self.places and self._queries.where(agent) is None:
+            asked = list(dict.fromkeys([*asked, *self.neighbours()]))[:MAX_ASKED]
+        for to in asked if letter.steps == 0 else asked[:1]:
             try:
                 answer = await self.pass_on(to, letter)
             except CarrierError as error:
@@ -223,9 +270,17 @@ class Post:
             return answer
         return failed or unknown
 
+    def neighbours(self) -> list[PublicKey]:
+        """The stations that are present."""
+        return [peer.key for peer in self._peers.all() if peer.present or peer.configured]
+
     def candidates(self, packet: Packet) -> list[PublicKey]:
         """The stations that may know the receiver of a message, the most likely first."""
         likely = [self.places.get(packet.to), self._queries.where(packet.to), *packet.homes]
+        if packet.kind in (PacketKind.REPLY, PacketKind.FAILED):
+            with contextlib.suppress(CredentialError):  # perhaps a person at that station has asked, and no agent
+                key = public_key(packet.to)
+                likely = [key] if self._peers.addresses(key) else likely
         own = self._here.key.public
         return [key for key in dict.fromkeys(likely) if key is not None and key != own]
 

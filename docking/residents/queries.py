@@ -96,6 +96,14 @@ class Queries:
         found = self.berth_of(agent) or self.journey(agent)
         return "" if found is None else found.label
 
+    def family(self, agent: bytes) -> list[bytes]:
+        """The agents of one launch that are known here, an agent and its clones. Raises `UnknownAgent`."""
+        digests = {each: berth.credentials.passport.digest for each, berth in self._here.berths.items()}
+        digests |= {journey.agent: journey.passport for journey in self._journeys.all()}
+        if agent not in digests:
+            raise UnknownAgent(f"nothing is known of {text_of(agent)}")
+        return [each for each, digest in digests.items() if digest == digests[agent]]
+
     def standing(self, agent: bytes) -> str:
         """What an agent does, as far as this station knows: a `Standing` or a `JourneyStanding`, or "elsewhere"."""
         found = self._here.berths.get(agent) or self.journey(agent)
@@ -154,6 +162,8 @@ class Queries:
             yield {
                 "agent": text_of(agent),
                 "label": labels.get(agent, ""),
+                "owner": "",
+                "passport": "",
                 "station": self._here.name,
                 "standing": "kept",
                 "hop": kept.hop,
@@ -166,6 +176,8 @@ class Queries:
                 yield {
                     "agent": text_of(journey.agent),
                     "label": journey.label,
+                    "owner": journey.owner.text,
+                    "passport": text_of(journey.passport),
                     "station": self._peers.label(journey.place),
                     "standing": journey.standing.value,
                     "hop": journey.hop,
@@ -189,6 +201,8 @@ class Queries:
         row: dict[str, object] = {
             "agent": text_of(berth.agent),
             "label": berth.label,
+            "owner": berth.credentials.passport.body.owner.text,
+            "passport": text_of(berth.credentials.passport.digest),
             "station": self._here.name,
             "standing": berth.standing.value,
             "hop": berth.visit,

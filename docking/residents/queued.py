@@ -24,7 +24,7 @@ from docking.residents.departures import Departures, errno_of
 from docking.residents.residents import Residents
 
 MENDS_ITSELF = frozenset(
-    ["unreachable", "no-answer", "unknown-station", "busy", "held-here", "storage", "disk-full", "draining"]
+    ["unreachable", "no-answer", "unknown-station", "busy", "held-here", "storage", "disk-full", "draining", "held"]
 )
 """Codes of refusals that are over some time. The others are answers: the agent is told at once."""
 SILENT = frozenset(["unreachable", "no-answer"])

@@ -24,6 +24,7 @@ from docking.residents import checkpoints
 from docking.residents.berth import Berth, HostEnvironment
 from docking.store.changes import StoredCapsule
 from docking.store.store import Store
+from docking.tracing import TraceContext
 from docking.trust import agent_credentials
 from docking.trust.admission import grant
 from docking.trust.agent_credentials import AgentCredentials
@@ -49,6 +50,8 @@ class Recovery:
     _usable: set[bytes] = field(factory=set)
 
     def restore(self, capsule: StoredCapsule, record: Record | None) -> tuple[Berth, checkpoints.BerthNote | None]:
+        if self._policy.held:
+            raise StationError(self._policy.held)
         bodies = checkpoints.bodies_of(self._store, capsule, frozenset({"image", "state", "blocks"}))
         if "passport" not in bodies:
             raise StationError("a stored agent has no passport")
@@ -72,6 +75,7 @@ class Recovery:
         if isinstance(granted, Refusal):
             raise CredentialError(granted.code, granted.reason)
         berth = Berth(self._environment, own, granted, found[0], image_part)
+        berth.trace = TraceContext.decode(bodies.get("trace"))
         checkpoints.wake_mail(berth, bodies.get("mailbox"), bodies.get("reports"))
         if note is not None:
             berth.cpu_us, berth.memory_bytes, berth.calls = note.cpu_us, note.memory_bytes, note.calls

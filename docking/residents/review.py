@@ -45,20 +45,22 @@ class Review:
         self._here.catch_up()
         await self._here.journal.write([], True)  # behind all that was put away
         await asyncio.sleep(0)  # those who wait for that hear of it first
-        for agent, kept in tuple(self._arrivals.kept.items()):
+        for agent, kept in () if self._policy.held else tuple(self._arrivals.kept.items()):
             capsule = self._here.store.capsule(agent, kept.hop)
             if capsule is not None and not self._here.closing:
                 self._arrivals.resume(capsule)
 
     def newcomer(self, berth: Berth) -> None:
         """Judge an agent that starts now but was admitted before, perhaps by another policy."""
-        if self._policy.replaced:
+        if self._policy.replaced or self._policy.held:
             self.judge(berth)
 
     def judge(self, berth: Berth) -> None:
         """Suspend an agent that the policy does not admit, or else give it what the policy grants."""
         own = berth.credentials
         granted = grant(own.passport.body, own.agent, own.point.used, self._policy.now)
+        if self._policy.held:
+            granted = Refusal("held", self._policy.held)
         if not isinstance(granted, Refusal):
             berth.barred, berth.grant = "", granted
             return

@@ -12,6 +12,7 @@ and hold up nobody who wants to end the process.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import re
@@ -215,7 +216,8 @@ class Services:
     async def _run(self, function: ServiceFunction, arguments: tuple[object, ...]) -> object:
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
             return await function(*arguments)  # type: ignore[misc]
-        value = await self._daemons.run(function, *arguments)
+        # In the context of the call, as an async one is: the application's trace goes on in it.
+        value = await self._daemons.run(contextvars.copy_context().run, function, *arguments)
         return await value if inspect.isawaitable(value) else value
 
 

@@ -11,7 +11,10 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import math
 from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from attrs import define, field
 
@@ -20,28 +23,28 @@ from agents.credentials.envelope import identify
 from agents.credentials.fields import byte_string
 from agents.credentials.keys import PublicKey, bytes_of, text_of
 from agents.errors import CallFailed, CredentialError, NotCanonical
-from agents.hostcalls import EAGAIN, EHOSTUNREACH, EIO, ENOSPC
-from agents.waits import MAX_BODY_BYTES
+from agents.hostcalls import EAGAIN, EHOSTUNREACH, EIO, ENOENT, ENOSPC
+from agents.waits import MAX_BODY_BYTES, Ask, Event, Failed, Posed
 from docking.aio.timeouts import within
-from docking.errors import CarrierError, StationError, StoreError, StoreFull
+from docking.errors import CarrierError, StationError, StoreError, StoreFull, UnknownAgent
 from docking.letters.journeys import sayable
 from docking.letters.orders import SendOutcome
 from docking.letters.outbox import LetterAnswer, Outbox
-from docking.letters.packets import LIFETIME_MS, MAX_HOMES, Addressed, Packet
+from docking.letters.packets import LIFETIME_MS, MAX_HOMES, Addressed, Packet, PacketKind, read_reply_to
 from docking.peers.directory import PeerDirectory
-from docking.residents.berth import Berth, Delivery
-from docking.residents.post import PATIENCE_MS, Post
+from docking.residents import checkpoints
+from docking.residents.berth import EDQUOT, EPERM, SPENT, Berth, Delivery, Standing
+from docking.residents.post import MAX_ASKED, PATIENCE_MS, Post
 from docking.residents.queries import Queries
 from docking.residents.residents import Residents
 from docking.store.changes import Change, Letter
 from docking.store.group_commit import GroupCommit
-from docking.trust.mailbox import STREAM_BYTES, Outflow
+from docking.trust.mailbox import MAX_QUESTIONS, QUESTION_BYTES, STREAM_BYTES, Outflow, Question
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 # How long a sending agent waits for stations that are asked where an unknown receiver is.
 ASKING_S = 5.0
-# Stations that are asked for an agent: the sender's home, and those that are present.
-MAX_ASKED = 16
 # How long a sending agent waits for the station to take its message before it gets EAGAIN: the event loop or the disk
 # is very slow then.
 SEND_WITHIN_S = 30.0
@@ -59,6 +62,7 @@ class Talking:
     _peers: PeerDirectory
     _queries: Queries
     _post: Post
+    go_on: Callable[[Berth, Event | None], None]
     _own: OrderedDict[bytes, Outflow] = field(factory=OrderedDict)
 
     def send(self, berth: Berth, to: str, body: bytes, number: int) -> None:
@@ -66,12 +70,21 @@ class Talking:
 
         Raises `CallFailed`.
         """
+        self.wait_for(self._send(berth, to, body, number))
+
+    def reply(self, berth: Berth, ident: str, body: bytes, number: int) -> None:
+        """In a worker: an agent here answers a question that it was asked. Returns and raises as `send`."""
+        self.wait_for(self._reply(berth, ident, body, number))
+
+    def wait_for(self, work: Coroutine[object, object, T]) -> T:
+        """In a worker: what becomes of work in the event loop. Raises `CallFailed`."""
         loop = self._here.loop
         if loop is None or self._here.failure:
+            work.close()
             raise CallFailed(EIO, "the station cannot write to its store")
-        taking = asyncio.run_coroutine_threadsafe(self._send(berth, to, body, number), loop)
+        taking = asyncio.run_coroutine_threadsafe(work, loop)
         try:
-            taking.result(SEND_WITHIN_S)
+            return taking.result(SEND_WITHIN_S)
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError) as error:
             taking.cancel()
             raise CallFailed(EAGAIN, "the station has not taken the message in time") from error
@@ -98,6 +111,121 @@ class Talking:
         berth.streams.said(agent, flow)
         self._outbox.nudge()
 
+    async def _reply(self, berth: Berth, ident: str, body: bytes, number: int) -> None:
+        try:
+            asker, token, home = read_reply_to(ident)
+        except CredentialError as error:
+            raise CallFailed(ENOENT, "this is no question that was asked") from error
+        packet = Packet(
+            asker,
+            text_of(berth.agent),
+            body,
+            PacketKind.REPLY,
+            token=token,
+            time=self._here.clocks.now(),
+            homes=tuple(dict.fromkeys([home, berth.credentials.passport.body.home.station])),
+        )
+        _, written = self._post.accept(packet, token + bytes(16))
+        # Of an agent that nobody knows any more, the answer comes too late, which its asker has been told.
+        await (written or self._posted(packet, identify("reply", token, text_of(berth.agent))))
+        self._outbox.nudge()
+
+    # Questions
+
+    async def ask(self, berth: Berth, wait: Ask) -> None:
+        """An agent here asks another one. It goes on when its state, which knows the question, and the letter are
+        stored, in one write: so it never asks a second time.
+        """
+        try:
+            ident = await self._asked(berth, wait)
+        except CallFailed as error:
+            event: Event = Failed(error.errno, error.reason)
+        except StoreFull as error:
+            event = Failed(ENOSPC, str(error))
+        else:
+            event = Posed(ident.hex())
+        if self._here.closing or berth.wait is not wait or berth.standing is not Standing.WAITING:
+            return
+        if isinstance(event, Failed):
+            berth.remark(f"ask({wait.to[:60]!r}) failed: {event.reason}")
+        self.go_on(berth, event)
+        if isinstance(event, Posed):
+            berth.questions[ident].known = berth.running
+
+    async def _asked(self, berth: Berth, wait: Ask) -> bytes:
+        for name, question in berth.questions.items():
+            if not question.known:
+                return name  # it was asked before a crash or a move
+        self._may_ask(berth)
+        agent, now, number = self.agent_of(wait.to), self._here.clocks.now(), berth.sent + 1
+        if agent not in self._here.berths and self._queries.ended(agent):
+            raise CallFailed(EHOSTUNREACH, "the agent has ended")
+        token = self._here.clocks.random(QUESTION_BYTES)
+        ms = LIFETIME_MS if wait.timeout_ns is None else min(-(-wait.timeout_ns // 1_000_000), LIFETIME_MS)
+        flow = self._flow(berth, agent, number)
+        packet = Packet(
+            agent,
+            text_of(berth.agent),
+            wait.request,
+            PacketKind.ASK,
+            wait.topic,
+            token,
+            now + ms,
+            berth.credentials.passport.body.home.station.raw,
+            flow.name,
+            flow.next,
+            now,
+            self._homes(agent, berth),
+        )
+        berth.questions[token] = Question(agent, now + ms)
+        berth.streams.said(agent, flow)
+        berth.sent = number
+        stored = checkpoints.put_checkpoint(berth, berth.state) if isinstance(berth.state, bytes) else None
+        self._here.catch_up()
+        letter = self.letter(packet, identify("ask", token))
+        try:
+            await self._journal.write([stored or checkpoints.noted(berth), letter], True)
+        except StoreFull:
+            del berth.questions[token]
+            berth.sent -= 1
+            flow.next -= 1
+            raise
+        self._outbox.nudge()
+        return token
+
+    def _may_ask(self, berth: Berth) -> None:
+        """Raises `CallFailed` where an agent may not ask now."""
+        if not berth.grant.allows("host:send"):
+            raise CallFailed(EPERM, "the agent's permit here does not cover host:send")
+        if berth.sent + berth.calls >= berth.grant.budget.messages:
+            raise CallFailed(EDQUOT, SPENT)
+        now = self._here.clocks.now()
+        for name in [name for name, each in berth.questions.items() if each.answer is None and now > each.until]:
+            berth.questions[name].taken = True
+        if len(berth.questions) >= MAX_QUESTIONS:
+            raise CallFailed(EAGAIN, f"{MAX_QUESTIONS} questions of the agent are open: take answers first")
+
+    async def ask_from_station(self, agent: bytes, body: bytes, topic: str, seconds: float) -> bytes:
+        """Ask an agent from this station; returns its answer.
+
+        Raises `StationError`, also where the question cannot be delivered; `UnknownAgent`, `asyncio.TimeoutError`.
+        """
+        token, now = self._here.clocks.random(QUESTION_BYTES), self._here.clocks.now()
+        until = now + min(max(0, math.ceil(seconds * 1000)), LIFETIME_MS)
+        about = {"kind": PacketKind.ASK, "topic": topic, "token": token, "until": until}
+        with self._post.asked(agent, token) as answer:
+            _, written = self._say(agent, body, back=self._here.key.public.raw, **about)
+            if written is None:
+                raise UnknownAgent(f"nothing is known of {text_of(agent)}, or it has ended")
+            await written
+            await asyncio.wait({answer}, timeout=max(0.0, (until - now) / 1000))
+            if not answer.done():
+                raise asyncio.TimeoutError
+            packet = answer.result()
+        if packet.kind is PacketKind.FAILED:
+            raise StationError(f"the question was not taken: {packet.body.decode('utf-8', 'replace')}")
+        return packet.body
+
     async def _take(self, berth: Berth, packet: Packet, ident: bytes) -> None:
         """Returns when its receiver or the outbox has taken a message, durably. Raises `CallFailed`."""
         delivery, written = self._post.accept(packet, ident)
@@ -119,7 +247,7 @@ class Talking:
         Raises `CallFailed`: EHOSTUNREACH when none of the stations knows it, EAGAIN when one of them cannot be asked.
         """
         own, home = self._here.key.public, berth.credentials.passport.body.home.station
-        others = [peer.key for peer in self._peers.all() if peer.present or peer.configured]
+        others = self._post.neighbours()
         letter, failed = Addressed(packet, ident, patience_ms=PATIENCE_MS), ""
         for key in [key for key in dict.fromkeys([home, *others]) if key != own][:MAX_ASKED]:
             try:
@@ -181,6 +309,9 @@ class Talking:
 
         Raises `StationError` for one that is too large.
         """
+        return self._say(agent, body)
+
+    def _say(self, agent: bytes, body: bytes, **about: Any) -> tuple[SendOutcome, asyncio.Future[None] | None]:
         if len(body) > MAX_BODY_BYTES:
             raise StationError(f"a message of {len(body)} bytes; at most {MAX_BODY_BYTES} are taken")
         ident = identify("message", self._here.key.public.raw, self._here.clocks.random(16))
@@ -194,6 +325,7 @@ class Talking:
             number=flow.next,
             time=self._here.clocks.now(),
             homes=self._homes(agent),
+            **about,
         )
         outcome = SendOutcome.DELIVERED
         delivery, written = self._post.accept(packet, ident)
@@ -215,9 +347,22 @@ class Talking:
         reason = sayable(str(answer[-1]))
         with contextlib.suppress(NotCanonical, ValueError, TypeError, CredentialError):
             packet = Packet.of(canonical.decode(letter.body)[1])
+            if packet.kind in (PacketKind.REPLY, PacketKind.FAILED):
+                self._here.counts[f"late {packet.kind}"] += 1
+                return []
             said = f"a message of {packet.sender[:64]} was not taken: {reason}"
             self._here.tell("alarm", packet.to, text=said)
-            for berth in self._here.berths.values():
-                if text_of(berth.agent) == packet.sender and not berth.running:
-                    berth.remark(f"a message to {text_of(packet.to)} was not taken: {reason}")
+            return self._tell_asker(packet, reason) if packet.reply_to else []
         return []
+
+    def _tell_asker(self, packet: Packet, reason: str) -> list[Change]:
+        """A question was not taken: whoever has asked need not wait for an answer."""
+        asker, token, home = read_reply_to(packet.reply_to)
+        now = self._here.clocks.now()
+        failed = Packet(
+            asker, self._here.name, reason.encode(), PacketKind.FAILED, token=token, time=now, homes=(home,)
+        )
+        _, written = self._post.accept(failed, token + bytes(16))
+        if written is not None:
+            return []
+        return [self.letter(failed, identify("failed", token))]

@@ -275,6 +275,11 @@ class SqliteBackend:
             )
         ]
 
+    def copy_to(self, path: Path) -> None:
+        """Copy the tables, as they are at one moment, to a new file. From any thread. Raises `sqlite3.Error`."""
+        with contextlib.closing(sqlite3.connect(path)) as target, self._reading:
+            self._reader.backup(target)
+
     def kept_for(self, recipient: bytes, kind: str) -> tuple[int, int]:
         sql = "SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox WHERE recipient = ? AND kind = ?"
         ((count, size),) = self.read(sql, (recipient, kind))

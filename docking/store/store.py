@@ -216,6 +216,10 @@ class Store:
         """
         return self.tables.letters(now, far, most, without[:RECIPIENTS_LEFT_OUT])
 
+    def copy_to(self, path: Path) -> None:
+        """Copy the tables to a new file, without the bodies beside them. From any thread. Raises `sqlite3.Error`."""
+        self.tables.copy_to(path)
+
     def kept_for(self, recipient: bytes, kind: str) -> tuple[int, int]:
         """How many letters of a kind there are for a station, and how many bytes they have."""
         return self.tables.kept_for(recipient, kind)

@@ -34,6 +34,7 @@ from docking.handoff.states import Destination
 from docking.live.sessions import Preliminary, Session, Sessions
 from docking.store.changes import KeepPart
 from docking.store.store import Store
+from docking.tracing import MAX_TRACE_BYTES, TraceContext
 from docking.trust import agent_credentials
 from docking.trust.admission import Admission, Load, admit, grant, shed, too_large, trust
 from docking.trust.agent_credentials import SignedDeparture
@@ -50,7 +51,8 @@ class Admitted:
     """An agent that may come in, with everything it needs to go on here.
 
     `compiled_us`: what compiling its image took: its own time, if it brought the image; `prepared`: gives the instance
-    in which its memories arrived, if the snapshot has only their roots; `session`: by which they came.
+    in which its memories arrived, if the snapshot has only their roots; `session`: by which they came;
+    `trace`: of the trace to which its journey belongs.
     """
 
     admission: Admission
@@ -61,6 +63,7 @@ class Admitted:
     compiled_us: int = 0
     prepared: Callable[[], Execution] | None = field(default=None, repr=False)
     session: Session | None = field(default=None, repr=False)
+    trace: TraceContext | None = None
 
 
 @define(eq=False, repr=False)
@@ -90,6 +93,10 @@ class AdmissionController:
 
     def _consider(self, offer: Offer) -> tuple[int, ...] | Refusal:
         policy = self._policy.now
+        if self._policy.held:
+            return Refusal(
+                "held", "nothing runs at this station until a person decides; come again later", policy.retry
+            )
         if self._policy.draining:
             return Refusal("draining", "this station is being emptied for maintenance: go elsewhere", policy.retry)
         refusal = shed(policy, self._load())
@@ -107,6 +114,8 @@ class AdmissionController:
             part.size > agent_credentials.MAX_TRAIL_BYTES for part in offer.parts if part.kind not in ("state", "image")
         ):
             return Refusal("too-large", "the agent's papers are larger than any station reads")
+        if "trace" in kinds and offer.parts[kinds["trace"]].size > MAX_TRACE_BYTES:
+            return Refusal("too-large", "the agent's trace context is larger than any station reads")
         came = {body.index for body in offer.bodies}
         needed = tuple([i for i, part in enumerate(offer.parts) if i in came or not self._here(part)])
         if came.issuperset(needed):
@@ -195,7 +204,8 @@ class AdmissionController:
             session = completed
             prepared = functools.partial(self.sessions.taken, session)
         cost = self._images.cost_us(capsule.image)
-        return Admitted(answer, verified, found[0], snapshot, mailbox, cost, prepared, session)
+        trace = TraceContext.decode(bodies.get("trace"))
+        return Admitted(answer, verified, found[0], snapshot, mailbox, cost, prepared, session, trace)
 
     # Agents that are announced, before they are offered
 

@@ -43,8 +43,8 @@ from docking.trust.verified_trails import (
     trail_links,
 )
 
-# The parts of an offer, in this order; the last three only where they are needed.
-PART_KINDS = ("passport", "trail", "results", "image", "state", "checkpoint", "mailbox", "blocks")
+# The parts of an offer, in this order; the last four only where they are needed.
+PART_KINDS = ("passport", "trail", "results", "image", "state", "checkpoint", "mailbox", "trace", "blocks")
 NEEDED_PARTS = frozenset(PART_KINDS[:5])
 # These come with the offer itself, since they decide whether the rest is wanted.
 PAPER_PARTS = frozenset({"passport", "trail", "results", "checkpoint"})

@@ -21,6 +21,8 @@ class PolicyInForce:
     now: Policy = field(factory=Policy)
     replaced: int = 0
     draining: bool = False
+    held: str = ""
+    """Why nothing may run here until a person decides; empty if it may."""
 
     def replace(self, policy: Policy) -> None:
         """From now on `policy` holds."""

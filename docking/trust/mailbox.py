@@ -13,15 +13,16 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
 
 from agents import canonical
 from agents.brief import brief
 from agents.canonical import Buffer
-from agents.credentials.fields import AMOUNT, array, byte_string, text, uint
+from agents.credentials.fields import AMOUNT, LATEST_MS, array, byte_string, text, uint
 from agents.errors import CredentialError, MalformedCredential, NotCanonical
-from agents.waits import MAX_BODY_BYTES, MAX_HOST_BYTES, Message
+from agents.waits import MAX_BODY_BYTES, MAX_HOST_BYTES, MAX_REQUEST_ID_BYTES, MAX_TOPIC_BYTES, Message
 
 MAILBOX_VERSION = 3
 # Messages that travel with an agent: those waiting for it, and those it may receive again after a crash.
@@ -29,6 +30,11 @@ MAX_MAIL = 2000
 # Streams to an agent, and streams from it, that are remembered: the latest.
 MAX_STREAMS = 256
 STREAM_BYTES = 16
+# Questions that one agent may have asked and not taken the answers of, and bytes of the name of one.
+MAX_QUESTIONS = 64
+QUESTION_BYTES = 16
+# Topics to which one agent may subscribe.
+MAX_TOPICS = 32
 # Of each stream, so many of the latest letters are known by their identity: a sender that was set back by a crash says
 # the last ones again, and perhaps says other ones.
 RECENT = 32
@@ -106,24 +112,65 @@ class Streams:
         return [[to, flow.name, flow.next] for to, flow in self.sent.items()]
 
 
+@define
+class Question:
+    """A question that an agent has asked.
+
+    to: the agent that was asked; until: when an answer comes too late, milliseconds since 1970
+    errno, answer: 0 and the answer, or an error number and why there is none; None while it is open
+    known: whether the agent knows its name; taken: whether the agent has taken the answer, or the time is over. Both
+        are forgotten by a crash, unless the agent's state was stored since
+    """
+
+    to: bytes
+    until: int
+    errno: int = 0
+    answer: bytes | None = field(default=None, repr=brief)
+    known: bool = False
+    taken: bool = False
+    stored_known: bool = False
+
+
+Questions: TypeAlias = "dict[bytes, Question]"
+"""By name (16 bytes)."""
+
+
 @frozen
 class Mailbox:
     """What travels of an agent's messages.
 
     messages: that it has not received yet, the oldest first
     seen: identities of the letters without a stream that came last, so that one that comes again is known
+    questions: that it has asked
+    topics: to which it subscribes
     """
 
     messages: tuple[Message, ...] = field(default=(), repr=brief)
     seen: tuple[bytes, ...] = field(default=(), repr=brief)
     streams: Streams = field(factory=Streams)
+    questions: Questions = field(factory=dict, repr=brief)
+    topics: tuple[str, ...] = field(default=(), repr=brief)
 
 
-def write_mailbox(messages: Iterable[Message], seen: Iterable[bytes], streams: Streams) -> bytes:
+def write_mailbox(
+    messages: Iterable[Message],
+    seen: Iterable[bytes],
+    streams: Streams,
+    questions: Questions | None = None,
+    topics: Iterable[str] = (),
+) -> bytes:
     """A mailbox as bytes."""
-    rows = [[message.sender, message.body] for message in messages]
+    rows = [
+        [each.sender, each.body, each.topic, each.reply_to] if each.topic or each.reply_to else [each.sender, each.body]
+        for each in messages
+    ]
     came = [[name, flow.next, b"".join(flow.recent)] for name, flow in streams.came.items()]
-    return canonical.encode([MAILBOX_VERSION, rows, list(seen), [came, streams.outflows(), streams.forgot]])
+    asked = [
+        [name, each.to, each.until, each.errno, each.answer, each.stored_known]
+        for name, each in (questions or {}).items()
+    ]
+    flows = [came, streams.outflows(), streams.forgot]
+    return canonical.encode([MAILBOX_VERSION, rows, list(seen), flows, asked, list(topics)])
 
 
 def read_mailbox(data: Buffer | None) -> Mailbox:
@@ -132,22 +179,48 @@ def read_mailbox(data: Buffer | None) -> Mailbox:
         return Mailbox()
     try:
         value = array(canonical.decode(data, _BOUNDS), "mailbox", MAX_MAIL)
-        listed, known, flows = value, [], [[], [], False]
+        listed: Any
+        known: Any
+        flows: Any
+        asked: Any
+        subscribed: Any
+        listed, known, flows, asked, subscribed = value, [], [[], [], False], [], []
         if value and type(value[0]) is int:  # else of before 2, which had the messages only
-            version, listed, known, *more = array(value, "mailbox", 4)
-            if version not in (2, MAILBOX_VERSION) or len(more) != (version == MAILBOX_VERSION):
+            version, listed, known, *more = array(value, "mailbox", 6)
+            if version not in (2, MAILBOX_VERSION) or len(more) != (3 if version == MAILBOX_VERSION else 0):
                 raise ValueError("another version")
-            flows = more[0] if more else flows
+            flows, asked, subscribed = more or (flows, asked, [])
         seen = tuple(byte_string(each, "identity", 32) for each in array(known, "seen", MAX_MAIL))
-        return Mailbox(tuple(map(_message, array(listed, "messages", MAX_MAIL))), seen, _streams(flows))
+        messages = tuple(map(_message, array(listed, "messages", MAX_MAIL)))
+        topics = tuple(text(each, "topic", MAX_TOPIC_BYTES) for each in array(subscribed, "topics", MAX_TOPICS))
+        return Mailbox(messages, seen, _streams(flows), _questions(asked), topics)
     except (NotCanonical, MalformedCredential, ValueError) as error:
         raise CredentialError("mailbox", f"the agent's mailbox cannot be read: {error}") from error
 
 
 def _message(row: object) -> Message:
-    sender, body = array(row, "message", 2)
+    sender, body, *more = array(row, "message", 4)
+    topic, reply_to = more or ("", "")
     # Not `bytes(body)`: given an integer, it makes that many zero bytes.
-    return Message(text(sender, "sender", MAX_HOST_BYTES), byte_string(body, "body", 0, MAX_BODY_BYTES))
+    body = byte_string(body, "body", 0, MAX_BODY_BYTES)
+    topic = text(topic, "topic", MAX_TOPIC_BYTES) if topic != "" else ""
+    reply_to = text(reply_to, "question", MAX_REQUEST_ID_BYTES) if reply_to != "" else ""
+    return Message(text(sender, "sender", MAX_HOST_BYTES), body, topic, reply_to)
+
+
+def _questions(value: object) -> Questions:
+    found: Questions = {}
+    for row in array(value, "questions", MAX_QUESTIONS):
+        name, to, until, errno, answer, known = array(row, "question", 6)
+        if not isinstance(known, bool):
+            raise ValueError("a flag that is none")
+        if answer is not None:
+            byte_string(answer, "answer", 0, MAX_BODY_BYTES)
+        ends, number = uint(until, "time", LATEST_MS), uint(errno, "error", 255)
+        question = Question(byte_string(to, "agent", 32), ends, number, answer)
+        question.known = question.stored_known = known
+        found[byte_string(name, "question", QUESTION_BYTES)] = question
+    return found
 
 
 def _streams(value: object) -> Streams:

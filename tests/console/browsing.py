@@ -25,7 +25,7 @@ from tests.station.harbour import OWNER
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 TOKEN = "a-token-of-tests-long-enough"
 # Of the documentation.
-PICTURES = ("map", "map-dark", "agent", "agents-10000", "agents-phone")
+PICTURES = ("map", "map-dark", "agent", "agents-10000", "agents-phone", "replay")
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 
 

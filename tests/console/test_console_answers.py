@@ -14,6 +14,7 @@ from attrs import evolve
 from agents.capsule import Capsule
 from docking import Station
 from docking.console.answers import MAX_CHARS, Answers
+from docking.console.rewinds import Rewinds
 from docking.console.roster import MAX_PAGE, Asked, Roster, Search
 from docking.control.requests import Requests
 from docking.launching import Terms
@@ -95,7 +96,7 @@ async def altered(capsule: Capsule, station_: Station) -> dict[str, Any]:
             yield "end", {"agent": agent, "label": "", "capsule": bad.encode(), "names": {}}
 
     asked = Asked("alpha", lambda: Lying(station_.controlled(Path())))
-    return await Answers([asked], Roster([asked]), []).journey("a" * 52)
+    return await Answers([asked], Roster([asked]), Rewinds([asked]), []).journey("a" * 52)
 
 
 @run

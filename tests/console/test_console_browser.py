@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
+from agents.canonical import digest
+from agents.credentials.keys import text_of
 from agents.sdk.sources import load_image
 from docking.console import Console, Settings
 from docking.console.roster import Asked
@@ -250,20 +253,36 @@ def test_each_view_fits_is_legible_and_has_names_for_screen_readers(scheme: str,
     main()
 
 
+OVERLAPS = (HERE / "overlaps.js").read_text("utf-8")
+
+
+@run
+async def test_places_do_not_lie_on_each_other_however_many_there_are() -> None:
+    down = [station(f"station-{number:02}") for number in range(32)]
+    async with chromium() as browser:
+        for number in (1, 2, 3, 4, 5, 6, 7, 12, 32):
+            async with served(*down[:number]) as (_, url):
+                for size in (WIDE, PHONE):
+                    async with look(browser, url, viewport=size) as seen:
+                        await seen.page.wait_for_selector(f".place >> nth={number - 1}")
+                        assert await seen.page.evaluate(OVERLAPS) == []
+                        assert await seen.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+
+
+KINDS = ("parcel", "letter", "census", "survey", "invoice", "watch", "stock", "weather", "mirror", "courier")
+
+
 class Crowd(Requests):
-    """A station at which there are ten thousand agents more."""
+    """A station at which there are ten thousand agents more, the first came last."""
 
     async def do_agents(self) -> AsyncIterator[tuple[str, object]]:
+        now = time.time_ns() // 1_000_000
         for number in range(10_000):
-            ident = f"{number:052}".translate(str.maketrans("0189", "yzab"))
-            row = {
-                "agent": ident,
-                "label": f"agent-{number:05}",
-                "station": "alpha",
-                "hop": number % 7,
-                "since": number,
-            }
-            yield "item", {**row, "standing": "asleep" if number % 3 else "waiting", "text": "sleep", "here": True}
+            since = now - 1000 * number - 60_000
+            label = f"{KINDS[number % 10]}-{number:05}"
+            row = {"agent": text_of(digest(label.encode())), "label": label, "station": "alpha", "hop": number * 7 % 13}
+            standing = "waiting" if number % 3 == 0 else "asleep"
+            yield "item", {**row, "since": since, "standing": standing, "text": "sleep", "here": True}
         async for each in super().do_agents():
             yield each
 
@@ -279,26 +298,26 @@ async def test_ten_thousand_agents_are_searched_and_scrolled_by_a_page_that_hold
             await page.wait_for_selector(".place[aria-label='alpha: 10,000 agents']")
             assert len(await page.query_selector_all(".dot")) <= 40
             await page.click("nav a[data-view=agents]")
-            await page.wait_for_selector(".name:text('agent-09999')")
+            await page.wait_for_selector(".name:text('parcel-00000')")
             assert "10,000 agents" in await page.inner_text(".sum")
             await seen.picture("agents-10000")
             await page.focus(".row .name")
             await page.keyboard.press("End")
-            await page.wait_for_selector(".name:text('agent-00000')")
-            assert await focused(page) == "agent-00000"
+            await page.wait_for_selector(".name:text('courier-09999')")
+            assert await focused(page) == "courier-09999"
             await page.keyboard.press("PageUp")
-            assert await focused(page) == "agent-00010"
+            assert await focused(page) == "courier-09989"
             for place in (0, 200_000, 90_000, 400_000, 1):
                 await page.evaluate(f"window.scrollTo(0, {place})")
                 await page.wait_for_selector(".ghost", state="detached")
                 assert len(await page.query_selector_all(".row")) < 80
-            await page.fill("#search", "agent-0123")
+            await page.fill("#search", "-0123")
             await page.wait_for_selector(".sum:text-is('10 of 10,000 agents')")
             await page.select_option("#standing", "waiting")
             await page.wait_for_selector(".sum:text-is('4 of 10,000 agents')")
             assert await page.get_attribute(".table", "aria-rowcount") == "5"
             # While agents come and go, the table stays.
-            await alpha.launch(packed(WAITS), owner=OWNER, terms=Terms(label="agent-0123-new"))
+            await alpha.launch(packed(WAITS), owner=OWNER, terms=Terms(label="new-0123"))
             await page.wait_for_selector(".sum:text-is('5 of 10,001 agents')")
             assert seen.errors == []
 

@@ -1,6 +1,10 @@
 """Agents on long journeys, which report and send each other messages, while everything around them fails.
 
-    python -m tests.crash.chaos [--minutes N] [--seed S] [--agents N] [--old-stores] [--json]
+    python -m tests.crash.chaos [--minutes N] [--seed S] [--agents N] [--families N] [--old-stores] [--json]
+
+Half of the agents wait for stations (`go_wait`), the others try again by themselves. Families are agents that fork into
+three in the middle of their way. A fifth station is a laptop: nobody can call it, and what goes there waits at its
+dock, which is the first of the four; families go there too.
 
 Four real stations, each behind a proxy (`chaos_proxy`), and at random moments, several at once: SIGKILL, SIGTERM and
 SIGSTOP; connections that are refused, cut, delayed, swallowed, reordered, doubled and replayed; disks that are full
@@ -9,6 +13,7 @@ SIGSTOP; connections that are refused, cut, delayed, swallowed, reordered, doubl
 - lost: agents that are nowhere any more; doubled: agents that are in two places, or took a step after a later one;
 - stuck: agents that are not home within a minute of the last fault;
 - messages whose `send` said 0 that were not received, or received twice;
+- families that have not three members in the end;
 - each agent's results hold each step once and in order, its trail is its itinerary and verifies.
 
 `--old-stores` also replaces the store of a station by a copy from some seconds before, which nobody should do while
@@ -19,6 +24,7 @@ if nothing was lost, doubled or stuck.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -37,6 +43,7 @@ from typing import Any
 
 from attrs import define, field
 
+from agents.credentials.keys import SecretKey
 from docking.control.client import ControlClient, running
 from docking.errors import ControlError
 from docking.store.store import Store
@@ -46,13 +53,16 @@ from tests.crash.world import Broken
 from tests.patience import PATIENCE
 
 NAMES = ("alpha", "beta", "gamma", "delta")
+LAPTOP, DOCK = "laptop", "alpha"
+MEMBERS = 3  # of a family
 HEALED_S = 60.0  # until all are home, after the last fault
 DISK_BYTES = 256 << 20
 SKEW_S = 3600
 # At each stop: says its step to the station and in its results, sends its partner the step, takes what came, sleeps.
 # At home: says how many it sent, and waits until it has all of its partner's.
 AGENT = """(module
-  (import "portcall" "go" (func $go (param i32 i32) (result i32)))
+  (import "portcall" "go_wait" (func $go (param i32 i32 i32) (result i32)))
+  (import "portcall" "fork" (func $fork (param i32 i32 i32) (result i32)))
   (import "portcall" "sleep" (func $sleep (param i32) (result i32)))
   (import "portcall" "call" (func $call (param i32 i32 i32 i32 i32 i32) (result i32)))
   (import "portcall" "send" (func $send (param i32 i32 i32 i32) (result i32)))
@@ -91,22 +101,31 @@ AGENT = """(module
     (i32.store (i32.const 32) (local.get $n))
     (call $note (i32.const 16)))
   (func (export "_start") (local $n i32)
-    (block $known (loop $ask
-      (global.set $partner (call $recv (i32.const 256) (i32.const 100) (i32.const 60000)))
-      (br_if $known (i32.gt_s (global.get $partner) (i32.const 5))) (br $ask)))
+    (if (i32.eqz (i32.const {family})) (then (call $introduced)))
     (call $say (i32.const 0))
     (loop $hop
       (block $gone (loop $try
-        (br_if $gone (i32.eqz (call $go (i32.const 0) (i32.const 4)))) (drop (call $sleep (i32.const 200))) (br $try)))
+        (br_if $gone (i32.eqz (call $go (i32.const 0) (i32.const 4) (i32.const {wait}))))
+        (drop (call $sleep (i32.const 200))) (br $try)))
       (call $say (local.tee $n (i32.add (local.get $n) (i32.const 1))))
-      (call $tell (i32.const 109) (local.get $n))
-      (call $take (i32.const 0))
+      (if (i32.const {family})
+        (then (if (i32.eq (local.get $n) (i32.const {fork})) (then (call $multiply))))
+        (else (call $tell (i32.const 109) (local.get $n)) (call $take (i32.const 0))))
       (drop (call $sleep (i32.load (i32.const 200))))
       (br_if $hop (i32.lt_u (local.get $n) (i32.const {hops}))))
+    (if (i32.const {family}) (then return))
     (call $tell (i32.const 101) (local.get $n))
     (loop $wait
       (call $take (i32.const 5000))
-      (br_if $wait (i32.ne (global.get $got) (global.get $all))))))"""
+      (br_if $wait (i32.ne (global.get $got) (global.get $all)))))
+  (func $multiply
+    (block $made (loop $try
+      (br_if $made (i32.ge_s (call $fork (i32.const 2) (i32.const 1024) (i32.const 1024)) (i32.const 0)))
+      (drop (call $sleep (i32.const 200))) (br $try))))
+  (func $introduced
+    (block $known (loop $ask
+      (global.set $partner (call $recv (i32.const 256) (i32.const 100) (i32.const 60000)))
+      (br_if $known (i32.gt_s (global.get $partner) (i32.const 5))) (br $ask)))))"""
 
 
 @define
@@ -119,6 +138,7 @@ class Judgement:
     doubled: list[str] = field(factory=list)
     stuck: list[str] = field(factory=list)
     wrong: list[str] = field(factory=list)
+    families: list[str] = field(factory=list)
     exposed: int = 0
     hops: int = 0
     messages: int = 0
@@ -130,7 +150,7 @@ class Judgement:
     @property
     def good(self) -> bool:
         """Whether it is as it should be."""
-        found = self.lost or self.doubled or self.stuck or self.wrong
+        found = self.lost or self.doubled or self.stuck or self.wrong or self.families
         return not found and not self.messages_lost and not self.messages_doubled
 
     def table(self) -> str:
@@ -143,6 +163,7 @@ class Judgement:
             ("doubled", len(self.doubled)),
             ("stuck", len(self.stuck)),
             ("with wrong results or trails", len(self.wrong)),
+            ("families that are not whole", len(self.families)),
             ("exposed to a store of before", self.exposed),
             ("hops", self.hops),
             ("messages", self.messages),
@@ -152,7 +173,7 @@ class Judgement:
             ("faults", f"{sum(self.faults.values())}: {kinds}"),
         ]
         lines = [f"{name:48} {value}" for name, value in rows]
-        for name in ("lost", "doubled", "stuck", "wrong"):
+        for name in ("lost", "doubled", "stuck", "wrong", "families"):
             lines += [f"{name}: {each}" for each in getattr(self, name)]
         return "\n".join(lines)
 
@@ -204,6 +225,8 @@ class Chaos:
     hosts: dict[str, Host] = field(factory=dict)
     agents: dict[str, tuple[str, list[str]]] = field(factory=dict)
     partners: dict[str, str] = field(factory=dict)
+    families: set[str] = field(factory=set)  # those that fork
+    seed: bytes = field(factory=lambda: os.urandom(32), repr=False)  # of the laptop's key
     restored: bool = False  # a store was replaced by an older one: every agent is exposed
     faults: Counter[str] = field(factory=Counter)
     proxies: Proxies = field(factory=Proxies)
@@ -220,7 +243,7 @@ class Chaos:
         """Make and start all stations."""
         (self.folder / "steps").touch()
         self.pace(0)
-        for name in NAMES:
+        for name in (*NAMES, LAPTOP):
             folder = self.folder / name
             (folder / "disk").mkdir(parents=True)
             (folder / "clock").write_bytes(bytes(8))
@@ -238,9 +261,17 @@ class Chaos:
         command = [sys.executable, "-m", "tests.crash.chaos_station", host.name, str(host.home), str(host.port)]
         command += [url(host.proxy.port), str(host.folder / "clock")]
         command += [str(self.folder / "pace"), str(self.folder / "steps")]
-        command += [url(other.proxy.port) for other in self.hosts.values() if other is not host]
+        command += [url(self.hosts[name].proxy.port) for name in NAMES if name != host.name]
+        keys = self.seed.hex() if host.name == LAPTOP else ""
+        own = {
+            "CHAOS_LAPTOP": SecretKey(self.seed).public.text,
+            "CHAOS_KEY": keys,
+            "CHAOS_DOCK": url(self.hosts[DOCK].proxy.port),
+        }
         log = (host.folder / "log").open("a")
-        process = subprocess.Popen(command, env=environment(self.folder), stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(
+            command, env=environment(self.folder) | own, stdout=subprocess.PIPE, stderr=log, text=True
+        )
         log.close()
         assert process.stdout is not None
         if process.stdout.readline() != "up\n":
@@ -261,9 +292,9 @@ class Chaos:
         if status != (0 if how is signal.SIGTERM else -how):
             raise Broken(f"{host.name} ended with {status}")
 
-    def ask(self, name: str, what: str, **arguments: Any) -> Any:
+    def ask(self, name: str, what: str, patience: float = PATIENCE, **arguments: Any) -> Any:
         """Ask a station, as its user's commands do; until it answers."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + patience
         while True:
             for _, place in running():
                 if Path(place.home).resolve() == self.hosts[name].home.resolve():
@@ -290,22 +321,35 @@ class Chaos:
         new.write_bytes(milliseconds.to_bytes(4, "little"))
         new.replace(self.folder / "pace")
 
-    def launch(self, count: int) -> None:
-        """Launch all agents, in pairs, and tell each its partner."""
+    def launch(self, count: int, families: int) -> None:
+        """Launch all agents, in pairs, and tell each its partner; and the families."""
         self.pace(int(min(3000, self.seconds * 600 / self.hops)))
-        (self.folder / "agent.wat").write_text(AGENT.replace("{hops}", str(self.hops)))
-        for _ in range(count):
+        for number in range(count + families):
+            family = number >= count
             home = here = self.chance.choice(NAMES)
             way: list[str] = []
+            laptop = self.chance.randrange(1, self.hops - 1) if family else -1
             while len(way) < self.hops:
                 last = len(way) == self.hops - 1
                 others = [name for name in NAMES if name != here and (last or name != home or len(way) < self.hops - 2)]
-                here = home if last else self.chance.choice(others)
+                here = home if last else LAPTOP if len(way) == laptop else self.chance.choice(others)
                 way.append(here)
-            words = ("--from", str(self.hosts[home].home), "--json")
-            said = portcall(self.folder, "launch", str(self.folder / "agent.wat"), "--via", ",".join(way), *words)
-            self.agents[json.loads(said)["agent"]] = home, way
-        ids = list(self.agents)
+            source = self.folder / "agent.wat"
+            words = {"hops": self.hops, "family": int(family), "fork": max(1, self.hops // 2)}
+            words["wait"] = 20_000 if family or number % 2 else 0
+            text = AGENT
+            for name, value in words.items():
+                text = text.replace(f"{{{name}}}", str(value))
+            source.write_text(text)
+            said = portcall(
+                *(self.folder, "launch", str(source), "--via", ",".join(way)),
+                *("--from", str(self.hosts[home].home), "--json"),
+            )
+            agent = json.loads(said)["agent"]
+            self.agents[agent] = home, way
+            if family:
+                self.families.add(agent)
+        ids = [agent for agent in self.agents if agent not in self.families]
         for one, other in zip(ids[::2], ids[1::2], strict=True):
             self.partners |= {one: other, other: one}
         for one, other in self.partners.items():
@@ -315,8 +359,9 @@ class Chaos:
 
     def strike(self) -> None:
         """One fault, at one station that has no other of its kind."""
-        host = self.hosts[self.chance.choice(NAMES)]
-        kinds = [*MODES, *MODES, "kill", "kill", "kill", "term", "pause", "pause", "clock"]
+        host = self.hosts[self.chance.choice((*NAMES, LAPTOP))]
+        kinds = ["kill", "kill", "kill", "term", "pause", "pause", "clock"]
+        kinds += [*MODES, *MODES] if host.name != LAPTOP else []  # nobody calls it
         kinds += ["full"] if host.disk else []
         kinds += ["old store"] if self.old_stores else []
         kind = self.chance.choice(kinds)
@@ -364,8 +409,14 @@ class Chaos:
             shutil.copytree(old, host.home)
             self.restored = True
             self.start(host)
+            self.accept(host)
 
         return restore
+
+    def accept(self, host: Host) -> None:
+        """As a person would who has no newer copy: have a station go on that is held, if it is."""
+        with contextlib.suppress(Broken):
+            self.ask(host.name, "accept", patience=5.0)
 
     def mend(self, all_of_it: bool = False) -> None:
         """Mend what has lasted long enough, or all."""
@@ -402,15 +453,20 @@ class Chaos:
         mended = time.monotonic()
         homes: dict[str, str] = {}
         while time.monotonic() < mended + PATIENCE:
-            rows = [row for name in NAMES for row in self.ask(name, "agents")[0]]
+            if self.restored:
+                for host in self.hosts.values():
+                    self.accept(host)
+            rows = [row for name in self.hosts for row in self.ask(name, "agents")[0]]
             homes = {row["agent"]: row["standing"] for row in rows if not row["here"]}
-            if all(homes.get(agent) == "finished" for agent in self.agents):
+            whole = all(len(self._family(rows, agent)) == MEMBERS for agent in self.families)
+            if whole and all(homes.get(agent) == "finished" for agent in self.agents):
                 break
             if time.monotonic() > mended + 2 * HEALED_S:
                 break
             time.sleep(0.5)
         found.healed_s = time.monotonic() - mended
-        live = Counter(row["agent"] for name in NAMES for row in self.ask(name, "agents")[0] if row["here"])
+        self._judge_families(found, rows)
+        live = Counter(row["agent"] for name in self.hosts for row in self.ask(name, "agents")[0] if row["here"])
         exposed = set(self.agents) if self.restored else set()
         for agent, (home, way) in self.agents.items():
             if agent in exposed:
@@ -429,10 +485,27 @@ class Chaos:
         self._judge_messages(found, exposed, {agent for agent, standing in homes.items() if standing == "finished"})
         return found
 
-    def _results(self, agent: str) -> dict[str, list[int]]:
-        rows = json.loads(
-            portcall(self.folder, "results", agent, "--json", "--station", str(self.hosts[self.agents[agent][0]].home))
-        )
+    def _family(self, rows: list[dict[str, Any]], agent: str) -> list[str]:
+        """The members of a family that have ended at home."""
+        (passport,) = {row["passport"] for row in rows if row["agent"] == agent}
+        ended = [row for row in rows if row["passport"] == passport and row["standing"] == "finished"]
+        return [row["agent"] for row in ended if not row["here"]]
+
+    def _judge_families(self, found: Judgement, rows: list[dict[str, Any]]) -> None:
+        """Each has three members, who took every step, and none is anywhere else."""
+        if self.restored:
+            return
+        for agent in self.families:
+            members, (home, _) = self._family(rows, agent), self.agents[agent]
+            if len(members) != MEMBERS:
+                found.families.append(f"{agent} of {home} has {len(members)} members at home")
+            for each in members:
+                if self._results(each, home)["n"] != list(range(self.hops + 1)):
+                    found.families.append(f"{each} of the family {agent} has other steps")
+
+    def _results(self, agent: str, home: str = "") -> dict[str, list[int]]:
+        station = str(self.hosts[home or self.agents[agent][0]].home)
+        rows = json.loads(portcall(self.folder, "results", agent, "--json", "--station", station))
         kept: dict[str, list[int]] = {"n": [], "r": []}
         for row in rows:
             kept[row["key"]].append(int.from_bytes(bytes.fromhex(row["hex"]), "little"))
@@ -497,7 +570,13 @@ def _free_port() -> int:
 
 
 def chaos(
-    folder: Path, seconds: float, agents: int, seed: int, old_stores: bool = False, say: Callable[[str], None] = print
+    folder: Path,
+    seconds: float,
+    agents: int,
+    seed: int,
+    old_stores: bool = False,
+    say: Callable[[str], None] = print,
+    families: int = 2,
 ) -> Judgement:
     """A whole run. Raises `Broken` where a station ended by itself, or does not start or answer."""
     made = Chaos(folder, random.Random(seed), seconds, old_stores, say)
@@ -505,7 +584,7 @@ def chaos(
     os.environ["PORTCALL_RUNNING"] = str(folder / "running")
     try:
         made.begin()
-        made.launch(agents + agents % 2)
+        made.launch(agents + agents % 2, families)
         say(f"{len(made.agents)} agents, {made.hops} hops each")
         made.rage()
         found = made.judge()
@@ -525,6 +604,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--agents", type=int, default=20)
+    parser.add_argument("--families", type=int, default=2, help="agents that fork, and go to the laptop")
     parser.add_argument("--old-stores", action="store_true")
     parser.add_argument("--json", action="store_true", help="print the judgement as JSON")
     parser.add_argument("--keep", help="a new folder for all files, which stays")
@@ -537,7 +617,10 @@ def main() -> int:
     folder = Path(options.keep or tempfile.mkdtemp(prefix="portcall-chaos-"))
     folder.mkdir(exist_ok=True)
     try:
-        found = chaos(folder, options.minutes * 60, options.agents, options.seed, options.old_stores, progress)
+        found = chaos(
+            *(folder, options.minutes * 60, options.agents, options.seed, options.old_stores, progress),
+            families=options.families,
+        )
     finally:
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import docking
 from docking.aio.clocks import Clocks
+from docking.residents import docks, queued
 
 
 def clock(path: Path) -> Clocks:
@@ -38,12 +39,21 @@ def clock(path: Path) -> Clocks:
 async def serve(name: str, home: str, port: str, url: str, clock_file: str, pace: str, steps: str, *peers: str) -> None:
     """Run it until SIGTERM."""
     network = docking.Network(host="127.0.0.1", port=int(port), url=url, peers=peers, mdns=False)
+    policy = docking.Policy(dock_for=[docking.PublicKey.from_text(os.environ["CHAOS_LAPTOP"])])
+    key = None
+    if os.environ["CHAOS_KEY"]:  # the laptop, which nobody can call
+        network = docking.Network(port=None, peers=peers, docks=[os.environ["CHAOS_DOCK"]], mdns=False)
+        key = docking.SecretKey(bytes.fromhex(os.environ["CHAOS_KEY"]))
+    docks.ROUND_S = queued.LONGEST_S = 2.0
     running = docking.Running(threads=2, clocks=clock(Path(clock_file)))
     end = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     log = os.open(steps, os.O_WRONLY | os.O_APPEND)
-    station = docking.Station(name, home, dev=True, network=network, running=running, patience=5.0)
+    identity = docking.Identity(key=key)
+    station = docking.Station(
+        name, home, dev=True, policy=policy, identity=identity, network=network, running=running, patience=5.0
+    )
 
     @station.service("step")
     async def step(request: bytes, visitor: docking.Visitor) -> bytes:

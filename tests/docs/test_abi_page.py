@@ -27,7 +27,7 @@ def test_every_import_with_its_parameters() -> None:
 
 
 def test_every_file() -> None:
-    told = re.findall(r"`/portcall/(\w+)(/[A-Z]+)?`", PAGE)
+    told = re.findall(r"`/portcall/(\w+)((?:/[A-Z]+)*)`", PAGE)
     assert {name for name, _ in told} == set(portcall_files._NAMES)
     assert {name for name, argument in told if argument} == {*portcall_files._FOLDERS, *portcall_files._EITHER}
     assert re.findall(r"`/portcall/(\w+)`", PAGE.split("## Files")[1]) == [

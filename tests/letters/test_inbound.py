@@ -11,7 +11,7 @@ async def test_values_of_other_types_in_a_letter_are_refused() -> None:
     async with harbour("home", "other") as (home, other):
         letters = {
             "message": [D, "alpha", b"body", 1],
-            "talk": [[D, "alpha", b"body", ["message", "", b"", 0], b"s" * 16, 1, 0, [D]], 0, False, 0],
+            "talk": [[D, "alpha", b"body", ["message", "", b"", 0, b""], b"s" * 16, 1, 0, [D]], 0, False, 0],
             "order": [b"order", 1],
             "ended": [b"capsule", "finished", "0"],
             "told": [[D, D, 1, "travelling", ""]],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from attrs import evolve
 
+from agents.credentials.envelope import identify
 from agents.credentials.passport import Clones
 from agents.credentials.permit import Permit
 from agents.waits import Event, Forked
@@ -127,3 +129,46 @@ def test_a_restart_after_a_fork_goes_on_with_each_of_them(tmp_path: Path, monkey
             assert sorted([numbers(await each.wait(), "n")[0] for each in everyone]) == [0, 1, 2]
 
     main()
+
+
+@run
+async def test_home_learns_of_clones_that_are_made_elsewhere_and_all_are_disposed_of() -> None:
+    wat = program(
+        """(drop (call $go (s 0)))
+        (drop (call $fork (i32.const 2) (i32.const 300) (i32.const 1000)))
+        (drop (call $recv (i32.const 300) (i32.const 100) (i32.const -1)))""",
+        "beta",
+    )
+    async with harbour("home", "beta") as (home, beta):
+        agent = await begin(home, wat, "beta", terms=Terms(label="trip"))
+        while len(home.core.queries.family(agent.key)) < 3:
+            await asyncio.sleep(0.01)
+        family = agent.family()
+        assert sorted(each.label for each in family) == ["trip", "trip.1", "trip.2"]
+        assert home.agent("trip.2").id in [each.id for each in family]
+        assert sorted(berth.label for berth in beta.core.here.berths.values()) == ["trip", "trip.1", "trip.2"]
+        for each in family:
+            each.dispose()
+        while any(each.standing != "disposed" for each in family):
+            await asyncio.sleep(0.01)
+        assert beta.core.here.berths == {}
+
+
+@run
+async def test_clones_that_cannot_be_are_not_told_of() -> None:
+    """A station that has had an agent says that others were made of it."""
+    async with harbour("home", "beta") as (home, beta):
+        agent = await begin(home, program("(drop (call $go (s 0)))", "beta"), "beta")
+        await agent.wait()
+        journey = home.core.here.journeys.get(agent.key)
+        assert journey is not None
+        digest = journey.passport
+
+        async def claim(ident: bytes, of: bytes) -> None:
+            word = [ident, of, 1, "travelling", ""]
+            await beta.introductions.letter(home.key, ["told", bytes(32), [word]])
+
+        await claim(bytes(32), digest)  # no clone
+        await claim(identify("clone", agent.key, 16), digest)  # more than there may be
+        await claim(identify("clone", agent.key, 0), bytes(32))  # of another passport
+        assert len(home.core.queries.family(agent.key)) == 1

@@ -125,7 +125,7 @@ async def test_whoever_floods_a_station_with_letters_for_agents_on_their_way_is_
     monkeypatch.setattr(post, "MAX_WAITING", 8)
     monkeypatch.setattr(post, "PATIENCE_MS", 300)
     async with harbour("home", "beta") as (home, beta):
-        about = ["message", "", b"", 0]
+        about = ["message", "", b"", 0, b""]
         names = [number.to_bytes(32, "big") for number in range(50)]
         letters = [["talk", name, [[name, "x", b"x", about, b"", 0, 0, []], 1, True, 10**6]] for name in names]
         answers = await asyncio.gather(*(home.core.inbound.receive(beta.key, letter) for letter in letters))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,8 @@ from docking.errors import AgentEnded, StationError
 from docking.letters.orders import OrderKind, sign_order
 from docking.residents.berth import Standing
 from tests.patience import PATIENCE
-from tests.residents.guests import BUSY, FOREVER, GOER, berth
-from tests.station.harbour import Watch, begin, harbour, numbers, places, program, run, settled
+from tests.residents.guests import BUSY, FOREVER, GOER, LISTENER, berth
+from tests.station.harbour import OWNER, Watch, begin, harbour, numbers, places, program, run, settled, station
 
 
 @run
@@ -111,3 +112,23 @@ async def test_an_order_whose_answer_was_lost_is_obeyed_once() -> None:
             await asyncio.sleep(0.01)
         await beta.core.here.journal.write([], True)
         assert len(beta.core.here.berths) == 2
+
+
+@run
+async def test_a_sleep_by_order_ends_by_itself_also_after_a_restart(tmp_path: Path) -> None:
+    async with station("home", tmp_path / "home") as home:
+        agent = await begin(home, LISTENER)
+        await settled(home, agent, Standing.WAITING)
+        agent.sleep(0.1)
+        await settled(home, agent, Standing.ASLEEP)
+        await settled(home, agent, Standing.WAITING)  # it listens again
+        agent.sleep(3600)
+        until = (await settled(home, agent, Standing.ASLEEP)).until
+        assert until > home.core.here.clocks.now()
+    async with station("home", tmp_path / "home") as home:
+        again = home.agent(agent.id, OWNER)
+        berth = await settled(home, again, Standing.ASLEEP)
+        assert berth.until == until
+        assert agent.key in home.core.here.timers
+        again.wake()
+        await settled(home, again, Standing.WAITING)

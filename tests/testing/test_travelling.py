@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from docking import SecretKey
 from docking.itinerary import Itinerary, Roam, Seq, Stop, Way, written
 from docking.testing import play
+from tests.patience import PATIENCE
 
 
 def test_a_played_station_that_comes_back_is_waited_for(tmp_path: Path) -> None:
@@ -51,3 +56,28 @@ def test_parts_for_free_roaming_are_ways_too() -> None:
     roaming = Itinerary(Seq((Stop(key), Roam(5, certified_by=key))))
     assert written(roaming, lambda _: "alpha", lambda _: "K") == "alpha,any@K*5?"
     assert Itinerary(Roam()) == Way.read("roam").draft
+
+
+def test_a_parent_waits_for_what_its_clones_have_found(tmp_path: Path) -> None:
+    source = tmp_path / "search.py"
+    source.write_text(
+        "import portcall\nparent = portcall.me()\nids = portcall.spread(['alpha', 'beta', 'gamma'])\n"
+        "if ids is None:\n    portcall.send(parent, 'found at ' + portcall.here())\n    raise SystemExit\n"
+        "portcall.send(parent, 'to itself')\n"
+        "print(sorted(portcall.join(ids).values()))\n"
+        "print(portcall.recv(), portcall.sender() == parent)\n"
+        "print(portcall.join(ids, 0.1))\n"
+    )
+    trial = play(source)
+    assert trial.output == ("[b'found at alpha', b'found at beta', b'found at gamma']\nb'to itself' True\n{}\n"), (
+        trial.errors
+    )
+
+
+@pytest.mark.parametrize("name", ["salesman", "grep"])
+def test_the_examples_by_their_own_tests(name: str) -> None:
+    folder = Path(__file__).resolve().parents[2] / "examples" / name
+    assert len((folder / f"{name}.py").read_text().splitlines()) < 100
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stdout

@@ -6,12 +6,14 @@ all of this. A call that the station refuses or that fails is an OSError with it
 
 import gc
 import sys
-from errno import EAGAIN
+from errno import EAGAIN, ETIMEDOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_early: "list[tuple[str, bytes]]" = []  # messages that came before those that `join` waited for
+_last: "list[str | None]" = [None]  # the sender of one of these, if it was received last
 _LONGEST = (1 << 31) - 1  # milliseconds that a call can wait, 24 days
 
 if hasattr(gc, "threshold"):  # MicroPython: what nobody needs any more should not fill the heap, and travel
@@ -108,12 +110,127 @@ def send(agent: str, message: "str | bytes") -> None:
 
 def recv(timeout: "float | None" = None) -> bytes:
     """The next message; waits for it, at most `timeout` seconds. Raises OSError (ETIMEDOUT) when none came."""
+    if _early:
+        _last[0], body = _early.pop(0)
+        return body
+    _last[0] = None
     return _read("inbox" if timeout is None else "inbox/" + str(int(timeout * 1000)))
 
 
 def sender() -> str:
     """Who sent the message received last: an agent's id or a station's name."""
-    return _read("sender").decode()
+    return _last[0] or _read("sender").decode()
+
+
+def join(agents: "list[str]", timeout: "float | None" = None) -> "dict[str, bytes]":
+    """The next message of each of these agents, by its id: waits for them all, at most `timeout` seconds.
+
+    Who has sent none until then is not in the answer. Messages of others are kept for `recv`.
+    """
+    import time
+
+    found: dict[str, bytes] = {}
+    others: list[tuple[str, bytes]] = []
+    end = None if timeout is None else time.time() + timeout
+    while len(found) < len(set(agents)):
+        try:
+            body = recv() if end is None else recv(max(0, end - time.time()))
+        except OSError as error:
+            if error.errno != ETIMEDOUT:
+                raise
+            break
+        who = sender()
+        if who in agents and who not in found:
+            found[who] = body
+        else:
+            others.append((who, body))
+    _early[:0] = others
+    return found
+
+
+class Message:
+    """A message to this agent: body, bytes; sender, an agent's id or a station's name; topic, perhaps empty.
+
+    id: of a question, for `reply`, which takes the message too; empty for one that needs no answer
+    """
+
+    def __init__(self, body: bytes, sender: str = "", topic: str = "", id: str = "") -> None:
+        self.body, self.sender, self.topic, self.id = body, sender, topic, id
+        self.answered = False
+
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    def json(self) -> "object":
+        """The value that the body has in JSON. Raises ValueError."""
+        import json
+
+        return json.loads(self.body)
+
+
+def receive(timeout: "float | None" = None, sender: str = "", topic: str = "") -> Message:
+    """The next message, of one sender or about one topic if these are given; waits for it, at most `timeout` seconds.
+
+    Raises OSError (ETIMEDOUT) when none came.
+    """
+    body = _read("/".join(["select", _ms(timeout), sender or "-", topic or "-"]))
+    return Message(body, *_read("about").decode().split("\n"))
+
+
+def _ms(seconds: "float | None") -> str:
+    return "-" if seconds is None else str(min(int(seconds * 1000), _LONGEST))
+
+
+class Question:
+    """A question that was asked: `id` is its name. Its answer can be taken here or at a later station, once."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    def answer(self, timeout: "float | None" = None) -> bytes:
+        """The answer; waits for it, at most `timeout` seconds. Raises OSError: ETIMEDOUT when none came in time,
+        EHOSTUNREACH when the question could not be delivered.
+        """
+        return _read("answer/" + self.id if timeout is None else "answer/" + self.id + "/" + _ms(timeout))
+
+
+def ask(agent: str, message: "str | bytes", timeout: "float | None" = 30, topic: str = "") -> bytes:
+    """What another agent answers to a message, perhaps about a `topic`, within `timeout` seconds.
+
+    Raises OSError: ETIMEDOUT when nothing came in time, EHOSTUNREACH when it cannot be asked.
+    """
+    return ask_later(agent, message, timeout, topic).answer()
+
+
+def ask_later(agent: str, message: "str | bytes", timeout: "float | None" = 30, topic: str = "") -> Question:
+    """Ask another agent a message, perhaps about a `topic`, and go on: the answer is taken later, here or elsewhere.
+
+    An answer that comes after `timeout` seconds is dropped. Raises OSError.
+    """
+    if isinstance(message, str):
+        message = message.encode()
+    with open("/".join(["/portcall/ask", _ms(timeout), agent, topic or "-"]), "r+b", 0) as file:
+        if message:
+            _raise_again(file.write(message))
+        name = file.read()
+    _raise_again(name)
+    return Question(name.decode())
+
+
+def subscribe(topic: str) -> None:
+    """Receive what is published to a topic, from now on and wherever this agent goes. Raises OSError."""
+    _write("subscribe", topic)
+
+
+def unsubscribe(topic: str) -> None:
+    """Receive what is published to a topic no more."""
+    _write("unsubscribe", topic)
+
+
+def publish(topic: str, message: "str | bytes", everywhere: bool = False) -> None:
+    """Send a message to the other agents here that subscribe to a topic, or `everywhere`. Raises OSError."""
+    _write(("publish_all/" if everywhere else "publish/") + topic, message)
 
 
 class Request:
@@ -151,9 +268,18 @@ def accept(timeout: "float | None" = None) -> Request:
     return Request(_read("accept" if timeout is None else "accept/" + str(int(timeout * 1000))))
 
 
-def reply(request: Request, answer: "object" = None) -> None:
-    """Answer a request, here or after any number of moves: once. See `serve` for what an answer can be."""
-    _write("reply/" + request.id, _message(answer))
+def reply(request: "Request | Message", answer: "object" = None) -> None:
+    """Answer a request of a client, or a question, here or after any number of moves: once.
+
+    See `serve` for what an answer to a client can be; a question is answered with text or bytes.
+    """
+    if isinstance(request, Message):
+        if answer is not None and not isinstance(answer, (str, bytes, bytearray)):
+            raise TypeError("a question is answered with text or bytes")
+        data = b"" if answer is None else answer.encode() if isinstance(answer, str) else bytes(answer)
+    else:
+        data = _http(answer)
+    _write("reply/" + request.id, data)
     request.answered = True
 
 
@@ -177,7 +303,7 @@ def serve(handler: "Callable[[Request], object]", until: "Callable[[], object] |
             return
 
 
-def _message(answer: "object") -> bytes:
+def _http(answer: "object") -> bytes:
     status, headers, body = (204 if answer is None else 200), {}, answer
     if isinstance(answer, tuple):
         if len(answer) == 2:
@@ -236,6 +362,18 @@ def fork(count: int) -> "tuple[int, list[str]]":
     sys.stdout.flush()  # else each would print it
     number, *ids = _read("fork/" + str(count)).decode().split("\n")
     return int(number), ids
+
+
+def spread(stations: "list[str]", wait: "float | None" = None) -> "list[str] | None":
+    """A clone to each of these stations, at once: their ids in the original; None in each of them, at its station.
+
+    `wait`: as of `go`. Raises OSError: in the original if there may not be so many, in a clone that is refused.
+    """
+    number, ids = fork(len(stations))
+    if not number:
+        return ids
+    go(stations[number - 1], wait)
+    return None
 
 
 def report(key: str, value: object) -> None:

@@ -4,9 +4,10 @@ import { aboutAgent, doTo, get } from "./api.js";
 import { clock, count, h, later, nameOf, pill, show, size, text, toast } from "./dom.js";
 import { meter } from "./overview.js";
 import { results, timeline, verdicts } from "./journey.js";
+import { Replay } from "./replay.js";
+import { framesOf } from "./stack.js";
 
 const CALM = ["waiting", "asleep", "stopped", "suspended"];
-const SHOWN_LINES = 4; // of a source, before and after
 const OVER = ["finished", "disposed"];
 
 export class AgentPage {
@@ -41,14 +42,15 @@ export class AgentPage {
 
   begin() {
     const part = (name) => h("div", { class: `part-${name}` });
-    this.parts = { head: part("head"), moving: part("moving"), journey: part("journey"), stack: part("stack"), log: part("log"), results: part("results"), trail: part("trail"), facts: part("facts"), budget: part("budget"), messages: part("messages") };
+    this.parts = { head: part("head"), moving: part("moving"), journey: part("journey"), stack: part("stack"), replay: part("replay"), log: part("log"), results: part("results"), trail: part("trail"), facts: part("facts"), budget: part("budget"), messages: part("messages") };
     const card = (name, title) => h("section", { class: "card", "data-part": name, "aria-labelledby": `${name}-title` }, h("h2", { id: `${name}-title` }, title), this.parts[name]);
     show(this.main,
       h("p", { class: "crumbs" }, h("a", { href: "#/agents" }, "Agents")),
       this.parts.head, this.parts.moving,
       h("div", { class: "agent-page" },
-        h("div", { class: "wide" }, card("journey", "Journey"), card("stack", "Where it stands"), card("log", "Log"), card("results", "Results")),
+        h("div", { class: "wide" }, card("journey", "Journey"), card("stack", "Where it stands"), card("replay", "Step by step, back and forth"), card("log", "Log"), card("results", "Results")),
         h("div", { class: "narrow" }, card("facts", "About it"), card("budget", "Budget"), card("messages", "Messages"), card("trail", "Trail"))));
+    this.replay = new Replay(this.parts.replay, this.tried, this.ident);
   }
 
   fill() {
@@ -179,39 +181,12 @@ export class AgentPage {
     show(this.parts.stack,
       h("p", { class: "muted" }, stack.frames.length ? `${stack.language === "python" ? "Python" : "WebAssembly"}, ${count(stack.frames.length, "frame")}, the innermost first` : "It has not begun.",
         stack.note ? h("bdi", {}, `. ${text(stack.note, 400)}`) : "", " ", h("button", { type: "button", class: "quiet", onclick: () => this.readStack() }, "Read again")),
-      h("ol", { class: "frames" }, stack.frames.map((frame, index) => h("li", {}, frameOf(frame, sources[frame.file], index === ownFrame(stack, sources))))));
+      framesOf(stack, sources));
   }
 
   happened(events, lost) {
     if (lost || events.some((each) => each.agent === this.ident)) this.again();
   }
-}
-
-// The innermost frame in a file that is not the library's: where a reader wants to look first.
-function ownFrame(stack, sources) {
-  const found = stack.frames.findIndex((each) => each.line && sources[each.file] !== undefined && !each.file.startsWith("/lib/"));
-  return Math.max(found, 0);
-}
-
-function frameOf(frame, source, open) {
-  const place = frame.file ? `${text(frame.file, 120)}${frame.line ? `:${frame.line}` : ""}` : "";
-  return h("details", { open },
-    h("summary", {}, h("code", { class: "function" }, text(frame.function, 160)), place && h("span", { class: "muted" }, " ", place)),
-    source !== undefined && frame.line ? sourceOf(source, frame.line) : null,
-    frame.variables.length ? h("table", { class: "variables" }, h("caption", { class: "unseen" }, `Variables of ${text(frame.function, 80)}`), h("tbody", {}, frame.variables.map((each) =>
-      h("tr", {}, h("th", { scope: "row" }, text(each.name, 80)), h("td", {}, text(each.value, 400)))))) : h("p", { class: "muted" }, "No variables are known."));
-}
-
-function sourceOf(source, line) {
-  const lines = source.split("\n");
-  const first = Math.max(1, line - SHOWN_LINES);
-  const last = Math.min(lines.length, line + SHOWN_LINES);
-  const rows = [];
-  for (let number = first; number <= last; number += 1) {
-    const now = number === line;
-    rows.push(h("li", { value: number, class: now ? "now" : "", "aria-current": now ? "step" : null }, h("code", {}, text(lines[number - 1], 300) || " ")));
-  }
-  return h("ol", { class: "source", start: first, tabindex: "0", "aria-label": `Source, line ${line}` }, rows);
 }
 
 function ask(title, content, yes, danger, run) {

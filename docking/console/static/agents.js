@@ -1,7 +1,7 @@
 // All agents, as a table of which only the rows exist that can be seen. The station searches, sorts and cuts the pages.
 
 import { get } from "./api.js";
-import { agentLink, ago, count, h, known, later, pill, show, text } from "./dom.js";
+import { Later, agentLink, ago, count, h, known, later, pill, show, text } from "./dom.js";
 
 const ROW = 52;
 const PAGE = 100;
@@ -20,6 +20,7 @@ export class Agents {
     this.version = 0;
     this.at = 0;
     this.again = later(() => this.refresh(), 1500);
+    this.newer = new Later(() => this.refresh());
     this.typed = later(() => this.search(), 250);
     this.onscroll = () => this.draw();
     this.begin(fields);
@@ -29,6 +30,7 @@ export class Agents {
     this.closed = true;
     this.again.cancel();
     this.typed.cancel();
+    this.newer.close();
     window.removeEventListener("scroll", this.onscroll);
     window.removeEventListener("resize", this.onscroll);
   }
@@ -114,6 +116,7 @@ export class Agents {
     this.pages.delete(page);
     this.pages.set(page, { version, rows: found.rows, at: Date.now() });
     if (this.pages.size > KEPT_PAGES) this.pages.delete(this.pages.keys().next().value);
+    this.newer.told(found);
     this.found = found.found;
     this.total = found.total;
     this.sum.textContent = found.found === found.total ? count(found.total, "agent") : `${found.found.toLocaleString("en")} of ${count(found.total, "agent")}`;
@@ -166,7 +169,10 @@ export class Agents {
   }
 
   happened(events, lost) {
-    if (lost || events.some((each) => each.agent && each.kind !== "log" && each.kind !== "call" && each.kind !== "report")) this.again();
+    if (lost || events.some((each) => each.agent && each.kind !== "log" && each.kind !== "call" && each.kind !== "report")) {
+      this.newer.happened();
+      this.again();
+    }
   }
 }
 

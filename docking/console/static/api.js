@@ -20,7 +20,7 @@ async function ask(path, options = {}) {
 export const get = (path) => ask(path);
 export const post = (path, fields) =>
   ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(fields) });
-export const aboutAgent = (ident, part = "") => get(`agents/${encodeURIComponent(ident)}${part ? "/" + part : ""}`);
+export const aboutAgent = (ident, part = "") => get(`agents/${encodeURIComponent(ident)}${part ? "/" + part : ""}`); // part: of ours
 export const doTo = (ident, what, fields) => post(`agents/${encodeURIComponent(ident)}/${what}`, fields);
 
 export class Stream {

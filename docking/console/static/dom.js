@@ -89,6 +89,18 @@ export function later(work, ms) {
   return call;
 }
 
+// Looks again where something happened that what was told cannot have in it yet: the station makes its tables now and then.
+export class Later {
+  constructor(work) { this.work = work; this.happenedAt = 0; this.timer = 0; }
+  happened() { this.happenedAt = performance.now(); }
+  told({ age_ms, again_ms }) {
+    if (performance.now() - age_ms > this.happenedAt) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(this.work, again_ms + 100);
+  }
+  close() { clearTimeout(this.timer); }
+}
+
 let saidAt = 0;
 export function say(words) {
   // For screen readers, and not more often than somebody can listen to.

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { StationMap } from "./map.js";
-import { agentLink, clock, count, h, later, pill, show, size, text } from "./dom.js";
+import { Later, agentLink, clock, count, h, later, pill, show, size, text } from "./dom.js";
 
 const KEPT_LINES = 60;
 const FEED = {
@@ -20,6 +20,7 @@ export class Overview {
     this.closed = false;
     this.lines = [];
     this.again = later(() => this.refresh(), 4000);
+    this.newer = new Later(() => this.refresh());
     this.drawLines = later(() => this.showLines(), 200);
   }
 
@@ -27,6 +28,7 @@ export class Overview {
     this.closed = true;
     this.map?.close();
     this.again.cancel();
+    this.newer.close();
     this.drawLines.cancel();
   }
 
@@ -35,6 +37,7 @@ export class Overview {
     if (!found || this.closed) return;
     this.own = new Set(found.stations.filter((each) => each.own).map((each) => each.name));
     if (!this.map) this.begin();
+    this.newer.told(found);
     this.map.set(found.stations);
     this.showStations(found);
     document.title = "Map – Portcall";
@@ -73,7 +76,10 @@ export class Overview {
     }
     this.lines.length = Math.min(this.lines.length, KEPT_LINES);
     this.drawLines();
-    if (lost || events.some((each) => NEWS.has(each.kind))) this.again();
+    if (lost || events.some((each) => NEWS.has(each.kind))) {
+      this.newer.happened();
+      this.again();
+    }
   }
 
   showLines() {
