@@ -22,7 +22,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, field, fields_dict, frozen
 
 from agents.capsule import Capsule
 from agents.credentials.itinerary import Itinerary
@@ -228,7 +228,9 @@ class Connection:
         """The agents that are at the station, and those that were launched there."""
         with self._line() as line:
             rows = list(line.items("agents"))
-        return [AgentStatus(id=row.pop("agent"), **row) for row in rows]
+        # A station tells the command more than this.
+        known = [name for name in fields_dict(AgentStatus) if name != "id"]
+        return [AgentStatus(id=row["agent"], **{name: row[name] for name in known}) for row in rows]
 
     def find_agents(
         self, service: str = "", *, label: str = "", everywhere: bool = False
