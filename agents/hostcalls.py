@@ -344,6 +344,36 @@ def answer(ctx: CallContext, ident: str, timeout_ns: int | None = None) -> Suspe
     return _expect(ctx, Reply).body  # type: ignore[no-any-return]
 
 
+def subscribe(ctx: CallContext, topic: str) -> None:
+    """Receive what is published to a topic, from now on and wherever the agent goes."""
+    offered(ctx.ambient, "subscribe")(_topic(topic))
+
+
+def unsubscribe(ctx: CallContext, topic: str) -> None:
+    """Receive it no more."""
+    offered(ctx.ambient, "unsubscribe")(_topic(topic))
+
+
+def publish(ctx: CallContext, topic: str, body: bytes, everywhere: bool) -> int:
+    """Send a message to the other agents here that subscribe to a topic, or also to those at other stations; returns
+    how many got it here.
+    """
+    done = offered(ctx.ambient, "publish")(_topic(topic), _bounded(body, MAX_BODY_BYTES), everywhere)
+    return int(done)
+
+
+def offered(ambient: Ambient, name: str) -> Callable[..., Any]:
+    """A method that not every ambient has. Raises `CallFailed` if this one has not."""
+    found: Callable[..., Any] | None = getattr(ambient, name, None)
+    if found is None:
+        raise CallFailed(ENOTSUP, f"{name} is for agents at stations")
+    return found
+
+
+def _topic(text: str) -> str:
+    return _name(_named(text, MAX_TOPIC_BYTES), MAX_TOPIC_BYTES)
+
+
 def accept(ctx: CallContext, timeout_ns: int | None = None) -> Suspend | Request | None:
     """The next request of a client; None if none came within `timeout_ns` nanoseconds (None waits for ever)."""
     if ctx.event is None:
@@ -591,6 +621,21 @@ def _ask(
     return name if isinstance(name, Suspend) else _give(ctx, id, capacity, name.encode())
 
 
+def _subscribe(ctx: CallContext, topic: int, size: int) -> int:
+    subscribe(ctx, _text(ctx, topic, size, MAX_TOPIC_BYTES))
+    return 0
+
+
+def _unsubscribe(ctx: CallContext, topic: int, size: int) -> int:
+    unsubscribe(ctx, _text(ctx, topic, size, MAX_TOPIC_BYTES))
+    return 0
+
+
+def _publish(ctx: CallContext, topic: int, size: int, message: int, message_size: int, everywhere: int) -> int:
+    body = _data(ctx, message, message_size)
+    return publish(ctx, _text(ctx, topic, size, MAX_TOPIC_BYTES), bytes(body), bool(everywhere & _U32))
+
+
 def _answer(ctx: CallContext, id: int, size: int, buffer: int, capacity: int, timeout_ms: int) -> int | Suspend:
     ident = _text(ctx, id, size, MAX_ASK_ID_BYTES)
     if ctx.event is None and ctx.kept.reply is not None and ctx.kept.reply[:2] == (ident, b""):
@@ -684,6 +729,9 @@ IMPORTS: Mapping[str, HostImport] = {
     "about": HostImport("ii", "i", _about),
     "ask": HostImport("iiiiiiiii", "i", _ask),
     "answer": HostImport("iiiii", "i", _answer),
+    "subscribe": HostImport("ii", "i", _subscribe),
+    "unsubscribe": HostImport("ii", "i", _unsubscribe),
+    "publish": HostImport("iiiii", "i", _publish),
     "accept": HostImport("iii", "i", _accept),
     "reply": HostImport("iiii", "i", _reply),
     "sleep": HostImport("i", "i", _sleep),
@@ -697,9 +745,9 @@ IMPORTS: Mapping[str, HostImport] = {
 
 __all__ = [  # noqa: RUF022 - the calls in the ABI's order, then their types
     "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "select", "received", "about", "ask", "answer",
-    "accept", "reply", "sleep", "clone", "fork", "report", "log", "lookup", "exit", "ABI_VERSION", "IMPORTS",
-    "HostImport", "HostFunction", "GuestMemory", "Ambient", "CallContext", "Kept", "CallFailed", "EndOfRun",
-    "GuestFault", "Suspend", "Wait", "Event", "Go", "GoAt", "Sleep", "Recv", "Select", "Ask", "Answer", "Call",
-    "Clone", "Fork", "Input", "Listen", "Accept", "Yield", "Arrived", "Refused", "Woke", "Message", "TimedOut",
-    "Request", "Posed", "Reply", "Failed", "Cloned", "Forked", "InputReady",
+    "subscribe", "unsubscribe", "publish", "accept", "reply", "sleep", "clone", "fork", "report", "log", "lookup",
+    "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction", "GuestMemory", "Ambient", "CallContext", "Kept",
+    "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait", "Event", "Go", "GoAt", "Sleep", "Recv", "Select",
+    "Ask", "Answer", "Call", "Clone", "Fork", "Input", "Listen", "Accept", "Yield", "Arrived", "Refused", "Woke",
+    "Message", "TimedOut", "Request", "Posed", "Reply", "Failed", "Cloned", "Forked", "InputReady",
 ]  # fmt: skip

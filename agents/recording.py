@@ -28,7 +28,7 @@ from agents.brief import brief
 
 from . import canonical
 from .errors import BadRecord, CallFailed, NotCanonical
-from .hostcalls import Ambient, native, reply_of
+from .hostcalls import Ambient, native, offered, reply_of
 from .waits import Ask, Call, Event, encode_wait
 
 MAX_TAPE_BYTES = 64 << 20  # of one tape that is read
@@ -49,6 +49,9 @@ CALLS: dict[str, tuple[tuple[type, ...], type | None]] = {
     "lookup": ((str,), list),
     "send": ((str, list), None),
     "reply": ((str, list), None),
+    "subscribe": ((str,), None),
+    "unsubscribe": ((str,), None),
+    "publish": ((str, list, int), int),
 }
 CLOCKS = ("wall_ns", "monotonic_ns")
 _EVENTS: dict[str, type[Any]] = {cls.__name__: cls for cls in get_args(Event)}
@@ -304,6 +307,19 @@ class Recorder:
     def reply(self, ident: str, response: bytes) -> None:
         """The answer `response` to the request `ident`; see `agents.hostcalls.reply`."""
         self._kept("reply", [ident, abridged(response)], lambda: reply_of(self.inner)(ident, response))
+
+    def subscribe(self, topic: str) -> None:
+        """It subscribes to `topic`; see `agents.hostcalls.subscribe`."""
+        self._kept("subscribe", [topic], lambda: offered(self.inner, "subscribe")(topic))
+
+    def unsubscribe(self, topic: str) -> None:
+        """It subscribes to `topic` no more; see `agents.hostcalls.unsubscribe`."""
+        self._kept("unsubscribe", [topic], lambda: offered(self.inner, "unsubscribe")(topic))
+
+    def publish(self, topic: str, body: bytes, everywhere: bool) -> int:
+        """It publishes `body` to `topic`, perhaps `everywhere`; see `agents.hostcalls.publish`."""
+        args = [topic, abridged(body), int(everywhere)]
+        return int(self._kept("publish", args, lambda: offered(self.inner, "publish")(topic, body, everywhere)))
 
 
 __all__ = ["Entry", "Recorder", "Tape", "abridged", "decode_event", "encode_event", "read_tape"]

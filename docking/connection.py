@@ -22,7 +22,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, field, fields_dict, frozen
 
 from agents.capsule import Capsule
 from agents.credentials.itinerary import Itinerary
@@ -228,7 +228,21 @@ class Connection:
         """The agents that are at the station, and those that were launched there."""
         with self._line() as line:
             rows = list(line.items("agents"))
-        return [AgentStatus(id=row.pop("agent"), **row) for row in rows]
+        # A station tells the command more than this.
+        known = [name for name in fields_dict(AgentStatus) if name != "id"]
+        return [AgentStatus(id=row["agent"], **{name: row[name] for name in known}) for row in rows]
+
+    def publish(self, topic: str, body: bytes | str, *, everywhere: bool = True) -> int:
+        """Send a message to all agents that subscribe to a topic.
+
+        topic: 1 to 256 printable bytes
+        body: bytes, or text, which is sent in UTF-8; at most 1 MiB
+        everywhere: also at the other stations that are present; False: only at this one
+
+        Returns how many agents at the station got it.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        return int(self._ask("publish", topic=topic, body=data, everywhere=everywhere)["here"])
 
     def _ask(self, what: str, /, patience_s: float | None = ANSWER_S, **arguments: object) -> Any:
         with self._line() as line:

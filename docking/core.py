@@ -68,6 +68,7 @@ from docking.residents.saves import Saves
 from docking.residents.services import Services
 from docking.residents.serving import Serving
 from docking.residents.talking import Talking
+from docking.residents.topics import Topics
 from docking.residents.upkeep import Upkeep
 from docking.residents.witnesses import Witnesses
 from docking.residents.workers import Workers
@@ -158,6 +159,7 @@ class StationCore:
     inbound: Inbound
     post: Post
     talking: Talking
+    topics: Topics
     serving: Serving
     witnesses: Witnesses
     launches: Launches
@@ -243,6 +245,7 @@ class StationCore:
             send=lambda *message: core.talking.send(*message),
             reply=lambda *answer: core.serving.reply(*answer),
             reply_to_agent=lambda *answer: core.talking.reply(*answer),
+            publish=lambda *message: core.topics.publish(*message),
             crowded=here.crowded,
             untold=lambda own: agent_credentials.untold(own, trails),
             wasi=policy.now.wasi,
@@ -337,7 +340,10 @@ class StationCore:
         post = Post(here, journal, outbox, peers, lifecycle, queries, departures.heading)
         talking = Talking(here, journal, outbox, peers, queries, post, lifecycle.go_on)
         lifecycle.asking = talking.ask
-        inbound = Inbound(here, journal, journeys, outbox, peers, commands, queries, endings, witnesses, post, talking)
+        topics = Topics(here, journal, outbox, post, talking)
+        inbound = Inbound(
+            here, journal, journeys, outbox, peers, commands, queries, endings, witnesses, post, talking, topics
+        )
         inbound.of_lives = lives.answer
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
         queries.asked = serving.asked
@@ -366,6 +372,7 @@ class StationCore:
             inbound,
             post,
             talking,
+            topics,
             serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),

@@ -32,6 +32,7 @@ from docking.residents.queries import Queries
 from docking.residents.residents import seen
 from docking.residents.stacks import Stacks
 from docking.residents.talking import Talking
+from docking.residents.topics import Topics
 
 Label: TypeAlias = "Callable[[PublicKey], str]"
 """The name of a station by its key, for people."""
@@ -158,6 +159,7 @@ class AgentAccess:
     peers: PeerDirectory
     stacks: Stacks
     moves: Moves
+    topics: Topics
     written: Callable[[], Awaitable[None]]
     now: Callable[[], int]
 
@@ -176,6 +178,11 @@ class AgentAccess:
             self.now,
             owner,
         )
+
+    async def publish(self, topic: str, body: bytes, everywhere: bool) -> int:
+        """Send a message of this station to the agents that subscribe to a topic; how many got it here."""
+        made = self.topics.publication()
+        return (await self.topics.say(made, self.queries.station, topic, body, everywhere))[1]
 
     def find(self, text: str, owner: SecretKey | None = None) -> Agent:
         """A handle on the agent that an id, the beginning of one, or a label means. Raises `UnknownAgent`."""

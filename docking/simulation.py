@@ -172,6 +172,7 @@ class SimulatedAgent(StandaloneHost):
     """Until when it waits for a station at most."""
     event: Event | None = field(default=None, init=False)
     inbox: deque[Message] = field(factory=deque, init=False, repr=brief)
+    topics: set[str] = field(factory=set, init=False, repr=brief)
     asked: dict[str, SimulatedQuestion] = field(factory=dict, init=False, repr=brief)
     """The questions of which it has not taken the answers."""
     visited: list[str] = field(factory=list, init=False, repr=brief)
@@ -205,6 +206,22 @@ class SimulatedAgent(StandaloneHost):
     def reply(self, ident: str, response: bytes) -> None:
         """See `agents.hostcalls.reply`. Answers a question."""
         self.simulation.answered(ident, response)
+
+    def subscribe(self, topic: str) -> None:
+        """See `agents.hostcalls.subscribe`."""
+        from docking.trust.mailbox import MAX_TOPICS
+
+        if topic not in self.topics and len(self.topics) >= MAX_TOPICS:
+            raise CallFailed(ENOSPC, f"an agent subscribes to at most {MAX_TOPICS} topics")
+        self.topics.add(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        """See `agents.hostcalls.unsubscribe`."""
+        self.topics.discard(topic)
+
+    def publish(self, topic: str, body: bytes, everywhere: bool) -> int:
+        """See `agents.hostcalls.publish`."""
+        return self.simulation.publish(self, topic, body, everywhere)
 
     def put(self, message: Message) -> None:
         """Deliver a message. Raises `CallFailed`."""
@@ -296,6 +313,15 @@ class Simulation:
                 each.put(Message(sender, bytes(body), topic, reply_to))
                 return
         raise CallFailed(EHOSTUNREACH, f"{to[:64]!r} is no agent that is here")
+
+    def publish(self, sender: SimulatedAgent, topic: str, body: bytes, everywhere: bool) -> int:
+        """Deliver to the other agents that subscribe to a topic; how many got it at the sender's station."""
+        found = [each for each in self.agents if each is not sender and each.outcome is None and topic in each.topics]
+        here = [each for each in found if each.station == sender.station]
+        for each in found if everywhere else here:
+            with contextlib.suppress(CallFailed):  # its inbox is full
+                each.put(Message(sender.agent_id, bytes(body), topic))
+        return len(here)
 
     def _ask(self, agent: SimulatedAgent, wait: Ask) -> Event:
         from docking.trust.mailbox import MAX_QUESTIONS

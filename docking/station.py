@@ -330,6 +330,7 @@ class Station:
             peers=here.peers,
             stacks=Stacks(here),
             moves=core.moves,
+            topics=core.topics,
             written=lambda: here.journal.write([], True),
             now=here.clocks.now,
         )
@@ -821,6 +822,18 @@ class Station:
         return await in_thread(
             lambda: Journey(capsule, image[0], records, names=names, why_missing=missing, clocks=clocks, now=now)
         )
+
+    async def publish(self, topic: str, body: bytes | str, *, everywhere: bool = True) -> int:
+        """Send a message to all agents that subscribe to a topic.
+
+        topic: 1 to 256 printable bytes
+        body: bytes, or text, which is sent in UTF-8; at most 1 MiB
+        everywhere: also at the other stations that are present; False: only at this one
+
+        Returns how many agents here got it, when that is durable. Raises `StationError`.
+        """
+        data = body.encode() if isinstance(body, str) else body
+        return await self._access(self.core).publish(topic, data, everywhere)
 
     async def drain(
         self,

@@ -144,12 +144,13 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     """Puts drawings where a page asks for them (an mkdocs event): in the page itself, so that they have its colours."""
     from docs import railway
 
-    return markdown.replace("<!-- railway -->", railway.draw()).replace("<!-- three-stations -->", drawing())
+    drawn = markdown.replace("<!-- railway -->", railway.draw())
+    return re.sub(r"<!-- drawing: ([\w-]+) -->", lambda match: drawing(match[1]), drawn)
 
 
-def drawing() -> str:
-    """The drawing of the first page, without the colours that it has where it stands alone, as in the README."""
-    text = (DOCS / "assets" / "three-stations.svg").read_text(encoding="utf-8")
+def drawing(name: str) -> str:
+    """A drawing of `docs/assets`, without the colours that it has where it stands alone, as in the README."""
+    text = (DOCS / "assets" / f"{name}.svg").read_text(encoding="utf-8")
     return re.sub(r"<style>.*?</style>\n", "", text)
 
 

@@ -149,6 +149,21 @@ def join(agents: list[str], timeout: float | None = None) -> dict[str, bytes]:
     raise OutsideAgent("join")
 
 
+def subscribe(topic: str) -> None:
+    """Receive what is published to a topic, from now on and wherever this agent goes. Raises OSError."""
+    raise OutsideAgent("subscribe")
+
+
+def unsubscribe(topic: str) -> None:
+    """Receive what is published to a topic no more."""
+    raise OutsideAgent("unsubscribe")
+
+
+def publish(topic: str, message: str | bytes, everywhere: bool = False) -> None:
+    """Send a message to the other agents here that subscribe to a topic, or `everywhere`. Raises OSError."""
+    raise OutsideAgent("publish")
+
+
 class Request:
     """A client's request to this agent.
 

@@ -337,6 +337,20 @@ def _write_reply(ctx: CallContext, file: CallFile, data: bytes) -> None:
     hostcalls.reply(ctx, file.argument, data)
 
 
+def _write_subscribe(ctx: CallContext, file: CallFile, data: bytes) -> None:
+    if topic := _text(data):
+        hostcalls.subscribe(ctx, topic)
+
+
+def _write_unsubscribe(ctx: CallContext, file: CallFile, data: bytes) -> None:
+    if topic := _text(data):
+        hostcalls.unsubscribe(ctx, topic)
+
+
+def _write_publish(ctx: CallContext, file: CallFile, data: bytes) -> None:
+    hostcalls.publish(ctx, file.argument, data, everywhere=file.name == "publish_all")
+
+
 def _write_report(ctx: CallContext, file: CallFile, data: bytes) -> None:
     hostcalls.report(ctx, file.argument, data)
 
@@ -385,11 +399,16 @@ _WRITE: dict[str, Callable[[Any, CallFile, bytes], Suspend | int | None]] = {
     "ask": _write_call,
     "send": _write_send,
     "reply": _write_reply,
+    "subscribe": _write_subscribe,
+    "unsubscribe": _write_unsubscribe,
+    "publish": _write_publish,
+    "publish_all": _write_publish,
     "report": _write_report,
 }
 _LONG = ("call", "inbox", "select", "ask", "answer", "accept", "lookup")  # calls whose answer may be long
 # The file's name below them is an argument.
-_FOLDERS = ("call", "send", "reply", "report", "lookup", "go_at", "fork", "select", "ask", "answer")
+_FOLDERS = ("call", "send", "reply", "report", "lookup", "go_at", "fork", "select", "ask", "answer",
+            "publish", "publish_all")  # fmt: skip
 _EITHER = ("log", "inbox", "accept", "go")  # a file that may also be named with an argument
 _NEXT = ("inbox", "select", "accept")  # a read after the end of an answer is for the next one
 _LEVELS = ("error", "warning", "info", "detail")
@@ -428,7 +447,7 @@ _ARGUMENT: dict[str, Callable[[str], bool]] = {
 }
 _NAMES = ("go", "go_at", "here", "me", "next_stop", "call", "send", "inbox", "sender", "sleep", "clone",
           "report", "log", "lookup", "args", "environ", "accept", "reply", "fork",
-          "select", "about", "ask", "answer")  # fmt: skip
+          "select", "about", "ask", "answer", "subscribe", "unsubscribe", "publish", "publish_all")  # fmt: skip
 _INODES = {name: index for index, name in enumerate(_NAMES, 2)}
 
 

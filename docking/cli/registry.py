@@ -74,6 +74,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "policy": CommandEntry("docking.cli.policy", "policy", "Have a station read its policy again."),
     "send": CommandEntry("docking.cli.talk", "send_command", "Send an agent a message."),
     "ask": CommandEntry("docking.cli.talk", "ask_command", "Ask an agent, and print its answer."),
+    "publish": CommandEntry(
+        "docking.cli.talk", "publish_command", "Send a message to all agents that subscribe to a topic."
+    ),
     "decide": CommandEntry(
         "docking.cli.agents",
         "decide",

@@ -7,7 +7,7 @@ import math
 import click
 
 from docking.cli import completion
-from docking.cli.asking import ANSWER_TIMEOUT_S, JSON_OPTION, STATION_OPTION, whoever_knows
+from docking.cli.asking import ANSWER_TIMEOUT_S, JSON_OPTION, STATION_OPTION, one, whoever_knows
 from docking.cli.output import escaped, print_json
 from docking.errors import ControlError
 
@@ -53,3 +53,21 @@ def ask_command(agent: str, message: str, timeout: float, topic: str, station: s
         print_json({"agent": found["agent"], "answer": text, "hex": found["answer"].hex()})
     else:
         click.echo(escaped(text))
+
+
+@click.command("publish")
+@click.argument("topic")
+@click.argument("message")
+@click.option("--here", is_flag=True, help="Only to the agents at this station.")
+@STATION_OPTION
+@JSON_OPTION
+def publish_command(topic: str, message: str, here: bool, station: str | None, as_json: bool) -> None:
+    """Send a message to all agents that subscribe to a topic."""
+    with one(station) as line:
+        body = message.encode(errors="surrogateescape")
+        found = line.ask("publish", topic=topic, body=body, everywhere=not here)
+    if as_json:
+        print_json(found)
+    else:
+        said = "" if here else ", and to the other stations"
+        click.echo(f"given to {found['here']} agents here{said}")

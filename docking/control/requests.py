@@ -346,6 +346,10 @@ class Requests:
         else:
             yield "end", {"agent": text_of(key), "answer": answer}
 
+    async def do_publish(self, topic: str, body: bytes, everywhere: bool) -> Answer:
+        """Publish to a topic; the end says how many agents here got it."""
+        yield "end", {"topic": topic, "here": await self._of.agents.publish(topic, body, everywhere)}
+
     async def do_logs(self, agent: str, follow: bool = False) -> Answer:
         found = self._of.agents.find(agent)
         name = found.id

@@ -66,6 +66,8 @@ class LetterKind(str, enum.Enum):
     """To a home: the end of a journey, with trail and results."""
     TOLD = "told"
     """To a home: where its agents are."""
+    TOPIC = "topic"
+    """To the agents at a station that subscribe to a topic."""
     WITNESS = "witness"
     """To a peer: handoffs between us that it has signed."""
     LIFE = "life"

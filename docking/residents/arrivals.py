@@ -164,6 +164,7 @@ class Arrivals:
             session = admitted.session
             self._fetch(berth, record.peer, session.name, session.owed, session.missing())
         self.judge(berth)
+        self._here.came(berth)
         # Waking a thread takes a while; the rest of this step is done meanwhile.
         self._lifecycle.begin(berth, admitted.snapshot, arrived=True)
         self._remember_soon(berth, public_key(record.peer))

@@ -69,7 +69,7 @@ from docking.store.changes import Link
 from docking.tracing import Span, TraceContext, Tracing
 from docking.trust.agent_credentials import AgentCredentials
 from docking.trust.labels import label_of
-from docking.trust.mailbox import MAX_MAIL, Mailbox, Questions, Streams
+from docking.trust.mailbox import MAX_MAIL, MAX_TOPICS, Mailbox, Questions, Streams
 from docking.trust.mailbox import Turn as Order
 
 _log = logging.getLogger(__name__)
@@ -130,7 +130,8 @@ class HostEnvironment:
     the results with which an agent came and that its home does not know (any thread);
     `send(berth, to, body, number)`, in a worker: returns when the message is taken, durably. Raises `CallFailed`.
     `reply(berth, ident, response)`, in a worker: answers the request of a client, and `reply_to_agent` the question of
-    an agent. Raises `CallFailed`.
+    an agent. Raises `CallFailed`. `publish(berth, topic, body, everywhere, most)`, likewise: how many copies were made,
+    and how many of them for agents here.
     `record(berth)`: what records its stay, if anything does.
     """
 
@@ -146,6 +147,7 @@ class HostEnvironment:
     send: Callable[[Berth, str, bytes, int], None]
     reply: Callable[[Berth, str, bytes], None]
     reply_to_agent: Callable[[Berth, str, bytes, int], None]
+    publish: Callable[[Berth, str, bytes, bool, int], tuple[int, int]]
     crowded: Callable[[], bool] = lambda: False
     untold: Callable[[AgentCredentials], int] = lambda own: 0
     wasi: WasiLimits = field(factory=WasiLimits)
@@ -204,6 +206,7 @@ class Berth:
     """Messages received since the last checkpoint: a crash gives them back."""
     seen: OrderedDict[bytes, None] = field(factory=OrderedDict, repr=False)
     streams: Streams = field(factory=Streams)
+    topics: dict[str, None] = field(factory=dict, repr=False)
     questions: Questions = field(factory=dict, repr=False)
     """Those that it has asked, and of which it has not taken the answers."""
     lines: deque[LogLine] = field(factory=lambda: deque(maxlen=LOG_LINES), repr=False)
@@ -732,6 +735,28 @@ class Berth:
         self.environment.reply_to_agent(self, ident, response, self.sent + 1)
         self.sent += 1
 
+    def subscribe(self, topic: str) -> None:
+        """See `agents.hostcalls.subscribe`."""
+        if topic not in self.topics and len(self.topics) >= MAX_TOPICS:
+            raise CallFailed(ENOSPC, f"an agent subscribes to at most {MAX_TOPICS} topics")
+        self.topics = {**self.topics, topic: None}  # the event loop may be reading it
+
+    def unsubscribe(self, topic: str) -> None:
+        """See `agents.hostcalls.unsubscribe`."""
+        self.topics = {each: None for each in self.topics if each != topic}
+
+    def publish(self, topic: str, body: bytes, everywhere: bool) -> int:
+        """See `agents.hostcalls.publish`. Each copy that is made here is a message of its budget."""
+        if not self.grant.allows("host:send"):
+            raise CallFailed(EPERM, "the agent's permit here does not cover host:send")
+        left = self.grant.budget.messages - self.sent - self.calls
+        if left <= 0:
+            self.remark_spent()
+            raise CallFailed(EDQUOT, SPENT)
+        copies, here = self.environment.publish(self, topic, body, everywhere, left)
+        self.sent += copies
+        return here
+
     # Messages
 
     def deliver(self, packet: Packet, ident: bytes, now: int) -> Delivery:
@@ -806,6 +831,7 @@ class Berth:
         """Take the messages that came with the agent, or were stored with it."""
         self.inbox.extend(mailbox.messages)
         self.streams, self.questions = mailbox.streams, mailbox.questions
+        self.topics.update(dict.fromkeys(mailbox.topics))
         for ident in mailbox.seen:
             self.see(ident)
 

@@ -162,8 +162,8 @@ def _checkpoint(berth: Berth, saved: StoredState, state: StoredPart) -> PutCheck
     if saved.blocks is not None:
         parts.append(StoredPart(saved.blocks, None))
     messages = [*berth.taken, *berth.inbox]
-    if messages or berth.seen or berth.streams.came or berth.questions:
-        mail = write_mailbox(messages, berth.seen, berth.streams, berth.questions)
+    if messages or berth.seen or berth.streams.came or berth.questions or berth.topics:
+        mail = write_mailbox(messages, berth.seen, berth.streams, berth.questions, berth.topics)
         parts.append(StoredPart(part("mailbox", mail), mail))
     if berth.trace is not None:
         trace = berth.trace.encode()
@@ -221,7 +221,7 @@ def wake_mail(berth: Berth, mailbox: bytes | None, reports: bytes | None) -> Non
 def message_parts(berth: Berth) -> list[tuple[str, bytes]]:
     """The mailbox as a part that travels, unless it is empty."""
     streams = berth.streams
-    if not (berth.inbox or berth.seen or streams.came or streams.sent or berth.questions):
+    if not (berth.inbox or berth.seen or streams.came or streams.sent or berth.questions or berth.topics):
         return []
     asked = {name: evolve(each, stored_known=each.known) for name, each in berth.questions.items() if not each.taken}
-    return [("mailbox", write_mailbox(berth.inbox, berth.seen, streams, asked))]
+    return [("mailbox", write_mailbox(berth.inbox, berth.seen, streams, asked, berth.topics))]

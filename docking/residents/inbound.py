@@ -34,6 +34,7 @@ from docking.residents.post import PATIENCE_MS, Post, later, refused
 from docking.residents.queries import Queries
 from docking.residents.residents import Residents
 from docking.residents.talking import Talking
+from docking.residents.topics import Topics
 from docking.residents.witnesses import Witnesses
 from docking.store.changes import Change, Letter
 from docking.store.group_commit import GroupCommit
@@ -64,6 +65,7 @@ class Inbound:
     _witnesses: Witnesses
     _post: Post
     _talking: Talking
+    _topics: Topics
     of_docks: Callable[[PublicKey, LetterKind, bytes, object], Awaitable[list[object]]] = field(init=False)
     """Told of letters about docks."""
     of_lives: Callable[[PublicKey, object], Awaitable[list[object]]] = field(init=False)
@@ -79,6 +81,8 @@ class Inbound:
             match kind:
                 case LetterKind.TALK:
                     return await self._post.bring(Addressed.of(ident, content))
+                case LetterKind.TOPIC:
+                    return await self._topics.receive(ident, content)
                 case LetterKind.MESSAGE:
                     return await self._message(ident, content)
                 case LetterKind.ORDER:

@@ -102,6 +102,8 @@ class Residents:
     tasks: set[asyncio.Future[Any]] = field(factory=set)
     changed: Callable[[bytes], None] = lambda agent: None
     """Called when an agent has come here, has left, or stays after it was about to leave."""
+    came: Callable[[Berth], None] = lambda berth: None
+    """Called when an agent has come from another station, before it goes on."""
     hear: Callable[[Berth], None] = field(init=False)
     """Called in the loop when an agent has logged or sent something."""
     _later: deque[Callable[[], None]] = field(factory=deque)

@@ -14,7 +14,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, field
 
@@ -41,6 +41,7 @@ from docking.store.changes import Change, Letter
 from docking.store.group_commit import GroupCommit
 from docking.trust.mailbox import MAX_QUESTIONS, QUESTION_BYTES, STREAM_BYTES, Outflow, Question
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 # How long a sending agent waits for stations that are asked where an unknown receiver is.
 ASKING_S = 5.0
@@ -69,20 +70,21 @@ class Talking:
 
         Raises `CallFailed`.
         """
-        self._wait_for(self._send(berth, to, body, number))
+        self.wait_for(self._send(berth, to, body, number))
 
     def reply(self, berth: Berth, ident: str, body: bytes, number: int) -> None:
         """In a worker: an agent here answers a question that it was asked. Returns and raises as `send`."""
-        self._wait_for(self._reply(berth, ident, body, number))
+        self.wait_for(self._reply(berth, ident, body, number))
 
-    def _wait_for(self, work: Coroutine[object, object, None]) -> None:
+    def wait_for(self, work: Coroutine[object, object, T]) -> T:
+        """In a worker: what becomes of work in the event loop. Raises `CallFailed`."""
         loop = self._here.loop
         if loop is None or self._here.failure:
             work.close()
             raise CallFailed(EIO, "the station cannot write to its store")
         taking = asyncio.run_coroutine_threadsafe(work, loop)
         try:
-            taking.result(SEND_WITHIN_S)
+            return taking.result(SEND_WITHIN_S)
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError) as error:
             taking.cancel()
             raise CallFailed(EAGAIN, "the station has not taken the message in time") from error

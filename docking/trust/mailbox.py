@@ -33,6 +33,8 @@ STREAM_BYTES = 16
 # Questions that one agent may have asked and not taken the answers of, and bytes of the name of one.
 MAX_QUESTIONS = 64
 QUESTION_BYTES = 16
+# Topics to which one agent may subscribe.
+MAX_TOPICS = 32
 # Of each stream, so many of the latest letters are known by their identity: a sender that was set back by a crash says
 # the last ones again, and perhaps says other ones.
 RECENT = 32
@@ -140,16 +142,22 @@ class Mailbox:
     messages: that it has not received yet, the oldest first
     seen: identities of the letters without a stream that came last, so that one that comes again is known
     questions: that it has asked
+    topics: to which it subscribes
     """
 
     messages: tuple[Message, ...] = field(default=(), repr=brief)
     seen: tuple[bytes, ...] = field(default=(), repr=brief)
     streams: Streams = field(factory=Streams)
     questions: Questions = field(factory=dict, repr=brief)
+    topics: tuple[str, ...] = field(default=(), repr=brief)
 
 
 def write_mailbox(
-    messages: Iterable[Message], seen: Iterable[bytes], streams: Streams, questions: Questions | None = None
+    messages: Iterable[Message],
+    seen: Iterable[bytes],
+    streams: Streams,
+    questions: Questions | None = None,
+    topics: Iterable[str] = (),
 ) -> bytes:
     """A mailbox as bytes."""
     rows = [
@@ -162,7 +170,7 @@ def write_mailbox(
         for name, each in (questions or {}).items()
     ]
     flows = [came, streams.outflows(), streams.forgot]
-    return canonical.encode([MAILBOX_VERSION, rows, list(seen), flows, asked])
+    return canonical.encode([MAILBOX_VERSION, rows, list(seen), flows, asked, list(topics)])
 
 
 def read_mailbox(data: Buffer | None) -> Mailbox:
@@ -175,15 +183,17 @@ def read_mailbox(data: Buffer | None) -> Mailbox:
         known: Any
         flows: Any
         asked: Any
-        listed, known, flows, asked = value, [], [[], [], False], []
+        subscribed: Any
+        listed, known, flows, asked, subscribed = value, [], [[], [], False], [], []
         if value and type(value[0]) is int:  # else of before 2, which had the messages only
-            version, listed, known, *more = array(value, "mailbox", 5)
-            if version not in (2, MAILBOX_VERSION) or len(more) != (2 if version == MAILBOX_VERSION else 0):
+            version, listed, known, *more = array(value, "mailbox", 6)
+            if version not in (2, MAILBOX_VERSION) or len(more) != (3 if version == MAILBOX_VERSION else 0):
                 raise ValueError("another version")
-            flows, asked = more or (flows, asked)
+            flows, asked, subscribed = more or (flows, asked, [])
         seen = tuple(byte_string(each, "identity", 32) for each in array(known, "seen", MAX_MAIL))
         messages = tuple(map(_message, array(listed, "messages", MAX_MAIL)))
-        return Mailbox(messages, seen, _streams(flows), _questions(asked))
+        topics = tuple(text(each, "topic", MAX_TOPIC_BYTES) for each in array(subscribed, "topics", MAX_TOPICS))
+        return Mailbox(messages, seen, _streams(flows), _questions(asked), topics)
     except (NotCanonical, MalformedCredential, ValueError) as error:
         raise CredentialError("mailbox", f"the agent's mailbox cannot be read: {error}") from error
 

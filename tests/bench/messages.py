@@ -4,7 +4,7 @@
 
 Stations with stores on the disk, over HTTP on this machine, in one process; agents in WAT. `local`: the agent that is
 asked is at the station where it is asked; `between stations`: it rests at another one; `hopping`: it goes to and fro
-between two others and takes what has come at each stop, without waiting. Each time is that of two messages, a question and
+between two others and takes what has come at each stop, without waiting. A time is that of two messages, a question and
 its answer, each of which was stored with its receiver; the next question is asked when the answer is there.
 """
 

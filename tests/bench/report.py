@@ -188,7 +188,50 @@ def wasi(rows: list[Figures]) -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES = {"overhead": overhead, "hops": hops, "others": others}
+def summary(found: Figures) -> str | None:
+    """The figures that matter most, in one table, with those of the peers beside them."""
+    rows: list[tuple[str, str, str]] = []
+    kernels = found.get("overhead", {}).get("kernels", [])
+    taken = [row for row in kernels if {"asyncify", "asyncify+polls"} <= set(row["ratios"])]
+    for own, theirs, what in (("none", "asyncify", ""), ("loops", "asyncify+polls", ", stops at any loop turn")):
+        if taken:
+            name = f"running time over the unmodified program's{what}: {len(taken)} kernels"
+            rows.append((name, _mean(taken, own), f"Asyncify: {_mean(taken, theirs)}"))
+    scripts = found.get("overhead", {}).get("scripts", [])
+    if scripts:
+        name = f"the same of MicroPython, {len(scripts)} scripts"
+        rows.append((name, _mean(scripts, "none"), f"Asyncify: {_mean(scripts, 'asyncify')}"))
+    rows += _hops_in_short(found)
+    for row in found.get("snapshot", {}).get("hops", []):
+        if row["subject"] == "MicroPython":
+            rows.append(("a MicroPython agent to bytes, and running again", f"{row['p50']:.2f} ms", ""))
+    sleepers = found.get("sleepers")
+    if sleepers:
+        name = f"memory of one of {sleepers['agents']:,} sleeping agents; waking one, p50"
+        rows.append((name, f"{sleepers['memory of one'] / 1024:.1f} KiB; {1e3 * sleepers['wake p50']:.1f} ms", ""))
+    if not rows:
+        return None
+    return "\n".join(["| | Portcall | beside it |", "|---|--:|--:|", *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _hops_in_short(found: Figures) -> list[tuple[str, str, str]]:
+    peers = found.get("peers", {})
+    beside = next((r for r in peers.get("rows", []) if r["subject"] == "paglets" and r["state"] == "64 KiB"), None)
+    said = "not measured"
+    if beside is not None:
+        rate = "did not come home" if beside["p50"] is None else f"{beside['p50']:.1f} ms; {beside['rate']:.1f}"
+        said = f"paglets {peers['paglets']}: {rate}"
+    rows = []
+    for row in found.get("hop", []):
+        figures = f"{row['p50']:.1f} ms; {row['rate']:.0f}" if row["agents"] == 1 else ""
+        if row["kind"] == "durable" and row["agents"] == 1 and row["name"] == "64 KiB":
+            rows.append(("one hop with 64 KiB, two stores on disk: p50; hops/s", figures, said))
+        elif row["kind"] == "durable" and row["agents"] == 1 and row["name"] == "MicroPython":
+            rows.append(("one hop of an agent in MicroPython, two stores on disk", figures, ""))
+    return rows
+
+
+TABLES = {"overhead": overhead, "hops": hops, "others": others, "summary": summary}
 
 
 def tables(found: Figures) -> dict[str, str]:
@@ -201,6 +244,7 @@ def page(folder: Path, plots: list[str]) -> str:
     """All of it in Markdown: `benchmarks.md`."""
     found = load(folder)
     short = tables(found)
+    short.pop("summary", None)  # it says nothing that the others do not
     parts = ["# Benchmarks", short.pop("machine"), *short.values()]
     measured = found["run"]["commit"]
     if measured is not None:

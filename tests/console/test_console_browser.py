@@ -253,6 +253,22 @@ def test_each_view_fits_is_legible_and_has_names_for_screen_readers(scheme: str,
     main()
 
 
+OVERLAPS = (HERE / "overlaps.js").read_text("utf-8")
+
+
+@run
+async def test_places_do_not_lie_on_each_other_however_many_there_are() -> None:
+    down = [station(f"station-{number:02}") for number in range(32)]
+    async with chromium() as browser:
+        for number in (1, 2, 3, 4, 5, 6, 7, 12, 32):
+            async with served(*down[:number]) as (_, url):
+                for size in (WIDE, PHONE):
+                    async with look(browser, url, viewport=size) as seen:
+                        await seen.page.wait_for_selector(f".place >> nth={number - 1}")
+                        assert await seen.page.evaluate(OVERLAPS) == []
+                        assert await seen.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+
+
 KINDS = ("parcel", "letter", "census", "survey", "invoice", "watch", "stock", "weather", "mirror", "courier")
 
 

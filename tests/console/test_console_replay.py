@@ -108,6 +108,7 @@ async def test_back_and_forth_in_a_browser_by_keys(tmp_path: Path) -> None:
                 await page.wait_for_selector(f".step:not(:has-text('{before.split(' of')[0]} of'))")
             await page.wait_for_selector(".part-replay .frames details[open]")
             await page.wait_for_selector(".part-replay .changes")
+            await page.mouse.move(0, 0)
             await page.evaluate("document.querySelector('[data-part=replay]').scrollIntoView()")
             await seen.picture("replay")
             await page.click("[data-replay=last]")

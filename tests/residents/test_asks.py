@@ -182,12 +182,24 @@ except OSError as error:
 @run
 async def test_an_asker_that_crashes_asks_once(tmp_path: Path) -> None:
     """It asks with a random number, so that a second question would be another one."""
+    once = """
+import portcall
+asked = portcall.receive(topic="question")
+portcall.receive(topic="now")
+portcall.reply(asked, asked.text())
+try:
+    portcall.receive(1, topic="question")
+    portcall.report("again", "yes")
+except OSError:
+    portcall.report("again", "no")
+"""
     async with station("other") as other:
-        answering = await launched(other, ECHO.format(count=3))
+        answering = await launched(other, once)
         asker = f"""
 import portcall, random
 portcall.receive()
-question = portcall.ask_later("{answering.id}", str(random.random()))
+number = str(random.random())
+question = portcall.ask_later("{answering.id}", number, topic="question")
 portcall.receive()
 portcall.report("answer", question.answer())
 """
@@ -196,20 +208,19 @@ portcall.report("answer", question.answer())
             await other.introductions.call_on(home.url)
             agent = await launched(home, asker)
             agent.send("ask")
-            await settled(home, agent, Standing.WAITING)
-            while other.core.here.berths[answering.key].sent == 0:
+            berth = await settled(other, answering, Standing.WAITING)
+            while not berth.streams.came:
                 await asyncio.sleep(0.01)
-            # As after a power failure: its state is that of when it asked, or of when it waited after that.
+            # As after a power failure: nobody has answered yet.
             shutil.copytree(tmp_path / "home", tmp_path / "copy", ignore=shutil.ignore_patterns("*.lock"))
-            key = home.key
         async with station("home", tmp_path / "copy") as again:
-            assert again.key == key
             await again.introductions.call_on(other.url)
             found = again.agent(agent.id, OWNER)
             found.send("go on")
-            report = await found.wait()
-        assert told(report, "answer")[0].endswith(" at other")
-        assert other.core.here.berths[answering.key].sent == 1
+            now = asyncio.ensure_future(answering.ask("", timeout=0.1, topic="now"))
+            assert told(await found.wait(), "answer")[0].startswith("0.")
+            await asyncio.gather(now, return_exceptions=True)
+        assert told(await answering.wait(), "again") == ["no"]
 
 
 @run

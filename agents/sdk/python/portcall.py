@@ -218,6 +218,21 @@ def ask_later(agent: str, message: "str | bytes", timeout: "float | None" = 30, 
     return Question(name.decode())
 
 
+def subscribe(topic: str) -> None:
+    """Receive what is published to a topic, from now on and wherever this agent goes. Raises OSError."""
+    _write("subscribe", topic)
+
+
+def unsubscribe(topic: str) -> None:
+    """Receive what is published to a topic no more."""
+    _write("unsubscribe", topic)
+
+
+def publish(topic: str, message: "str | bytes", everywhere: bool = False) -> None:
+    """Send a message to the other agents here that subscribe to a topic, or `everywhere`. Raises OSError."""
+    _write(("publish_all/" if everywhere else "publish/") + topic, message)
+
+
 class Request:
     """A client's request to this agent.
 

@@ -8,13 +8,32 @@ const MOST_FLYING = 60;
 const FLIGHT_MS = 900;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-// On a circle, the first at the top; two side by side.
-function placed(number) {
-  if (number < 3) return [[0, 0], [1, 0]].slice(0, number);
-  return Array.from({ length: number }, (_, place) => {
+// A few on a circle, the first at the top, two side by side; more in rows. Circles and words never lie on each other.
+function placed(number, width) {
+  const few = number <= (width < 600 ? 4 : 6);
+  const words = 58;
+  if (!few) {
+    const columns = Math.max(2, Math.min(Math.round(Math.sqrt((number * width) / 520)), Math.floor(width / 96)));
+    const cell = width / columns;
+    const radius = Math.min(cell * 0.31, 72);
+    const row = 2 * radius + words;
+    const points = Array.from({ length: number }, (_, place) => [(place % columns + 0.5) * cell, Math.floor(place / columns) * row + radius + 12]);
+    return { radius, points, height: Math.ceil(number / columns) * row + 12 };
+  }
+  const height = Math.round(Math.min(width < 600 ? width * 1.05 : width * 0.62, number < 3 ? 340 : 520));
+  const radius = Math.min(Math.min(width, height) * (number > 3 || width < 600 ? 0.14 : 0.17), 84);
+  const ring = number < 3 ? [[0, 0], [1, 0]].slice(0, number) : Array.from({ length: number }, (_, place) => {
     const angle = -Math.PI / 2 + (2 * Math.PI * place) / number;
     return [Math.cos(angle), Math.sin(angle)].map((each) => Math.round(each * 1e6) / 1e6);
   });
+  const fit = (axis, room, middle) => {
+    const values = ring.map((each) => each[axis]);
+    const low = Math.min(...values), high = Math.max(...values);
+    return (value) => middle + (high > low ? ((value - low) / (high - low) - 0.5) * room : 0);
+  };
+  const across = fit(0, Math.min(width - 2 * radius - 60, 760), width / 2);
+  const down = fit(1, height - 2 * radius - words - 8, height / 2 - 18);
+  return { radius, points: ring.map(([x, y]) => [across(x), down(y)]), height };
 }
 
 export class StationMap {
@@ -45,23 +64,12 @@ export class StationMap {
 
   draw() {
     const width = Math.max(this.holder.clientWidth, 240);
-    const number = this.stations.length;
-    const height = Math.round(Math.min(width < 600 ? width * 1.05 : width * 0.62, number < 3 ? 340 : 520));
+    const { radius, points, height } = placed(this.stations.length, width);
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.setAttribute("height", height);
-    const most = Math.min(width, height);
-    const radius = Math.max(15, Math.min(most * (width < 600 ? 0.145 : 0.17), 84, number > 2 ? (most * 1.05) / number + 14 : 84));
-    const points = placed(number);
-    const fit = (axis, room, middle) => {
-      const values = points.map((each) => each[axis]);
-      const low = Math.min(...values), high = Math.max(...values);
-      return (value) => middle + (high > low ? ((value - low) / (high - low) - 0.5) * room : 0);
-    };
-    const across = fit(0, Math.min(width - 2 * radius - 60, 760), width / 2);
-    const down = fit(1, height - 2 * radius - 66, height / 2 - 18);
     this.nodes.clear();
     const drawn = this.stations.map((station, place) => {
-      const node = { station, x: across(points[place][0]), y: down(points[place][1]), radius };
+      const node = { station, x: points[place][0], y: points[place][1], radius };
       this.nodes.set(station.name, node);
       return this.place(node);
     });
