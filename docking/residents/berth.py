@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from attrs import define, field, frozen
 
@@ -201,7 +201,7 @@ class Berth:
     cloned: int = 0  # clones of this agent so far, over its whole journey
     cpu_us: int = 0  # in this stay
     memory_bytes: int = 0  # peak
-    inbox: deque[Message] = field(factory=deque, repr=False)
+    inbox: list[Message] = field(factory=list, repr=False)
     taken: list[Message] = field(factory=list, repr=False)
     """Messages received since the last checkpoint: a crash gives them back."""
     seen: OrderedDict[bytes, None] = field(factory=OrderedDict, repr=False)
@@ -209,8 +209,9 @@ class Berth:
     topics: dict[str, None] = field(factory=dict, repr=False)
     questions: Questions = field(factory=dict, repr=False)
     """Those that it has asked, and of which it has not taken the answers."""
-    lines: deque[LogLine] = field(factory=lambda: deque(maxlen=LOG_LINES), repr=False)
-    fresh: deque[LogLine] = field(factory=lambda: deque(maxlen=LOG_LINES), repr=False)
+    # Made with the first line: an empty deque is as large as the rest of an agent that sleeps and says nothing.
+    _lines: deque[LogLine] | None = field(default=None, repr=False)
+    _fresh: deque[LogLine] | None = field(default=None, repr=False)
     life: Execution | None = field(default=None, repr=False)
     running: bool = False
     begun: bool = False  # it has had a turn here, so its state at arrival is outdated
@@ -593,7 +594,7 @@ class Berth:
 
     def recall(self, earlier: Berth) -> None:
         """It was here before: what it logged then stands before what it logs now."""
-        now, self.lines, self._kept = tuple(self.lines), earlier.lines, earlier._kept
+        now, self._lines, self._kept = tuple(self.lines), earlier._lines, earlier._kept
         for line in now:
             self._keep(line)
 
@@ -626,16 +627,26 @@ class Berth:
         )
         line = LogLine(self.environment.wall() // 1_000_000, level, shown)
         self._keep(line)
-        self.fresh.append(line)
+        if self._fresh is None:
+            self._fresh = deque(maxlen=LOG_LINES)
+        self._fresh.append(line)
         self._tell()
 
+    @property
+    def lines(self) -> Collection[LogLine]:
+        """What it has logged: the last lines."""
+        return () if self._lines is None else self._lines
+
     def _keep(self, line: LogLine) -> None:
-        if len(self.lines) == LOG_LINES:
-            self._kept -= len(self.lines[0].text)
-        self.lines.append(line)
+        lines = self._lines
+        if lines is None:
+            lines = self._lines = deque(maxlen=LOG_LINES)
+        if len(lines) == LOG_LINES:
+            self._kept -= len(lines[0].text)
+        lines.append(line)
         self._kept += len(line.text)
         while self._kept > LOG_CHARS:
-            self._kept -= len(self.lines.popleft().text)
+            self._kept -= len(lines.popleft().text)
 
     def _tell(self) -> None:
         if not self._told:
@@ -646,8 +657,8 @@ class Berth:
         """In the loop: the new lines."""
         self._told = False
         fresh = []
-        while self.fresh:
-            fresh.append(self.fresh.popleft())
+        while self._fresh:
+            fresh.append(self._fresh.popleft())
         return fresh
 
     def report(self, key: str, value: bytes) -> None:
@@ -843,7 +854,7 @@ class Berth:
 
     def receive(self) -> Message:
         """The next message, for the agent."""
-        message = self.inbox.popleft()
+        message = self.inbox.pop(0)
         self.taken.append(message)
         if self.trace is not None:
             span = self._message_span("receive", len(message.body))
