@@ -19,7 +19,7 @@ export class AgentPage {
     this.journey = null;
     this.stackFor = "";
     this.again = later(() => this.refresh(), 700);
-    this.newer = new Later(() => this.refresh());
+    this.newer = new Later(() => this.refresh(), 700);
   }
 
   close() {
@@ -30,6 +30,7 @@ export class AgentPage {
   }
 
   async refresh() {
+    this.again.cancel();
     const [agent, journey] = await Promise.all([this.tried(() => aboutAgent(this.ident)), aboutAgent(this.ident, "journey").catch((error) => ({ problem: error.message }))]);
     if (this.closed) return;
     if (!agent) {
