@@ -256,6 +256,12 @@ class _Player:
     def reply(self, ident: str, response: bytes) -> None:
         self._told("reply", [ident, abridged(response)])
 
+    def offer(self, service: str, attributes: str | None) -> None:
+        self._told("offer", [service, "" if attributes is None else attributes])
+
+    def send_here(self, to: str, body: bytes) -> None:
+        self._told("send_here", [to, abridged(body)])
+
     def subscribe(self, topic: str) -> None:
         self._told("subscribe", [topic])
 

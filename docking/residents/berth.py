@@ -148,6 +148,8 @@ class HostEnvironment:
     reply: Callable[[Berth, str, bytes], None]
     reply_to_agent: Callable[[Berth, str, bytes, int], None]
     publish: Callable[[Berth, str, bytes, bool, int], tuple[int, int]]
+    offer: Callable[[Berth, str, str | None], None]
+    check_here: Callable[[str], None]
     crowded: Callable[[], bool] = lambda: False
     untold: Callable[[AgentCredentials], int] = lambda own: 0
     wasi: WasiLimits = field(factory=WasiLimits)
@@ -207,6 +209,8 @@ class Berth:
     seen: OrderedDict[bytes, None] = field(factory=OrderedDict, repr=False)
     streams: Streams = field(factory=Streams)
     topics: dict[str, None] = field(factory=dict, repr=False)
+    offers: dict[str, str] = field(factory=dict, repr=False)
+    """The services that it offers while it is here, and what it says of them."""
     questions: Questions = field(factory=dict, repr=False)
     """Those that it has asked, and of which it has not taken the answers."""
     # Made with the first line: an empty deque is as large as the rest of an agent that sleeps and says nothing.
@@ -755,6 +759,15 @@ class Berth:
     def unsubscribe(self, topic: str) -> None:
         """See `agents.hostcalls.unsubscribe`."""
         self.topics = {each: None for each in self.topics if each != topic}
+
+    def offer(self, service: str, attributes: str | None) -> None:
+        """See `agents.hostcalls.offer` and `withdraw`."""
+        self.environment.offer(self, service, attributes)
+
+    def send_here(self, to: str, body: bytes) -> None:
+        """See `agents.hostcalls.send_here`."""
+        self.environment.check_here(to)
+        self.send(to, body)
 
     def publish(self, topic: str, body: bytes, everywhere: bool) -> int:
         """See `agents.hostcalls.publish`. Each copy that is made here is a message of its budget."""
