@@ -25,6 +25,7 @@ from .errors import CallFailed, EndOfRun, GuestFault
 from .waits import (
     FOREVER_NS,
     MAX_ASK_ID_BYTES,
+    MAX_ATTRIBUTES_BYTES,
     MAX_BODY_BYTES,
     MAX_ENTRY_BYTES,
     MAX_FORKED,
@@ -42,6 +43,7 @@ from .waits import (
     Cloned,
     Event,
     Failed,
+    Find,
     Fork,
     Forked,
     Go,
@@ -362,6 +364,33 @@ def publish(ctx: CallContext, topic: str, body: bytes, everywhere: bool) -> int:
     return int(done)
 
 
+def offer(ctx: CallContext, service: str, attributes: str) -> None:
+    """Offer a service to other agents while this one is here; `attributes` is what they are told of it."""
+    if len(attributes.encode("utf-8", "replace")) > MAX_ATTRIBUTES_BYTES:
+        raise CallFailed(ENAMETOOLONG, f"attributes of more than {MAX_ATTRIBUTES_BYTES} bytes")
+    offered(ctx.ambient, "offer")(_name(service, MAX_SERVICE_BYTES), _named(attributes, MAX_ATTRIBUTES_BYTES))
+
+
+def withdraw(ctx: CallContext, service: str) -> None:
+    """Offer a service no more."""
+    offered(ctx.ambient, "offer")(_name(service, MAX_SERVICE_BYTES), None)
+
+
+def find(ctx: CallContext, service: str, label: str, everywhere: bool) -> Suspend | bytes:
+    """The other agents here, or everywhere, that offer a service and have a label (both empty: any), a line each: id,
+    station, label and attributes, with a tab between.
+    """
+    if ctx.event is None:
+        _named(service, MAX_SERVICE_BYTES)
+        return Suspend(Find(service, _named(label, MAX_HOST_BYTES), int(everywhere)))
+    return _expect(ctx, Reply).body  # type: ignore[no-any-return]
+
+
+def send_here(ctx: CallContext, to: str, body: bytes) -> None:
+    """As `send`, but only to an agent that is at this station."""
+    offered(ctx.ambient, "send_here")(_name(to, MAX_HOST_BYTES), _bounded(body, MAX_BODY_BYTES))
+
+
 def offered(ambient: Ambient, name: str) -> Callable[..., Any]:
     """A method that not every ambient has. Raises `CallFailed` if this one has not."""
     found: Callable[..., Any] | None = getattr(ambient, name, None)
@@ -636,6 +665,30 @@ def _publish(ctx: CallContext, topic: int, size: int, message: int, message_size
     return publish(ctx, _text(ctx, topic, size, MAX_TOPIC_BYTES), bytes(body), bool(everywhere & _U32))
 
 
+def _offer(ctx: CallContext, service: int, size: int, attributes: int, attributes_size: int) -> int:
+    said = _text(ctx, attributes, attributes_size, MAX_ATTRIBUTES_BYTES)
+    offer(ctx, _text(ctx, service, size, MAX_SERVICE_BYTES), said)
+    return 0
+
+
+def _withdraw(ctx: CallContext, service: int, size: int) -> int:
+    withdraw(ctx, _text(ctx, service, size, MAX_SERVICE_BYTES))
+    return 0
+
+
+def _find(
+    ctx: CallContext, service: int, size: int, label: int, label_size: int, everywhere: int, buffer: int, capacity: int
+) -> int | Suspend:
+    what, who = _text(ctx, service, size, MAX_SERVICE_BYTES), _text(ctx, label, label_size, MAX_HOST_BYTES)
+    found = find(ctx, what, who, bool(everywhere & _U32))
+    return found if isinstance(found, Suspend) else _give(ctx, buffer, capacity, found)
+
+
+def _send_here(ctx: CallContext, to: int, size: int, message: int, message_size: int) -> int:
+    send_here(ctx, _text(ctx, to, size, MAX_HOST_BYTES), _data(ctx, message, message_size))
+    return 0
+
+
 def _answer(ctx: CallContext, id: int, size: int, buffer: int, capacity: int, timeout_ms: int) -> int | Suspend:
     ident = _text(ctx, id, size, MAX_ASK_ID_BYTES)
     if ctx.event is None and ctx.kept.reply is not None and ctx.kept.reply[:2] == (ident, b""):
@@ -732,6 +785,10 @@ IMPORTS: Mapping[str, HostImport] = {
     "subscribe": HostImport("ii", "i", _subscribe),
     "unsubscribe": HostImport("ii", "i", _unsubscribe),
     "publish": HostImport("iiiii", "i", _publish),
+    "offer": HostImport("iiii", "i", _offer),
+    "withdraw": HostImport("ii", "i", _withdraw),
+    "find": HostImport("iiiiiii", "i", _find),
+    "send_here": HostImport("iiii", "i", _send_here),
     "accept": HostImport("iii", "i", _accept),
     "reply": HostImport("iiii", "i", _reply),
     "sleep": HostImport("i", "i", _sleep),
@@ -745,9 +802,10 @@ IMPORTS: Mapping[str, HostImport] = {
 
 __all__ = [  # noqa: RUF022 - the calls in the ABI's order, then their types
     "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "select", "received", "about", "ask", "answer",
-    "subscribe", "unsubscribe", "publish", "accept", "reply", "sleep", "clone", "fork", "report", "log", "lookup",
-    "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction", "GuestMemory", "Ambient", "CallContext", "Kept",
-    "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait", "Event", "Go", "GoAt", "Sleep", "Recv", "Select",
-    "Ask", "Answer", "Call", "Clone", "Fork", "Input", "Listen", "Accept", "Yield", "Arrived", "Refused", "Woke",
-    "Message", "TimedOut", "Request", "Posed", "Reply", "Failed", "Cloned", "Forked", "InputReady",
+    "subscribe", "unsubscribe", "publish", "offer", "withdraw", "find", "send_here", "accept", "reply", "sleep",
+    "clone", "fork", "report", "log", "lookup", "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction",
+    "GuestMemory", "Ambient", "CallContext", "Kept", "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait",
+    "Event", "Go", "GoAt", "Sleep", "Recv", "Select", "Ask", "Answer", "Call", "Clone", "Fork", "Input", "Listen",
+    "Accept", "Yield", "Arrived", "Refused", "Woke", "Message", "TimedOut", "Request", "Posed", "Reply", "Failed",
+    "Cloned", "Forked", "InputReady",
 ]  # fmt: skip

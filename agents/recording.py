@@ -49,6 +49,8 @@ CALLS: dict[str, tuple[tuple[type, ...], type | None]] = {
     "lookup": ((str,), list),
     "send": ((str, list), None),
     "reply": ((str, list), None),
+    "offer": ((str, str), None),
+    "send_here": ((str, list), None),
     "subscribe": ((str,), None),
     "unsubscribe": ((str,), None),
     "publish": ((str, list, int), int),
@@ -307,6 +309,15 @@ class Recorder:
     def reply(self, ident: str, response: bytes) -> None:
         """The answer `response` to the request `ident`; see `agents.hostcalls.reply`."""
         self._kept("reply", [ident, abridged(response)], lambda: reply_of(self.inner)(ident, response))
+
+    def offer(self, service: str, attributes: str | None) -> None:
+        """It offers a service, or withdraws it; see `agents.hostcalls.offer`."""
+        args = [service, "" if attributes is None else attributes]
+        self._kept("offer", args, lambda: offered(self.inner, "offer")(service, attributes))
+
+    def send_here(self, to: str, body: bytes) -> None:
+        """It sends `body` to an agent here; see `agents.hostcalls.send_here`."""
+        self._kept("send_here", [to, abridged(body)], lambda: offered(self.inner, "send_here")(to, body))
 
     def subscribe(self, topic: str) -> None:
         """It subscribes to `topic`; see `agents.hostcalls.subscribe`."""

@@ -256,6 +256,12 @@ class _Player:
     def reply(self, ident: str, response: bytes) -> None:
         self._told("reply", [ident, abridged(response)])
 
+    def offer(self, service: str, attributes: str | None) -> None:
+        self._told("offer", [service, "" if attributes is None else attributes])
+
+    def send_here(self, to: str, body: bytes) -> None:
+        self._told("send_here", [to, abridged(body)])
+
     def subscribe(self, topic: str) -> None:
         self._told("subscribe", [topic])
 
@@ -302,6 +308,7 @@ class Replayed:
         self._engine, self._limits, self._wasi_limits = engine, limits, wasi_limits
         self._frozen: OrderedDict[int, Frozen] = OrderedDict({0: Frozen(snapshot, 0)})
         self._kept = 0
+        self._end: Frozen | None = None
         self._player = _Player(entries)
         self._life: Execution | None = None
 
@@ -333,10 +340,13 @@ class Replayed:
         known = self._known(entry)
         if known.after > entry:
             return known
+        return self._reached(entry, known, max(1, (entry - known.after) // WAYPOINTS))
+
+    def _reached(self, entry: int, known: Frozen, stride: int) -> Frozen:
         if self.problem is not None:
             raise self.problem
         try:
-            return self._run(entry, known)
+            return self._run(entry, known, stride)
         except PortcallError as error:
             self.close()
             said = str(error) if isinstance(error, _TapeOver) else f"it cannot be run again: {error}"
@@ -344,8 +354,16 @@ class Replayed:
             raise self.problem from error
 
     def end(self) -> Frozen:
-        """The state in which the stay ended, or the last one before the agent's end. Raises `Diverged`."""
-        return self.at(len(self.entries) - 1) if self.entries else self.start
+        """The state in which the stay ended, or the last one before the agent's end. Raises `Diverged`.
+
+        Runs all of it at once: where an agent is frozen on its way, gaps between values in its frames may differ.
+        """
+        if not self.entries:
+            return self.start
+        if self._end is None:
+            self.close()
+            self._end = self._reached(len(self.entries) - 1, self.start, len(self.entries))
+        return self._end
 
     def _known(self, entry: int) -> Frozen:
         """The latest kept state that is not after what follows `entry`."""
@@ -364,16 +382,15 @@ class Replayed:
             oldest = next(each for each in self._frozen if each not in (0, key))
             self._kept -= self._frozen.pop(oldest).size
 
-    def _run(self, entry: int, known: Frozen) -> Frozen:
+    def _run(self, entry: int, known: Frozen, stride: int) -> Frozen:
         if self._life is None or not known.after <= self._player.at <= entry:
             self._open(known)
-        stride = max(1, (entry - self._player.at) // WAYPOINTS)
         last = known
         while True:
             goal = min(entry, self._player.at + stride - 1)
             last = self._forward(goal, last)
             self._keep(goal + 1, last)
-            if last.after > entry or self.ended is not None:
+            if last.after > entry:
                 return last
 
     def _open(self, known: Frozen) -> None:

@@ -29,6 +29,7 @@ MAX_BODY_BYTES = 1 << 20  # bytes of one message, request or reply: what a stati
 MAX_FORKED = 16  # new agents of one fork: a passport allows no more clones of one agent
 MAX_REASON_BYTES = 1024  # characters of a reason shown to people
 MAX_REQUEST_ID_BYTES = 128  # bytes of ASCII in the id of a client's request
+MAX_ATTRIBUTES_BYTES = 1024  # bytes of UTF-8 that an agent says of a service that it offers
 MAX_TOPIC_BYTES = 256  # bytes of UTF-8 in the name of a topic
 MAX_ASK_ID_BYTES = 64  # bytes of ASCII in the name of a question that the agent has asked
 MAX_OPEN_REQUESTS = 64  # requests that an agent has accepted and not answered; of more, the oldest is forgotten
@@ -100,6 +101,15 @@ class Answer:
 
 
 @attrs.frozen
+class Find:
+    """Wait for the agents that offer a service and have a label (both empty: any); `everywhere` is 0 or 1."""
+
+    service: str
+    label: str
+    everywhere: int
+
+
+@attrs.frozen
 class Call:
     """Wait for the reply of a service of this station."""
 
@@ -147,7 +157,7 @@ class Yield:
     """Let others use the thread; resume at any time."""
 
 
-Wait = Go | GoAt | Sleep | Recv | Select | Ask | Answer | Call | Clone | Fork | Input | Listen | Accept | Yield
+Wait = Go | GoAt | Sleep | Recv | Select | Ask | Answer | Find | Call | Clone | Fork | Input | Listen | Accept | Yield
 
 
 @attrs.frozen
@@ -274,6 +284,7 @@ _WAITS: dict[str, type[Any]] = {
     "select": Select,
     "ask": Ask,
     "answer": Answer,
+    "find": Find,
     "call": Call,
     "clone": Clone,
     "fork": Fork,
@@ -288,6 +299,7 @@ _TEXT_MAX = {
     "to": MAX_HOST_BYTES,
     "sender": MAX_HOST_BYTES,
     "topic": MAX_TOPIC_BYTES,
+    "label": MAX_HOST_BYTES,
     "ident": MAX_ASK_ID_BYTES,
     "entry": MAX_ENTRY_BYTES,
     "service": MAX_SERVICE_BYTES,

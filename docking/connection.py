@@ -232,6 +232,21 @@ class Connection:
         known = [name for name in fields_dict(AgentStatus) if name != "id"]
         return [AgentStatus(id=row["agent"], **{name: row[name] for name in known}) for row in rows]
 
+    def find_agents(
+        self, service: str = "", *, label: str = "", everywhere: bool = False
+    ) -> list[tuple[str, str, str, str]]:
+        """The agents that are at the station, or that offer a service there.
+
+        service: that they offer; empty for any agent
+        label: what their owners call them; empty for any
+        everywhere: also those at the other stations that are present, and answer within 2 seconds
+
+        Returns of each its id, station, label, and what it says of the service.
+        """
+        with self._line() as line:
+            rows = list(line.items("find_agents", service=service, label=label, everywhere=everywhere))
+        return [(row["agent"], row["station"], row["label"], row["attributes"]) for row in rows]
+
     def publish(self, topic: str, body: bytes | str, *, everywhere: bool = True) -> int:
         """Send a message to all agents that subscribe to a topic.
 

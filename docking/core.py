@@ -56,6 +56,7 @@ from docking.residents.inbound import Inbound
 from docking.residents.launches import Launches
 from docking.residents.lifecycle import Lifecycle
 from docking.residents.lives import Lives
+from docking.residents.meeting import Meeting
 from docking.residents.moves import Moves
 from docking.residents.notices import Notices
 from docking.residents.post import Post
@@ -160,6 +161,7 @@ class StationCore:
     post: Post
     talking: Talking
     topics: Topics
+    meeting: Meeting
     serving: Serving
     witnesses: Witnesses
     launches: Launches
@@ -246,6 +248,8 @@ class StationCore:
             reply=lambda *answer: core.serving.reply(*answer),
             reply_to_agent=lambda *answer: core.talking.reply(*answer),
             publish=lambda *message: core.topics.publish(*message),
+            offer=lambda *said: core.meeting.offer(*said),
+            check_here=lambda to: core.meeting.check_here(to),
             crowded=here.crowded,
             untold=lambda own: agent_credentials.untold(own, trails),
             wasi=policy.now.wasi,
@@ -341,8 +345,22 @@ class StationCore:
         talking = Talking(here, journal, outbox, peers, queries, post, lifecycle.go_on)
         lifecycle.asking = talking.ask
         topics = Topics(here, journal, outbox, post, talking)
+        meeting = Meeting(here, outbox, post, lifecycle.go_on)
+        lifecycle.finding = meeting.find
         inbound = Inbound(
-            here, journal, journeys, outbox, peers, commands, queries, endings, witnesses, post, talking, topics
+            here,
+            journal,
+            journeys,
+            outbox,
+            peers,
+            commands,
+            queries,
+            endings,
+            witnesses,
+            post,
+            talking,
+            topics,
+            meeting,
         )
         inbound.of_lives = lives.answer
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
@@ -373,11 +391,12 @@ class StationCore:
             post,
             talking,
             topics,
+            meeting,
             serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),
             Notices(here, arrivals, departures, sessions, serving),
-            Upkeep(here, commands),
+            Upkeep(here, commands, policy),
             review,
             lives,
             archive,

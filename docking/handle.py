@@ -26,6 +26,7 @@ from docking.letters.journeys import JourneyStanding, open_reports
 from docking.letters.orders import OrderKind, OrderOutcome, SendOutcome
 from docking.peers.directory import PeerDirectory
 from docking.residents.commands import Commands
+from docking.residents.meeting import Meeting
 from docking.residents.moves import Moves
 from docking.residents.options import MoveOptions, MoveReport, OnTimeout
 from docking.residents.queries import Queries
@@ -160,6 +161,7 @@ class AgentAccess:
     stacks: Stacks
     moves: Moves
     topics: Topics
+    meeting: Meeting
     written: Callable[[], Awaitable[None]]
     now: Callable[[], int]
 

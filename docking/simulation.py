@@ -50,6 +50,7 @@ from agents.waits import (
     Cloned,
     Event,
     Failed,
+    Find,
     Fork,
     Forked,
     Go,
@@ -172,6 +173,8 @@ class SimulatedAgent(StandaloneHost):
     """Until when it waits for a station at most."""
     event: Event | None = field(default=None, init=False)
     inbox: deque[Message] = field(factory=deque, init=False, repr=brief)
+    offers: dict[str, str] = field(factory=dict, init=False, repr=brief)
+    """The services that it offers while it is where it is."""
     topics: set[str] = field(factory=set, init=False, repr=brief)
     asked: dict[str, SimulatedQuestion] = field(factory=dict, init=False, repr=brief)
     """The questions of which it has not taken the answers."""
@@ -206,6 +209,18 @@ class SimulatedAgent(StandaloneHost):
     def reply(self, ident: str, response: bytes) -> None:
         """See `agents.hostcalls.reply`. Answers a question."""
         self.simulation.answered(ident, response)
+
+    def offer(self, service: str, attributes: str | None) -> None:
+        """See `agents.hostcalls.offer` and `withdraw`."""
+        self.offers.pop(service, None)
+        if attributes is not None:
+            self.offers[service] = attributes
+
+    def send_here(self, to: str, body: bytes) -> None:
+        """See `agents.hostcalls.send_here`."""
+        if not any(each.agent_id == to and each.station == self.station for each in self.simulation.agents):
+            raise CallFailed(EHOSTUNREACH, f"{to[:64]!r} is not here")
+        self.send(to, body)
 
     def subscribe(self, topic: str) -> None:
         """See `agents.hostcalls.subscribe`."""
@@ -322,6 +337,17 @@ class Simulation:
             with contextlib.suppress(CallFailed):  # its inbox is full
                 each.put(Message(sender.agent_id, bytes(body), topic))
         return len(here)
+
+    def _find(self, agent: SimulatedAgent, wait: Find) -> Event:
+        lines = []
+        for each in self.agents:
+            here = each.station == agent.station or (wait.everywhere and not self.is_down(each.station))
+            if each is agent or each.outcome is not None or not here or wait.label not in ("", self.passport.label):
+                continue
+            if not wait.service or wait.service in each.offers:
+                row = (each.agent_id, each.station, self.passport.label, each.offers.get(wait.service, ""))
+                lines.append("\t".join(row))
+        return Reply("\n".join(lines).encode())
 
     def _ask(self, agent: SimulatedAgent, wait: Ask) -> Event:
         from docking.trust.mailbox import MAX_QUESTIONS
@@ -452,6 +478,8 @@ class Simulation:
                 agent.until = self.world.monotonic_ns() + ns
             case Ask():
                 return self._ask(agent, wait)
+            case Find():
+                return self._find(agent, wait)
             case Answer(ident, timeout):
                 agent.until = None if timeout is None else self.world.monotonic_ns() + timeout
                 if (question := agent.asked.get(ident)) is not None and question.until is not None:
@@ -552,6 +580,7 @@ class Simulation:
         if len(agent.visited) > self.passport.hops:
             return Refused(EPERM, f"this would be hop {len(agent.visited)}: the passport allows {self.passport.hops}")
         agent.station, agent.positions, agent.calls = name, positions, 0
+        agent.offers.clear()
         agent.visited.append(name)
         return Arrived()
 

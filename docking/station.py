@@ -331,6 +331,7 @@ class Station:
             stacks=Stacks(here),
             moves=core.moves,
             topics=core.topics,
+            meeting=core.meeting,
             written=lambda: here.journal.write([], True),
             now=here.clocks.now,
         )
@@ -822,6 +823,19 @@ class Station:
         return await in_thread(
             lambda: Journey(capsule, image[0], records, names=names, why_missing=missing, clocks=clocks, now=now)
         )
+
+    async def find_agents(
+        self, service: str = "", *, label: str = "", everywhere: bool = False
+    ) -> list[tuple[str, str, str, str]]:
+        """The agents that are here, or that offer a service here.
+
+        service: that they offer; empty for any agent
+        label: what their owners call them; empty for any
+        everywhere: also those at the other stations that are present, and answer within 2 seconds
+
+        Returns of each its id, station, label, and what it says of the service.
+        """
+        return await self.core.meeting.look(service, label, everywhere)
 
     async def publish(self, topic: str, body: bytes | str, *, everywhere: bool = True) -> int:
         """Send a message to all agents that subscribe to a topic.

@@ -150,9 +150,12 @@ def _parent(trace: str, span: str, state: str) -> Any:
 
 @define(eq=False, repr=False)
 class Tracing:
-    """Makes spans, where OpenTelemetry is installed. `station`: the name of the station, on each of them."""
+    """Makes spans, where OpenTelemetry is installed. `station`: the name of the station, on each of them; `off`: make
+    none.
+    """
 
     station: str = ""
+    off: bool = False
     _tracer: Any = field(init=False, default=None)
     _kinds: Any = field(init=False, default=None)
 
@@ -165,7 +168,7 @@ class Tracing:
 
     def launch(self, given: TraceContext | None, attributes: Attributes) -> Span | None:
         """The span of a launch: below `given`, or below the application's current span if there is one."""
-        if self._tracer is None:
+        if self._tracer is None or self.off:
             return None
         within = None if given is None else _parent(given.traceparent, given.traceparent[36:52], given.tracestate)
         return self._start("launch", within, "INTERNAL", attributes)
@@ -182,7 +185,7 @@ class Tracing:
 
         `kind`: of OpenTelemetry; `of_hop`: below the hop that the context names
         """
-        if under is None or self._tracer is None:
+        if under is None or self._tracer is None or self.off:
             return None
         span = under.hop if of_hop and under.hop else under.traceparent[36:52]
         return self._start(name, _parent(under.traceparent, span, under.tracestate), kind, attributes)

@@ -164,6 +164,46 @@ def publish(topic: str, message: str | bytes, everywhere: bool = False) -> None:
     raise OutsideAgent("publish")
 
 
+def offer(service: str, attributes: str = "") -> None:
+    """Offer a service to other agents while this one is here; `attributes` is what they are told of it."""
+    raise OutsideAgent("offer")
+
+
+def withdraw(service: str) -> None:
+    """Offer a service no more."""
+    raise OutsideAgent("withdraw")
+
+
+def find(service: str = "", label: str = "", everywhere: bool = False) -> list[tuple[str, str, str, str]]:
+    """The other agents here, or `everywhere`, that offer a `service` and have a `label`.
+
+    Of each: its id, station, label, and what it says of the service.
+    """
+    raise OutsideAgent("find")
+
+
+class Channel:
+    """A local channel to an agent that is at this station: what is sent on it goes to that agent while it is here."""
+
+    agent: str
+
+    def __init__(self, agent: str) -> None:
+        raise OutsideAgent("Channel")
+
+    def send(self, message: str | bytes) -> None:
+        """Send it a message. Raises OSError (EHOSTUNREACH) when it is not here any more."""
+        raise OutsideAgent("Channel.send")
+
+    def receive(self, timeout: float | None = None) -> Message:
+        """Its next message; waits for it, at most `timeout` seconds. Raises OSError (ETIMEDOUT) when none came."""
+        raise OutsideAgent("Channel.receive")
+
+
+def meet(agent: str) -> Channel:
+    """A local channel to another agent that is here, by its id; see `find`."""
+    raise OutsideAgent("meet")
+
+
 class Request:
     """A client's request to this agent.
 

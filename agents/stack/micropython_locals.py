@@ -12,6 +12,7 @@ was compiled gets no wrong names.
 from __future__ import annotations
 
 import ast
+import functools
 import operator
 import sys
 import warnings
@@ -113,8 +114,9 @@ class Scope:
         return first <= line <= last
 
 
+@functools.lru_cache(maxsize=8)  # whoever steps through a journey reads the same scripts again and again
 def scopes_of(source: bytes) -> list[Scope]:
-    """The scopes of a script; none if it cannot be read as Python, or is too long to be read here."""
+    """The scopes of a script, not to be changed; none if it cannot be read as Python, or is too long to be read."""
     if len(source) > MAX_SOURCE_BYTES:
         return []
     try:

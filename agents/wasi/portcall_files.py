@@ -235,6 +235,28 @@ def _read_ask(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
     return name if isinstance(name, Suspend) else name.encode()
 
 
+def _read_find(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
+    where, service, *label = file.argument.split("/", 2)
+    words = ["" if each == "-" else each for each in (service, *label, "-")]
+    return hostcalls.find(ctx, words[0], words[1], where == "everywhere")
+
+
+def _where(argument: str) -> bool:
+    """Whether it is `here/SERVICE/LABEL` or `everywhere/SERVICE/LABEL`; the label may be left out."""
+    where, *names = argument.split("/", 2)
+    return where in ("here", "everywhere") and bool(names and all(names)) and len(argument) <= MAX_HOST_BYTES
+
+
+def _read_offer(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
+    hostcalls.offer(ctx, file.argument, "")
+    return b""
+
+
+def _read_send_here(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
+    hostcalls.send_here(ctx, file.argument, b"")
+    return b""
+
+
 def _read_answer(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
     ident, _, ms = file.argument.partition("/")
     given = hostcalls.answer(ctx, ident, (int(ms) * 1_000_000 if ms else None) if wait else 0)
@@ -351,6 +373,19 @@ def _write_publish(ctx: CallContext, file: CallFile, data: bytes) -> None:
     hostcalls.publish(ctx, file.argument, data, everywhere=file.name == "publish_all")
 
 
+def _write_offer(ctx: CallContext, file: CallFile, data: bytes) -> None:
+    hostcalls.offer(ctx, file.argument, _text(data))
+
+
+def _write_withdraw(ctx: CallContext, file: CallFile, data: bytes) -> None:
+    if service := _text(data):
+        hostcalls.withdraw(ctx, service)
+
+
+def _write_send_here(ctx: CallContext, file: CallFile, data: bytes) -> None:
+    hostcalls.send_here(ctx, file.argument, data)
+
+
 def _write_report(ctx: CallContext, file: CallFile, data: bytes) -> None:
     hostcalls.report(ctx, file.argument, data)
 
@@ -381,6 +416,9 @@ _READ: dict[str, Callable[[Any, CallFile, bool], bytes | Suspend]] = {
     "about": _read_about,
     "ask": _read_ask,
     "answer": _read_answer,
+    "find": _read_find,
+    "offer": _read_offer,
+    "send_here": _read_send_here,
     "inbox": _read_inbox,
     "accept": _read_accept,
     "clone": _read_clone,
@@ -403,12 +441,15 @@ _WRITE: dict[str, Callable[[Any, CallFile, bytes], Suspend | int | None]] = {
     "unsubscribe": _write_unsubscribe,
     "publish": _write_publish,
     "publish_all": _write_publish,
+    "offer": _write_offer,
+    "withdraw": _write_withdraw,
+    "send_here": _write_send_here,
     "report": _write_report,
 }
 _LONG = ("call", "inbox", "select", "ask", "answer", "accept", "lookup")  # calls whose answer may be long
 # The file's name below them is an argument.
 _FOLDERS = ("call", "send", "reply", "report", "lookup", "go_at", "fork", "select", "ask", "answer",
-            "publish", "publish_all")  # fmt: skip
+            "publish", "publish_all", "offer", "find", "send_here")  # fmt: skip
 _EITHER = ("log", "inbox", "accept", "go")  # a file that may also be named with an argument
 _NEXT = ("inbox", "select", "accept")  # a read after the end of an answer is for the next one
 _LEVELS = ("error", "warning", "info", "detail")
@@ -442,12 +483,14 @@ _ARGUMENT: dict[str, Callable[[str], bool]] = {
     "select": _choice,
     "ask": _choice,
     "answer": _question,
+    "find": _where,
     "go": _number,
     "fork": _number,
 }
 _NAMES = ("go", "go_at", "here", "me", "next_stop", "call", "send", "inbox", "sender", "sleep", "clone",
           "report", "log", "lookup", "args", "environ", "accept", "reply", "fork",
-          "select", "about", "ask", "answer", "subscribe", "unsubscribe", "publish", "publish_all")  # fmt: skip
+          "select", "about", "ask", "answer", "subscribe", "unsubscribe", "publish", "publish_all", "offer", "withdraw",
+          "find", "send_here")  # fmt: skip
 _INODES = {name: index for index, name in enumerate(_NAMES, 2)}
 
 

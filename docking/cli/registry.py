@@ -77,6 +77,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "publish": CommandEntry(
         "docking.cli.talk", "publish_command", "Send a message to all agents that subscribe to a topic."
     ),
+    "find": CommandEntry("docking.cli.talk", "find_command", "List the agents that are here, or that offer a service."),
     "decide": CommandEntry(
         "docking.cli.agents",
         "decide",

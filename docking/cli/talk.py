@@ -8,7 +8,7 @@ import click
 
 from docking.cli import completion
 from docking.cli.asking import ANSWER_TIMEOUT_S, JSON_OPTION, STATION_OPTION, one, whoever_knows
-from docking.cli.output import escaped, print_json
+from docking.cli.output import escaped, plain, print_json, print_table
 from docking.errors import ControlError
 
 
@@ -71,3 +71,25 @@ def publish_command(topic: str, message: str, here: bool, station: str | None, a
     else:
         said = "" if here else ", and to the other stations"
         click.echo(f"given to {found['here']} agents here{said}")
+
+
+@click.command("find")
+@click.argument("service", default="")
+@click.option("--label", default="", help="Only agents that their owners call so.")
+@click.option("--everywhere", is_flag=True, help="At the other stations that are present too.")
+@STATION_OPTION
+@JSON_OPTION
+def find_command(service: str, label: str, everywhere: bool, station: str | None, as_json: bool) -> None:
+    """List the agents that are here, or that offer a service.
+
+    Only agents whose permit covers host:meet are shown.
+    """
+    with one(station) as line:
+        rows = list(line.items("find_agents", service=service, label=label, everywhere=everywhere))
+    if as_json:
+        print_json(rows)
+    elif rows:
+        shown = [[r["agent"][:12], plain(r["label"]), plain(r["station"]), plain(r["attributes"])] for r in rows]
+        print_table(["agent", "label", "station", "attributes"], shown)
+    else:
+        click.echo(f"no agent offers {service}" if service else "no agent is here")

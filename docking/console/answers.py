@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,15 +23,16 @@ from agents.errors import PortcallError
 from docking.aio.threads import in_thread
 from docking.console.access import Denied
 from docking.console.rewinds import Rewinds
-from docking.console.roster import Asked, Roster
+from docking.console.roster import FRESH_S, FRESH_TIMES, Asked, Roster
 from docking.control.trails import entries_of, signatures_of, visits_of
 from docking.errors import StationError, UnknownAgent
 
 # Visits, signatures, results and lines that are told of one agent: the latest.
 MAX_VISITS, MAX_SIGNATURES, MAX_RESULTS, MAX_LINES = 300, 300, 200, 300
-MAX_CHARS, MAX_RESULT_CHARS, MAX_VALUE_CHARS = 1000, 4000, 400
+MAX_CHARS, MAX_RESULT_CHARS = 1000, 4000
 # Of all requests of one console: trails and stacks that are read, and orders that are carried out, at once.
 READ_AT_ONCE, DONE_AT_ONCE = 2, 8
+KEPT_JOURNEYS = 16
 ORDERS = ("sleep", "wake", "retract", "dispose", "clone")
 MAX_STATIONS = 256
 _AGENT = re.compile(r"[a-z2-7]{52}\Z")
@@ -47,6 +49,8 @@ class Answers:
     _owners: Sequence[SecretKey]
     _reading: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(READ_AT_ONCE))
     _doing: int = 0
+    # When each was asked for and until when it is good, in seconds, and what was told.
+    _judged: OrderedDict[str, tuple[float, float, dict[str, Any]]] = field(factory=OrderedDict)
 
     async def overview(self) -> dict[str, Any]:
         """The stations, and the agents at them."""
@@ -86,10 +90,25 @@ class Answers:
         return {**found, "log": lines, "now": _now(), "opens": bool(self._owners)}
 
     async def journey(self, ident: str) -> dict[str, Any]:
-        """Its visits, the verdict on each signature, its results."""
-        found = await self._first(ident, "capsule")
+        """Its visits, the verdict on each signature, its results.
+
+        A trail of thousands of signatures takes seconds, and a page asks after each hop: an answer is good for some
+        time, as the rows of the roster are.
+        """
         async with self._reading:
-            return await in_thread(self._audited, found)
+            known = self._judged.get(ident)
+            if known is None or known[1] <= time.monotonic():
+                began = time.monotonic()
+                told = await in_thread(self._audited, await self._first(ident, "capsule"))
+                now = time.monotonic()
+                known = (began, now + max(FRESH_S, FRESH_TIMES * (now - began)), told)
+                self._judged[ident] = known
+                self._judged.move_to_end(ident)
+                while len(self._judged) > KEPT_JOURNEYS:
+                    self._judged.popitem(last=False)
+        began, until, told = known
+        now = time.monotonic()
+        return {**told, "age_ms": round(1000 * (now - began)), "again_ms": max(round(1000 * (until - now)), 0)}
 
     def _audited(self, found: dict[str, Any]) -> dict[str, Any]:
         names, capsule = found["names"], Capsule.decode(found["capsule"])

@@ -346,6 +346,11 @@ class Requests:
         else:
             yield "end", {"agent": text_of(key), "answer": answer}
 
+    async def do_find_agents(self, service: str, label: str, everywhere: bool) -> Answer:
+        """Agents that are here, or offer a service; items."""
+        for agent, station, said, more in await self._of.agents.meeting.look(service, label, everywhere):
+            yield "item", {"agent": agent, "station": station, "label": said, "attributes": more}
+
     async def do_publish(self, topic: str, body: bytes, everywhere: bool) -> Answer:
         """Publish to a topic; the end says how many agents here got it."""
         yield "end", {"topic": topic, "here": await self._of.agents.publish(topic, body, everywhere)}

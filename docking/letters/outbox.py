@@ -68,6 +68,8 @@ class LetterKind(str, enum.Enum):
     """To a home: where its agents are."""
     TOPIC = "topic"
     """To the agents at a station that subscribe to a topic."""
+    FIND = "find"
+    """To a station: which agents are there."""
     WITNESS = "witness"
     """To a peer: handoffs between us that it has signed."""
     LIFE = "life"

@@ -269,12 +269,21 @@ class Journey:
             found = replayed.at(step._entry)
         except Diverged as error:
             return None, f"the replay departs from the record: {error}"
+        if found.after >= len(replayed.entries) and replayed.ended is not None:
+            return self._before_the_end(replayed, step._entry), "the last state before its end"
         late = [each for each in replayed.steps if step._entry < each.entry < found.after]
-        if step.name in ("finished", "trapped", "exhausted"):
-            return found, "the last state before its end"
         if late:
             return found, f"the agent can be frozen only after {said(late[-1].name, *late[-1].args)}"
         return found, ""
+
+    @staticmethod
+    def _before_the_end(replayed: Replayed, entry: int) -> Frozen:
+        """The last state at a step up to `entry` in which the agent has not ended yet."""
+        for step in reversed([each for each in replayed.steps if each.entry < entry]):
+            found = replayed.at(step.entry)
+            if found.after < len(replayed.entries):
+                return found
+        return replayed.start
 
     def state(self, index: int) -> Moment:
         """The state at a step: right after a call, or while it waits. Where there is none, the note says why.

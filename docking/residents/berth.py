@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from attrs import define, field, frozen
 
@@ -148,6 +148,8 @@ class HostEnvironment:
     reply: Callable[[Berth, str, bytes], None]
     reply_to_agent: Callable[[Berth, str, bytes, int], None]
     publish: Callable[[Berth, str, bytes, bool, int], tuple[int, int]]
+    offer: Callable[[Berth, str, str | None], None]
+    check_here: Callable[[str], None]
     crowded: Callable[[], bool] = lambda: False
     untold: Callable[[AgentCredentials], int] = lambda own: 0
     wasi: WasiLimits = field(factory=WasiLimits)
@@ -201,16 +203,19 @@ class Berth:
     cloned: int = 0  # clones of this agent so far, over its whole journey
     cpu_us: int = 0  # in this stay
     memory_bytes: int = 0  # peak
-    inbox: deque[Message] = field(factory=deque, repr=False)
+    inbox: list[Message] = field(factory=list, repr=False)
     taken: list[Message] = field(factory=list, repr=False)
     """Messages received since the last checkpoint: a crash gives them back."""
     seen: OrderedDict[bytes, None] = field(factory=OrderedDict, repr=False)
     streams: Streams = field(factory=Streams)
     topics: dict[str, None] = field(factory=dict, repr=False)
+    offers: dict[str, str] = field(factory=dict, repr=False)
+    """The services that it offers while it is here, and what it says of them."""
     questions: Questions = field(factory=dict, repr=False)
     """Those that it has asked, and of which it has not taken the answers."""
-    lines: deque[LogLine] = field(factory=lambda: deque(maxlen=LOG_LINES), repr=False)
-    fresh: deque[LogLine] = field(factory=lambda: deque(maxlen=LOG_LINES), repr=False)
+    # Made with the first line: an empty deque is as large as the rest of an agent that sleeps and says nothing.
+    _lines: deque[LogLine] | None = field(default=None, repr=False)
+    _fresh: deque[LogLine] | None = field(default=None, repr=False)
     life: Execution | None = field(default=None, repr=False)
     running: bool = False
     begun: bool = False  # it has had a turn here, so its state at arrival is outdated
@@ -593,7 +598,7 @@ class Berth:
 
     def recall(self, earlier: Berth) -> None:
         """It was here before: what it logged then stands before what it logs now."""
-        now, self.lines, self._kept = tuple(self.lines), earlier.lines, earlier._kept
+        now, self._lines, self._kept = tuple(self.lines), earlier._lines, earlier._kept
         for line in now:
             self._keep(line)
 
@@ -626,16 +631,26 @@ class Berth:
         )
         line = LogLine(self.environment.wall() // 1_000_000, level, shown)
         self._keep(line)
-        self.fresh.append(line)
+        if self._fresh is None:
+            self._fresh = deque(maxlen=LOG_LINES)
+        self._fresh.append(line)
         self._tell()
 
+    @property
+    def lines(self) -> Collection[LogLine]:
+        """What it has logged: the last lines."""
+        return () if self._lines is None else self._lines
+
     def _keep(self, line: LogLine) -> None:
-        if len(self.lines) == LOG_LINES:
-            self._kept -= len(self.lines[0].text)
-        self.lines.append(line)
+        lines = self._lines
+        if lines is None:
+            lines = self._lines = deque(maxlen=LOG_LINES)
+        if len(lines) == LOG_LINES:
+            self._kept -= len(lines[0].text)
+        lines.append(line)
         self._kept += len(line.text)
         while self._kept > LOG_CHARS:
-            self._kept -= len(self.lines.popleft().text)
+            self._kept -= len(lines.popleft().text)
 
     def _tell(self) -> None:
         if not self._told:
@@ -646,8 +661,8 @@ class Berth:
         """In the loop: the new lines."""
         self._told = False
         fresh = []
-        while self.fresh:
-            fresh.append(self.fresh.popleft())
+        while self._fresh:
+            fresh.append(self._fresh.popleft())
         return fresh
 
     def report(self, key: str, value: bytes) -> None:
@@ -744,6 +759,15 @@ class Berth:
     def unsubscribe(self, topic: str) -> None:
         """See `agents.hostcalls.unsubscribe`."""
         self.topics = {each: None for each in self.topics if each != topic}
+
+    def offer(self, service: str, attributes: str | None) -> None:
+        """See `agents.hostcalls.offer` and `withdraw`."""
+        self.environment.offer(self, service, attributes)
+
+    def send_here(self, to: str, body: bytes) -> None:
+        """See `agents.hostcalls.send_here`."""
+        self.environment.check_here(to)
+        self.send(to, body)
 
     def publish(self, topic: str, body: bytes, everywhere: bool) -> int:
         """See `agents.hostcalls.publish`. Each copy that is made here is a message of its budget."""
@@ -843,7 +867,7 @@ class Berth:
 
     def receive(self) -> Message:
         """The next message, for the agent."""
-        message = self.inbox.popleft()
+        message = self.inbox.pop(0)
         self.taken.append(message)
         if self.trace is not None:
             span = self._message_span("receive", len(message.body))

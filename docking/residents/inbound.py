@@ -30,6 +30,7 @@ from docking.peers.directory import PeerDirectory
 from docking.residents.berth import Standing
 from docking.residents.commands import Commands
 from docking.residents.endings import Endings
+from docking.residents.meeting import Meeting
 from docking.residents.post import PATIENCE_MS, Post, later, refused
 from docking.residents.queries import Queries
 from docking.residents.residents import Residents
@@ -66,6 +67,7 @@ class Inbound:
     _post: Post
     _talking: Talking
     _topics: Topics
+    _meeting: Meeting
     of_docks: Callable[[PublicKey, LetterKind, bytes, object], Awaitable[list[object]]] = field(init=False)
     """Told of letters about docks."""
     of_lives: Callable[[PublicKey, object], Awaitable[list[object]]] = field(init=False)
@@ -83,6 +85,8 @@ class Inbound:
                     return await self._post.bring(Addressed.of(ident, content))
                 case LetterKind.TOPIC:
                     return await self._topics.receive(ident, content)
+                case LetterKind.FIND:
+                    return self._meeting.receive(content)
                 case LetterKind.MESSAGE:
                     return await self._message(ident, content)
                 case LetterKind.ORDER:

@@ -29,6 +29,7 @@ from agents.waits import (
     Clone,
     Event,
     Failed,
+    Find,
     Fork,
     Go,
     GoAt,
@@ -106,6 +107,9 @@ class Lifecycle:
 
     asking: Callable[[Berth, Ask], Coroutine[object, object, None]] = field(init=False)
     """Takes the question of an agent, which goes on then."""
+
+    finding: Callable[[Berth, Find], Coroutine[object, object, None]] = field(init=False)
+    """Looks for other agents for an agent, which goes on then."""
 
     accepting: Callable[[Berth], bool] = field(init=False)
     """Told of an agent that waits for a client's request; returns whether it was given one."""
@@ -433,6 +437,8 @@ class Lifecycle:
                     self.sleep_until(berth, berth.until)
             case Ask():
                 self._here.run(self.asking(berth, wait))
+            case Find():
+                self._here.run(self.finding(berth, wait))
             case Accept():
                 self._note_wait(berth, wait)
                 if not self.accepting(berth):

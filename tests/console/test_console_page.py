@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import django
@@ -13,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from docking.console.files import STATIC, page_files
-from tests.console.browsing import TOKEN
+from tests.console.browsing import PICTURES, TOKEN
 from tests.console.test_console_access import client, entered
 from tests.served import Served
 from tests.station.harbour import run, station
@@ -139,3 +140,11 @@ async def test_a_console_of_a_station_that_is_started_later() -> None:
         assert told == {"name": "alpha", "own": True, "present": False}
         async with alpha:
             assert (await browser.get("/api/overview")).json()["stations"][0]["present"]
+
+
+def test_the_pictures_of_the_documentation_are_small_and_made_by_tests() -> None:
+    folder = Path(__file__).parents[2] / "docs" / "how-to"
+    shown = set(re.findall(r"console-([\w-]+)\.png", (folder / "watch-in-the-console.md").read_text("utf-8")))
+    there = {path.stem.removeprefix("console-"): path.stat().st_size for path in folder.glob("console-*.png")}
+    assert shown == set(there) == set(PICTURES)
+    assert max(there.values()) < 100_000

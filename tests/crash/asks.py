@@ -100,7 +100,8 @@ def asks(folder: Path, count: int, askers: int, kills: int, seed: int) -> dict[s
             crowd.stations[name].send_signal(signal.SIGKILL)
             crowd.stations[name].wait(PATIENCE)
             crowd.start(name)
-        found = {name: _results(crowd, name) for name in [agent["agent"], *asking]}
+        end = time.monotonic() + PATIENCE + count / 2
+        found = {name: _results(crowd, name, end) for name in [agent["agent"], *asking]}
         took = time.monotonic() - began
         if any(results["wrong"] != "0" for results in found.values()):
             raise Broken(f"questions or answers were lost, doubled or out of order: {found}")
@@ -114,10 +115,9 @@ def asks(folder: Path, count: int, askers: int, kills: int, seed: int) -> dict[s
             os.environ["PORTCALL_RUNNING"] = before
 
 
-def _results(crowd: Crowd, agent: str) -> dict[str, str]:
+def _results(crowd: Crowd, agent: str, end: float) -> dict[str, str]:
     """What an agent reported, when it has ended well."""
     place = str(crowd.folder / "alpha")
-    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         rows = json.loads(crowd.portcall("agents", "--station", place, "--json"))["agents"]
         standing = next((row["standing"] for row in rows if row["agent"] == agent), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from docking.recordings.record import StayRecord
 from docking.replay import Journey
 from docking.replay.files import is_journey, read_journey, write_journey
 from tests.replay.journeys import TRIP, image_of, recording, travelled
-from tests.station.harbour import OWNER, STRANGER, run
+from tests.station.harbour import OWNER, STRANGER, meet, run
 
 
 def now() -> int:
@@ -127,3 +128,67 @@ def test_files_that_are_none() -> None:
     assert not is_journey(b"\x00asm")
     with pytest.raises(BadRecord):
         read_tape(b"\x83" * 100, 3)
+
+
+TWICE = """
+import os, time
+import portcall
+portcall.go("beta")
+drawn = [os.urandom(2) for _ in range(3)]
+first = portcall.recv()
+again = portcall.recv(60000)
+ids = portcall.fork(2)
+print(first, again, drawn, len(ids) if isinstance(ids, (list, tuple)) else ids)
+portcall.go("home")
+print("home")
+"""
+
+
+@run
+async def test_a_restart_in_the_middle_of_a_stay(tmp_path: Path) -> None:
+    image = image_of(TWICE, tmp_path / "agent")
+    async with recording(tmp_path) as (alpha, beta):
+        arrived = beta.subscribe(lambda event: event.kind == "arrived")
+        agent = await alpha.launch(image, via=["beta", "alpha"], owner=OWNER)
+        await anext(arrived)
+        agent.send("one")
+        await beta.close()
+        await beta.start()
+        await meet(alpha, beta)
+        agent.send("two")
+        # It is not over: what there is of it is shown, up to where it is.
+        assert (await agent.wait(60)).exit_code == 0
+        journey = await alpha.replay(agent.id, OWNER)
+    there = journey.stays[1]
+    assert there.notes == () or "restarted" in there.notes[0]
+    assert [journey.check(stay.visit) for stay in journey.stays] == ["", "", ""]
+    names = [step.name for step in journey.steps]
+    assert "fork" in names
+    assert names[-1] == "finished"
+    for step in journey.steps:
+        assert not journey.state(step.index).note.startswith("the replay departs")
+    journey.close()
+
+
+@run
+async def test_one_that_travels_still_and_one_that_was_moved_by_order(tmp_path: Path) -> None:
+    source = "import portcall\nprint(1)\nportcall.recv()\nfor n in range(5):\n    print(n)\nportcall.recv()\n"
+    image = image_of(source, tmp_path / "agent")
+    async with recording(tmp_path) as (alpha, beta):
+        agent = await alpha.launch(image, via=["beta"], owner=OWNER)
+        while agent.standing != "waiting":
+            await asyncio.sleep(0)
+        so_far = await alpha.replay(agent.id, OWNER)
+        assert [step.name for step in so_far.steps][:2] == ["launched", "output"]
+        arrived = beta.subscribe(lambda event: event.kind == "arrived")
+        await agent.move("beta")
+        await anext(arrived)
+        agent.send("a")
+        agent.send("b")
+        assert (await agent.wait(60)).exit_code == 0
+        journey = await alpha.replay(agent.id, OWNER)
+    assert [step.name for step in journey.steps][:2] == ["launched", "output"]
+    assert "live move" in journey.stays[1].missing or journey.check(1) == ""
+    journey.state(len(journey.steps) - 1)
+    for each in (so_far, journey):
+        each.close()

@@ -233,6 +233,46 @@ def publish(topic: str, message: "str | bytes", everywhere: bool = False) -> Non
     _write(("publish_all/" if everywhere else "publish/") + topic, message)
 
 
+def offer(service: str, attributes: str = "") -> None:
+    """Offer a service to other agents while this one is here; `attributes` is what they are told of it."""
+    _give("offer/" + service, attributes)
+
+
+def withdraw(service: str) -> None:
+    """Offer a service no more."""
+    _write("withdraw", service)
+
+
+def find(service: str = "", label: str = "", everywhere: bool = False) -> "list[tuple[str, str, str, str]]":
+    """The other agents here, or `everywhere`, that offer a `service` and have a `label`.
+
+    Of each: its id, station, label, and what it says of the service.
+    """
+    where = "everywhere/" if everywhere else "here/"
+    lines = _read("find/" + where + (service or "-") + "/" + (label or "-")).decode().split("\n")
+    return [tuple(line.split("\t")) for line in lines if line]  # type: ignore[misc]
+
+
+class Channel:
+    """A local channel to an agent that is at this station: what is sent on it goes to that agent while it is here."""
+
+    def __init__(self, agent: str) -> None:
+        self.agent = agent
+
+    def send(self, message: "str | bytes") -> None:
+        """Send it a message. Raises OSError (EHOSTUNREACH) when it is not here any more."""
+        _give("send_here/" + self.agent, message)
+
+    def receive(self, timeout: "float | None" = None) -> Message:
+        """Its next message; waits for it, at most `timeout` seconds. Raises OSError (ETIMEDOUT) when none came."""
+        return receive(timeout, self.agent)
+
+
+def meet(agent: str) -> Channel:
+    """A local channel to another agent that is here, by its id; see `find`."""
+    return Channel(agent)
+
+
 class Request:
     """A client's request to this agent.
 

@@ -1,7 +1,7 @@
 // One agent: its journey, what it is doing, what it printed and reported, and what can be done with it.
 
 import { aboutAgent, doTo, get } from "./api.js";
-import { clock, count, h, later, nameOf, pill, show, size, text, toast } from "./dom.js";
+import { Later, clock, count, h, later, nameOf, pill, show, size, text, toast } from "./dom.js";
 import { meter } from "./overview.js";
 import { results, timeline, verdicts } from "./journey.js";
 import { Replay } from "./replay.js";
@@ -19,15 +19,18 @@ export class AgentPage {
     this.journey = null;
     this.stackFor = "";
     this.again = later(() => this.refresh(), 700);
+    this.newer = new Later(() => this.refresh(), 700);
   }
 
   close() {
     this.closed = true;
     this.again.cancel();
+    this.newer.close();
     document.querySelector("dialog")?.remove();
   }
 
   async refresh() {
+    this.again.cancel();
     const [agent, journey] = await Promise.all([this.tried(() => aboutAgent(this.ident)), aboutAgent(this.ident, "journey").catch((error) => ({ problem: error.message }))]);
     if (this.closed) return;
     if (!agent) {
@@ -36,6 +39,7 @@ export class AgentPage {
     }
     this.agent = agent;
     this.journey = journey;
+    if (!journey.problem) this.newer.told(journey);
     if (!this.parts) this.begin();
     this.fill();
   }
@@ -185,7 +189,10 @@ export class AgentPage {
   }
 
   happened(events, lost) {
-    if (lost || events.some((each) => each.agent === this.ident)) this.again();
+    if (lost || events.some((each) => each.agent === this.ident)) {
+      this.newer.happened();
+      this.again();
+    }
   }
 }
 

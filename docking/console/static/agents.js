@@ -20,7 +20,7 @@ export class Agents {
     this.version = 0;
     this.at = 0;
     this.again = later(() => this.refresh(), 1500);
-    this.newer = new Later(() => this.refresh());
+    this.newer = new Later(() => this.refresh(), 1500);
     this.typed = later(() => this.search(), 250);
     this.onscroll = () => this.draw();
     this.begin(fields);
@@ -84,6 +84,7 @@ export class Agents {
 
   async refresh() {
     // Rows that are shown stay until newer ones are there.
+    this.again.cancel();
     this.version += 1;
     this.asked.clear();
     await this.draw(true);

@@ -91,12 +91,11 @@ export function later(work, ms) {
 
 // Looks again where something happened that what was told cannot have in it yet: the station makes its tables now and then.
 export class Later {
-  constructor(work) { this.work = work; this.happenedAt = 0; this.timer = 0; }
+  constructor(work, least) { this.work = work; this.least = least; this.happenedAt = 0; this.timer = 0; }
   happened() { this.happenedAt = performance.now(); }
   told({ age_ms, again_ms }) {
-    if (performance.now() - age_ms > this.happenedAt) return;
     clearTimeout(this.timer);
-    this.timer = setTimeout(this.work, again_ms + 100);
+    if (performance.now() - age_ms < this.happenedAt) this.timer = setTimeout(this.work, Math.max(again_ms + 100, this.least));
   }
   close() { clearTimeout(this.timer); }
 }

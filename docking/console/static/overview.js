@@ -20,7 +20,7 @@ export class Overview {
     this.closed = false;
     this.lines = [];
     this.again = later(() => this.refresh(), 4000);
-    this.newer = new Later(() => this.refresh());
+    this.newer = new Later(() => this.refresh(), 4000);
     this.drawLines = later(() => this.showLines(), 200);
   }
 
@@ -33,6 +33,7 @@ export class Overview {
   }
 
   async refresh() {
+    this.again.cancel();
     const found = await this.tried(() => get("overview"));
     if (!found || this.closed) return;
     this.own = new Set(found.stations.filter((each) => each.own).map((each) => each.name));
