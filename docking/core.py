@@ -396,7 +396,7 @@ class StationCore:
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),
             Notices(here, arrivals, departures, sessions, serving),
-            Upkeep(here, commands),
+            Upkeep(here, commands, policy),
             review,
             lives,
             archive,

@@ -44,10 +44,11 @@ class StationDocks:
     ) -> StationDocks:
         """Connect them."""
         here, wire = core.here, introductions.wire
-        deposits = Deposits(keys, here.peers, wire.letter, here.clocks.random, here.clocks.now)
+        room = DockRoom(here, core.policy)
+        deposits = Deposits(room, keys, here.peers, wire.letter, here.clocks.random, here.clocks.now)
         deposits.restore(here.store.fact(FACT) or b"")
         docked = Docked(here, keys, limits, wire.letter, api.letter_of_dock, api.handoff, introductions.exchange)
-        docks = cls(DockRoom(here, core.policy), deposits, docked, core)
+        docks = cls(room, deposits, docked, core)
         introductions.patient = core.departures.docked.__contains__
         introductions.deposit, introductions.deposit_letter = deposits.message, deposits.post
         core.lifecycle.queued.docked = deposits.has

@@ -143,8 +143,9 @@ class DockRoom:
 
 @define(eq=False, repr=False)
 class Deposits:
-    """Gives docks what cannot reach its station. `letter`: delivers a letter, directly."""
+    """Gives docks what cannot reach its station. `letter`: delivers a letter, directly; `room`: this station's own."""
 
+    _room: DockRoom
     _keys: SharedKeys
     _peers: PeerDirectory
     _letter: Letter
@@ -216,8 +217,11 @@ class Deposits:
         for dock, url in self.docks[to]:
             self._peers.hint(dock, [url])
             try:
-                answer = await self._letter(dock, [LetterKind.DEPOSIT.value, mark, content])
-            except (CarrierError, CredentialError) as error:
+                if dock == self._keys.me:  # this station is a dock of that one
+                    answer = await self._room.deposit(dock, mark, content)
+                else:
+                    answer = await self._letter(dock, [LetterKind.DEPOSIT.value, mark, content])
+            except (CarrierError, CredentialError, StoreError) as error:
                 _log.info("a dock does not answer: %s", error)
                 continue
             if isinstance(answer, list) and answer[:1] == [LetterAnswer.TAKEN.value]:
@@ -276,7 +280,7 @@ class Docked:
 
     def tell(self, peer: PublicKey) -> None:
         """Name this station's docks to a peer."""
-        if self.own and peer not in self.own and not self._here.closing:
+        if self.own and not self._here.closing:
             self._here.run(self._say(peer))
 
     async def _say(self, peer: PublicKey) -> None:

@@ -44,6 +44,10 @@ key.
     capabilities = ["service:*", "host:clone"]
     residents = 100               # of this owner's agents; tighter cpu, memory, carried, messages too
 
+    [orphans]                     # agents whose homes are not heard of
+    after = "168h"                # for so long, here: an alarm comes at half of it
+    then = "sleep"                # or "dispose"
+
     [dock]                        # what is meant for these stations waits here while they are away
     stations = ["ed25519:..."]
     bytes = "64MiB"               # for each of them
@@ -198,6 +202,11 @@ def _directories(value: Iterable[LentDirectory]) -> tuple[LentDirectory, ...]:
     return found
 
 
+def _orphans(instance: object, attribute: object, value: str) -> None:
+    if value not in ("sleep", "dispose"):
+        raise ConfigError(f'policy: [orphans] then: "sleep" or "dispose", not {value[:40]!r}')
+
+
 def _stations(value: Iterable[PublicKey]) -> frozenset[PublicKey]:
     return frozenset(value)
 
@@ -214,6 +223,8 @@ class Policy:
     agent, on top of every rule. `state`, `image`: bytes of one arriving agent. `residents`, `busy`, `memory`: of
     the whole station. `shed`: the share of these above which arrivals are refused, `retry`: for how many seconds.
     `disk`: bytes free on the store's disk below which they are refused too.
+    `orphans_after`: seconds after which an agent here whose home is not heard of is put to sleep, or disposed of where
+    `orphans_then` is "dispose"; 0: never.
     `dock_for`: stations for which this one keeps what is meant for them while they are away, for each up to
     `dock_bytes` and `dock_letters`.
     `any_owner`: capabilities for owners without a rule; None refuses them. `wasi`: limits of each agent's file
@@ -232,6 +243,8 @@ class Policy:
     shed: float = 0.9
     retry: int = 5
     disk: int = 64 * MIB
+    orphans_after: int = 0
+    orphans_then: str = field(default="sleep", validator=_orphans)
     dock_for: frozenset[PublicKey] = field(default=frozenset(), converter=_stations, repr=brief)
     dock_bytes: int = 64 * MIB
     dock_letters: int = 1000
@@ -284,7 +297,7 @@ def read_policy(text: str) -> Policy:
     limits, station = top.table("limits"), top.table("station")
     revoked, dev = top.table("revoked"), top.table("dev")
     wasi, directories, dock = top.table("wasi"), top.table("directories"), top.table("dock")
-    recordings = top.table("recordings")
+    recordings, orphans = top.table("recordings"), top.table("orphans")
     budget = limits.budget(DEFAULT_BUDGET)
     owners = [_owner(table, budget) for table in top.tables("owner")]
     if len({rule.key for rule in owners}) != len(owners):
@@ -304,6 +317,8 @@ def read_policy(text: str) -> Policy:
         shed=station.share("shed", default.shed),
         retry=-(-station.time("retry", default.retry * 10**6) // 10**6),
         disk=station.size("disk", default.disk),
+        orphans_after=-(-orphans.time("after", 0) // 10**6),
+        orphans_then=orphans.text("then", default.orphans_then),
         dock_for=frozenset(dock.keys("stations")),
         dock_bytes=dock.size("bytes", default.dock_bytes),
         dock_letters=dock.count("letters", default.dock_letters),
@@ -312,7 +327,7 @@ def read_policy(text: str) -> Policy:
         directories=[_directory(directories.table(name), name) for name in sorted(directories.value)],
         recordings=_keeping(recordings, default.recordings),
     )
-    for table in (limits, station, revoked, dev, wasi, directories, recordings, dock, top):
+    for table in (limits, station, revoked, dev, wasi, directories, recordings, orphans, dock, top):
         table.done()
     return policy
 

@@ -563,7 +563,9 @@ class Chaos:
             return f"it brought the steps {steps}"
         station = str(self.hosts[home].home)
         trail = json.loads(portcall(self.folder, "trail", agent, "--verify", "--json", "--station", station))
-        if not trail["holds"] or [visit["station"] for visit in trail["visits"]] != [home, *way]:
+        laptop = SecretKey(self.seed).public.text  # not everybody has met it, so as to know its name
+        went = [LAPTOP if visit["key"] == laptop else visit["station"] for visit in trail["visits"]]
+        if not trail["holds"] or went != [home, *way]:
             return f"its trail is another: {trail}"
         return ""
 

@@ -229,3 +229,13 @@ def test_a_hostile_dock_achieves_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
             assert laptop.core.here.berths == {}
 
     main()
+
+
+@run
+async def test_an_agent_at_the_dock_itself_goes_to_the_laptop() -> None:
+    async with shore() as (_, dock), laptop_at(dock) as laptop:
+        await until(lambda: of(laptop).docked.own)
+        await acquainted(dock, laptop)
+        agent = await begin(dock, TO_LAPTOP, "laptop")
+        report = await agent.wait()
+        assert (numbers(report, "n"), places(report)) == ([0], ["laptop"])
