@@ -13,9 +13,9 @@ demo: ## three stations on this machine and a Python agent that hops through the
 	@echo "portcall: three stations and one agent, on this machine only"
 	@$(BIN)/portcall demo $(ARGS)
 
-test: ## all tests, of each sweep a part; PORTCALL_THOROUGH=1 for whole sweeps
+test: ## tests, in minutes; PORTCALL_SWEEPS=1 for all of them, PORTCALL_THOROUGH=1 for whole sweeps
 	@.ci/env test
-	@echo "portcall: all tests, on every processor of this machine"
+	@echo "portcall: tests, on every processor of this machine"
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 bench: ## all benchmarks, with the peers that can be installed; writes tables and plots

@@ -151,7 +151,8 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 def drawing(name: str) -> str:
     """A drawing of `docs/assets`, without the colours that it has where it stands alone, as in the README."""
     text = (DOCS / "assets" / f"{name}.svg").read_text(encoding="utf-8")
-    return re.sub(r"<style>.*?</style>\n", "", text)
+    uncoloured = re.sub(r"<style>.*?</style>\n", "", text)
+    return f'<div class="drawing">\n{uncoloured}</div>'
 
 
 def commands_page() -> str:

@@ -6,12 +6,16 @@ import os
 import signal
 
 import hypothesis
+import pytest
 
 from tests.programs import build_directory
-from tests.thorough import examples
+from tests.thorough import SWEEPS, examples
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # workers are told by this one
+        quick = not SWEEPS and config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        os.environ["PORTCALL_TESTS"] = "quick" if quick else "all"
     # No example has to be fast, and none is too slow: the machine may be busy.
     hypothesis.settings.register_profile(
         "portcall",
@@ -29,3 +33,11 @@ def pytest_configure() -> None:
     # A script's background job (`make test &`) ignores Ctrl-C and so would all that tests start, who send it to them.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave sweeps out where all tests were asked for, and no sweeps."""
+    if os.environ.get("PORTCALL_TESTS") == "quick":
+        left = [item for item in items if item.get_closest_marker("sweep") is not None]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item.get_closest_marker("sweep") is None]

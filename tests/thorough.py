@@ -1,7 +1,10 @@
-"""How much of each sweep is tried: a part of it, spread evenly; with PORTCALL_THOROUGH=1 all of it.
+"""How much is tried.
 
-`make test` is for every change and takes minutes; `PORTCALL_THOROUGH=1 make test` is for a change of what is swept, and
-takes most of an hour. The fuzzers and the crash matrix go on for as long as they may: see CONTRIBUTING.md.
+`make test` is for every change and takes minutes. It leaves out tests with the mark `sweep`: whole programs, pages and
+processes by the dozen, each of which rarely says what the others do not. `PORTCALL_SWEEPS=1 make test` has them, and so
+has whoever names a file or folder of tests. Of the sweeps within tests it tries a part, spread evenly;
+`PORTCALL_THOROUGH=1 make test` is for a change of what is swept, tries all of it, and takes most of an hour. The
+fuzzers and the crash matrix go on for as long as they may: see CONTRIBUTING.md.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 THOROUGH = bool(os.environ.get("PORTCALL_THOROUGH"))
+SWEEPS = THOROUGH or bool(os.environ.get("PORTCALL_SWEEPS"))
 
 
 def examples(count: int) -> int:

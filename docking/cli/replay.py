@@ -6,6 +6,7 @@ Invariant: everything that is shown comes from an agent or a station, and goes t
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -65,8 +66,11 @@ def replay(
         if export is not None:
             from docking.replay.files import write_journey
 
-            write_file(export, write_journey(journey))
-            export.chmod(0o600)
+            before = os.umask(0o077)  # what the agent was told is in it
+            try:
+                write_file(export, write_journey(journey))
+            finally:
+                os.umask(before)
             click.echo(f"{len(journey.steps)} steps in {click.format_filename(export)}", err=True)
         elif check:
             _check(journey, as_json)

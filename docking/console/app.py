@@ -61,7 +61,11 @@ Fields = dict[str, Any]
 
 @define(eq=False, repr=False)
 class Console:
-    """The console of some stations. `token`: the word that opens it."""
+    """The console of some stations: an ASGI application, as `Station.console` makes it.
+
+    token: the word that opens it
+    feed: the browsers that look
+    """
 
     token: str
     feed: Feed
@@ -71,7 +75,11 @@ class Console:
 
     @classmethod
     def of(cls, asked: Sequence[Asked], watched: Sequence[Watched], settings: Settings) -> Console:
-        """The console of these stations."""
+        """The console of several stations.
+
+        asked, watched: what `Station.shown` gives of each of them
+        settings: who may see it
+        """
         access = Access.of(settings.token, settings.hosts, settings.allow)
         answers = Answers(asked, Roster(asked), Rewinds(asked), settings.owners)
         return cls(settings.token, Feed(watched), access, answers, page_files())

@@ -14,6 +14,7 @@ import pytest
 import agents
 import agents.testing
 import docking
+import docking.console
 import docking.itinerary
 import docking.keys
 import docking.mec
@@ -24,6 +25,7 @@ import portcall
 # Not parameters that a reader gives; and what functions of the library make, or a protocol.
 _OWN = {"self", "cls"}
 _MADE_FOR_THE_READER = {
+    "docking.console.Console",
     "docking.Agent",
     "docking.Connection",
     "docking.Offering",
@@ -36,6 +38,7 @@ def _public() -> Iterator[tuple[str, Any]]:
     for module in (
         agents,
         docking,
+        docking.console,
         docking.itinerary,
         docking.keys,
         docking.mec,

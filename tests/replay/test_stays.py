@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from agents import canonical, load
 from agents.errors import BadRecord, CallFailed, Diverged, FormatError
 from agents.execution import Execution
+from agents.hostcalls import Ambient
 from agents.outcomes import Finished
 from agents.recording import CALLS, Recorder, Tape, decode_event, encode_event, read_tape
-from agents.replaying import Replayed, steps_of
+from agents.replaying import Replayed, _Player, steps_of
 from agents.snapshot import Snapshot
 from agents.testing import Seeded
 from agents.waits import Cloned, Event, Forked, Message, Wait, Woke
@@ -161,3 +162,12 @@ def test_events_are_read_as_they_were_written(event: Event) -> None:
     assert decode_event(canonical.decode(canonical.encode(encode_event(event)))) == event
     with pytest.raises(BadRecord):
         decode_event([*encode_event(event), 1])
+
+
+def test_every_call_of_a_station_is_recorded_and_replayed() -> None:
+    """A call that is new has to be here too: otherwise agents that are recorded could not make it."""
+    asked = {name for name in vars(Ambient) if not name.startswith("_")}
+    assert asked <= CALLS.keys()
+    for name in CALLS:
+        assert hasattr(Recorder, name), name
+        assert hasattr(_Player, name), name

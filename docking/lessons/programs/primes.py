@@ -6,7 +6,7 @@ END = 6000
 
 
 def is_prime(number):
-    for divisor in range(2, number):  # noqa: SIM110
+    for divisor in range(2, number):
         if number % divisor == 0:
             return False
     return True

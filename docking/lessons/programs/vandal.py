@@ -33,7 +33,7 @@ def open_all():
     kept = []
     try:
         while True:
-            kept.append(open("/agent/vandal.py"))  # noqa: SIM115
+            kept.append(open("/agent/vandal.py"))
     finally:
         for file in kept:
             file.close()
