@@ -3,8 +3,8 @@
 `make test` is for every change and takes minutes. It leaves out tests with the mark `sweep`: whole programs, pages and
 processes by the dozen, each of which rarely says what the others do not. `PORTCALL_SWEEPS=1 make test` has them, and so
 has whoever names a file or folder of tests. Of the sweeps within tests it tries a part, spread evenly;
-`PORTCALL_THOROUGH=1 make test` is for a change of what is swept, tries all of it, and takes most of an hour. The fuzzers
-and the crash matrix go on for as long as they may: see CONTRIBUTING.md.
+`PORTCALL_THOROUGH=1 make test` is for a change of what is swept, tries all of it, and takes most of an hour. The
+fuzzers and the crash matrix go on for as long as they may: see CONTRIBUTING.md.
 """
 
 from __future__ import annotations

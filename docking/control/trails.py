@@ -1,7 +1,7 @@
 """The trail of an agent for people: its visits with their durations, each signature with its verdict, its results.
 
 Made of the capsule alone, as the end of a request `capsule` has it; nothing is believed that does not verify. Used by
-`portcall trail`, `portcall results` and the console.
+`portcall trail` and the console.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ SIGSTOP; connections that are refused, cut, delayed, swallowed, reordered, doubl
 - lost: agents that are nowhere any more; doubled: agents that are in two places, or took a step after a later one;
 - stuck: agents that are not home within a minute of the last fault;
 - messages whose `send` said 0 that were not received, or received twice;
+- questions: every fourth step, an agent asks its partner its step, and takes the answer at a later one: twice the step;
 - families that have not three members in the end;
 - each agent's results hold each step once and in order, its trail is its itinerary and verifies.
 
@@ -68,8 +69,15 @@ AGENT = """(module
   (import "portcall" "send" (func $send (param i32 i32 i32 i32) (result i32)))
   (import "portcall" "recv" (func $recv (param i32 i32 i32) (result i32)))
   (import "portcall" "report" (func $report (param i32 i32 i32 i32) (result i32)))
+  (import "portcall" "about" (func $about (param i32 i32) (result i32)))
+  (import "portcall" "reply" (func $reply (param i32 i32 i32 i32) (result i32)))
+  (import "portcall" "ask" (func $ask (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "portcall" "answer" (func $answer (param i32 i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
   (data (i32.const 0) "next") (data (i32.const 8) "step") (data (i32.const 16) "n") (data (i32.const 17) "r")
+  (data (i32.const 18) "q") (data (i32.const 19) "a")
+  (global $open (mut i32) (i32.const 0)) ;; length of the name of its open question, which lies at 400
+  (global $asked (mut i32) (i32.const 0)) ;; its step
   (global $partner (mut i32) (i32.const 0)) ;; length of its id, which lies at 256
   (global $got (mut i32) (i32.const 0))
   (global $all (mut i32) (i32.const -1)) ;; how many there will be, once it is known
@@ -86,12 +94,44 @@ AGENT = """(module
       (br_if $none (i32.ne (local.get $size) (i32.const 5)))
       (if (i32.eq (i32.load8_u (i32.const 128)) (i32.const 101))
         (then (global.set $all (i32.load (i32.const 129))))
-        (else
-          (i32.store (i32.const 32) (i32.load (i32.const 129)))
-          (call $note (i32.const 17))
-          (global.set $got (i32.add (global.get $got) (i32.const 1)))))
+        (else (if (i32.eq (i32.load8_u (i32.const 128)) (i32.const 113))
+          (then
+            (i32.store (i32.const 32) (i32.load (i32.const 129)))
+            (call $note (i32.const 18))
+            (local.set $size (call $about (i32.const 3000) (i32.const 500)))
+            (i32.store (i32.const 32) (i32.mul (i32.const 2) (i32.load (i32.const 129))))
+            (block $said (loop $try
+              (br_if $said (i32.eqz (call $reply
+                (i32.add (i32.const 2872) (local.get $size)) (i32.const 128) (i32.const 32) (i32.const 4))))
+              (drop (call $sleep (i32.const 200))) (br $try))))
+          (else
+            (i32.store (i32.const 32) (i32.load (i32.const 129)))
+            (call $note (i32.const 17))
+            (global.set $got (i32.add (global.get $got) (i32.const 1)))))))
       (br_if $none (i32.ge_s (local.get $wait) (i32.const 1)))
       (br $more))))
+  (func $question (param $n i32)
+    (if (i32.and (local.get $n) (i32.const 3)) (then (return)))
+    (call $collect)
+    (i32.store8 (i32.const 64) (i32.const 113)) (i32.store (i32.const 65) (local.get $n))
+    (block $done (loop $try
+      (global.set $open (call $ask (i32.const 256) (global.get $partner) (i32.const 0) (i32.const 0)
+        (i32.const 64) (i32.const 5) (i32.const -1) (i32.const 400) (i32.const 64)))
+      (br_if $done (i32.gt_s (global.get $open) (i32.const 0)))
+      (drop (call $sleep (i32.const 200))) (br $try)))
+    (global.set $asked (local.get $n)))
+  ;; Takes the answer; meanwhile, what comes is taken too: the partner may be waiting for this one.
+  (func $collect (local $size i32)
+    (if (i32.le_s (global.get $open) (i32.const 0)) (then (return)))
+    (block $there (loop $try
+      (local.set $size (call $answer (i32.const 400) (global.get $open) (i32.const 36) (i32.const 4) (i32.const 300)))
+      (br_if $there (i32.eq (local.get $size) (i32.const 4)))
+      (if (i32.ne (local.get $size) (i32.const -73)) (then unreachable))
+      (call $take (i32.const 0)) (br $try)))
+    (if (i32.ne (i32.load (i32.const 36)) (i32.mul (i32.const 2) (global.get $asked))) (then unreachable))
+    (i32.store (i32.const 32) (global.get $asked))
+    (call $note (i32.const 19))
+    (global.set $open (i32.const 0)))
   (func $say (param $n i32)
     (i32.store (i32.const 32) (local.get $n))
     (block $said (loop $try
@@ -110,10 +150,12 @@ AGENT = """(module
       (call $say (local.tee $n (i32.add (local.get $n) (i32.const 1))))
       (if (i32.const {family})
         (then (if (i32.eq (local.get $n) (i32.const {fork})) (then (call $multiply))))
-        (else (call $tell (i32.const 109) (local.get $n)) (call $take (i32.const 0))))
+        (else (call $tell (i32.const 109) (local.get $n))
+          (call $question (local.get $n)) (call $take (i32.const 0))))
       (drop (call $sleep (i32.load (i32.const 200))))
       (br_if $hop (i32.lt_u (local.get $n) (i32.const {hops}))))
     (if (i32.const {family}) (then return))
+    (call $collect)
     (call $tell (i32.const 101) (local.get $n))
     (loop $wait
       (call $take (i32.const 5000))
@@ -144,6 +186,8 @@ class Judgement:
     messages: int = 0
     messages_lost: int = 0
     messages_doubled: int = 0
+    questions: int = 0
+    questions_wrong: int = 0
     healed_s: float = 0.0
     faults: Counter[str] = field(factory=Counter)
 
@@ -151,7 +195,7 @@ class Judgement:
     def good(self) -> bool:
         """Whether it is as it should be."""
         found = self.lost or self.doubled or self.stuck or self.wrong or self.families
-        return not found and not self.messages_lost and not self.messages_doubled
+        return not found and not self.messages_lost and not self.messages_doubled and not self.questions_wrong
 
     def table(self) -> str:
         """For people."""
@@ -169,6 +213,8 @@ class Judgement:
             ("messages", self.messages),
             ("messages lost", self.messages_lost),
             ("messages doubled", self.messages_doubled),
+            ("questions", self.questions),
+            ("questions lost, doubled or out of order", self.questions_wrong),
             ("seconds from the last fault until all were home", f"{self.healed_s:.1f}"),
             ("faults", f"{sum(self.faults.values())}: {kinds}"),
         ]
@@ -487,8 +533,8 @@ class Chaos:
 
     def _family(self, rows: list[dict[str, Any]], agent: str) -> list[str]:
         """The members of a family that have ended at home."""
-        (passport,) = {row["passport"] for row in rows if row["agent"] == agent}
-        ended = [row for row in rows if row["passport"] == passport and row["standing"] == "finished"]
+        passports = {row["passport"] for row in rows if row["agent"] == agent and row["passport"]}  # none: on its way
+        ended = [row for row in rows if row["passport"] in passports and row["standing"] == "finished"]
         return [row["agent"] for row in ended if not row["here"]]
 
     def _judge_families(self, found: Judgement, rows: list[dict[str, Any]]) -> None:
@@ -506,7 +552,7 @@ class Chaos:
     def _results(self, agent: str, home: str = "") -> dict[str, list[int]]:
         station = str(self.hosts[home or self.agents[agent][0]].home)
         rows = json.loads(portcall(self.folder, "results", agent, "--json", "--station", station))
-        kept: dict[str, list[int]] = {"n": [], "r": []}
+        kept: dict[str, list[int]] = {"n": [], "r": [], "q": [], "a": []}
         for row in rows:
             kept[row["key"]].append(int.from_bytes(bytes.fromhex(row["hex"]), "little"))
         return kept
@@ -540,6 +586,9 @@ class Chaos:
             found.messages += self.hops
             found.messages_lost += sum(1 for number in range(1, self.hops + 1) if not got[number])
             found.messages_doubled += sum(count - 1 for count in got.values())
+            steps = list(range(4, self.hops + 1, 4))
+            found.questions += len(steps)
+            found.questions_wrong += (self._results(agent)["a"] != steps) + (self._results(partner)["q"] != steps)
 
     def end(self) -> None:
         """End all processes, and judge what the stores hold. Raises `Broken`."""
