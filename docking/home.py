@@ -14,7 +14,7 @@ from agents.errors import CallFailed, CredentialError
 from agents.wasi.hostdirs import HostGrant
 from agents.wasi.hostquota import Quota
 from docking.aio.clocks import Clocks
-from docking.errors import KeyFileError, StationError, StoreUnusable
+from docking.errors import KeyFileError, StationError, StoreFull, StoreUnusable
 from docking.peers.directory import PeerDirectory
 from docking.store import sqlite
 from docking.store.changes import PutFact
@@ -94,10 +94,12 @@ def _check_key(store: Store, own: PublicKey) -> None:
 
 
 def _count_start(store: Store) -> None:
-    """One more start of this store, durable before anything runs: see `docking.residents.lives`."""
+    """One more start of this store, durable before anything runs: see `docking.residents.lives`. On a full disk it is
+    not counted: agents have to be able to leave.
+    """
     count = int.from_bytes(store.fact(LIFE) or b"", "big") + 1
     (error,) = store.commit([[PutFact(LIFE, count.to_bytes(8, "big"))]])
-    if error is not None:
+    if error is not None and not isinstance(error, StoreFull):
         raise error
 
 

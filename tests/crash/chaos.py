@@ -533,8 +533,8 @@ class Chaos:
 
     def _family(self, rows: list[dict[str, Any]], agent: str) -> list[str]:
         """The members of a family that have ended at home."""
-        (passport,) = {row["passport"] for row in rows if row["agent"] == agent}
-        ended = [row for row in rows if row["passport"] == passport and row["standing"] == "finished"]
+        passports = {row["passport"] for row in rows if row["agent"] == agent and row["passport"]}  # none: on its way
+        ended = [row for row in rows if row["passport"] in passports and row["standing"] == "finished"]
         return [row["agent"] for row in ended if not row["here"]]
 
     def _judge_families(self, found: Judgement, rows: list[dict[str, Any]]) -> None:
