@@ -79,7 +79,7 @@ def check(image: AgentImage, every: int | None) -> None:
     assert outcome.exit_code == 5
 
 
-# The shims of Python and the files have these; programs in other languages declare the imports themselves, or use files.
+# Python and the files have these; programs in other languages declare the imports themselves, or use files.
 DECLARE_YOURSELF = {
     *(
         "select",
