@@ -269,11 +269,11 @@ class Kept:
     message: Message | None = None
     reply: tuple[str, bytes, bytes] | None = attrs.field(default=None, repr=brief)  # service, request, reply
     sender: str = ""  # of the last message received
-    topic: str = ""  # of that message
-    reply_to: str = ""  # of that message
     request: bytes | None = attrs.field(default=None, repr=brief)
     requests: tuple[str, ...] = attrs.field(default=(), repr=brief)
     """The ids of the requests that it has accepted, and of the questions that it was asked, and has not answered."""
+    topic: str = ""  # of the last message received
+    reply_to: str = ""  # of that message
 
 
 _WAITS: dict[str, type[Any]] = {
