@@ -20,6 +20,16 @@ class OutsideAgent(RuntimeError):
         )
 
 
+def on(event: str, callback: Callable[[], object] | None) -> None:
+    """Have `callback` called at an `event` of this agent's life; None: no more.
+
+    The events: "departing" before it leaves by `go`, "arrived" after that, "sleeping" and "woken" before and after
+    `sleep`, "cloned" in each agent that it is after `clone` and `fork`, and "message" when `receive` or `recv` has one.
+    Raises ValueError for any other.
+    """
+    raise OutsideAgent("on")
+
+
 def go(station: str, wait: float | None = None) -> None:
     """Move to a station, by name, key id or host:port; the next line runs there.
 

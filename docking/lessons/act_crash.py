@@ -51,13 +51,17 @@ def _until(so: Callable[[], bool], agent: RemoteAgent) -> None:
         time.sleep(LOOK_S)
 
 
+def _ledgers(stations: Pair, agent: RemoteAgent) -> str:
+    told = {name: stations[name].ledger(agent.id) for name in SIDES}
+    return ", ".join(f"{name}: {rows[-1] if rows else 'nothing'}" for name, rows in told.items())
+
+
 def _journey(stations: Pair, agent: RemoteAgent) -> str:
     """Wake it, and see it to its end, whoever dies. What the ledgers said when somebody was dead."""
     deadline, ledgers = time.monotonic() + PATIENCE_S, ""
     while time.monotonic() < deadline:
         if any(each.dead for each in stations.stations.values()):
-            told = {name: stations[name].ledger(agent.id) for name in SIDES}
-            ledgers = ", ".join(f"{name}: {rows[-1] if rows else 'nothing'}" for name, rows in told.items())
+            ledgers = _ledgers(stations, agent)
             stations.revive()
         try:
             standing = agent.standing
@@ -78,8 +82,9 @@ def case(stations: Pair, image: AgentImage, point: Point | None) -> tuple[Case, 
     for name in SIDES:
         stations[name].trap(*(point[1:] if point is not None and point.station == name else ()))
     ledgers = _journey(stations, agent)
-    stations.revive()
     seen = {name: stations[name].trap() for name in SIDES}
+    ledgers = ledgers or _ledgers(stations, agent)
+    stations.revive()  # also who died when all was over
     report = stations["alpha"].connection().agent(agent.id, stations.owner).wait(PATIENCE_S)
     once = [(each.key, each.text) for each in report.results] == [("arrived", "beta")]
     route = [stay.station for stay in report.trail] == list(SIDES)

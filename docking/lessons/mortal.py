@@ -60,7 +60,8 @@ class Mortal:
 
     def ready(self) -> None:
         """Wait until it listens. Raises `StationError` where it does not."""
-        said = self._read()
+        while (said := self._read()) is None and self.process is not None and self.process.poll() is None:
+            pass  # of its death
         if not isinstance(said, list):
             tail = (self.folder / f"{self.name}.log").read_text()[-1000:].strip()
             raise StationError(f"the station {self.name} did not start: {tail}")
@@ -92,7 +93,7 @@ class Mortal:
         return False
 
     def trap(self, place: str | None = None, number: int = 1) -> dict[str, int]:
-        """Have it die there, or nowhere; how often it reached each failpoint since the last trap."""
+        """Have it die there, or nowhere; how often it reached each failpoint since the last trap; none if it died."""
         self._tell(None if place is None else [place, number])
         said = self._read()
         return said if isinstance(said, dict) else {}

@@ -2,8 +2,9 @@
 
 It is told on its standard input, one JSON value a line: `[failpoint, number]`; the process dies by SIGKILL when that
 failpoint is reached for that time: nothing is flushed, closed or said. `null` counts only. Each line is answered with
-how often each failpoint was reached since the last one. When it has died, a line starts it again, on the same home
-and port: the process above it has everything imported already, and forks. All ends with the standard input.
+how often each failpoint was reached since the last one. When it has died, `null` is said, and a line with the port
+starts it again, on the same home and port: the process above it has everything imported already, and forks. All ends
+with the standard input.
 """
 
 from __future__ import annotations
@@ -78,10 +79,14 @@ def lives(name: str, home: Path, policy: Path, port: int) -> int:
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
             return os.waitstatus_to_exitcode(status)
-        line = sys.stdin.readline()
-        if not line:
-            return 0
-        port = json.loads(line)
+        print("null", flush=True)
+        order: object = None
+        while type(order) is not int:  # what was meant for the one that has died is for nobody
+            line = sys.stdin.readline()
+            if not line:
+                return 0
+            order = json.loads(line)
+        port = order
 
 
 if __name__ == "__main__":

@@ -79,6 +79,24 @@ def check(image: AgentImage, every: int | None) -> None:
     assert outcome.exit_code == 5
 
 
+# Python and the files have these; programs in other languages declare the imports themselves, or use files.
+DECLARE_YOURSELF = {
+    *(
+        "select",
+        "about",
+        "ask",
+        "answer",
+        "subscribe",
+        "unsubscribe",
+        "publish",
+        "offer",
+        "withdraw",
+        "find",
+        "send_here",
+    ),
+}
+
+
 @pytest.mark.parametrize("name", [name for name in LANGUAGES if name not in ("calls.py", "calls.js")])
 def test_the_shim_declares_the_imports_as_they_are(name: str) -> None:
     module = decode_module(image_of(name).code)
@@ -88,4 +106,5 @@ def test_the_shim_declares_the_imports_as_they_are(name: str) -> None:
             kind = module.types[entry.desc.type]
             assert {*kind.params, *kind.results} <= {I32}
             declared[entry.name] = ("i" * len(kind.params), "i" * len(kind.results))
-    assert declared == {name: (entry.params, entry.results) for name, entry in IMPORTS.items()}
+    known = {name: (entry.params, entry.results) for name, entry in IMPORTS.items() if name not in DECLARE_YOURSELF}
+    assert declared == known

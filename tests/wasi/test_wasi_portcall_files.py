@@ -304,7 +304,7 @@ def test_the_folder_can_be_looked_at() -> None:
         b"go_wait",  # go/MS
         b"recv",
         b"exit",
-    } | {b"inbox", b"args", b"environ"}
+    } | {b"inbox", b"args", b"environ", b"publish_all"}
     assert guest.stat("portcall")[1][0] == 3
     assert guest.stat("portcall/call")[1][0] == 3
     assert guest.stat("portcall/go")[1][0] == 4

@@ -48,15 +48,38 @@ def _give(name: str, data: "str | bytes") -> None:
         _read(name)  # MicroPython does not pass on a write of nothing; a read there gives nothing away too
 
 
+_callbacks = {}  # type: dict[str, Callable[[], object] | None]
+
+
+def on(event: str, callback: "Callable[[], object] | None") -> None:
+    """Have `callback` called at an `event` of this agent's life; None: no more.
+
+    The events: "departing" before it leaves by `go`, "arrived" after that, "sleeping" and "woken" before and after
+    `sleep`, "cloned" in each agent that it is after `clone` and `fork`, and "message" when `receive` or `recv` has one.
+    Raises ValueError for any other.
+    """
+    if event not in ("departing", "arrived", "sleeping", "woken", "cloned", "message"):
+        raise ValueError("no such event: " + event)
+    _callbacks[event] = callback
+
+
+def _happens(event: str) -> None:
+    callback = _callbacks.get(event)
+    if callback is not None:
+        callback()
+
+
 def go(station: str, wait: "float | None" = None) -> None:
     """Move to a station, by name, key id or host:port; the next line runs there.
 
     With `wait`, the agent sleeps up to so many seconds while the station cannot be reached or is full, and goes as soon
     as it can. Raises OSError, at the origin, when the move was refused or failed.
     """
+    _happens("departing")
     sys.stdout.flush()  # what was printed here belongs here
     name = "go" if wait is None else "go/" + str(min(int(wait * 1000) if wait < 2e6 else _LONGEST, _LONGEST))
     _write(name, station or "\0")  # no name at all would be no write at all
+    _happens("arrived")
 
 
 def tour(tasks: "Callable[[], object] | dict[str, Callable[[], object]]", wait: "float | None" = None) -> None:
@@ -114,7 +137,9 @@ def recv(timeout: "float | None" = None) -> bytes:
         _last[0], body = _early.pop(0)
         return body
     _last[0] = None
-    return _read("inbox" if timeout is None else "inbox/" + str(int(timeout * 1000)))
+    body = _read("inbox" if timeout is None else "inbox/" + str(int(timeout * 1000)))
+    _happens("message")
+    return body
 
 
 def sender() -> str:
@@ -175,7 +200,9 @@ def receive(timeout: "float | None" = None, sender: str = "", topic: str = "") -
     Raises OSError (ETIMEDOUT) when none came.
     """
     body = _read("/".join(["select", _ms(timeout), sender or "-", topic or "-"]))
-    return Message(body, *_read("about").decode().split("\n"))
+    message = Message(body, *_read("about").decode().split("\n"))
+    _happens("message")
+    return message
 
 
 def _ms(seconds: "float | None") -> str:
@@ -385,13 +412,17 @@ def _print_exception(error: Exception) -> None:
 
 def sleep(seconds: float) -> None:
     """Sleep for so many `seconds`; the agent waits as data and holds no thread."""
+    _happens("sleeping")
     _write("sleep", str(int(seconds * 1000)))
+    _happens("woken")
 
 
 def clone() -> "str | None":
     """Become two agents: the new one's id in the original, None in the clone. Raises OSError."""
     sys.stdout.flush()  # else both would print it
-    return _read("clone").decode() or None
+    child = _read("clone").decode() or None
+    _happens("cloned")
+    return child
 
 
 def fork(count: int) -> "tuple[int, list[str]]":
@@ -401,6 +432,7 @@ def fork(count: int) -> "tuple[int, list[str]]":
     """
     sys.stdout.flush()  # else each would print it
     number, *ids = _read("fork/" + str(count)).decode().split("\n")
+    _happens("cloned")
     return int(number), ids
 
 
