@@ -70,13 +70,13 @@ class Talking:
 
         Raises `CallFailed`.
         """
-        self.wait_for(self._send(berth, to, body, number))
+        self.wait(self._send(berth, to, body, number))
 
     def reply(self, berth: Berth, ident: str, body: bytes, number: int) -> None:
         """In a worker: an agent here answers a question that it was asked. Returns and raises as `send`."""
-        self.wait_for(self._reply(berth, ident, body, number))
+        self.wait(self._reply(berth, ident, body, number))
 
-    def wait_for(self, work: Coroutine[object, object, T]) -> T:
+    def wait(self, work: Coroutine[object, object, T]) -> T:
         """In a worker: what becomes of work in the event loop. Raises `CallFailed`."""
         loop = self._here.loop
         if loop is None or self._here.failure:

@@ -69,7 +69,7 @@ class Topics:
         """
         ident = identify("publication", berth.agent, berth.visit, berth.sent + 1, topic, body)
         sender = text_of(berth.agent)
-        return self._talking.wait_for(self.say(ident, sender, topic, body, everywhere, most))
+        return self._talking.wait(self.say(ident, sender, topic, body, everywhere, most))
 
     def publication(self) -> bytes:
         """A fresh identity, for a publication of this station."""
