@@ -67,17 +67,17 @@ def whoever_knows(station: str | None, agent: str) -> Iterator[ControlClient]:
                 knowing.append((2, line))
         if not knowing:
             said = problem or f"no station here knows the agent {agent!r}"
-            raise ControlError(f"{said}; portcall agents lists those that are known{near(agent, _labels(station))}")
+            raise ControlError(f"{said}; portcall agents lists those that are known{near(agent, _labels(station, agent))}")
         if problem is not None and all(rank for rank, _ in knowing):
             # The label may be ambiguous at one station and unique at another.
             _refuse_several(connections(station), agent)
         yield min(knowing, key=lambda item: item[0])[1]
 
 
-def _labels(station: str | None) -> list[str]:
-    """What the agents that are known here are called."""
+def _labels(station: str | None, other: str) -> list[str]:
+    """What the agents that are known here are called, apart from `other`."""
     try:
-        return sorted({str(row["label"]) for _, row in every(station, "agents")})
+        return sorted({str(row["label"]) for _, row in every(station, "agents")} - {other})
     except ControlError:
         return []
 

@@ -70,7 +70,10 @@ class Queries:
                 going = [agent for agent in found if journeys[agent].standing is JourneyStanding.TRAVELLING]
                 if len(going) < 2:
                     return going[0] if going else max(found, key=lambda agent: journeys[agent].launched)
-            raise UnknownAgent(f"{len(here or found)} agents are called {text[:80]!r}: name the one you mean by its id")
+            several = here or found
+            names = ", ".join(sorted(text_of(agent)[:12] for agent in several)[:8])
+            said = f"{len(several)} agents are called {text[:80]!r}: name the one you mean by its id ({names})"
+            raise UnknownAgent(said)
         raise UnknownAgent(f"no agent {text[:80]!r} is known at {self._here.name}")
 
     def undecided(self) -> set[bytes]:

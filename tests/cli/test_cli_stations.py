@@ -85,6 +85,10 @@ def test_two_agents_of_one_name(shell: Shell) -> None:
         listed = {row["agent"][:12] for row in shell.json("agents")["agents"]} - {agent[:12]}
         assert made.startswith(f"clone {agent[:12]}: done, as ")
         assert made.split()[-1] in listed
+        assert shell.json("logs", "nap")[0]["text"] == "been at beta"  # the clone is called nap.1
+        again = json.loads(shell("launch", "nap.py", "--via", "beta", "--from", "alpha", "--json"))["agent"]
+        while (row := shell.json("where", again[:12]))["standing"] != "waiting" or row["station"] != "alpha":
+            pass
         for command in ("retract", "logs", "results"):
             said = shell(command, "nap", code=1)
             assert "2 agents are called 'nap': name the one you mean by its id" in said

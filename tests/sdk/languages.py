@@ -149,3 +149,10 @@ class Open(StandaloneHost):
     def home(cls) -> Open:
         """With the clocks of this machine."""
         return cls(time.time_ns, time.monotonic_ns, os.urandom, station="home")
+
+
+# Python and the files have these calls; programs in other languages declare the imports themselves, or use files.
+DECLARE_YOURSELF = {
+    *("about", "answer", "ask", "find", "offer", "publish"),
+    *("select", "send_here", "subscribe", "unsubscribe", "withdraw"),
+}

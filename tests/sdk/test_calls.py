@@ -14,7 +14,7 @@ from agents.sdk.sources import Choices, load_image, user_cache
 from agents.wasm.decode import decode_module
 from agents.wasm.syntax import I32, ImportFunc
 
-from .languages import Answering, cpython, missing
+from .languages import DECLARE_YOURSELF, Answering, cpython, missing
 
 CALLS = Path(__file__).resolve().parent / "calls"
 LANGUAGES = sorted(path.name for path in CALLS.glob("calls.*"))
@@ -77,24 +77,6 @@ def check(image: AgentImage, every: int | None) -> None:
     assert isinstance(outcome, agents.Finished), outcome
     assert place.told == HEARD
     assert outcome.exit_code == 5
-
-
-# Python and the files have these; programs in other languages declare the imports themselves, or use files.
-DECLARE_YOURSELF = {
-    *(
-        "select",
-        "about",
-        "ask",
-        "answer",
-        "subscribe",
-        "unsubscribe",
-        "publish",
-        "offer",
-        "withdraw",
-        "find",
-        "send_here",
-    ),
-}
 
 
 @pytest.mark.parametrize("name", [name for name in LANGUAGES if name not in ("calls.py", "calls.js")])
