@@ -181,7 +181,7 @@ def api_page(title: str, *modules: str) -> str:
     for module in modules:
         parts += [_documentation(module), ""]
         for name, where in public_names(module):
-            parts.append(f"::: {where}\n    options:\n      heading: {module}.{name}\n      toc_label: {name}\n")
+            parts.append(f"::: {where}\n    options:\n      heading: '{module}.{name}'\n      toc_label: '{name}'\n")
     return "\n".join(parts)
 
 
