@@ -808,6 +808,12 @@ class Berth:
         self.inbox.append(packet.message)
         return Delivery.TAKEN
 
+    def took(self, packet: Packet, ident: bytes, now: int) -> bool:
+        """Whether it took this message before. `now`: ms since 1970."""
+        if not packet.stream:
+            return ident in self.seen
+        return self.streams.turn(packet.stream, packet.number, ident, packet.waited(now)) is Order.AGAIN
+
     def _mail_bytes(self) -> int:
         # Messages that were read count until the state is stored: a crash brings them back.
         answers = sum(len(each.answer) for each in self.questions.values() if each.answer is not None)

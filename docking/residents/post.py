@@ -96,8 +96,11 @@ class Post:
     _waiting: dict[bytes, list[asyncio.Future[None]]] = field(factory=dict)
     _count: int = 0
     _bytes: int = 0
+    _began: int = 0
+    """When the station started, ms since 1970."""
 
     def __attrs_post_init__(self) -> None:
+        self._began = self._here.clocks.now()
         self._here.changed = self.changed
         self._outbox.carry = self.carry
 
@@ -189,7 +192,7 @@ class Post:
         packet = Packet.of(value)
         answer = await self.bring(Addressed(packet, ident, patience_ms=PATIENCE_MS))
         # A station may not know it yet, or not any more: where it was known, only after a while nobody does.
-        early = self._here.clocks.now() - packet.time < UNKNOWN_MS
+        early = self._here.clocks.now() - max(packet.time, self._began) < UNKNOWN_MS
         again = early and _is_unknown(answer) and self._queries.where(packet.to) is not None
         return later(str(answer[2])) if again else answer
 
@@ -249,6 +252,10 @@ class Post:
         """Pass a message on to where its agent is, as far as this station knows."""
         agent = letter.packet.to
         if self._queries.ended(agent):
+            past = self._here.past.get(agent)
+            if past is not None and past.took(letter.packet, letter.ident, self._here.clocks.now()):
+                # Said again by one who was not told so, after a crash: an answer to it is on its way.
+                return [LetterAnswer.TAKEN.value, self._here.key.public.raw]
             return refused("ended", "the agent has ended")
         if letter.steps >= MAX_STEPS:
             return later("the message was passed on too often")
@@ -268,6 +275,8 @@ class Post:
                 self.places.pop(agent, None)
                 continue
             return answer
+        if not asked and letter.steps == 0 and self._here.clocks.now() - self._began < UNKNOWN_MS:
+            return later("no other station is known here yet")  # this one has just started
         return failed or unknown
 
     def neighbours(self) -> list[PublicKey]:

@@ -218,7 +218,8 @@ portcall.report("answer", question.answer())
             found = again.agent(agent.id, OWNER)
             found.send("go on")
             now = asyncio.ensure_future(answering.ask("", timeout=0.1, topic="now"))
-            assert told(await found.wait(), "answer")[0].startswith("0.")
+            report = await found.wait()
+            assert [each[:2] for each in told(report, "answer")] == ["0."], (report, found.logs())
             await asyncio.gather(now, return_exceptions=True)
         assert told(await answering.wait(), "again") == ["no"]
 
