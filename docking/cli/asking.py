@@ -67,7 +67,8 @@ def whoever_knows(station: str | None, agent: str) -> Iterator[ControlClient]:
                 knowing.append((2, line))
         if not knowing:
             said = problem or f"no station here knows the agent {agent!r}"
-            raise ControlError(f"{said}; portcall agents lists those that are known{near(agent, _labels(station, agent))}")
+            meant = near(agent, _labels(station, agent))
+            raise ControlError(f"{said}; portcall agents lists those that are known{meant}")
         if problem is not None and all(rank for rank, _ in knowing):
             # The label may be ambiguous at one station and unique at another.
             _refuse_several(connections(station), agent)

@@ -12,6 +12,8 @@ import pytest
 from tests.cli.shell import Shell, typed
 from tests.programs import ROOT
 
+pytestmark = pytest.mark.sweep
+
 PRINTS = """(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1) (data (i32.const 0) "\\08\\00\\00\\00\\06\\00\\00\\00hello\\0a")

@@ -14,6 +14,8 @@ import pytest
 from tests.cli.shell import Shell, typed
 from tests.patience import PATIENCE
 
+pytestmark = pytest.mark.sweep
+
 TOUR = """
 import sys
 import portcall

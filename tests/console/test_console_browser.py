@@ -25,6 +25,8 @@ from tests.console.scenes import busy, commuter, launched
 from tests.served import Served
 from tests.station.harbour import OWNER, harbour, packed, program, run, settled, station
 
+pytestmark = pytest.mark.sweep
+
 HERE = Path(__file__).parent
 WAITS = program("(drop (call $sleep (i32.const 600000)))")
 

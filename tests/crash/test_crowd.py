@@ -9,6 +9,8 @@ import pytest
 
 from tests.crash.crowd import crowd
 
+pytestmark = pytest.mark.sweep
+
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and exit codes are those of POSIX")
 def test_a_crowd_between_stations_that_die_comes_home_once_and_whole(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,8 +158,17 @@ def is_part(block: Block, files: dict[str, str]) -> bool:
     return any(block.text.strip() in text for text in files.values())
 
 
+# For every change; the others are run where sweeps are.
+SOON = {"README.md", "docs/tutorial/first-agent.md", "docs/tutorial/first-station.md"}
+
+
+def _param(page: Path) -> Any:
+    name = str(page.relative_to(ROOT))
+    return pytest.param(page, id=name, marks=() if name in SOON else pytest.mark.sweep)
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the pages' commands are for bash")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [_param(page) for page in PAGES])
 def test_page(page: Path, shell: Shell, tmp_path: Path) -> None:
     files: dict[str, str] = {}
     script: list[str] = []

@@ -10,6 +10,8 @@ from agents.sdk.sources import load_image, user_cache
 from docking.lessons.exercises import EXERCISES, Exercise, Verdict
 from tests.cli.shell import Shell
 
+pytestmark = pytest.mark.sweep
+
 SOLUTIONS = Path(__file__).with_name("solutions")
 ROUND = 'import portcall\nfor place in ["alpha", "beta", "gamma"]:\n    portcall.go(place)\n'
 ORDER = """import portcall

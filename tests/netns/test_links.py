@@ -18,7 +18,7 @@ from tests.netns import hosts
 from tests.patience import PATIENCE
 
 WHY_NOT = hosts.missing()
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "it can")
+pytestmark = [pytest.mark.sweep, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "it can")]
 NAMES = ("alpha", "beta")
 
 

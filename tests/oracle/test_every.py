@@ -24,6 +24,8 @@ from .journeys import Ended, load, undisturbed
 from .through_runtime import image_of
 from .traveller import Compiler
 
+pytestmark = pytest.mark.sweep
+
 # A few hundred opportunities each.
 QUICK = ["examples/hello/hello.wat", "examples/wat/trip.wat", "examples/zig/trip.zig", "examples/c/trip.c"]
 QUICK += ["c/lines", "c/unwinding"]

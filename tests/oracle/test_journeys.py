@@ -18,6 +18,8 @@ from tests.programs import Program, ToolMissing
 from .journeys import Ended, compare, load, packed, spread
 from .traveller import Compiler
 
+pytestmark = pytest.mark.sweep
+
 HOPS = 25
 SCRIPTS = ["classes", "closures", "deep_recursion", "exceptions", "generators", "globals", "interpreter"]
 SCRIPTS += ["nested_finally", "reraise", "uncaught", "with_blocks", "yield_from"]

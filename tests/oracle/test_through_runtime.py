@@ -13,6 +13,8 @@ from .journeys import load, undisturbed
 from .through_runtime import image_of, travel
 from .traveller import Compiler
 
+pytestmark = pytest.mark.sweep
+
 SCRIPTS = ["exceptions", "generators", "with_blocks", "interpreter", "uncaught"]
 NOT_PORTABLE = {"unwinding"}  # setjmp needs exceptions
 

@@ -16,6 +16,8 @@ from agents.wasm.syntax import I32, ImportFunc
 
 from .languages import DECLARE_YOURSELF, Answering, cpython, missing
 
+pytestmark = pytest.mark.sweep
+
 CALLS = Path(__file__).resolve().parent / "calls"
 LANGUAGES = sorted(path.name for path in CALLS.glob("calls.*"))
 HEARD = [

@@ -27,6 +27,8 @@ from tests.programs.fuzz import SMALL, Printing, as_agent, in_cpython, interpret
 from tests.programs.pythons import Writer
 from tests.thorough import THOROUGH, examples
 
+pytestmark = pytest.mark.sweep
+
 SCRIPTS = sorted(path.stem for path in (HERE / "collected").glob("*.py"))
 
 

@@ -30,6 +30,8 @@ from tests.patience import PATIENCE
 from .conftest import INSTALLED
 from .languages import cpython, missing
 
+pytestmark = pytest.mark.sweep
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 TRIPS = {

@@ -13,6 +13,8 @@ from agents.sdk.toolchains import find_go
 
 from .languages import Open, missing
 
+pytestmark = pytest.mark.sweep
+
 TIMERS = """package main
 
 import (
