@@ -42,6 +42,8 @@ _log = logging.getLogger(__name__)
 MAX_FETCHED, MAX_FROM_PEER = 4, 2
 # Blocks asked for at once, beside those that somebody waits for, and such requests on their way.
 BACKGROUND_BLOCKS, WINDOW = 16, 2
+# The same while the agent touches blocks that are not here: its own are answered between two of these requests.
+FEW_BLOCKS, TOUCHED_S = 4, 0.05
 # Seconds until a source that does not answer is asked again, at first and at most.
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 5.0
 # Seconds after which a source is not told any more that all blocks are here: it forgets them by itself some day.
@@ -70,6 +72,8 @@ class FetchedAgent:
     """By memory, the blocks that are not here, each with its place in `named`."""
     why: str = ""
     """Why no blocks come now."""
+    touched: float = float("-inf")
+    """When it touched a block that was not here, on the clock of `time.monotonic`."""
     waits_ms: deque[float] = field(factory=lambda: deque(maxlen=4096), repr=brief)
     """How long the agent waited for blocks that it touched, as measured here, in ms."""
     task: asyncio.Task[None] | None = None
@@ -125,6 +129,8 @@ class BlockFetcher:
     """By agent."""
     fetched_bytes: int = 0
     faults: int = 0
+    waits_ms: deque[float] = field(factory=lambda: deque(maxlen=4096), repr=brief)
+    """How long agents waited for blocks that they touched, the last ones, in ms."""
     _closed: bool = False
 
     def may(self, peer: bytes) -> bool:
@@ -226,17 +232,19 @@ class BlockFetcher:
             waiting = dict.fromkeys(offset // BLOCK_BYTES for offset in pages.waiting())
             if urgent := sorted(block for block in waiting if block in found.owed[memory])[:BACKGROUND_BLOCKS]:
                 chunks.append((memory, urgent))
+        size = FEW_BLOCKS if time.monotonic() - found.touched < TOUCHED_S else BACKGROUND_BLOCKS
         for memory, blocks in found.owed.items():
-            rest = list(itertools.islice(blocks, WINDOW * BACKGROUND_BLOCKS))
-            for at in range(0, len(rest), BACKGROUND_BLOCKS):
+            rest = list(itertools.islice(blocks, WINDOW * size))
+            for at in range(0, len(rest), size):
                 if len(chunks) >= WINDOW:
                     return chunks
-                chunks.append((memory, rest[at : at + BACKGROUND_BLOCKS]))
+                chunks.append((memory, rest[at : at + size]))
         return chunks
 
     def _faulted(self, found: FetchedAgent, memory: int) -> None:
         """In the loop: agent code has touched pages that are not here."""
         offsets = found.missing[memory].faults()
+        found.touched = time.monotonic()
         for block in dict.fromkeys(offset // BLOCK_BYTES for offset in offsets):
             if (memory, block) not in found._urgent and block in found.owed[memory]:
                 found._urgent.add((memory, block))
@@ -245,15 +253,17 @@ class BlockFetcher:
     async def _urgently(self, found: FetchedAgent, memory: int, block: int) -> None:
         began = time.perf_counter()
         try:
-            await self._bring(found, memory, [block])
-            found.waits_ms.append(1000 * (time.perf_counter() - began))
+            here = await self._bring(found, memory, [block])
+            found.waits_ms.append(1000 * (here - began))
+            self.waits_ms.append(found.waits_ms[-1])
             self.faults += 1
         except _Unavailable:
             pass  # it is the first to be asked for when the source answers again
         finally:
             found._urgent.discard((memory, block))
 
-    async def _bring(self, found: FetchedAgent, memory: int, blocks: list[int]) -> None:
+    async def _bring(self, found: FetchedAgent, memory: int, blocks: list[int]) -> float:
+        """Returns when they were there for the agent, on the clock of `time.perf_counter`. Raises `_Unavailable`."""
         try:
             answer = await self._ask(found.source, Fetch(found.session, memory, tuple(blocks)))
         except (CarrierError, MalformedMessage) as error:
@@ -279,11 +289,13 @@ class BlockFetcher:
                 with contextlib.suppress(EngineError):  # its instance is closed: it goes on from the disk, or has ended
                     pages.provide(block * BLOCK_BYTES, data)
             rows.append((block, named, data))
+        here = time.perf_counter()
         if found.file is not None and rows:
             await in_thread(found.file.write, memory, rows)
         for block, _, _ in rows:
             if owed.pop(block, None) is not None:
                 self.fetched_bytes += BLOCK_BYTES
+        return here
 
     def _settle(self, found: FetchedAgent) -> None:
         if not self._closed:

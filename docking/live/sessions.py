@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import mmap
 import os
@@ -177,11 +176,10 @@ class Session:
             if batch.pages > tree.pages:
                 instance.memory_grow(name, batch.pages)
             memory, later = instance.on_demand(name)
-            initial: Callable[[int], bytes] = functools.partial(self.life.initial(name).contents, size=BLOCK_BYTES)
         else:
             if self._row is None:  # pages that nothing was written to take no memory
                 self._row = mmap.mmap(-1, most * BLOCK_BYTES)
-            memory, later, initial = memoryview(self._row), None, _zeros
+            memory, later = memoryview(self._row), None
         if batch.pages > tree.pages:
             tree.grow(batch.pages)
         for block, digest, contents in blocks:
@@ -190,13 +188,19 @@ class Session:
                 later.make_present(at, BLOCK_BYTES)
             if contents is None:
                 if tree[block] != INITIAL:
-                    memory[at : at + BLOCK_BYTES] = initial(at)
+                    memory[at : at + BLOCK_BYTES] = self._fresh(batch.memory, at)
             else:
                 memory[at : at + BLOCK_BYTES] = contents
             tree[block] = digest
         if self.file is not None:
             self.file.write(batch.memory, blocks)
             self._synced = False
+
+    def _fresh(self, memory: int, at: int) -> bytes:
+        """What the block at this address is like at first. To look that up takes some milliseconds."""
+        if memory == len(self.life.memories):  # of files
+            return bytes(BLOCK_BYTES)
+        return self.life.initial(self.life.memories[memory]).contents(at, BLOCK_BYTES)
 
     def _open(self) -> Instance:
         instance = self.life.instance
@@ -591,11 +595,6 @@ class Sessions:
 
     def _holds(self, session: Session) -> bool:
         return any(map(self.undecided, tuple(session.handoffs)))
-
-
-def _zeros(at: int) -> bytes:
-    """What a block of files is like at first."""
-    return bytes(BLOCK_BYTES)
 
 
 def _close(life: Execution | None) -> None:

@@ -1,6 +1,6 @@
 """What a move costs an agent that goes on running: downtime and total time, against stopping it first.
 
-    python -m tests.bench.live [--quick] [--json FILE] [--against CHECKOUT] [--only sizes|requests|speed|series|hops]
+    python -m tests.bench.live [--quick] [--json FILE] [--against CHECKOUT] [--only PART]
 
 Three stations, each a process, on the loopback interface. The agent has memory of noise that no compressor shortens,
 and writes so many bytes a second, at random over so many pages of 64 KiB. Its downtime is what it sees itself: the gap
@@ -80,6 +80,20 @@ def requests(folder: Path, mib: int) -> dict[str, float]:
     }
 
 
+def later(folder: Path, count: int) -> dict[str, float]:
+    """Moves of an agent that rewrites 64 MiB/s over 16 of its 64 MiB; all of that comes after it (post-copy)."""
+    case = Case(64, hot=16 << 20, rate=64 << 20)
+    with fleet_of(folder, durable=False) as fleet:
+        found = moves(fleet, case, folder, [{"on_timeout": "post-copy", "timeout_s": 0}] * count)
+        waits = [wait for place in fleet.places for wait in place.ask("waits")]
+    return {
+        "later_downtime_ms": p50([each.report["downtime_us"] / 1000 for each in found]),
+        "later_gap_ms": p50([each.downtime_ms for each in found]),
+        "later_faults": len(waits) / count,
+        "later_fault_p50_ms": p50(waits) if waits else 0.0,
+    }
+
+
 def hops(folder: Path, against: Path, rounds: int) -> float:
     """Hops of 64 KiB, without any pre-copy, over those of another checkout."""
     case = Case64("64 KiB", 64 << 10, 200, True)
@@ -87,12 +101,18 @@ def hops(folder: Path, against: Path, rounds: int) -> float:
     return compare(case.title, images, case.hops, True, against.resolve(), folder, rounds).p50.median
 
 
+PARTS = ["sizes", "requests", "speed", "later", "series", "hops"]
+
+
 @click.command()
 @click.option("--quick", is_flag=True, help="Fewer moves.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write the figures here.")
 @click.option("--against", type=click.Path(path_type=Path, exists=True), help="Compare hops with this checkout.")
 @click.option(
-    "--only", type=click.Choice(["sizes", "requests", "speed", "series", "hops"]), multiple=True, help="Not everything."
+    "--only",
+    type=click.Choice(["sizes", "requests", "speed", "later", "series", "hops"]),
+    multiple=True,
+    help="Not everything.",
 )
 def main(quick: bool, target: Path | None, against: Path | None, only: tuple[str, ...]) -> None:
     """Measure moves between stations."""
@@ -108,6 +128,8 @@ def main(quick: bool, target: Path | None, against: Path | None, only: tuple[str
             figures |= requests(folder, 256)
         if not only or "speed" in only:
             figures |= speed_while_copied(folder, quick)
+        if not only or "later" in only:
+            figures |= later(folder, 3 if quick else MOVES)
         if not only or "series" in only:
             found = series(folder, quick)
         if against is not None and (not only or "hops" in only):

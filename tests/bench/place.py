@@ -115,6 +115,13 @@ class Place:
             for journey in journeys
         )
 
+    async def do_waits(self) -> list[float]:
+        """How long agents waited for blocks that they touched (post-copy), in ms; each is told once."""
+        waits = self.station.core.fetcher.waits_ms
+        taken = list(waits)
+        waits.clear()
+        return taken
+
     async def do_standing(self) -> dict[str, int]:
         """How many agents are here, by what they do; those whose state is not on the disk yet count as "busy"."""
         found: Counter[str] = Counter()
