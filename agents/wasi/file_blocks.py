@@ -194,15 +194,7 @@ def _large(luggage: Luggage, open_nodes: Callable[[], Iterable[Node]]) -> dict[i
     """The large files, by inode. What the agent changes meanwhile may be missing; None if it changes too much."""
     for _ in range(_TRIES):
         try:
-            found = {node.inode: node for node in open_nodes()}
-            todo = [luggage.root]
-            while todo:
-                folder = todo.pop().folder
-                for _, child in [] if folder is None else list(folder.entries.values()):
-                    if child.folder is not None:
-                        todo.append(child)
-                    else:
-                        found[child.inode] = child
+            found = luggage.reachable(open_nodes())
         except RuntimeError:  # a dictionary changed while it was read
             continue
         return {i: n for i, n in found.items() if n.kind == REGULAR_FILE and len(n.data) >= LEAST_FILE_BYTES}

@@ -31,25 +31,10 @@ _COUNTER_MAX = 1 << 62  # of inodes and cookies: room to count on, whatever a sn
 _NODES_MAX_EXTRA = 1  # the root has no name; the number of descriptors bounds open nodes without a name
 
 
-def _reachable(luggage: Luggage, open_nodes: Iterable[Node]) -> dict[int, Node]:
-    found = {node.inode: node for node in open_nodes}
-    todo = [luggage.root]
-    while todo:
-        node = todo.pop()
-        found[node.inode] = node
-        if node.folder is not None:
-            for _, child in node.folder.entries.values():
-                if child.folder is not None:
-                    todo.append(child)
-                else:
-                    found[child.inode] = child
-    return found
-
-
 def encode_luggage(luggage: Luggage, open_nodes: Iterable[Node], files: FileBlocks | None = None) -> list[Any]:
     """Plain values for everything that has a name or is in `open_nodes`. `files`: what travels as blocks."""
     nodes = []
-    for inode, node in sorted(_reachable(luggage, open_nodes).items()):
+    for inode, node in sorted(luggage.reachable(open_nodes).items()):
         payload: Any
         if node.folder is None:
             blocks = None if files is None else files.blocks_of(node)

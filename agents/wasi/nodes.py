@@ -15,6 +15,8 @@ one goes on there and cannot come back. Mounts are not stored and do not appear 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from agents.errors import CallFailed
@@ -135,6 +137,24 @@ class Luggage:
         if node.links == 0 and node.opened == 0:
             self.used -= len(node.data)
             node.data = b""
+
+    def reachable(self, open_nodes: Iterable[Node]) -> dict[int, Node]:
+        """By inode, everything that has a name or is in `open_nodes`.
+
+        Raises `RuntimeError` if the agent runs and changes what is looked at.
+        """
+        found = {node.inode: node for node in open_nodes}
+        todo = [self.root]
+        while todo:
+            node = todo.pop()
+            found[node.inode] = node
+            if node.folder is not None:
+                for _, child in list(node.folder.entries.values()):
+                    if child.folder is not None:
+                        todo.append(child)
+                    else:
+                        found[child.inode] = child
+        return found
 
     def need(self, data: bytes) -> None:
         """Raises ENOSPC if there is no room for `data`."""

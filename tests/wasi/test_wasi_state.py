@@ -96,10 +96,7 @@ def test_accounts_are_rebuilt_and_not_believed() -> None:
 
 
 def _nodes(guest: Virtual) -> list[tuple[int, Any]]:
-    from agents.wasi.luggage_codec import _reachable
-
-    opened = [getattr(d.thing, "node", None) for _, d in guest.state.table]
-    return sorted(_reachable(guest.state.luggage, [node for node in opened if node]).items())
+    return sorted(guest.state.luggage.reachable(guest.state.open_nodes()).items())
 
 
 def test_files_that_never_change_are_not_copied() -> None:
