@@ -45,7 +45,8 @@ class StationDocks:
         """Connect them."""
         here, wire = core.here, introductions.wire
         room = DockRoom(here, core.policy)
-        deposits = Deposits(room, keys, here.peers, wire.letter, here.clocks.random, here.clocks.now)
+        urls, clocks = introductions.urls_for, here.clocks
+        deposits = Deposits(room, keys, here.peers, wire.letter, urls, clocks.random, clocks.now)
         deposits.restore(here.store.fact(FACT) or b"")
         docked = Docked(here, keys, limits, wire.letter, api.letter_of_dock, api.handoff, introductions.exchange)
         docks = cls(room, deposits, docked, core)

@@ -165,9 +165,12 @@ class Introductions:
 
     def card(self, peer: PublicKey) -> list[object]:
         """What this station tells a peer about itself."""
-        addresses = self.addresses([host for url in self.peers.addresses(peer) if (host := _host(url))])
-        found = list(addresses)[:MAX_PEER_ADDRESSES]
-        return [HELLO_PROTOCOL, self.peers.name, found, list(self.services()), self.runs]
+        return [HELLO_PROTOCOL, self.peers.name, self.urls_for(peer), list(self.services()), self.runs]
+
+    def urls_for(self, peer: PublicKey) -> list[str]:
+        """Where this station can be reached, first what that peer can reach."""
+        found = self.addresses([host for url in self.peers.addresses(peer) if (host := _host(url))])
+        return list(found)[:MAX_PEER_ADDRESSES]
 
     def introduced(self, sender: PublicKey, value: object, seen_at: str = "", best: str | None = None) -> Peer | None:
         """Process the card of a station, received in a sealed exchange. None if it is not accepted.

@@ -25,7 +25,7 @@ from attrs import define, field
 from agents import canonical
 from agents.canonical import Buffer
 from agents.credentials.envelope import identify
-from agents.credentials.fields import array, byte_string, uint
+from agents.credentials.fields import array, byte_string, text, uint
 from agents.credentials.keys import PublicKey, public_key
 from agents.errors import CredentialError, NotCanonical
 from docking.errors import CarrierError, MalformedMessage, ProtocolError, StoreError
@@ -33,7 +33,7 @@ from docking.handoff import codec
 from docking.handoff.messages import Abort, CommitMessage, Message, Offer
 from docking.http.sealing import SALT_BYTES, SharedKeys, opener, seal_request
 from docking.letters.outbox import LetterAnswer, LetterKind, Outbox
-from docking.peers.directory import PeerDirectory, url_of
+from docking.peers.directory import DOCK, PeerDirectory, url_of
 from docking.residents.residents import Residents
 from docking.store.changes import Change, DropLetter
 from docking.store.changes import Letter as StoredLetter
@@ -52,6 +52,7 @@ SHARE, SHARE_S = 4, 3600.0
 # Bytes in one answer to who fetches; things fetched in one round; seconds between two rounds.
 PIECE_BYTES, MAX_ROUND, ROUND_S = 512 << 10, 10_000, 30.0
 SOON_S = 1.0  # between two rounds where something came
+MAX_URLS, MAX_URL_BYTES = 8, 256  # addresses of who deposits
 MAX_DONE = 64  # numbers of things that who fetches has, in one request
 # Things that were deposited, and for how long (seconds) they are not again.
 MAX_DEPOSITED, AGAIN_S = 4096, 6 * 3600.0
@@ -80,11 +81,12 @@ class DockRoom:
 
     async def deposit(self, sender: PublicKey, ident: bytes, content: object) -> list[object]:
         """Keep something for a station. Raises `CredentialError`, `ValueError`, `StoreError`."""
-        recipient, kind, salt, sealed, expires = array(content, "deposit", 5)
+        recipient, kind, salt, sealed, expires, urls = array(content, "deposit", 6)
         byte_string(recipient, "recipient", 32)
         byte_string(salt, "salt", SALT_BYTES)
         byte_string(sealed, "sealed", 1, MAX_DEPOSIT_BYTES)
         uint(expires, "expires", 2**53)
+        places = _places(urls)
         policy = self._policy.now
         if kind not in KINDS:
             return _refused("malformed", "a dock keeps messages of handoffs and letters")
@@ -96,7 +98,7 @@ class DockRoom:
         if not self._has_share(recipient, sender.raw, len(sealed)):
             return [LetterAnswer.LATER.value, "one station may fill a quarter of the room in an hour"]
         until = min(expires, self._here.clocks.now() + KEEP_MS)
-        value = [sender.raw, kind, salt, sealed]
+        value = [sender.raw, kind, salt, sealed, places]
         own = identify("docked", recipient, sender.raw, ident)
         posted = Outbox.posted(PublicKey(recipient), LetterKind.DOCKED, own, value, until)
         await self._here.journal.write([posted], True)
@@ -143,17 +145,23 @@ class DockRoom:
 
 @define(eq=False, repr=False)
 class Deposits:
-    """Gives docks what cannot reach its station. `letter`: delivers a letter, directly; `room`: this station's own."""
+    """Gives docks what cannot reach its station. `letter`: delivers a letter, directly; `room`: this station's own;
+    `urls(dock)`: where this station can be reached: who fetches a deposit may have to ask about it.
+    """
 
     _room: DockRoom
     _keys: SharedKeys
     _peers: PeerDirectory
     _letter: Letter
+    _urls: Callable[[PublicKey], list[str]]
     _random: Callable[[int], bytes]
     _clock: Callable[[], int]
     docks: OrderedDict[PublicKey, tuple[tuple[PublicKey, str], ...]] = field(factory=OrderedDict)
     """The docks of each station that has named some: their keys and URLs."""
     _made: OrderedDict[bytes, float] = field(factory=OrderedDict)
+    """What docks have, and until when it is not deposited again."""
+    _offered: OrderedDict[bytes, None] = field(factory=OrderedDict)
+    """The offers that a dock has, or may have: its answer is not there yet, or was lost."""
 
     def learn(self, station: PublicKey, value: object) -> None:
         """A station has named its docks, as it signed or said itself. Raises `CredentialError`, `ValueError`."""
@@ -188,8 +196,12 @@ class Deposits:
 
     async def message(self, to: PublicKey, message: Message) -> bool:
         """Give a message of a handoff to a dock of its station. Whether one has it."""
-        if isinstance(message, Abort) and _mark(message.hid, Offer) not in self._made:
+        if isinstance(message, Abort) and message.hid not in self._offered:
             return False  # its offer is nowhere
+        if isinstance(message, Offer) and self.has(to):
+            self._offered[message.hid] = None
+            while len(self._offered) > MAX_DEPOSITED:
+                self._offered.popitem(last=False)
         return await self._give(to, "handoff", _mark(message.hid, type(message)), codec.encode_message(message))
 
     async def post(self, to: PublicKey, letter: Any) -> bool:
@@ -213,9 +225,10 @@ class Deposits:
             return False
         ephemeral, salt = self._keys.ephemeral(to, self._random, now), self._random(SALT_BYTES)
         _, pieces, _ = seal_request(self._keys, to, kind, bodies, ephemeral, salt)
-        content = [to.raw, kind, salt, b"".join(pieces()), self._clock() + KEEP_MS]
+        sealed, until = b"".join(pieces()), self._clock() + KEEP_MS
         for dock, url in self.docks[to]:
             self._peers.hint(dock, [url])
+            content = [to.raw, kind, salt, sealed, until, self._urls(dock)]
             try:
                 if dock == self._keys.me:  # this station is a dock of that one
                     answer = await self._room.deposit(dock, mark, content)
@@ -234,6 +247,11 @@ class Deposits:
 
 def _mark(hid: bytes, kind: type[Message]) -> bytes:
     return identify("deposit", hid, kind.__name__)
+
+
+def _places(urls: object) -> list[str]:
+    """The addresses of who deposited something."""
+    return [text(url, "address", MAX_URL_BYTES) for url in array(urls, "addresses", MAX_URLS)]
 
 
 def _rows(docks: Sequence[tuple[PublicKey, str]]) -> list[list[object]]:
@@ -326,11 +344,11 @@ class Docked:
         return answer[0] != LetterAnswer.LATER.value
 
     async def taken(self, content: object) -> list[object]:
-        """Treat something that a dock kept: [sender, kind, salt, sealed]. The answer is for the dock alone.
+        """Treat something that a dock kept: [sender, kind, salt, sealed, URLs]. The answer is for the dock alone.
 
         Raises `CredentialError`, `ValueError`: it is not what it should be.
         """
-        raw, kind, salt, sealed = array(content, "deposit", 4)
+        raw, kind, salt, sealed, urls = array(content, "deposit", 5)
         sender = public_key(byte_string(raw, "sender", 32))
         byte_string(salt, "salt", SALT_BYTES)
         byte_string(sealed, "sealed", 1, MAX_DEPOSIT_BYTES)
@@ -339,6 +357,8 @@ class Docked:
         opening = opener(self._keys, sender, kind, salt)
         data = b"".join([*opening.feed(sealed), opening.finish()])
         self.fetched += 1
+        # Only where it may be: it proves its key there. Not its docks, which are its own to name.
+        self._here.peers.hint(sender, [url for url in _places(urls) if not url.startswith(DOCK)])
         try:
             if kind == "handoff":
                 return await self._handed(sender, codec.decode_message(data, self._limits))

@@ -146,6 +146,54 @@ def test_an_agent_whose_offer_waits_at_a_dock_obeys(order: str) -> None:
 
 
 @run
+async def test_an_order_while_the_offer_is_given_to_the_dock_reaches_the_laptop() -> None:
+    """The dock has the offer, and its answer is not there yet: what takes the offer back must wait there too."""
+    async with shore() as (home, dock):
+        async with laptop_at(dock) as laptop:
+            await until(lambda: of(laptop).docked.own)
+            await acquainted(home, laptop)
+        letter, answered = of(home).deposits._letter, asyncio.Event()
+
+        async def slow(peer: PublicKey, value: Any) -> Any:
+            answer = await letter(peer, value)
+            await answered.wait()
+            return answer
+
+        of(home).deposits._letter = slow
+        agent = await begin(home, TO_LAPTOP, "laptop")
+        await until(lambda: kept(dock))
+        agent.sleep()
+        await settled(home, agent, Standing.ASLEEP)
+        await until(lambda: kept(dock) == 2)
+        answered.set()
+
+
+@pytest.mark.parametrize("order", [None, "sleep"])
+def test_a_laptop_that_has_forgotten_everybody_finds_who_sent_it_an_agent(order: str | None) -> None:
+    @run
+    async def main() -> None:
+        async with shore() as (home, dock):
+            async with laptop_at(dock) as laptop:
+                await until(lambda: of(laptop).docked.own)
+                await acquainted(home, laptop)
+            agent = await begin(home, TO_LAPTOP, "laptop")
+            await until(lambda: kept(dock))
+            if order is not None:  # the laptop asks what became of the offer that it finds
+                of(home).deposits._offered.clear()
+                agent.sleep()
+                await settled(home, agent, Standing.ASLEEP)
+                assert kept(dock) == 1
+            async with laptop_at(dock) as laptop:
+                assert not laptop.introductions.peers.addresses(home.key)
+                if order is None:
+                    assert places(await agent.wait()) == ["laptop"]
+                await until(lambda: of(laptop).docked.fetched)
+                await until(lambda: not laptop.core.here.store.unfinished())
+
+    main()
+
+
+@run
 async def test_messages_for_agents_there_wait_too() -> None:
     async with shore() as (home, dock), laptop_at(dock) as laptop:
         await until(lambda: of(laptop).docked.own)
@@ -176,14 +224,14 @@ async def test_a_dock_keeps_for_whom_its_policy_names_and_no_more_than_it_says()
         laptop, wire = key_of("laptop").public, home.introductions.wire
 
         async def deposit(to: PublicKey, size: int, ident: int = 0) -> Any:
-            content = [to.raw, "letter", bytes(16), bytes(size), 2**50]
+            content = [to.raw, "letter", bytes(16), bytes(size), 2**50, []]
             return await wire.letter(dock.key, ["deposit", bytes(31) + bytes([ident]), content])
 
         assert (await deposit(home.key, 10))[:2] == ["refused", "no-dock"]
         assert (await deposit(laptop, 0))[0] == "refused"
-        assert (await wire.letter(dock.key, ["deposit", bytes(32), [laptop.raw, "hello", bytes(16), b"x", 1]]))[
-            0
-        ] == "refused"
+        for kind, urls in (("hello", []), ("letter", [""]), ("letter", ["http://h"] * 9), ("letter", 1)):
+            content = [laptop.raw, kind, bytes(16), b"x", 1, urls]
+            assert (await wire.letter(dock.key, ["deposit", bytes(32), content]))[0] == "refused"
         await dock.replace_policy(evolve(dock.policy, dock_letters=2, dock_bytes=4000))
         assert await deposit(laptop, 10) == ["taken"]
         assert (await deposit(laptop, 3000))[0] == "later"  # more than one may fill in an hour
@@ -212,15 +260,18 @@ def test_a_hostile_dock_achieves_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
                 await (await begin(home, TO_LAPTOP, "laptop")).wait()
             assert seen
             take = of(laptop).docked._take
-            for sender, kind, salt, sealed in seen:  # whatever it kept, once more; then bent
-                await take(canonical.encode([bytes(32), [sender, kind, salt, sealed]]))
+            for sender, kind, salt, sealed, urls in seen:  # whatever it kept, once more; then bent
+                await take(canonical.encode([bytes(32), [sender, kind, salt, sealed, urls]]))
                 for bent in (
-                    [dock.key.raw, kind, salt, sealed],
-                    [sender, "letter" if kind == "handoff" else "handoff", salt, sealed],
-                    [sender, kind, bytes(16), sealed],
-                    [sender, kind, salt, sealed[:-1]],
-                    [sender, kind, salt, sealed + b"x"],
-                    [b"", kind, salt, sealed],
+                    [dock.key.raw, kind, salt, sealed, urls],
+                    [sender, "letter" if kind == "handoff" else "handoff", salt, sealed, urls],
+                    [sender, kind, bytes(16), sealed, urls],
+                    [sender, kind, salt, sealed[:-1], urls],
+                    [sender, kind, salt, sealed + b"x", urls],
+                    [sender, kind, salt, sealed],
+                    [sender, kind, salt, sealed, ["http://h"] * 9],
+                    [sender, kind, salt, sealed, ["a\nb"]],
+                    [b"", kind, salt, sealed, urls],
                     "nothing",
                 ):
                     assert await take(canonical.encode([bytes(32), bent]))
