@@ -17,6 +17,7 @@ from agents.credentials.keys import SecretKey
 from agents.credentials.passport import MAX_LABEL_BYTES, PASSPORT_NONCE_SIZE, Clones, Home, Passport, issue
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import begin_results
+from agents.credentials.upgrades import Upgrade, sign_upgrade
 from agents.errors import BadSnapshot, CallFailed
 from agents.heap import sized
 from agents.image import AgentImage
@@ -154,4 +155,24 @@ def prepare_launch(
     return Launch(signed.envelope, opening.envelope, encoded or image.encode(), state)
 
 
-__all__ = ["DEFAULT_PERMIT", "HOUR_MS", "Launch", "Terms", "first_state", "image_of", "label_of", "prepare_launch"]
+def signed_upgrade(
+    agent: bytes, passport: bytes, old: bytes, visit: int, new: bytes, owner: SecretKey, now: int
+) -> bytes:
+    """The owner's statement that an agent goes on with the image `new`, for an hour from `now` (ms).
+
+    agent, passport, old, visit: its id, the digests of passport and image, and its visit; see `Upgrades.image_of`
+    """
+    return sign_upgrade(Upgrade(agent, passport, old, new, visit, now, now + HOUR_MS), owner)
+
+
+__all__ = [
+    "DEFAULT_PERMIT",
+    "HOUR_MS",
+    "Launch",
+    "Terms",
+    "first_state",
+    "image_of",
+    "label_of",
+    "prepare_launch",
+    "signed_upgrade",
+]

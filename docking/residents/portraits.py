@@ -51,7 +51,7 @@ def _resident(here: Residents, berth: Berth) -> dict[str, object]:
         "home": here.peers.label(body.home.station) if body.home.station != here.key.public else here.name,
         "expires": body.expires,
         "hops": body.hops,
-        "image": text_of(body.image),
+        "image": text_of(berth.image.digest),
         "program": berth.image.manifest.name[:200],
         "language": berth.image.manifest.language[:50],
         "capabilities": list(berth.grant.capabilities)[:SHOWN_CAPABILITIES],

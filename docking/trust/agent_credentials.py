@@ -25,6 +25,7 @@ from agents.credentials.passport import Passport
 from agents.credentials.results import Results
 from agents.credentials.trail import Followed, Trail, close, follow
 from agents.credentials.trailpoint import Phase, TrailPoint, launch_point, verify_checkpoint
+from agents.credentials.upgrades import current_image, sign_upgraded
 from agents.credentials.visits import Commit, Head, Receipt, Visit
 from agents.errors import CredentialError, MalformedCredential
 from agents.evolve import evolve
@@ -201,6 +202,13 @@ def cloned(
     )
 
 
+def upgraded(own: AgentCredentials, statement: bytes, now: int, key: SecretKey) -> AgentCredentials:
+    """The credentials of an agent that gets new code here, by its owner's `statement`, which was checked."""
+    link = sign_upgraded(own.point, statement, now, key).envelope
+    point = close(own.point, link)
+    return evolve(own, point=point, links=(*own.links, Link(point.head, own.point.head, link)))
+
+
 @frozen
 class SignedDeparture:
     """An agent about to leave. `visit`: signed; `point`: the trail's after it; `entries`: reports made here."""
@@ -365,7 +373,8 @@ def last_capsule(leaving: SignedDeparture, trails: VerifiedTrails, mark: KnownUp
     """Trail and results of a journey that ends here, for its home: after `mark`, or whole."""
     trail, results = chains(leaving, trails, mark)
     body = leaving.credentials.passport.body
-    return Capsule(leaving.credentials.passport.envelope, trail, results, body.image, leaving.point.state)
+    image = current_image(body, leaving.point)
+    return Capsule(leaving.credentials.passport.envelope, trail, results, image, leaving.point.state)
 
 
 def so_far(
@@ -379,7 +388,7 @@ def so_far(
     trail = Trail(tuple(trails.trail(point.head, start.head)))
     head = point.results or came
     entries = [] if head is None else trails.results(head, None)
-    return Capsule(passport.envelope, trail, Results(tuple(entries)), passport.body.image, point.state)
+    return Capsule(passport.envelope, trail, Results(tuple(entries)), current_image(passport.body, point), point.state)
 
 
 def part(kind: str, body: Buffer) -> Part:
