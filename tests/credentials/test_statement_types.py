@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 
+from agents.credentials.amendments import Amendment, Lease, TopUp
 from agents.credentials.itinerary import Alt, CertifiedStop, Itinerary, Loop, Position, Seq, Set, Stop
 from agents.credentials.passport import Passport
 from agents.credentials.permit import Budget, Permit
@@ -55,6 +57,9 @@ STATEMENTS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("point", TrailPoint.from_payload, TOUR.point.payload()),
     ("opening", Opening.from_payload, Opening(D, D, D[:16]).payload()),
     ("entry", ReportEntry.from_payload, ReportEntry(D, 1, 1, D, public("alpha"), 1, b"x").payload()),
+    ("top-up", Amendment.from_payload, Amendment(D, D, D[:16], 1, TopUp(BUDGET, 1)).payload()),
+    ("lease", Amendment.from_payload, Amendment(D, D, D[:16], 1, Lease(1)).payload()),
+    ("leased passport", Passport.from_payload, evolve(PASSPORT, lease=1).payload()),
     ("order", Order.from_payload, Order(D, OrderKind.SLEEP, 1).payload()),
 ]
 

@@ -16,6 +16,7 @@ from attrs import evolve
 from agents import canonical
 from agents.capsule import Capsule
 from agents.credentials import envelope, logbook
+from agents.credentials.amendments import Amendment, Lease, TopUp, sign_amendment
 from agents.credentials.itinerary import (
     Alt,
     CertifiedStop,
@@ -74,6 +75,7 @@ def envelopes() -> Iterator[dict[str, Any]]:
         "clone": logbook.sign_clone(journey.point, 0, journey.point.state, journey.head, NOW, key("alpha")).envelope,
         "certificate": logbook.sign_certificate(public("guest"), NOW, NOW + HOUR, "guest", key("certifier")).envelope,
         "checkpoint": logbook.sign_checkpoint(journey.point, NOW, key("home")).envelope,
+        "amendment": amended(journey, TopUp(Budget(cpu=1_000_000), 3)),
     }
     for kind, data in statements.items():
         vector = {"kind": kind, "envelope": data.hex(), "digest": canonical.digest(data).hex()}
@@ -86,6 +88,13 @@ def envelopes() -> Iterator[dict[str, Any]]:
             yield {"name": f"{kind}, {name}", "kind": kind, "envelope": bent.hex(), "expect": code}
     visit = statements["visit"]
     yield {"name": "a visit as a receipt", "kind": "receipt", "envelope": visit.hex(), "expect": "malformed"}
+
+
+def amended(journey: Journey, change: TopUp | Lease, by: str = "owner", number: int = 0) -> bytes:
+    """An amendment for the agent of a journey."""
+    body = journey.passport.body
+    nonce = fresh("amendment", number)[:16]
+    return sign_amendment(Amendment(body.agent, journey.passport.digest, nonce, NOW, change), key(by)).envelope
 
 
 def itineraries() -> Iterator[dict[str, Any]]:
@@ -189,7 +198,7 @@ class Case:
 
 
 def admissions() -> Iterator[dict[str, Any]]:
-    for case in (*owner_cases(), *body_cases(), *trail_cases(), *route_cases(), *station_cases()):
+    for case in (*owner_cases(), *amended_cases(), *body_cases(), *trail_cases(), *route_cases(), *station_cases()):
         yield case.vector
 
 
@@ -226,6 +235,29 @@ def owner_cases() -> Iterator[Case]:
         journey,
         evolve(capsule, passport=envelope.sign(extra, key("owner")).envelope),
     )
+
+
+def amended_cases() -> Iterator[Case]:
+    def under(journey: Journey, *amendments: bytes) -> Capsule:
+        return evolve(journey.capsule(), amendments=canonical.encode(amendments))
+
+    late = NOW + 25 * HOUR
+    journey, greedy, leased = sent(), tour(), sent(lease=2 * HOUR)
+    greedy.leave("beta", used=Budget(cpu=11_000_000))
+    more = TopUp(Budget(cpu=2_000_000))
+    yield Case("more used than the permit allows", "budget", greedy)
+    yield Case("a top-up", "ok", greedy, under(greedy, amended(greedy, more)))
+    yield Case("a top-up by a station", "amendment", greedy, under(greedy, amended(greedy, more, "alpha")))
+    twice = under(greedy, *[amended(greedy, TopUp(Budget(cpu=600_000)))] * 2)
+    yield Case("a top-up that is there twice", "malformed", greedy, twice)
+    other = amended(tour(label="another"), more)
+    yield Case("a top-up of another agent", "amendment", greedy, under(greedy, other))
+    yield Case("an expired passport, renewed", "ok", journey, under(journey, amended(journey, Lease(late))), now=late)
+    by_home = under(journey, amended(journey, Lease(late), "home"))
+    yield Case("an expired passport, renewed by home", "expired", journey, by_home, now=late)
+    yield Case("a lease that is over", "lease", leased, now=NOW + 3 * HOUR)
+    renewed = under(leased, amended(leased, Lease(NOW + 4 * HOUR), "home"))
+    yield Case("a lease that home has renewed", "ok", leased, renewed, now=NOW + 3 * HOUR)
 
 
 class _Signable:
