@@ -450,7 +450,7 @@ class RemoteAgent:
                 raise StationError("an upgrade is signed by the agent's owner: give the owner's key")
             known = facts["agent"], facts["passport"], facts["image"], facts["visit"]
             now = time.time_ns() // 1_000_000
-            statement = signed_upgrade(*known, canonical.digest(encoded), owner, now)
+            statement = signed_upgrade(*known, canonical.digest(encoded), owner, now, secrets.token_bytes(16))
         told = self._connection._ask(
             "upgrade",
             timeout + UPGRADED_S,

@@ -7,6 +7,7 @@ signed trail, and opened with the owner's key.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
@@ -401,7 +402,7 @@ class Agent:
         if signer is None:
             raise StationError("an upgrade is signed by the agent's owner: give the owner's key")
         facts = self._upgrades.image_of(self.key)
-        statement = signed_upgrade(*facts, canonical.digest(encoded), signer, self._now())
+        statement = signed_upgrade(*facts, canonical.digest(encoded), signer, self._now(), os.urandom(16))
         if self._upgrades.is_here(self.key):
             return await self._upgrades.upgrade(self.key, encoded, statement, timeout)
         return self._upgrades.send(self.key, encoded, statement)

@@ -12,12 +12,12 @@ from attrs import evolve, field, frozen
 
 from agents import canonical
 from agents.brief import brief
+from agents.credentials.amendments import Amendment, Upgrade, sign_amendment
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import SecretKey
 from agents.credentials.passport import MAX_LABEL_BYTES, PASSPORT_NONCE_SIZE, Clones, Home, Passport, issue
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import begin_results
-from agents.credentials.upgrades import Upgrade, sign_upgrade
 from agents.errors import BadSnapshot, CallFailed
 from agents.heap import sized
 from agents.image import AgentImage
@@ -156,13 +156,15 @@ def prepare_launch(
 
 
 def signed_upgrade(
-    agent: bytes, passport: bytes, old: bytes, visit: int, new: bytes, owner: SecretKey, now: int
+    agent: bytes, passport: bytes, old: bytes, visit: int, new: bytes, owner: SecretKey, now: int, nonce: bytes
 ) -> bytes:
     """The owner's statement that an agent goes on with the image `new`, for an hour from `now` (ms).
 
     agent, passport, old, visit: its id, the digests of passport and image, and its visit; see `Upgrades.image_of`
+    nonce: 16 random bytes
     """
-    return sign_upgrade(Upgrade(agent, passport, old, new, visit, now, now + HOUR_MS), owner)
+    change = Upgrade(old, new, visit, now + HOUR_MS)
+    return sign_amendment(Amendment(agent, passport, nonce, now, change), owner).envelope
 
 
 __all__ = [

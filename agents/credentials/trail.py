@@ -27,6 +27,7 @@ from agents import canonical
 from agents.brief import brief
 from agents.canonical import DIGEST_SIZE
 from agents.credentials import envelope
+from agents.credentials.amendments import NONE, Amendments, Terms
 from agents.credentials.envelope import Readable, Signed, Unverified
 from agents.credentials.fields import COUNT, array, byte_string, uint
 from agents.credentials.itinerary import START, Position, PositionKind
@@ -140,14 +141,15 @@ def verify_trail(
     known_prefix: TrailPoint | Mapping[bytes, TrailPoint] | None = None,
     checkpoint: bytes | None = None,
     arrival: Arrival | None = None,
+    amendments: Amendments = NONE,
 ) -> Followed:
     """Verify the links of `trail`: checks 3 to 5 of the admission, in this order, over the new links.
 
     `known_prefix`: what this station verified before: a point, or its points by head. `checkpoint`: the
     envelope of one by home, used if the beginning is not known. `arrival`: the admitting station; None for an
-    audit, which accepts any trail that is legal so far. Raises `CredentialError`; the codes are in
-    docs/reference/credentials.md. One of them, `trail-unknown`, is not the agent's fault: the sender should send
-    the links from the beginning."""
+    audit, which accepts any trail that is legal so far. `amendments`: of the agent, verified. Raises
+    `CredentialError`; the codes are in docs/reference/credentials.md. One of them, `trail-unknown`, is not the
+    agent's fault: the sender should send the links from the beginning."""
     start = point = _start(trail, passport, known_prefix, checkpoint)
     steps: list[tuple[TrailPoint, Signed[Any]]] = []
     for link in trail.links:
@@ -160,14 +162,15 @@ def verify_trail(
         _check_state(before, signed.body)
     if arrival is not None and arrival.state != point.state:
         raise CredentialError("state-digest", "the state that arrived is not the one that was sent")
+    terms = amendments.terms(passport.body, point.agent)
     for before, signed in steps:
         if isinstance(signed.body, Visit):
-            _check_stop(passport.body, before, signed.body)
+            _check_stop(passport.body, terms, before, signed.body)
         elif isinstance(signed.body, CloneStatement):
             _check_clone(passport.body, before, signed.body)
         elif isinstance(signed.body, Upgraded):
-            check_upgrade(passport.body, before, signed.body.statement, signed.body.time)
-    _check_amounts(passport.body, point)
+            check_upgrade(passport, before, signed.body.statement, signed.body.time)
+    _check_amounts(terms, point)
     here = () if arrival is None else _places(passport.body, point, arrival)
     for before, signed in steps:
         _check_results(before, signed.body)
@@ -277,14 +280,14 @@ def _clone(point: TrailPoint, signed: Signed[CloneStatement]) -> tuple[TrailPoin
 def _upgraded(point: TrailPoint, signed: Signed[Upgraded]) -> tuple[TrailPoint, Signed[Any]]:
     body = signed.body
     _check_chain(point, body, body.agent)
-    upgrade = read_upgrade(body.statement).body
+    order, upgrade = read_upgrade(body.statement)
     return evolve(
         point,
         links=point.links + 1,
         head=_head(point, signed),
         previous=signed.digest,
         image=upgrade.new,
-        upgraded=upgrade.time,
+        upgraded=order.time,
     ), signed
 
 
@@ -335,14 +338,14 @@ def _check_results(before: TrailPoint, body: object) -> None:
             raise CredentialError("results-chain", f"results were removed or replaced in visit {body.index}")
 
 
-def _check_stop(passport: Passport, before: TrailPoint, visit: Visit) -> None:
+def _check_stop(passport: Passport, terms: Terms, before: TrailPoint, visit: Visit) -> None:
     certifiers = [certifier(visit.certificate, visit.station, visit.arrived)] if visit.certificate else []
     legal = passport.itinerary.reach(before.position, visit.station, visit.arrived, passport.home.station, certifiers)
     # The launch may happen before the first stop; each later visit is at a stop.
     launched = visit.index == 0 and visit.position == START
     if visit.position not in legal and not launched:
         raise CredentialError("itinerary", f"visit {visit.index} is not where the itinerary leads")
-    if visit.arrived > passport.expires:
+    if visit.arrived > terms.expires:
         raise CredentialError("itinerary", f"visit {visit.index} began after the passport had expired")
     if not before.cloned <= visit.cloned <= passport.clones.each:
         raise CredentialError("clones", f"visit {visit.index} states {visit.cloned} clones of the agent")
@@ -355,11 +358,11 @@ def _check_clone(passport: Passport, before: TrailPoint, clone: CloneStatement) 
         raise CredentialError("clones", f"a clone with the serial {clone.serial}, which is not allowed")
 
 
-def _check_amounts(passport: Passport, point: TrailPoint) -> None:
+def _check_amounts(terms: Terms, point: TrailPoint) -> None:
     moves = point.index - (point.phase is Phase.ENDED)
-    if moves > passport.hops:
-        raise CredentialError("hops", f"this is hop {moves}, and the passport allows {passport.hops}")
-    beyond = passport.permit.budget.exceeded_by(point.used)
+    if moves > terms.hops:
+        raise CredentialError("hops", f"this is hop {moves}, and the passport allows {terms.hops}")
+    beyond = terms.budget.exceeded_by(point.used)
     if beyond is not None:
         raise CredentialError("budget", f"the agent has used more {beyond} than its permit allows")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from agents.image import AgentImage
 
 SCRIPTS = (
-    "the program of this agent is a script, which its interpreter has read: its functions are data in the memory of the "
-    "interpreter, and no new module reaches them. Launch the new script as an agent of its own, and let the old one send it "
-    "what it knows (portcall send, portcall.send)"
+    "the program of this agent is a script, which its interpreter has read: its functions are data in the memory of "
+    "the interpreter, and no new module reaches them. Launch the new script as an agent of its own, and let the old "
+    "one send it what it knows (portcall.send)"
 )
 
 
@@ -62,7 +63,7 @@ def upgrade(
         if not check:
             key, now = owner_key(owner).key, time.time_ns() // 1_000_000
             known = facts["agent"], facts["passport"], facts["image"], facts["visit"]
-            statement = signed_upgrade(*known, canonical.digest(encoded), key, now)
+            statement = signed_upgrade(*known, canonical.digest(encoded), key, now, secrets.token_bytes(16))
         most = max(1, round(1000 * timeout))
         told: dict[str, Any] = line.ask("upgrade", agent=facts["agent"], image=encoded, statement=statement, most=most)
     if as_json:

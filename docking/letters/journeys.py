@@ -16,6 +16,7 @@ from attrs import define, evolve, field, frozen
 from agents import canonical
 from agents.capsule import Capsule
 from agents.credentials import results as reports
+from agents.credentials.amendments import NONE, Amendments
 from agents.credentials.envelope import Signed
 from agents.credentials.fields import AMOUNT, array, byte_string, text, uint
 from agents.credentials.keys import PublicKey, text_of
@@ -124,6 +125,7 @@ class VerifiedEnd:
     capsule: Capsule
     passport: Signed[Passport]
     followed: Followed
+    amendments: Amendments = NONE
 
 
 def sayable(said: str) -> str:
@@ -229,7 +231,8 @@ class Journeys:
 
     def closed(self, leaving: SignedDeparture, capsule: Capsule, standing: JourneyStanding, said: str) -> PutJourney:
         """Close a journey that ended here, at home. `capsule`: complete."""
-        return self._put(self._over(leaving.credentials.passport, leaving.point, standing, said), capsule.encode())
+        own = leaving.credentials
+        return self._put(self._over(own.passport, own.terms.expires, leaving.point, standing, said), capsule.encode())
 
     def judge(self, data: bytes, place: PublicKey) -> VerifiedEnd:
         """Verify the end of a journey that a station sent. Perhaps thousands of signatures; callable from any thread.
@@ -240,11 +243,12 @@ class Journeys:
         passport = verify_passport(capsule.passport)
         if passport.body.home.station != self.here:
             raise CredentialError("not-home", "this is not the home of that agent")
-        followed = verify_trail(capsule.trail, passport, self._trails, capsule.checkpoint)
+        amendments = Amendments.read(capsule.amendments, passport)
+        followed = verify_trail(capsule.trail, passport, self._trails, capsule.checkpoint, amendments=amendments)
         verify_results(capsule.results, passport, followed)
         if followed.point.phase is not Phase.ENDED or followed.point.source != place:
             raise CredentialError("trail-order", "the trail does not end at the station that sends it")
-        return VerifiedEnd(capsule, passport, followed)
+        return VerifiedEnd(capsule, passport, followed, amendments)
 
     def ended(self, judged: VerifiedEnd, standing: JourneyStanding, said: str) -> tuple[Journey, list[Change]]:
         """Record a journey's end that `judge` verified. Raises `CredentialError` if its beginning is no longer here."""
@@ -263,24 +267,28 @@ class Journeys:
             results=Results((*reported, *(entry.body for entry in entries))),
             image=current_image(passport.body, point),
             state=point.state,
+            amendments=capsule.amendments,
         )
-        known = VerifiedTrail(point, moved_on({}, followed.steps, point))
-        learned = self._trails.learn(known, [*new, *entries], passport.body.expires)
-        journey = self._over(passport, point, standing, said)
+        known = VerifiedTrail(point, moved_on({}, followed.steps, point), amendments=capsule.amendments)
+        expires = judged.amendments.terms(passport.body, point.agent).expires
+        learned = self._trails.learn(known, [*new, *entries], expires)
+        journey = self._over(passport, expires, point, standing, said)
         return journey, [learned, self._put(journey, whole.encode())]
 
     def purged(self, journey: Journey) -> PutJourney:
         """Forget a journey that is over, with its trail and results."""
         return self._put(evolve(journey, standing=JourneyStanding.PURGED, text="", changed=self._clock()), b"")
 
-    def _over(self, passport: Signed[Passport], point: TrailPoint, standing: JourneyStanding, said: str) -> Journey:
+    def _over(
+        self, passport: Signed[Passport], expires: int, point: TrailPoint, standing: JourneyStanding, said: str
+    ) -> Journey:
         old, now = self._last(point.agent), self._clock()
         return Journey(
             agent=point.agent,
             passport=passport.digest,
             label=label_of(passport.body, point.agent),
             owner=passport.body.owner,
-            expires=passport.body.expires,
+            expires=expires,
             launched=now if old is None else old.launched,
             place=point.source,
             hop=point.index - 1,

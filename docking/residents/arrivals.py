@@ -198,7 +198,7 @@ class Arrivals:
         """It came from `source`: remember its trail, and tell its home."""
         own = berth.credentials
         self._here.tell("arrived", berth.agent, place=self._here.peers.label(source))
-        links, expires = (*own.links, *own.entries), own.passport.body.expires
+        links, expires = (*own.links, *own.entries), own.terms.expires
         self._trails.keep(own.known, links)
         self._here.aside(lambda: self._remember(own.known, links, expires, berth))
 

@@ -177,8 +177,8 @@ class Inbound:
         if berth.standing is Standing.STOPPED:
             return refused("stopped", sayable(f"the agent cannot go on: {berth.text}"))
         point = berth.credentials.point
-        body = read_upgrade(order.statement).body
-        if point.image == body.new and point.upgraded == body.time:
+        body, change = read_upgrade(order.statement)
+        if point.image == change.new and point.upgraded == body.time:
             return TAKEN  # repeated: its answer was lost
         try:
             await self._upgrades.upgrade(berth.agent, encoded, order.statement, UPGRADED_WITHIN_S)
@@ -237,7 +237,7 @@ class Inbound:
             _, (data, *_) = canonical.decode(letter.body, ORDER_BOUNDS)
             order = envelope.verify(Order, data, self._here.key.public).body
             if order.what is OrderKind.UPGRADE:
-                return self._journeys.upgraded(order.agent, read_upgrade(order.statement).body.new)
+                return self._journeys.upgraded(order.agent, read_upgrade(order.statement)[1].new)
         return []
 
     # Refused letters

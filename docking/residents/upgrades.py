@@ -18,6 +18,7 @@ from attrs import define, evolve, field
 
 from agents import canonical, upgrade
 from agents.canonical import Buffer
+from agents.credentials.amendments import verify_amendment
 from agents.credentials.envelope import identify
 from agents.credentials.keys import text_of
 from agents.credentials.passport import verify_passport
@@ -120,7 +121,7 @@ class Upgrades:
         berth = self._berth(agent)
         if statement:
             own = berth.credentials
-            body = check_upgrade(own.passport.body, own.point, statement, self._here.clocks.now())
+            body = check_upgrade(own.passport, own.point, statement, self._here.clocks.now())
             if canonical.digest(encoded) != body.new:
                 raise CredentialError("image-digest", "the image is not the one that the owner signed")
         refused = too_large(self._policy.now, 0, len(encoded))
@@ -245,7 +246,7 @@ class Upgrades:
 
         encoded = await in_thread(checked)
         now = self._here.clocks.now()
-        check_upgrade(own.passport.body, own.point, asked.statement, now)
+        check_upgrade(own.passport, own.point, asked.statement, now)
         papers = agent_credentials.upgraded(own, asked.statement, now, self._here.key)
         before = berth.image, berth.image_part, berth.credentials, berth.saved
         self._here.catch_up()
@@ -256,7 +257,7 @@ class Upgrades:
         change = checkpoints.put_checkpoint(berth, encoded, digest=canonical.digest(encoded))
         berth.standing, berth.wait = Standing.READY, None
         parts = tuple(StoredPart(s.part, asked.encoded) if s.part.kind == "image" else s for s in change.parts)
-        expires = own.passport.body.expires
+        expires = own.terms.expires
         changes: list[Change] = [
             self._trails.learn(papers.known, papers.links[-1:], expires),
             evolve(change, parts=parts),
@@ -303,12 +304,12 @@ class Upgrades:
         """Send an upgrade after an agent that was launched here. Raises `CredentialError`, `StationError`."""
         here = self._here
         known = self.image_of(agent)
-        signed = read_upgrade(statement)
+        change = read_upgrade(statement)[1]
         passport = here.store.part(known[1])
-        owner = None if passport is None else verify_passport(passport).body.owner
-        if signed.signer != owner or (signed.body.agent, signed.body.passport) != (agent, known[1]):
-            raise CredentialError("upgrade", "an upgrade is signed by the agent's owner, for this agent")
-        if canonical.digest(encoded) != signed.body.new:
+        if passport is None:
+            raise StationError("the agent's passport is not here any more")
+        verify_amendment(statement, verify_passport(passport))
+        if canonical.digest(encoded) != change.new:
             raise CredentialError("image-digest", "the image is not the one that the owner signed")
         AgentImage.decode(encoded)
         if len(encoded) > MAX_SENT_IMAGE_BYTES:
@@ -330,7 +331,7 @@ class Upgrades:
                 now + ORDER_LIFETIME_MS,
             )
         )
-        return UpgradeReport(text_of(agent), text_of(signed.body.old), text_of(signed.body.new), "sent")
+        return UpgradeReport(text_of(agent), text_of(change.old), text_of(change.new), "sent")
 
 
 def report_of(berth: Berth, plan: upgrade.Plan) -> UpgradeReport:

@@ -10,8 +10,8 @@ import pytest
 
 from agents import canonical
 from agents.capsule import Trust
+from agents.credentials.amendments import Amendment, Upgrade, sign_amendment
 from agents.credentials.keys import text_of
-from agents.credentials.upgrades import Upgrade, sign_upgrade
 from agents.errors import CannotUpgrade, CredentialError
 from agents.image import AgentImage
 from docking import Station
@@ -104,16 +104,17 @@ async def test_only_the_owner_may_and_only_this_agent_this_code_once() -> None:
         ident, passport, old, visit = upgrades.image_of(agent.key)
 
         def signed(key: Any = OWNER, **fields: Any) -> bytes:
-            given = {"agent": ident, "passport": passport, "old": old, "new": new.digest, "visit": visit}
-            return sign_upgrade(Upgrade(**{**given, "time": now, "expires": now + 60_000, **fields}), key)
+            given = {"old": old, "new": new.digest, "visit": visit, "expires": now + 60_000}
+            order = {"agent": ident, "passport": passport, "nonce": bytes(16), "time": now}
+            order |= {name: fields.pop(name) for name in order.keys() & fields.keys()}
+            return sign_amendment(Amendment(**order, change=Upgrade(**{**given, **fields})), key).envelope
 
         wrong = {
-            "does not own": signed(STRANGER),
+            "signed by the agent's owner": signed(STRANGER),
             "for another agent": signed(agent=second.key),
             "the agent has": signed(old=other.digest),
             "from visit 7": signed(visit=7),
             "out of the time": signed(time=now - 7200_000, expires=now - 3600_000),
-            "that the agent has": signed(new=old),
         }
         for sentence, statement in wrong.items():
             with pytest.raises(CredentialError, match=sentence):
@@ -122,10 +123,10 @@ async def test_only_the_owner_may_and_only_this_agent_this_code_once() -> None:
             await upgrades.upgrade(agent.key, other.encode(), signed())
         bent = bytearray(signed())
         bent[-1] ^= 1
-        with pytest.raises(CredentialError, match="signature"):
+        with pytest.raises(CredentialError, match="does not hold"):
             await upgrades.upgrade(agent.key, new.encode(), bytes(bent))
         await upgrades.upgrade(agent.key, new.encode(), signed())
-        back = signed_upgrade(ident, passport, new.digest, visit, old, OWNER, now + 1)
+        back = signed_upgrade(ident, passport, new.digest, visit, old, OWNER, now + 1, bytes(16))
         await upgrades.upgrade(agent.key, packed(WAITS).encode(), back)
         with pytest.raises(CredentialError, match="before the last one"):
             await upgrades.upgrade(agent.key, new.encode(), signed())
