@@ -59,7 +59,8 @@ class Audit:
 
     `code`, `reason`: of the first check that fails, None if none does. `checks`: name, and True (passed),
     False (failed) or None (not reached, since an earlier one failed). `visits`: as far as the trail could be
-    followed; `upgrades`: when it got new code. `whole`: whether the itinerary was completed. `entries`: results, not opened."""
+    followed; `upgrades`: when it got new code. `whole`: whether the itinerary was completed. `entries`: results, not
+    opened."""
 
     code: str | None
     reason: str | None

@@ -300,8 +300,11 @@ class Upgrades:
 
     # Agents that are elsewhere
 
-    def send(self, agent: bytes, encoded: bytes, statement: bytes) -> UpgradeReport:
-        """Send an upgrade after an agent that was launched here. Raises `CredentialError`, `StationError`."""
+    async def send(self, agent: bytes, encoded: bytes, statement: bytes) -> UpgradeReport:
+        """Send an upgrade after an agent that was launched here; it is in the outbox, durably.
+
+        Raises `CredentialError`, `StationError`, `StoreError`.
+        """
         here = self._here
         known = self.image_of(agent)
         change = read_upgrade(statement)[1]
@@ -322,15 +325,15 @@ class Upgrades:
         if to is None and journey is None:
             raise UnknownAgent("this agent is not here, and was not launched here")
         order = sign_order(agent, OrderKind.UPGRADE, now, here.key, statement=statement)
-        here.post(
-            Outbox.posted(
-                to or (journey.place if journey is not None else here.key.public),
-                LetterKind.ORDER,
-                identify("order", agent, OrderKind.UPGRADE.value, now),
-                [order, encoded, 0],
-                now + ORDER_LIFETIME_MS,
-            )
+        letter = Outbox.posted(
+            to or (journey.place if journey is not None else here.key.public),
+            LetterKind.ORDER,
+            identify("order", agent, OrderKind.UPGRADE.value, now),
+            [order, encoded, 0],
+            now + ORDER_LIFETIME_MS,
         )
+        await here.journal.write([letter], True)
+        here.outbox.nudge()
         return UpgradeReport(text_of(agent), text_of(change.old), text_of(change.new), "sent")
 
 
