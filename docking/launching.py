@@ -12,6 +12,7 @@ from attrs import evolve, field, frozen
 
 from agents import canonical
 from agents.brief import brief
+from agents.credentials.amendments import AMENDMENT_NONCE_SIZE, Amendment, Change, sign_amendment
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import SecretKey
 from agents.credentials.passport import MAX_LABEL_BYTES, PASSPORT_NONCE_SIZE, Clones, Home, Passport, issue
@@ -154,4 +155,35 @@ def prepare_launch(
     return Launch(signed.envelope, opening.envelope, encoded or image.encode(), state)
 
 
-__all__ = ["DEFAULT_PERMIT", "HOUR_MS", "Launch", "Terms", "first_state", "image_of", "label_of", "prepare_launch"]
+def amendment(
+    agent: bytes,
+    passport: bytes,
+    change: Change,
+    signer: SecretKey,
+    now: int,
+    random: Callable[[int], bytes],
+) -> bytes:
+    """Sign a change of an agent that was launched, as its owner or home.
+
+    agent: its id; passport: the digest of its passport
+    change: a `TopUp` or a `Lease`, see `agents.credentials.amendments`
+    now: milliseconds since 1970
+
+    Raises `MalformedCredential` for what cannot be signed, TypeError.
+    """
+    if not isinstance(signer, SecretKey):
+        raise TypeError(f"an amendment is signed with a docking.SecretKey, not {type(signer).__name__}")
+    return sign_amendment(Amendment(agent, passport, random(AMENDMENT_NONCE_SIZE), now, change), signer).envelope
+
+
+__all__ = [
+    "DEFAULT_PERMIT",
+    "HOUR_MS",
+    "Launch",
+    "Terms",
+    "amendment",
+    "first_state",
+    "image_of",
+    "label_of",
+    "prepare_launch",
+]

@@ -332,6 +332,7 @@ class Station:
             moves=core.moves,
             topics=core.topics,
             meeting=core.meeting,
+            amending=core.amending,
             written=lambda: here.journal.write([], True),
             now=here.clocks.now,
         )
