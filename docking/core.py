@@ -72,6 +72,7 @@ from docking.residents.services import Services
 from docking.residents.serving import Serving
 from docking.residents.talking import Talking
 from docking.residents.topics import Topics
+from docking.residents.upgrades import Upgrades
 from docking.residents.upkeep import Upkeep
 from docking.residents.witnesses import Witnesses
 from docking.residents.workers import Workers
@@ -159,6 +160,7 @@ class StationCore:
     arrivals: Arrivals
     queries: Queries
     commands: Commands
+    upgrades: Upgrades
     inbound: Inbound
     post: Post
     talking: Talking
@@ -212,6 +214,7 @@ class StationCore:
             return await network.letter(peer, value)
 
         outbox = Outbox(key.public, journal, deliver, clock, lambda *said: core.inbound.not_taken(*said))
+        outbox.taken = lambda letter: core.inbound.taken(letter)
         here = Residents(name, key, store, journal, peers, clocks, Events(), workers, journeys, outbox)
         here.memory = lambda: policy.now.memory
         services = Services()
@@ -343,6 +346,17 @@ class StationCore:
         queries = Queries(here, journeys, peers, store, trails, arrivals.kept)
         commands = Commands(here, lifecycle, queries)
         arrivals.slept = commands.wake_at
+        upgrades = Upgrades(
+            here,
+            policy,
+            images,
+            trails,
+            lifecycle,
+            queries,
+            commands,
+            lambda capsule, going: arrivals.resume(capsule, going=going),
+        )
+        commands.upgrading = upgrades.stands_still
         witnesses = Witnesses(here, commands, network.letter)
         lives = Lives(here, policy, network.letter, review.apply)
         post = Post(here, journal, outbox, peers, lifecycle, queries, departures.heading)
@@ -368,6 +382,7 @@ class StationCore:
             topics,
             meeting,
             amending,
+            upgrades,
         )
         inbound.of_lives = lives.answer
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
@@ -396,6 +411,7 @@ class StationCore:
             arrivals,
             queries,
             commands,
+            upgrades,
             inbound,
             post,
             talking,

@@ -31,6 +31,7 @@ EventKind = Literal[
     "cloned",  # `text` is the id of the clone
     "amended",  # its owner or home changed something: `text` says what
     "budget-low",  # nine tenths of a budget are used: `text` says of which
+    "upgraded",  # it goes on with new code: `text` says with which image
     "waiting",  # it sleeps or waits for a message
     "finished",  # it ended normally, with exit code `text`
     "stopped",  # it trapped or used up its budget: `text` says why; its state is kept

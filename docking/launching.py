@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 
 from agents import canonical
 from agents.brief import brief
-from agents.credentials.amendments import AMENDMENT_NONCE_SIZE, Amendment, Change, sign_amendment
+from agents.credentials.amendments import AMENDMENT_NONCE_SIZE, Amendment, Change, Upgrade, sign_amendment
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import SecretKey
 from agents.credentials.passport import MAX_LABEL_BYTES, PASSPORT_NONCE_SIZE, Clones, Home, Passport, issue
@@ -176,6 +176,18 @@ def amendment(
     return sign_amendment(Amendment(agent, passport, random(AMENDMENT_NONCE_SIZE), now, change), signer).envelope
 
 
+def signed_upgrade(
+    agent: bytes, passport: bytes, old: bytes, visit: int, new: bytes, owner: SecretKey, now: int, nonce: bytes
+) -> bytes:
+    """The owner's statement that an agent goes on with the image `new`, for an hour from `now` (ms).
+
+    agent, passport, old, visit: its id, the digests of passport and image, and its visit; see `Upgrades.image_of`
+    nonce: 16 random bytes
+    """
+    change = Upgrade(old, new, visit, now + HOUR_MS)
+    return sign_amendment(Amendment(agent, passport, nonce, now, change), owner).envelope
+
+
 __all__ = [
     "DEFAULT_PERMIT",
     "HOUR_MS",
@@ -186,4 +198,5 @@ __all__ = [
     "image_of",
     "label_of",
     "prepare_launch",
+    "signed_upgrade",
 ]
