@@ -457,6 +457,7 @@ class StationCore:
         self.upkeep.close()
         self.ahead.close()
         self.fetcher.close()
+        here.unmapping.hurry()
         for timer in here.timers.values():
             timer.cancel()
         here.workers.interrupt_all()
