@@ -1,7 +1,7 @@
 """An agent in transit or at rest: which image, which state, and the credentials that vouch for both.
 
     ["portcall.capsule", 1, {1: passport, 2: trail, 3: results, 4: image's digest, 5: state's digest,
-                             6: checkpoint?, 7: image?, 8: state?}]
+                             6: checkpoint?, 7: image?, 8: state?, 9: amendments?}]
 
 A capsule without image and state is still one: enough for an audit. Between stations the parts
 travel as the handoff defines; here they are assembled again.
@@ -23,6 +23,7 @@ from agents import canonical
 from agents.brief import brief
 from agents.canonical import DIGEST_SIZE, Buffer
 from agents.credentials import envelope, sealing
+from agents.credentials.amendments import MAX_AMENDMENTS_BYTES, Amendments, Terms
 from agents.credentials.envelope import Signed
 from agents.credentials.fields import Fields, array
 from agents.credentials.itinerary import Position
@@ -31,6 +32,7 @@ from agents.credentials.passport import Passport, verify_passport
 from agents.credentials.results import Results, verify_results
 from agents.credentials.trail import Arrival, Followed, Trail, verify_trail
 from agents.credentials.trailpoint import TrailPoint
+from agents.credentials.upgrades import Upgraded, current_image
 from agents.credentials.visits import Head
 from agents.errors import CredentialError, MalformedCredential, NotCanonical, PortcallError
 
@@ -82,7 +84,7 @@ class Trust:
 @frozen
 class Capsule:
     """The parts. `passport`, `checkpoint`: envelopes; `image`, `state`: digests (32 bytes); `image_bytes`,
-    `state_bytes`: the bytes with these digests, if present."""
+    `state_bytes`: the bytes with these digests, if present; `amendments`: as `Amendments.encode` gives them."""
 
     passport: bytes = field(repr=_size)
     trail: Trail
@@ -92,6 +94,7 @@ class Capsule:
     checkpoint: bytes | None = field(default=None, repr=_size)
     image_bytes: Buffer | None = field(default=None, repr=_size)
     state_bytes: Buffer | None = field(default=None, repr=_size)
+    amendments: bytes | None = field(default=None, repr=_size)
 
     def encode(self) -> bytes:
         """The capsule as bytes, for a file."""
@@ -102,7 +105,8 @@ class Capsule:
             4: self.image,
             5: self.state,
         }
-        for key, value in ((6, self.checkpoint), (7, self.image_bytes), (8, self.state_bytes)):
+        rest = ((6, self.checkpoint), (7, self.image_bytes), (8, self.state_bytes), (9, self.amendments))
+        for key, value in rest:
             if value is not None:
                 parts[key] = bytes(value)
         return canonical.encode([CAPSULE_FORMAT, CAPSULE_VERSION, parts])
@@ -130,19 +134,25 @@ class Capsule:
             checkpoint=read.octets(6, "checkpoint", 1, envelope.MAX_STATEMENT_BYTES) if read.has(6) else None,
             image_bytes=read.octets(7, "image", 0, most) if read.has(7) else None,
             state_bytes=read.octets(8, "state", 0, most) if read.has(8) else None,
+            amendments=read.octets(9, "amendments", 1, MAX_AMENDMENTS_BYTES) if read.has(9) else None,
         )
         read.done()
         return capsule
 
     def parts(self) -> dict[str, Buffer]:
         """The capsule in pieces, as a handoff carries them: `passport`, `trail`, `results`, and `checkpoint`,
-        `image`, `state` where present."""
+        `image`, `state`, `amendments` where present."""
         parts: dict[str, Buffer] = {
             "passport": self.passport,
             "trail": canonical.encode(self.trail.value()),
             "results": canonical.encode(self.results.value()),
         }
-        rest = {"checkpoint": self.checkpoint, "image": self.image_bytes, "state": self.state_bytes}
+        rest = {
+            "checkpoint": self.checkpoint,
+            "image": self.image_bytes,
+            "state": self.state_bytes,
+            "amendments": self.amendments,
+        }
         return parts | {name: data for name, data in rest.items() if data is not None}
 
     @classmethod
@@ -154,7 +164,7 @@ class Capsule:
         missing = {"passport", "trail", "results"} - parts.keys()
         if missing:
             raise MalformedCredential(f"a capsule without its {min(missing)}")
-        checkpoint = parts.get("checkpoint")
+        checkpoint, amendments = parts.get("checkpoint"), parts.get("amendments")
         return cls(
             passport=bytes(parts["passport"]),
             trail=Trail.from_value(envelope.decode_signed(parts["trail"], _TRAIL_BOUNDS, "trail")),
@@ -164,6 +174,7 @@ class Capsule:
             checkpoint=None if checkpoint is None else bytes(checkpoint),
             image_bytes=parts.get("image"),
             state_bytes=parts.get("state"),
+            amendments=None if amendments is None else bytes(amendments),
         )
 
     @property
@@ -204,8 +215,12 @@ class Capsule:
 
     def _verify(self, trust: Trust, now: int, bodies: bool, hashed: bool) -> VerifiedCapsule:
         passport = trust.passports.get(canonical.digest(self.passport)) or verify_passport(self.passport)
-        check_owner(passport.body, trust, now)
-        self._check_image(passport.body, trust, bodies, hashed)
+        amendments = Amendments.read(self.amendments, passport)
+        check_owner(passport.body, trust, now, amendments.bound(passport.body))
+        # What has another image than its passport says was perhaps upgraded: only its trail can tell.
+        upgraded = self.image != passport.body.image and self._may_be_upgraded(trust)
+        if not upgraded:
+            self._check_image(passport.body.image, trust, bodies, hashed)
         # Hash what was received: the digest in the capsule is only a claim.
         state = self.state if hashed or self.state_bytes is None else canonical.digest(self.state_bytes)
         if state != self.state:
@@ -213,7 +228,11 @@ class Capsule:
         arrival = None
         if trust.here is not None and trust.sender is not None:
             arrival = Arrival(trust.here, trust.sender, now, state, trust.certifiers)
-        followed = verify_trail(self.trail, passport, trust.known, self.checkpoint, arrival)
+        followed = verify_trail(self.trail, passport, trust.known, self.checkpoint, arrival, amendments)
+        if upgraded:
+            self._check_image(current_image(passport.body, followed.point), trust, bodies, hashed)
+        elif current_image(passport.body, followed.point) != self.image:
+            raise CredentialError("image-digest", "the image is not the one that the last upgrade names")
         if followed.point.agent in trust.revoked:
             raise CredentialError("revoked", "this agent was revoked here")
         if bodies and self.state_bytes is None:
@@ -221,10 +240,17 @@ class Capsule:
         if arrival is None and state != followed.point.state:
             raise CredentialError("state-digest", "the state is not the one that the trail ends with")
         results = verify_results(self.results, passport, followed)
-        return VerifiedCapsule(self, passport, followed, results, now)
+        return VerifiedCapsule(self, passport, followed, results, now, amendments)
 
-    def _check_image(self, passport: Passport, trust: Trust, bodies: bool, hashed: bool) -> None:
-        if self.image != passport.image:
+    def _may_be_upgraded(self, trust: Trust) -> bool:
+        """Whether the trail speaks of an upgrade, or begins after one. Verifies nothing."""
+        start = trust.known.get(self.trail.head) if self.trail.start else None
+        if self.trail.start and (start is None or start.image):
+            return True  # or its beginning is unknown, and the checkpoint says so, or nobody
+        return any(envelope.look(link).kind == Upgraded.KIND for link in self.trail.links)
+
+    def _check_image(self, named: bytes, trust: Trust, bodies: bool, hashed: bool) -> None:
+        if self.image != named:
             raise CredentialError("image-digest", "the image is not the one that the passport names")
         if self.image_bytes is not None and not hashed and canonical.digest(self.image_bytes) != self.image:
             raise CredentialError("image-digest", "the image was exchanged: its digest is not the passport's")
@@ -251,6 +277,12 @@ class VerifiedCapsule:
     followed: Followed
     results: Head
     now: int
+    amendments: Amendments
+
+    @property
+    def terms(self) -> Terms:
+        """What holds for the agent: its passport, as amended."""
+        return self.amendments.terms(self.passport.body, self.agent)
 
     @property
     def agent(self) -> bytes:
@@ -281,7 +313,7 @@ def _span(ms: int) -> str:
     return f"{ms // 1000} s"
 
 
-def check_owner(passport: Passport, trust: Trust, now: int) -> None:
+def check_owner(passport: Passport, trust: Trust, now: int, terms: Terms) -> None:
     """Check 1 without the signature: owner trusted, nothing revoked, not expired, not from the future."""
     if trust.owners is not None and passport.owner not in trust.owners:
         raise CredentialError("owner-unknown", f"the owner {passport.owner} is not trusted here")
@@ -289,11 +321,14 @@ def check_owner(passport: Passport, trust: Trust, now: int) -> None:
         raise CredentialError("revoked", f"the owner {passport.owner} was revoked here")
     if passport.agent in trust.revoked:
         raise CredentialError("revoked", "this agent was revoked here")
-    if now > passport.expires:
-        ago = _span(now - passport.expires)
+    if now > terms.expires:
+        ago = _span(now - terms.expires)
         raise CredentialError(
             "expired", f"the agent's passport expired {ago} ago by the clock here: launch it anew, for longer"
         )
+    if now > terms.lease:
+        ago = _span(now - terms.lease)
+        raise CredentialError("lease", f"the agent's lease ended {ago} ago by the clock here, and was not renewed")
     if now + CLOCK_SKEW_MS < passport.not_before:
         ahead = _span(passport.not_before - now)
         raise CredentialError(

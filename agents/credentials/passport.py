@@ -52,7 +52,8 @@ class Passport:
 
     `nonce`: 16 bytes, fresh for each agent. `image`, `state`: digests of the image and of the initial state.
     `results`: the X25519 key that results are sealed to. `hops`: the maximum number of moves. `label`: a name for
-    people; it need not be unique."""
+    people; it need not be unique. `lease`: where not 0, the agent's time has to be renewed by its home or owner within
+    so many milliseconds, first from `not_before` on; see `agents.credentials.amendments`."""
 
     KIND: ClassVar[str] = "passport"
 
@@ -69,6 +70,12 @@ class Passport:
     permit: Permit
     results: bytes = field(repr=text_of)
     label: str
+    lease: int = 0
+
+    @property
+    def first_lease(self) -> int:
+        """When the agent's time is over unless it is renewed, ms since 1970."""
+        return min(self.not_before + self.lease, self.expires) if self.lease else self.expires
 
     @property
     def agent(self) -> bytes:
@@ -77,7 +84,7 @@ class Passport:
 
     def payload(self) -> dict[int, Any]:
         """As a map for CBOR."""
-        return {
+        value: dict[int, Any] = {
             1: PASSPORT_VERSION,
             2: self.agent,
             3: self.owner.raw,
@@ -94,6 +101,7 @@ class Passport:
             14: self.results,
             15: self.label,
         }
+        return value | {16: self.lease} if self.lease else value
 
     @classmethod
     def from_payload(cls, value: object) -> Passport:
@@ -131,8 +139,11 @@ class Passport:
             permit=Permit.from_payload(read.take(13, "permit")),
             results=read.octets(14, "result key", KEY_SIZE),
             label=read.text(15, "label", MAX_LABEL_BYTES),
+            lease=read.time(16, "lease") if read.has(16) else 0,
         )
         read.done()
+        if read.has(16) and not passport.lease:
+            raise MalformedCredential("passport: a lease of no time")
         if passport.agent != agent:
             raise CredentialError("agent-id", "the agent's id is not what its owner, nonce and image give")
         return passport

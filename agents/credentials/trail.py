@@ -27,12 +27,14 @@ from agents import canonical
 from agents.brief import brief
 from agents.canonical import DIGEST_SIZE
 from agents.credentials import envelope
+from agents.credentials.amendments import NONE, Amendments, Terms
 from agents.credentials.envelope import Readable, Signed, Unverified
 from agents.credentials.fields import COUNT, array, byte_string, uint
 from agents.credentials.itinerary import START, Position, PositionKind
 from agents.credentials.keys import PublicKey
 from agents.credentials.passport import Passport
 from agents.credentials.trailpoint import Phase, TrailPoint, launch_point, verify_checkpoint
+from agents.credentials.upgrades import Upgraded, check_upgrade, read_upgrade
 from agents.credentials.visits import CloneStatement, Commit, Receipt, Visit, certifier
 from agents.errors import CredentialError, MalformedCredential
 from agents.evolve import evolve
@@ -114,6 +116,8 @@ def follow(point: TrailPoint, link: bytes) -> tuple[TrailPoint, Signed[Any]]:
         raise CredentialError("trail-ended", f"a {kind} follows the end of the trail")
     if point.phase is Phase.VISIT and kind == CloneStatement.KIND:
         return _clone(point, _verified(CloneStatement, opened, point.holder, "trail-next"))
+    if point.phase is Phase.VISIT and kind == Upgraded.KIND:
+        return _upgraded(point, _verified(Upgraded, opened, point.holder, "trail-next"))
     if point.phase is Phase.VISIT and kind == Visit.KIND:
         return _visit(point, _verified(Visit, opened, point.holder, "trail-next"))
     if point.phase is Phase.RECEIPT and kind == Receipt.KIND:
@@ -137,14 +141,15 @@ def verify_trail(
     known_prefix: TrailPoint | Mapping[bytes, TrailPoint] | None = None,
     checkpoint: bytes | None = None,
     arrival: Arrival | None = None,
+    amendments: Amendments = NONE,
 ) -> Followed:
     """Verify the links of `trail`: checks 3 to 5 of the admission, in this order, over the new links.
 
     `known_prefix`: what this station verified before: a point, or its points by head. `checkpoint`: the
     envelope of one by home, used if the beginning is not known. `arrival`: the admitting station; None for an
-    audit, which accepts any trail that is legal so far. Raises `CredentialError`; the codes are in
-    docs/reference/credentials.md. One of them, `trail-unknown`, is not the agent's fault: the sender should send
-    the links from the beginning."""
+    audit, which accepts any trail that is legal so far. `amendments`: of the agent, verified. Raises
+    `CredentialError`; the codes are in docs/reference/credentials.md. One of them, `trail-unknown`, is not the
+    agent's fault: the sender should send the links from the beginning."""
     start = point = _start(trail, passport, known_prefix, checkpoint)
     steps: list[tuple[TrailPoint, Signed[Any]]] = []
     for link in trail.links:
@@ -157,12 +162,15 @@ def verify_trail(
         _check_state(before, signed.body)
     if arrival is not None and arrival.state != point.state:
         raise CredentialError("state-digest", "the state that arrived is not the one that was sent")
+    terms = amendments.terms(passport.body, point.agent)
     for before, signed in steps:
         if isinstance(signed.body, Visit):
-            _check_stop(passport.body, before, signed.body)
+            _check_stop(passport.body, terms, before, signed.body)
         elif isinstance(signed.body, CloneStatement):
             _check_clone(passport.body, before, signed.body)
-    _check_amounts(passport.body, point)
+        elif isinstance(signed.body, Upgraded):
+            check_upgrade(passport, before, signed.body.statement, signed.body.time)
+    _check_amounts(terms, point)
     here = () if arrival is None else _places(passport.body, point, arrival)
     for before, signed in steps:
         _check_results(before, signed.body)
@@ -219,7 +227,7 @@ def _head(point: TrailPoint, signed: Signed[Any]) -> bytes:
     return canonical.digest(b"portcall trail", point.head, signed.digest)
 
 
-def _check_chain(point: TrailPoint, body: Visit | CloneStatement, agent: bytes) -> None:
+def _check_chain(point: TrailPoint, body: Visit | CloneStatement | Upgraded, agent: bytes) -> None:
     what = f"{body.KIND} {body.index}"
     if agent != point.agent or body.passport != point.passport:
         raise CredentialError("trail-agent", f"{what} belongs to another agent")
@@ -266,6 +274,20 @@ def _clone(point: TrailPoint, signed: Signed[CloneStatement]) -> tuple[TrailPoin
         state=body.state,
         results=body.results,
         cloned=0,
+    ), signed
+
+
+def _upgraded(point: TrailPoint, signed: Signed[Upgraded]) -> tuple[TrailPoint, Signed[Any]]:
+    body = signed.body
+    _check_chain(point, body, body.agent)
+    order, upgrade = read_upgrade(body.statement)
+    return evolve(
+        point,
+        links=point.links + 1,
+        head=_head(point, signed),
+        previous=signed.digest,
+        image=upgrade.new,
+        upgraded=order.time,
     ), signed
 
 
@@ -316,14 +338,14 @@ def _check_results(before: TrailPoint, body: object) -> None:
             raise CredentialError("results-chain", f"results were removed or replaced in visit {body.index}")
 
 
-def _check_stop(passport: Passport, before: TrailPoint, visit: Visit) -> None:
+def _check_stop(passport: Passport, terms: Terms, before: TrailPoint, visit: Visit) -> None:
     certifiers = [certifier(visit.certificate, visit.station, visit.arrived)] if visit.certificate else []
     legal = passport.itinerary.reach(before.position, visit.station, visit.arrived, passport.home.station, certifiers)
     # The launch may happen before the first stop; each later visit is at a stop.
     launched = visit.index == 0 and visit.position == START
     if visit.position not in legal and not launched:
         raise CredentialError("itinerary", f"visit {visit.index} is not where the itinerary leads")
-    if visit.arrived > passport.expires:
+    if visit.arrived > terms.expires:
         raise CredentialError("itinerary", f"visit {visit.index} began after the passport had expired")
     if not before.cloned <= visit.cloned <= passport.clones.each:
         raise CredentialError("clones", f"visit {visit.index} states {visit.cloned} clones of the agent")
@@ -336,11 +358,11 @@ def _check_clone(passport: Passport, before: TrailPoint, clone: CloneStatement) 
         raise CredentialError("clones", f"a clone with the serial {clone.serial}, which is not allowed")
 
 
-def _check_amounts(passport: Passport, point: TrailPoint) -> None:
+def _check_amounts(terms: Terms, point: TrailPoint) -> None:
     moves = point.index - (point.phase is Phase.ENDED)
-    if moves > passport.hops:
-        raise CredentialError("hops", f"this is hop {moves}, and the passport allows {passport.hops}")
-    beyond = passport.permit.budget.exceeded_by(point.used)
+    if moves > terms.hops:
+        raise CredentialError("hops", f"this is hop {moves}, and the passport allows {terms.hops}")
+    beyond = terms.budget.exceeded_by(point.used)
     if beyond is not None:
         raise CredentialError("budget", f"the agent has used more {beyond} than its permit allows")
 

@@ -16,6 +16,7 @@ from attrs import define, evolve, field, frozen
 from agents import canonical
 from agents.capsule import Capsule
 from agents.credentials import results as reports
+from agents.credentials.amendments import NONE, Amendments
 from agents.credentials.envelope import Signed
 from agents.credentials.fields import AMOUNT, array, byte_string, text, uint
 from agents.credentials.keys import PublicKey, text_of
@@ -23,6 +24,7 @@ from agents.credentials.passport import Passport, verify_passport
 from agents.credentials.results import Results, verify_results
 from agents.credentials.trail import Followed, Trail, verify_trail
 from agents.credentials.trailpoint import Phase, TrailPoint, launch_point
+from agents.credentials.upgrades import current_image
 from agents.errors import CredentialError, NotCanonical
 from docking.store.changes import Change, Link, PutJourney
 from docking.store.store import Store
@@ -61,7 +63,9 @@ OVER = (JourneyStanding.FINISHED, JourneyStanding.DISPOSED)
 
 @frozen
 class Journey:
-    """What a home knows about one agent. Times: ms; `place`: its last known station; `text`: how it ended."""
+    """What a home knows about one agent. Times: ms; `place`: its last known station; `text`: how it ended;
+    `image`: the digest of its image, where it is known to have got another one than its passport names.
+    """
 
     agent: bytes
     passport: bytes = field(repr=False)
@@ -74,6 +78,7 @@ class Journey:
     standing: JourneyStanding = JourneyStanding.TRAVELLING
     changed: int = 0
     text: str = ""
+    image: bytes = b""
 
     def encode(self) -> bytes:
         """As bytes, for the store."""
@@ -81,6 +86,7 @@ class Journey:
             [
                 *(self.agent, self.passport, self.label, self.owner.raw, self.expires, self.launched),
                 *(self.place.raw, self.hop, self.standing.value, self.changed, self.text),
+                *((self.image,) if self.image else ()),
             ]
         )
 
@@ -88,8 +94,8 @@ class Journey:
     def decode(cls, data: bytes) -> Journey:
         """The inverse of `encode`. Raises `CredentialError`: the store is damaged."""
         try:
-            agent, passport, label, owner, expires, launched, place, hop, standing, changed, said = array(
-                canonical.decode(data, _BOUNDS), "journey", 11
+            agent, passport, label, owner, expires, launched, place, hop, standing, changed, said, *image = array(
+                canonical.decode(data, _BOUNDS), "journey", 12
             )
             numbers = [uint(each, "number", AMOUNT) for each in (expires, launched, hop, changed)]
             if not isinstance(label, str) or not isinstance(said, str):
@@ -106,6 +112,7 @@ class Journey:
                 standing=JourneyStanding(standing),
                 changed=numbers[3],
                 text=said,
+                image=byte_string(image[0], "image", 32) if image else b"",
             )
         except (NotCanonical, CredentialError, ValueError, TypeError) as error:
             raise CredentialError("journey", f"what the store says of a journey cannot be read: {error}") from error
@@ -118,6 +125,7 @@ class VerifiedEnd:
     capsule: Capsule
     passport: Signed[Passport]
     followed: Followed
+    amendments: Amendments = NONE
 
 
 def sayable(said: str) -> str:
@@ -214,9 +222,17 @@ class Journeys:
         """The word that `told` reads."""
         return [agent, passport, hop, standing.value, sayable(said)]
 
+    def upgraded(self, agent: bytes, image: bytes) -> list[Change]:
+        """An agent has got the code with this digest, or that was sent after it."""
+        journey = self._last(agent)
+        if journey is None or journey.standing in (*OVER, JourneyStanding.PURGED):
+            return []
+        return [self._put(evolve(journey, image=image, changed=self._clock()))]
+
     def closed(self, leaving: SignedDeparture, capsule: Capsule, standing: JourneyStanding, said: str) -> PutJourney:
         """Close a journey that ended here, at home. `capsule`: complete."""
-        return self._put(self._over(leaving.credentials.passport, leaving.point, standing, said), capsule.encode())
+        own = leaving.credentials
+        return self._put(self._over(own.passport, own.terms.expires, leaving.point, standing, said), capsule.encode())
 
     def judge(self, data: bytes, place: PublicKey) -> VerifiedEnd:
         """Verify the end of a journey that a station sent. Perhaps thousands of signatures; callable from any thread.
@@ -227,11 +243,12 @@ class Journeys:
         passport = verify_passport(capsule.passport)
         if passport.body.home.station != self.here:
             raise CredentialError("not-home", "this is not the home of that agent")
-        followed = verify_trail(capsule.trail, passport, self._trails, capsule.checkpoint)
+        amendments = Amendments.read(capsule.amendments, passport)
+        followed = verify_trail(capsule.trail, passport, self._trails, capsule.checkpoint, amendments=amendments)
         verify_results(capsule.results, passport, followed)
         if followed.point.phase is not Phase.ENDED or followed.point.source != place:
             raise CredentialError("trail-order", "the trail does not end at the station that sends it")
-        return VerifiedEnd(capsule, passport, followed)
+        return VerifiedEnd(capsule, passport, followed, amendments)
 
     def ended(self, judged: VerifiedEnd, standing: JourneyStanding, said: str) -> tuple[Journey, list[Change]]:
         """Record a journey's end that `judge` verified. Raises `CredentialError` if its beginning is no longer here."""
@@ -248,32 +265,37 @@ class Journeys:
             passport=capsule.passport,
             trail=Trail((*links, *(link.body for link in new))),
             results=Results((*reported, *(entry.body for entry in entries))),
-            image=passport.body.image,
+            image=current_image(passport.body, point),
             state=point.state,
+            amendments=capsule.amendments,
         )
-        known = VerifiedTrail(point, moved_on({}, followed.steps, point))
-        learned = self._trails.learn(known, [*new, *entries], passport.body.expires)
-        journey = self._over(passport, point, standing, said)
+        known = VerifiedTrail(point, moved_on({}, followed.steps, point), amendments=capsule.amendments)
+        expires = judged.amendments.terms(passport.body, point.agent).expires
+        learned = self._trails.learn(known, [*new, *entries], expires)
+        journey = self._over(passport, expires, point, standing, said)
         return journey, [learned, self._put(journey, whole.encode())]
 
     def purged(self, journey: Journey) -> PutJourney:
         """Forget a journey that is over, with its trail and results."""
         return self._put(evolve(journey, standing=JourneyStanding.PURGED, text="", changed=self._clock()), b"")
 
-    def _over(self, passport: Signed[Passport], point: TrailPoint, standing: JourneyStanding, said: str) -> Journey:
+    def _over(
+        self, passport: Signed[Passport], expires: int, point: TrailPoint, standing: JourneyStanding, said: str
+    ) -> Journey:
         old, now = self._last(point.agent), self._clock()
         return Journey(
             agent=point.agent,
             passport=passport.digest,
             label=label_of(passport.body, point.agent),
             owner=passport.body.owner,
-            expires=passport.body.expires,
+            expires=expires,
             launched=now if old is None else old.launched,
             place=point.source,
             hop=point.index - 1,
             standing=standing,
             changed=now,
             text=sayable(said),
+            image=point.image,
         )
 
     def _last(self, agent: bytes) -> Journey | None:

@@ -166,6 +166,9 @@ def _checkpoint(berth: Berth, saved: StoredState, state: StoredPart) -> PutCheck
     parts = [StoredPart(part("passport", passport), passport), StoredPart(berth.image_part, None), state]
     if saved.blocks is not None:
         parts.append(StoredPart(saved.blocks, None))
+    amendments = berth.credentials.amendments.encode()
+    if amendments is not None:
+        parts.append(StoredPart(part("amendments", amendments), amendments))
     messages = [*berth.taken, *berth.inbox]
     if messages or berth.seen or berth.streams.came or berth.questions or berth.topics:
         mail = write_mailbox(messages, berth.seen, berth.streams, berth.questions, berth.topics)

@@ -73,7 +73,7 @@ async def make_clones(
     changes: list[Change] = []
     for number, child in enumerate(children, 1):
         links = [*child.credentials.links[-1:], *berth.reports]
-        changes.append(trails.learn(child.credentials.known, links, body.expires))
+        changes.append(trails.learn(child.credentials.known, links, own.terms.expires))
         changes.append(checkpoints.put_checkpoint(child, state, told(number, ids)))
         if body.home.station == here.key.public:
             changes.append(here.journeys.opened(child.agent, own.passport, here.key.public))

@@ -19,6 +19,7 @@ from agents.credentials import directions, logbook
 from agents.credentials.itinerary import Leaf, Position, Stop
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.credentials.permit import Budget
+from agents.credentials.upgrades import current_image
 from agents.errors import CredentialError
 from agents.evolve import evolve
 from agents.hostcalls import EACCES, EAGAIN, EHOSTUNREACH
@@ -149,11 +150,11 @@ class Departures:
         if attempt is None:
             return list
         leaving = attempt.leaving
-        self._has_image.add((attempt.to, leaving.credentials.passport.body.image))
+        self._has_image.add((attempt.to, current_image(leaving.credentials.passport.body, leaving.point)))
 
         def learnt() -> list[Change]:
             known, links = leaving.handed_over(record.receipt, record.commit)
-            return [self._trails.learn(known, links, leaving.credentials.passport.body.expires)]
+            return [self._trails.learn(known, links, leaving.credentials.terms.expires)]
 
         return learnt
 
@@ -294,12 +295,12 @@ class Departures:
     def _leave(self, berth: Berth, to: PublicKey, state: bytes, sent: Sent | None) -> SignedDeparture:
         now = max(self._clock(), berth.credentials.since)
         position = self._position(berth, to, now)
-        body, point = berth.credentials.passport.body, berth.credentials.point
+        terms, point = berth.credentials.terms, berth.credentials.point
         used = evolve(berth.used, carried=len(state) + (0 if sent is None else sent.size))
-        self._check(body.permit.budget, point.used.plus(used))
-        if point.index + 1 > body.hops:
-            raise CredentialError("hops", f"this would be hop {point.index + 1}, and the passport allows {body.hops}")
-        if now > body.expires:
+        self._check(terms.budget, point.used.plus(used))
+        if point.index + 1 > terms.hops:
+            raise CredentialError("hops", f"this would be hop {point.index + 1}, and the passport allows {terms.hops}")
+        if now > terms.expires:
             raise CredentialError("expired", "the agent's passport has expired: launch it anew, for longer")
         berth.credentials = agent_credentials.with_checkpoint(berth.credentials, now, self.key, self._trails)
         stay = logbook.StayRecord(
@@ -356,6 +357,9 @@ class Departures:
         ]
         if carried.checkpoint is not None:
             loads.append(("checkpoint", carried.checkpoint))
+        amendments = berth.credentials.amendments.encode()
+        if amendments is not None:
+            loads.append(("amendments", amendments))
         loads += message_parts(berth)
         if trace is not None:
             loads.append(("trace", trace.encode()))

@@ -61,8 +61,8 @@ class Endings:
         leaving = agent_credentials.leave(own, stay, berth.reports, self._key, None)
         body = own.passport.body
         last = Link(leaving.point.head, own.point.head, leaving.visit.envelope)
-        known = VerifiedTrail(leaving.point, own.marks, own.checkpoint)
-        learned = self._trails.learn(known, [last, *leaving.entries], body.expires)
+        known = VerifiedTrail(leaving.point, own.marks, own.checkpoint, own.amendments.encode())
+        learned = self._trails.learn(known, [last, *leaving.entries], own.terms.expires)
         home = body.home.station
         if home == self._key.public:
             capsule = agent_credentials.last_capsule(leaving, self._trails, None)
@@ -76,7 +76,8 @@ class Endings:
         capsule = agent_credentials.last_capsule(leaving, self._trails, mark)
         ident = identify("ending", leaving.point.agent, leaving.point.index, mark is None)
         value = [capsule.encode(), standing.value, sayable(said)]
-        return Outbox.posted(body.home.station, LetterKind.ENDED, ident, value, body.expires + GRACE_MS)
+        expires = leaving.credentials.terms.expires + GRACE_MS
+        return Outbox.posted(body.home.station, LetterKind.ENDED, ident, value, expires)
 
     def again(self, letter: Letter) -> list[Change]:
         """Home has forgotten the beginning of the trail: the letter with the whole trail, or nothing if that was sent

@@ -13,6 +13,7 @@ from attrs import define, evolve
 
 from agents import canonical
 from agents.credentials import envelope
+from agents.credentials.amendments import NONE
 from agents.credentials.passport import Passport, verify_passport
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import Opening
@@ -120,7 +121,7 @@ class Launches:
         if self._here.clocks.now() > body.expires:
             raise CredentialError("expired", "the agent's passport has expired")
         policy = self._policy.now
-        granted = grant(body, body.agent, Budget(), policy)
+        granted = grant(body, NONE.terms(body, body.agent), body.agent, Budget(), policy)
         for each in (granted, room_for(body.owner, policy, self._here.load())):
             if isinstance(each, Refusal):
                 raise CredentialError(each.code, each.reason)

@@ -533,7 +533,7 @@ class Moves:
         self, berth: Berth, to: PublicKey, state: bytes, sent: Sent | None, sending: Sending
     ) -> Refusal | None:
         """The handoff of an agent of which blocks stay here. From its commit on they are the destination's."""
-        expires = berth.credentials.passport.body.expires
+        expires = berth.credentials.terms.expires
         served = ServedAgent(sending.session, berth.agent, to.raw, sending.backing(), expires)
         self._served.serve(served)
         occupied, life = berth.occupied, berth.detach()

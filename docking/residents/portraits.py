@@ -33,14 +33,14 @@ def portrait(here: Residents, queries: Queries, agent: bytes) -> dict[str, objec
 def _resident(here: Residents, berth: Berth) -> dict[str, object]:
     body = berth.credentials.passport.body
     used, before = berth.used, berth.credentials.point.used
-    permit, here_granted = body.permit.budget, berth.grant.budget
+    terms, here_granted = berth.credentials.terms, berth.grant.budget
     budget = [
         {
             "name": name,
             "used": getattr(before, name) + getattr(used, name)
             if name != "memory"
             else max(before.memory, used.memory),
-            "permit": getattr(permit, name),
+            "permit": getattr(terms.budget, name),
             "here": getattr(used, name),
             "granted": getattr(here_granted, name),
         }
@@ -49,9 +49,10 @@ def _resident(here: Residents, berth: Berth) -> dict[str, object]:
     return {
         "owner": body.owner.text,
         "home": here.peers.label(body.home.station) if body.home.station != here.key.public else here.name,
-        "expires": body.expires,
-        "hops": body.hops,
-        "image": text_of(body.image),
+        "expires": terms.expires,
+        "lease": terms.lease,
+        "hops": terms.hops,
+        "image": text_of(berth.image.digest),
         "program": berth.image.manifest.name[:200],
         "language": berth.image.manifest.language[:50],
         "capabilities": list(berth.grant.capabilities)[:SHOWN_CAPABILITIES],

@@ -10,6 +10,7 @@ from attrs import define, field
 
 from agents.capsule import Capsule
 from agents.credentials import envelope
+from agents.credentials.amendments import Amendments
 from agents.credentials.keys import PublicKey
 from agents.credentials.passport import verify_passport
 from agents.credentials.results import verify_results
@@ -70,8 +71,11 @@ class Recovery:
             known = self._trails.known(note.trail)
             if known is None:
                 raise StationError("the agent's trail is not in the store")
-            own = agent_credentials.remembered(passport, known, self._here, note.since, note.came, self._certificates)
-        granted = grant(passport.body, own.agent, own.point.used, self._policy.now)
+            amendments = Amendments.read(bodies.get("amendments"), passport)
+            own = agent_credentials.remembered(
+                passport, known, self._here, note.since, note.came, self._certificates, amendments
+            )
+        granted = grant(passport.body, own.terms, own.agent, own.point.used, self._policy.now)
         if isinstance(granted, Refusal):
             raise CredentialError(granted.code, granted.reason)
         berth = Berth(self._environment, own, granted, found[0], image_part)
@@ -98,7 +102,8 @@ class Recovery:
         passport = verify_passport(came.passport)
         at = envelope.verify(Receipt, record.receipt).body.time
         arrival = Arrival(self._here, PublicKey(record.peer), at, state, self._certificates.certifiers(at))
-        followed = verify_trail(came.trail, passport, self._trails, came.checkpoint, arrival)
+        amendments = Amendments.read(came.amendments, passport)
+        followed = verify_trail(came.trail, passport, self._trails, came.checkpoint, arrival, amendments)
         head = verify_results(came.results, passport, followed)
         proofs = record.receipt, record.commit
         return agent_credentials.arrived(passport, came, followed, head, proofs, self._trails, self._certificates)

@@ -58,7 +58,7 @@ class Review:
     def judge(self, berth: Berth) -> None:
         """Suspend an agent that the policy does not admit, or else give it what the policy grants."""
         own = berth.credentials
-        granted = grant(own.passport.body, own.agent, own.point.used, self._policy.now)
+        granted = grant(own.passport.body, own.terms, own.agent, own.point.used, self._policy.now)
         if self._policy.held:
             granted = Refusal("held", self._policy.held)
         if not isinstance(granted, Refusal):

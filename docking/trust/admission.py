@@ -17,6 +17,7 @@ from attrs import field, frozen
 from agents.brief import brief
 from agents.canonical import Buffer
 from agents.capsule import Capsule, Trust, VerifiedCapsule
+from agents.credentials.amendments import Terms
 from agents.credentials.envelope import Signed
 from agents.credentials.itinerary import Position
 from agents.credentials.keys import PublicKey
@@ -24,6 +25,7 @@ from agents.credentials.passport import Passport
 from agents.credentials.permit import Budget, Permit, covers
 from agents.credentials.trailpoint import TrailPoint
 from agents.errors import CredentialError
+from agents.evolve import evolve
 from docking.handoff.refusal import Refusal
 from docking.trust.policy import OwnerRule, Policy
 
@@ -134,16 +136,17 @@ def admit(
     rule = policy.rule(passport.owner)
     if rule is None:
         return Refusal("owner-unknown", f"the owner {passport.owner} is not trusted here")
-    grant = _grant(passport.permit, point.used, rule, policy)
+    grant = _grant(passport.permit, capsule.terms, point.used, rule, policy)
     if isinstance(grant, Refusal):
         return grant
     admission = Admission(capsule.agent, capsule.hop, passport.owner, grant, capsule.positions)
     return room_for(passport.owner, policy, load) or admission
 
 
-def grant(passport: Passport, agent: bytes, used: Budget, policy: Policy) -> Permit | Refusal:
+def grant(passport: Passport, terms: Terms, agent: bytes, used: Budget, policy: Policy) -> Permit | Refusal:
     """What an agent that lives here may do and use: check 7, for one that is launched, was here before a restart, or
-    is here while the policy changes. `agent`: its id, which is not its passport's where it is a clone."""
+    is here while the policy changes. `terms`: its passport's, as amended; `agent`: its id, which is not its passport's
+    where it is a clone."""
     if passport.owner.raw in policy.revoked:
         return Refusal("revoked", f"the owner {passport.owner} was revoked here")
     if not policy.revoked.isdisjoint((passport.agent, agent)):
@@ -151,7 +154,7 @@ def grant(passport: Passport, agent: bytes, used: Budget, policy: Policy) -> Per
     rule = policy.rule(passport.owner)
     if rule is None:
         return Refusal("owner-unknown", f"the owner {passport.owner} is not trusted here")
-    return _grant(passport.permit, used, rule, policy)
+    return _grant(passport.permit, terms, used, rule, policy)
 
 
 def too_large(policy: Policy, state: int, image: int) -> Refusal | None:
@@ -184,13 +187,14 @@ def shed(policy: Policy, load: Load) -> Refusal | None:
     return None
 
 
-def _grant(permit: Permit, used: Budget, rule: OwnerRule, policy: Policy) -> Permit | Refusal:
-    left = permit.budget.left(used)
+def _grant(permit: Permit, terms: Terms, used: Budget, rule: OwnerRule, policy: Policy) -> Permit | Refusal:
+    left = terms.budget.left(used)
     for name in ("cpu", "memory"):
         if getattr(left, name) == 0:
             return Refusal("budget", f"the agent has no {name} left in its permit")
+    amended = permit if terms.budget == permit.budget else evolve(permit, budget=terms.budget)
     # The remaining budget is within the permit's: make one permit, and check its capabilities once.
-    grant = permit.attenuate(left.least(policy.budget).least(rule.budget), rule.capabilities)
+    grant = amended.attenuate(left.least(policy.budget).least(rule.budget), rule.capabilities)
     missing = [need for need in permit.needs if not covers(grant.capabilities, need)]
     if missing:
         return Refusal("capability", f"the agent needs {missing[0]}, which is not granted to its owner here")

@@ -18,6 +18,7 @@ from agents.blocks import BLOCKS_PER_PAGE
 from agents.canonical import Buffer
 from agents.capsule import Capsule, VerifiedCapsule
 from agents.credentials import logbook
+from agents.credentials.amendments import MAX_AMENDMENTS_BYTES, Amendments
 from agents.credentials.keys import SecretKey, public_key
 from agents.credentials.passport import verify_passport
 from agents.credentials.permit import Budget, Permit
@@ -114,6 +115,8 @@ class AdmissionController:
             part.size > agent_credentials.MAX_TRAIL_BYTES for part in offer.parts if part.kind not in ("state", "image")
         ):
             return Refusal("too-large", "the agent's papers are larger than any station reads")
+        if "amendments" in kinds and offer.parts[kinds["amendments"]].size > MAX_AMENDMENTS_BYTES:
+            return Refusal("too-large", "the agent has more amendments than any station reads")
         if "trace" in kinds and offer.parts[kinds["trace"]].size > MAX_TRACE_BYTES:
             return Refusal("too-large", "the agent's trace context is larger than any station reads")
         came = {body.index for body in offer.bodies}
@@ -193,7 +196,7 @@ class AdmissionController:
         except (BadSnapshot, BadImage, EngineError) as error:
             return Refusal("bad-state", f"the agent cannot go on here: {error}"[:500])
         said = (offer.agent, offer.hop, offer.visit, offer.expires)
-        if said != (verified.agent, verified.hop, verified.point.previous, verified.passport.body.expires):
+        if said != (verified.agent, verified.hop, verified.point.previous, verified.terms.expires):
             return Refusal("wrong-handoff", "the offer names another agent, hop or visit than its papers")
         prepared, session = None, None
         if snapshot.roots:  # last: from here on its session is kept for it
@@ -228,12 +231,14 @@ class AdmissionController:
                 return None
             self._images.validate_resuming(found[0], policy)
             passport = bodies.get("passport") or self._store.part(offer.parts[kinds["passport"]].digest) or b""
-            body = verify_passport(bytes(passport)).body
+            signed = verify_passport(bytes(passport))
+            amendments = Amendments.read(agent_credentials.amendments_in(bodies), signed)
+            terms = amendments.terms(signed.body, offer.agent)
         except CredentialError as error:
             return Refusal(error.code, error.reason)
         except (BadImage, EngineError) as error:
             return Refusal("bad-state", f"the agent cannot go on here: {error}"[:500])
-        granted = grant(body, offer.agent, Budget(), policy)
+        granted = grant(signed.body, terms, offer.agent, Budget(), policy)
         return (
             granted
             if isinstance(granted, Refusal)

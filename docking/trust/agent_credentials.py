@@ -9,7 +9,7 @@ Invariant: the point of `AgentCredentials` is where the trail stands for *this* 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
 
@@ -18,6 +18,7 @@ from agents.brief import brief
 from agents.canonical import Buffer
 from agents.capsule import Capsule
 from agents.credentials import envelope, logbook
+from agents.credentials.amendments import NONE, Amendments, Terms
 from agents.credentials.envelope import Signed
 from agents.credentials.itinerary import START, CertifiedStop, Leaf, Position
 from agents.credentials.keys import PublicKey, SecretKey, public_key
@@ -25,6 +26,7 @@ from agents.credentials.passport import Passport
 from agents.credentials.results import Results
 from agents.credentials.trail import Followed, Trail, close, follow
 from agents.credentials.trailpoint import Phase, TrailPoint, launch_point, verify_checkpoint
+from agents.credentials.upgrades import current_image, sign_upgraded
 from agents.credentials.visits import Commit, Head, Receipt, Visit
 from agents.errors import CredentialError, MalformedCredential
 from agents.evolve import evolve
@@ -43,11 +45,11 @@ from docking.trust.verified_trails import (
     trail_links,
 )
 
-# The parts of an offer, in this order; the last four only where they are needed.
-PART_KINDS = ("passport", "trail", "results", "image", "state", "checkpoint", "mailbox", "trace", "blocks")
-NEEDED_PARTS = frozenset(PART_KINDS[:5])
+# The parts of an offer: those that each has, and those that it may have.
+NEEDED_PARTS = frozenset({"passport", "trail", "results", "image", "state"})
+PART_KINDS = NEEDED_PARTS | {"checkpoint", "mailbox", "trace", "blocks", "amendments"}
 # These come with the offer itself, since they decide whether the rest is wanted.
-PAPER_PARTS = frozenset({"passport", "trail", "results", "checkpoint"})
+PAPER_PARTS = frozenset({"passport", "trail", "results", "checkpoint", "amendments"})
 # Links. Beyond this, home vouches for the beginning of a trail, for stations that are new to the agent.
 CHECKPOINT_LINKS = 24
 MAX_TRAIL_BYTES = 64 << 20
@@ -75,6 +77,8 @@ class AgentCredentials:
     vouched: bool = True
     certificates: Certificates = field(factory=Certificates, repr=False)
     """Those of this station, for stops that require one."""
+    amendments: Amendments = NONE
+    """What its owner has changed since the launch."""
 
     @property
     def agent(self) -> bytes:
@@ -89,7 +93,12 @@ class AgentCredentials:
     @property
     def known(self) -> VerifiedTrail:
         """The part worth remembering."""
-        return VerifiedTrail(self.point, self.marks, self.checkpoint)
+        return VerifiedTrail(self.point, self.marks, self.checkpoint, self.amendments.encode())
+
+    @property
+    def terms(self) -> Terms:
+        """What holds for it now: its passport, as amended."""
+        return self.amendments.terms(self.passport.body, self.agent)
 
     def next_stops(self) -> list[Leaf]:
         """Where the itinerary leads from here, the preferred first; see `Itinerary.ahead`."""
@@ -142,6 +151,7 @@ def arrived(
         entries=tuple(result_links(capsule.results.entries, start.results)),
         vouched=bool(proofs[1]),
         certificates=certificates,
+        amendments=Amendments.read(capsule.amendments, passport),
     )
 
 
@@ -165,6 +175,7 @@ def remembered(
     since: int,
     results: Head,
     certificates: Certificates,
+    amendments: Amendments = NONE,
 ) -> AgentCredentials:
     """The credentials of an agent that was here before the restart. `results`: their head when the agent came."""
     body, certifiers = passport.body, certificates.certifiers(since)
@@ -182,6 +193,7 @@ def remembered(
         checkpoint=known.checkpoint,
         vouched=vouched,
         certificates=certificates,
+        amendments=amendments,
     )
 
 
@@ -199,6 +211,13 @@ def cloned(
         links=(*parent.links, Link(point.head, parent.point.head, link)),
         entries=(*parent.entries, *reports),
     )
+
+
+def upgraded(own: AgentCredentials, statement: bytes, now: int, key: SecretKey) -> AgentCredentials:
+    """The credentials of an agent that gets new code here, by its owner's `statement`, which was checked."""
+    link = sign_upgraded(own.point, statement, now, key).envelope
+    point = close(own.point, link)
+    return evolve(own, point=point, links=(*own.links, Link(point.head, own.point.head, link)))
 
 
 @frozen
@@ -238,7 +257,9 @@ class SignedDeparture:
             Link(heads[index + 1], heads[index], link)
             for index, link in enumerate((self.visit.envelope, receipt, commit))
         ]
-        return VerifiedTrail(end, {**marks, signed.signer: mark}, self.credentials.checkpoint), [*links, *self.entries]
+        own = self.credentials
+        known = VerifiedTrail(end, {**marks, signed.signer: mark}, own.checkpoint, own.amendments.encode())
+        return known, [*links, *self.entries]
 
 
 def leave(
@@ -364,8 +385,9 @@ def _chains(leaving: SignedDeparture, trails: VerifiedTrails, mark: KnownUpTo | 
 def last_capsule(leaving: SignedDeparture, trails: VerifiedTrails, mark: KnownUpTo | None) -> Capsule:
     """Trail and results of a journey that ends here, for its home: after `mark`, or whole."""
     trail, results = chains(leaving, trails, mark)
-    body = leaving.credentials.passport.body
-    return Capsule(leaving.credentials.passport.envelope, trail, results, body.image, leaving.point.state)
+    own = leaving.credentials
+    image, amendments = current_image(own.passport.body, leaving.point), own.amendments.encode()
+    return Capsule(own.passport.envelope, trail, results, image, leaving.point.state, amendments=amendments)
 
 
 def so_far(
@@ -379,7 +401,8 @@ def so_far(
     trail = Trail(tuple(trails.trail(point.head, start.head)))
     head = point.results or came
     entries = [] if head is None else trails.results(head, None)
-    return Capsule(passport.envelope, trail, Results(tuple(entries)), passport.body.image, point.state)
+    image, reported = current_image(passport.body, point), Results(tuple(entries))
+    return Capsule(passport.envelope, trail, reported, image, point.state, amendments=known.amendments)
 
 
 def part(kind: str, body: Buffer) -> Part:
@@ -391,7 +414,7 @@ def offer_of(
     leaving: SignedDeparture, epoch: bytes, parts: Sequence[Part], bodies: Sequence[Body], to: PublicKey
 ) -> Offer:
     """The offer of a departing agent."""
-    point, body = leaving.point, leaving.credentials.passport.body
+    point = leaving.point
     return Offer(
         hid=point.handoff,
         agent=point.agent,
@@ -401,16 +424,22 @@ def offer_of(
         nonce=leaving.nonce,
         epoch=epoch,
         visit=leaving.visit.digest,
-        expires=body.expires,
+        expires=leaving.credentials.terms.expires,
         parts=tuple(parts),
         bodies=tuple(bodies),
     )
 
 
+def amendments_in(bodies: Mapping[str, Buffer]) -> bytes | None:
+    """The encoded amendments among the bodies of an offer, by kind of part."""
+    found = bodies.get("amendments")
+    return None if found is None else bytes(found)
+
+
 def check_kinds(parts: Sequence[Part]) -> dict[str, int]:
     """The index of each kind of part. Raises `CredentialError` `malformed` if any is missing, double or unknown."""
     found = {item.kind: index for index, item in enumerate(parts)}
-    if len(found) != len(parts) or not found.keys() >= NEEDED_PARTS or not found.keys() <= set(PART_KINDS):
+    if len(found) != len(parts) or not found.keys() >= NEEDED_PARTS or not found.keys() <= PART_KINDS:
         raise MalformedCredential("the offer is not made of the parts of an agent")
     return found
 

@@ -34,7 +34,7 @@ _KEPT = 4096
 # Links kept in memory: recently learned ones are not in the store yet.
 _KEPT_LINKS = 8192
 MAX_TRAIL_LINKS = 30_000
-_BOUNDS = canonical.DecodeBounds(max_bytes=64 * 1024, max_depth=6, max_items=4096)
+_BOUNDS = canonical.DecodeBounds(max_bytes=128 * 1024, max_depth=6, max_items=4096)
 
 
 @frozen
@@ -56,23 +56,26 @@ class VerifiedTrail:
     point: TrailPoint
     marks: Marks = field(factory=dict)
     checkpoint: bytes | None = field(default=None, repr=brief)
+    amendments: bytes | None = field(default=None, repr=brief)
+    """Under which it was verified."""
 
     def encode(self) -> bytes:
         """The point as bytes, for the store."""
         marks = [[key.raw, m.links, m.head, m.results.value()] for key, m in self.marks.items()]
-        return canonical.encode([self.point.payload(), marks, self.checkpoint], ordered=True)
+        amended = [] if self.amendments is None else [self.amendments]
+        return canonical.encode([self.point.payload(), marks, self.checkpoint, *amended], ordered=True)
 
     @classmethod
     def decode(cls, data: bytes) -> VerifiedTrail:
         """The inverse of `encode`. Raises `CredentialError` if the store is damaged."""
-        whole = array(canonical.decode(data, _BOUNDS), "known point", 3)
+        whole = array(canonical.decode(data, _BOUNDS), "known point", 4)
         marks = {}
         for item in array(whole[1], "marks", MAX_MARKS):
             key, links, head, results = array(item, "mark", 4)
             pair = array(results, "results", 2)
             mark = KnownUpTo(uint(links, "links"), byte_string(head, "head", 32), Head.of((pair[0], pair[1])))
             marks[public_key(byte_string(key, "key", KEY_SIZE))] = mark
-        return cls(TrailPoint.from_payload(whole[0]), marks, whole[2])
+        return cls(TrailPoint.from_payload(whole[0]), marks, *whole[2:])
 
 
 def moved_on(marks: Marks, steps: Iterable[tuple[TrailPoint, Signed[Any]]], end: TrailPoint) -> Marks:

@@ -12,6 +12,7 @@ import pytest
 from agents import canonical
 from agents.capsule import Capsule
 from agents.credentials import envelope
+from agents.credentials.amendments import Amendment
 from agents.credentials.itinerary import START, Itinerary
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.credentials.passport import Passport
@@ -25,7 +26,19 @@ from docking.trust.policy import read_policy
 from tests.vectors import generate
 
 KINDS = {
-    c.KIND: c for c in (Passport, Visit, Receipt, Commit, CloneStatement, Certificate, Checkpoint, Opening, ReportEntry)
+    c.KIND: c
+    for c in (
+        Passport,
+        Visit,
+        Receipt,
+        Commit,
+        CloneStatement,
+        Certificate,
+        Checkpoint,
+        Opening,
+        ReportEntry,
+        Amendment,
+    )
 }
 ROOT = Path(__file__).parents[2]
 

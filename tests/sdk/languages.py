@@ -15,20 +15,25 @@ from agents.errors import CallFailed
 from agents.hostcalls import EHOSTUNREACH, ENOENT
 from agents.waits import (
     Accept,
+    Answer,
     Arrived,
+    Ask,
     Call,
     Clone,
     Cloned,
     Event,
     Failed,
+    Find,
     Fork,
     Forked,
     Go,
     Message,
+    Posed,
     Recv,
     Refused,
     Reply,
     Request,
+    Select,
     Sleep,
     TimedOut,
     Wait,
@@ -79,6 +84,24 @@ class Answering(StandaloneHost):
     def reply(self, ident: str, response: bytes) -> None:
         self.told.append(f"reply {ident} {response[-2:]!r}")
 
+    def subscribe(self, topic: str) -> None:
+        self.told.append(f"subscribe {topic}")
+
+    def unsubscribe(self, topic: str) -> None:
+        self.told.append(f"unsubscribe {topic}")
+
+    def publish(self, topic: str, body: bytes, everywhere: bool) -> int:
+        self.told.append(f"publish {topic} {body!r} {everywhere}")
+        return 2
+
+    def offer(self, service: str, attributes: str | None) -> None:
+        self.told.append(f"offer {service} {attributes!r}")
+
+    def send_here(self, to: str, body: bytes) -> None:
+        if to == "nobody":
+            raise CallFailed(EHOSTUNREACH, "it is not here")
+        self.told.append(f"send_here {to} {body!r}")
+
     def lookup(self, service: str) -> tuple[str, ...]:
         return ("beta", "gamma") if service == "clock" else ()
 
@@ -109,6 +132,25 @@ class Answering(StandaloneHost):
             case Recv(timeout):
                 self.told.append(f"recv {timeout}")
                 return TimedOut()
+            case Select(sender, topic, None):
+                return Message(sender, b"extra", topic, "q.1")
+            case Select(_, _, timeout):
+                self.told.append(f"select {timeout}")
+                return TimedOut()
+            case Ask("nobody"):
+                return Failed(EHOSTUNREACH, "no such agent")
+            case Ask(to, topic, request, timeout):
+                self.told.append(f"ask {to} {topic!r} {request!r} {timeout}")
+                return Posed("q" * 64)
+            case Answer(ident, None):
+                assert ident == "q" * 64
+                return Reply(b"answer " * 100)
+            case Answer(_, timeout):
+                self.told.append(f"answer {timeout}")
+                return TimedOut()
+            case Find(service, label, everywhere):
+                self.told.append(f"find {service!r} {label!r} {everywhere}")
+                return Reply(b"one\thome\tbooks\tprice=12\ntwo\tbeta\t\t" if service else b"")
             case Accept(None):
                 return Request("alpha.7", b"GET / HTTP/1.1\r\nportcall-request: alpha.7\r\n\r\n")
             case Accept(timeout):
@@ -149,10 +191,3 @@ class Open(StandaloneHost):
     def home(cls) -> Open:
         """With the clocks of this machine."""
         return cls(time.time_ns, time.monotonic_ns, os.urandom, station="home")
-
-
-# Python and the files have these calls; programs in other languages declare the imports themselves, or use files.
-DECLARE_YOURSELF = {
-    *("about", "answer", "ask", "find", "offer", "publish"),
-    *("select", "send_here", "subscribe", "unsubscribe", "withdraw"),
-}

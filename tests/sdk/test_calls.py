@@ -14,7 +14,7 @@ from agents.sdk.sources import Choices, load_image, user_cache
 from agents.wasm.decode import decode_module
 from agents.wasm.syntax import I32, ImportFunc
 
-from .languages import DECLARE_YOURSELF, Answering, cpython, missing
+from .languages import Answering, cpython, missing
 
 pytestmark = pytest.mark.sweep
 
@@ -38,6 +38,28 @@ HEARD = [
     "2 reply error 44",
     "accept 250000000",
     "2 accept error 73",
+    "2 extra from friend about news",
+    "reply q.1 b'ok'",
+    "select 250000000",
+    "2 receive error 73",
+    "ask friend 'price?' b'how much' 30000000000",
+    "2 700",
+    "ask friend '' b'more' 250000000",
+    "answer 250000000",
+    "2 answer error 73",
+    "2 ask error 23",
+    "subscribe news",
+    "unsubscribe news",
+    "publish news b'sale' False",
+    "publish news b'sale' True",
+    "offer shop 'price=12'",
+    "offer shop None",
+    "find 'shop' 'books' 1",
+    "2 one home books price=12",
+    "2 two beta  ",
+    "find '' '' 0",
+    "send_here friend b'hi'",
+    "2 here error 23",
     "sleep 1500000000",
     "2 the child",
     "fork 2",
@@ -90,5 +112,5 @@ def test_the_shim_declares_the_imports_as_they_are(name: str) -> None:
             kind = module.types[entry.desc.type]
             assert {*kind.params, *kind.results} <= {I32}
             declared[entry.name] = ("i" * len(kind.params), "i" * len(kind.results))
-    known = {name: (entry.params, entry.results) for name, entry in IMPORTS.items() if name not in DECLARE_YOURSELF}
+    known = {name: (entry.params, entry.results) for name, entry in IMPORTS.items()}
     assert declared == known

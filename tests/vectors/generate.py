@@ -16,6 +16,7 @@ from attrs import evolve
 from agents import canonical
 from agents.capsule import Capsule
 from agents.credentials import envelope, logbook
+from agents.credentials.amendments import Amendment, Lease, TopUp, Upgrade, sign_amendment
 from agents.credentials.itinerary import (
     Alt,
     CertifiedStop,
@@ -33,6 +34,7 @@ from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import Results
 from agents.credentials.sealing import PIECE_BYTES, seal
 from agents.credentials.trail import Trail
+from agents.credentials.upgrades import Upgraded, sign_upgraded
 from agents.credentials.visits import Head
 from tests.credentials.journeys import HOUR, IMAGE, NOW, PERMIT, Journey, fresh, key, make_passport, public, state
 
@@ -74,6 +76,7 @@ def envelopes() -> Iterator[dict[str, Any]]:
         "clone": logbook.sign_clone(journey.point, 0, journey.point.state, journey.head, NOW, key("alpha")).envelope,
         "certificate": logbook.sign_certificate(public("guest"), NOW, NOW + HOUR, "guest", key("certifier")).envelope,
         "checkpoint": logbook.sign_checkpoint(journey.point, NOW, key("home")).envelope,
+        "amendment": amended(journey, TopUp(Budget(cpu=1_000_000), 3)),
     }
     for kind, data in statements.items():
         vector = {"kind": kind, "envelope": data.hex(), "digest": canonical.digest(data).hex()}
@@ -86,6 +89,13 @@ def envelopes() -> Iterator[dict[str, Any]]:
             yield {"name": f"{kind}, {name}", "kind": kind, "envelope": bent.hex(), "expect": code}
     visit = statements["visit"]
     yield {"name": "a visit as a receipt", "kind": "receipt", "envelope": visit.hex(), "expect": "malformed"}
+
+
+def amended(journey: Journey, change: TopUp | Lease, by: str = "owner", number: int = 0) -> bytes:
+    """An amendment for the agent of a journey."""
+    body = journey.passport.body
+    nonce = fresh("amendment", number)[:16]
+    return sign_amendment(Amendment(body.agent, journey.passport.digest, nonce, NOW, change), key(by)).envelope
 
 
 def itineraries() -> Iterator[dict[str, Any]]:
@@ -189,7 +199,7 @@ class Case:
 
 
 def admissions() -> Iterator[dict[str, Any]]:
-    for case in (*owner_cases(), *body_cases(), *trail_cases(), *route_cases(), *station_cases()):
+    for case in (*owner_cases(), *amended_cases(), *body_cases(), *trail_cases(), *route_cases(), *station_cases()):
         yield case.vector
 
 
@@ -226,6 +236,29 @@ def owner_cases() -> Iterator[Case]:
         journey,
         evolve(capsule, passport=envelope.sign(extra, key("owner")).envelope),
     )
+
+
+def amended_cases() -> Iterator[Case]:
+    def under(journey: Journey, *amendments: bytes) -> Capsule:
+        return evolve(journey.capsule(), amendments=canonical.encode(amendments))
+
+    late = NOW + 25 * HOUR
+    journey, greedy, leased = sent(), tour(), sent(lease=2 * HOUR)
+    greedy.leave("beta", used=Budget(cpu=11_000_000))
+    more = TopUp(Budget(cpu=2_000_000))
+    yield Case("more used than the permit allows", "budget", greedy)
+    yield Case("a top-up", "ok", greedy, under(greedy, amended(greedy, more)))
+    yield Case("a top-up by a station", "amendment", greedy, under(greedy, amended(greedy, more, "alpha")))
+    twice = under(greedy, *[amended(greedy, TopUp(Budget(cpu=600_000)))] * 2)
+    yield Case("a top-up that is there twice", "malformed", greedy, twice)
+    other = amended(tour(label="another"), more)
+    yield Case("a top-up of another agent", "amendment", greedy, under(greedy, other))
+    yield Case("an expired passport, renewed", "ok", journey, under(journey, amended(journey, Lease(late))), now=late)
+    by_home = under(journey, amended(journey, Lease(late), "home"))
+    yield Case("an expired passport, renewed by home", "expired", journey, by_home, now=late)
+    yield Case("a lease that is over", "lease", leased, now=NOW + 3 * HOUR)
+    renewed = under(leased, amended(leased, Lease(NOW + 4 * HOUR), "home"))
+    yield Case("a lease that home has renewed", "ok", leased, renewed, now=NOW + 3 * HOUR)
 
 
 class _Signable:
@@ -415,6 +448,7 @@ def route_cases() -> Iterator[Case]:
         journey.add(clone.body, **changes)
         journey.leave("beta")
         yield Case(name, code, journey)
+    yield from upgrade_cases()
     for name, signer, at, code in [
         ("a certified stop", "certifier", NOW, "ok"),
         ("a certificate by another", "mallory", NOW, "itinerary"),
@@ -426,6 +460,55 @@ def route_cases() -> Iterator[Case]:
         certificate = logbook.sign_certificate(public("guest"), at - HOUR, at + HOUR, "guest", key(signer)).envelope
         journey.leave("beta", certificate=certificate)
         yield Case(name, code, journey, sender="guest")
+
+
+def upgrade_cases() -> Iterator[Case]:
+    """Agents that got new code at alpha, and go to beta."""
+    newer = IMAGE + b" 2"
+    new = canonical.digest(newer)
+
+    def upgraded(signer: str = "owner", link: dict[str, Any] | None = None, **changes: Any) -> Journey:
+        journey = tour()
+        point = journey.point
+        change = Upgrade(canonical.digest(IMAGE), new, 1, NOW + 9 * HOUR)
+        steps = {name: changes.pop(name) for name in ("old", "visit", "expires") if name in changes}
+        asked = Amendment(point.agent, point.passport, fresh("upgrade")[:16], NOW, evolve(change, **steps))
+        statement = envelope.sign(evolve(asked, **changes), key(signer)).envelope
+        journey.add(sign_upgraded(point, statement, NOW + 5000, key("alpha")).body, **(link or {}))
+        return journey
+
+    def case(name: str, code: str, journey: Journey, image: bytes = newer) -> Case:
+        journey.leave("beta")
+        capsule = journey.capsule(image=canonical.digest(image), image_bytes=image)
+        return Case(name, code, journey, capsule)
+
+    yield case("new code", "ok", upgraded())
+    yield case("new code, and the old one comes", "image-digest", upgraded(), IMAGE)
+    yield case("new code that nobody ordered", "image-digest", tour())
+    yield case("other code than was ordered", "image-digest", upgraded(), IMAGE + b" 3")
+    yield case("new code by another than the owner", "amendment", upgraded("mallory"))
+    yield case("new code by the station", "amendment", upgraded("alpha"))
+    yield case("new code for another agent", "upgrade", upgraded(agent=fresh("x")))
+    yield case("new code under another passport", "amendment", upgraded(passport=fresh("x")))
+    yield case("new code for code that it had not", "upgrade", upgraded(old=fresh("x")))
+    yield case("new code from a later visit on", "upgrade", upgraded(visit=2))
+    yield case("new code after its time", "upgrade", upgraded(expires=NOW + 1))
+    yield case("new code before its time", "upgrade", upgraded(time=NOW + 8 * HOUR))
+    yield case("new code from another place", "trail-link", upgraded(link={"previous": fresh("x")}))
+    twice = upgraded()
+    first = twice.links[-1]
+    step = Upgrade(new, canonical.digest(IMAGE), 1, NOW + 9 * HOUR)
+    back = Amendment(twice.point.agent, twice.point.passport, fresh("back")[:16], NOW + 1, step)
+    twice.add(sign_upgraded(twice.point, envelope.sign(back, key("owner")).envelope, NOW + 5001, key("alpha")).body)
+    yield case("the old code again, by order", "ok", twice, IMAGE)
+    again = envelope.look(first)
+    statement = envelope.verify(Upgraded, again).body.statement
+    replayed = upgraded()
+    replayed.add(
+        sign_upgraded(replayed.point, envelope.sign(back, key("owner")).envelope, NOW + 5001, key("alpha")).body
+    )
+    replayed.add(sign_upgraded(replayed.point, statement, NOW + 5002, key("alpha")).body)
+    yield case("an order that was used before", "upgrade", replayed)
 
 
 def station_cases() -> Iterator[Case]:

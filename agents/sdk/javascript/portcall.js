@@ -48,6 +48,28 @@ const portcall = (() => {
 
   const read = (name) => using(name, os.O_RDONLY, (fd) => take(name, fd));
   const write = (name, value) => using(name, os.O_WRONLY, (fd) => put(name, fd, value));
+  const give = (name, value) => (value ? write(name, value) : read(name)); // no text at all would be no write at all
+  const ms = (seconds) => (seconds === null ? "-" : Math.min(Math.floor(seconds * 1000), 2 ** 31 - 1));
+
+  function receive({ sender = "", topic = "", timeout = null } = {}) {
+    const body = read(`select/${ms(timeout)}/${sender || "-"}/${topic || "-"}`);
+    const [from, about, id] = read("about").split("\n");
+    return { body, sender: from, topic: about, id, reply: (answer) => portcall.reply(id, answer) };
+  }
+
+  function askLater(agent, message, { topic = "", timeout = 30 } = {}) {
+    const name = `ask/${ms(timeout)}/${agent}/${topic || "-"}`;
+    const id = using(name, os.O_RDWR, (fd) => {
+      if (message) put(name, fd, message);
+      return take(name, fd);
+    });
+    return { id, answer: (seconds = null) => read(seconds === null ? `answer/${id}` : `answer/${id}/${ms(seconds)}`) };
+  }
+
+  function found(line) {
+    const [id, station, label, attributes] = line.split("\t");
+    return { id, station, label, attributes };
+  }
 
   return {
     go(station, wait = null) {
@@ -66,7 +88,26 @@ const portcall = (() => {
       });
     },
     lookup: (service) => read(`lookup/${service}`).split("\n").filter((name) => name),
-    send: (agent, message) => write(`send/${agent}`, message),
+    send: (agent, message) => give(`send/${agent}`, message),
+    receive,
+    ask: (agent, message, options) => askLater(agent, message, options).answer(),
+    askLater,
+    subscribe: (topic) => write("subscribe", topic),
+    unsubscribe: (topic) => write("unsubscribe", topic),
+    publish: (topic, message, { everywhere = false } = {}) =>
+      write(`${everywhere ? "publish_all" : "publish"}/${topic}`, message),
+    offer: (service, attributes = "") => give(`offer/${service}`, attributes),
+    withdraw: (service) => write("withdraw", service),
+    find: ({ service = "", label = "", everywhere = false } = {}) =>
+      read(`find/${everywhere ? "everywhere" : "here"}/${service || "-"}/${label || "-"}`)
+        .split("\n")
+        .filter((line) => line)
+        .map(found),
+    meet: (agent) => ({
+      agent,
+      send: (message) => give(`send_here/${agent}`, message),
+      receive: (timeout = null) => receive({ sender: agent, timeout }),
+    }),
     recv: (seconds = null) => read(seconds === null ? "inbox" : `inbox/${Math.floor(seconds * 1000)}`),
     accept: (seconds = null) => read(seconds === null ? "accept" : `accept/${Math.floor(seconds * 1000)}`),
     reply: (id, response) => write(`reply/${id}`, response),

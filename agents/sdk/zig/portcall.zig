@@ -4,6 +4,8 @@
 //! a buffer returns what there is of it, or `error.TooLong` when the buffer is too small (what it was for is
 //! kept: call again with more room).
 
+const std = @import("std");
+
 pub const Error = error{ Refused, TooLong };
 pub const Level = enum(u32) { err = 0, warning = 1, info = 2, detail = 3 };
 
@@ -28,6 +30,49 @@ const imports = struct {
     extern "portcall" fn send(to: [*]const u8, size: usize, message: [*]const u8, message_size: usize) i32;
     extern "portcall" fn recv(buffer: [*]u8, capacity: usize, timeout_ms: i32) i32;
     extern "portcall" fn sender(buffer: [*]u8, capacity: usize) i32;
+    extern "portcall" fn select(
+        from: [*]const u8,
+        size: usize,
+        topic: [*]const u8,
+        topic_size: usize,
+        buffer: [*]u8,
+        capacity: usize,
+        timeout_ms: i32,
+    ) i32;
+    extern "portcall" fn about(buffer: [*]u8, capacity: usize) i32;
+    extern "portcall" fn ask(
+        to: [*]const u8,
+        size: usize,
+        topic: [*]const u8,
+        topic_size: usize,
+        question: [*]const u8,
+        question_size: usize,
+        timeout_ms: i32,
+        id: [*]u8,
+        capacity: usize,
+    ) i32;
+    extern "portcall" fn answer(id: [*]const u8, size: usize, buffer: [*]u8, capacity: usize, timeout_ms: i32) i32;
+    extern "portcall" fn subscribe(topic: [*]const u8, size: usize) i32;
+    extern "portcall" fn unsubscribe(topic: [*]const u8, size: usize) i32;
+    extern "portcall" fn publish(
+        topic: [*]const u8,
+        size: usize,
+        message: [*]const u8,
+        message_size: usize,
+        everywhere: i32,
+    ) i32;
+    extern "portcall" fn offer(service: [*]const u8, size: usize, attributes: [*]const u8, attributes_size: usize) i32;
+    extern "portcall" fn withdraw(service: [*]const u8, size: usize) i32;
+    extern "portcall" fn find(
+        service: [*]const u8,
+        size: usize,
+        label: [*]const u8,
+        label_size: usize,
+        everywhere: i32,
+        buffer: [*]u8,
+        capacity: usize,
+    ) i32;
+    extern "portcall" fn send_here(to: [*]const u8, size: usize, message: [*]const u8, message_size: usize) i32;
     extern "portcall" fn accept(buffer: [*]u8, capacity: usize, timeout_ms: i32) i32;
     extern "portcall" fn reply(id: [*]const u8, size: usize, response: [*]const u8, response_size: usize) i32;
     extern "portcall" fn sleep(ms: u32) i32;
@@ -91,13 +136,152 @@ pub fn sender(buffer: []u8) Error![]u8 {
     return filled(buffer, imports.sender(buffer.ptr, buffer.len));
 }
 
+/// A message, and what is known of it. All of it lies in the buffer that was given for it.
+pub const Message = struct {
+    body: []u8,
+    /// An agent's id or a station's name.
+    sender: []const u8,
+    /// May be empty.
+    topic: []const u8,
+    /// What `reply` takes; empty if the message is no question.
+    id: []const u8,
+
+    /// Answer it, if it is a question, here or at a later station: once.
+    pub fn answer(self: Message, response: []const u8) Error!void {
+        try reply(self.id, response);
+    }
+};
+
+/// Bytes of a buffer that `receive` needs beside those of the message.
+pub const about_size = 1024 + 256 + 128 + 2;
+
+/// The next message of the agent or station `from`, about `topic` (empty: any), waited for at most `timeout_ms` (below 0:
+/// for ever). The first `about_size` bytes of the buffer are for what is known of the message.
+pub fn receive(from: []const u8, topic: []const u8, buffer: []u8, timeout_ms: i32) Error!Message {
+    if (buffer.len < about_size) return error.TooLong;
+    const room = buffer[about_size..];
+    const got = imports.select(from.ptr, from.len, topic.ptr, topic.len, room.ptr, room.len, timeout_ms);
+    const body = try filled(room, got);
+    const known = try filled(buffer[0..about_size], imports.about(buffer.ptr, about_size));
+    var parts = std.mem.splitScalar(u8, known, '\n');
+    const who = parts.first();
+    const what = parts.next() orelse "";
+    return .{ .body = body, .sender = who, .topic = what, .id = parts.rest() };
+}
+
+/// A question that was asked. Its answer can be taken here or at a later station, once.
+pub const Question = struct {
+    name: [64]u8 = undefined,
+    size: usize = 0,
+
+    /// The answer, waited for at most `timeout_ms` (below 0: as long as it may come). An error: none came
+    /// (`lastErrno` 73), or the question could not be delivered (23).
+    pub fn answer(self: *const Question, buffer: []u8, timeout_ms: i32) Error![]u8 {
+        return filled(buffer, imports.answer(&self.name, self.size, buffer.ptr, buffer.len, timeout_ms));
+    }
+};
+
+/// Ask the agent `to`, about `topic` (may be empty), and go on. An answer that comes after `timeout_ms` is dropped (below
+/// 0: after 7 days).
+pub fn ask(to: []const u8, topic: []const u8, message: []const u8, timeout_ms: i32) Error!Question {
+    var asked: Question = .{};
+    asked.size = (try filled(&asked.name, imports.ask(
+        to.ptr,
+        to.len,
+        topic.ptr,
+        topic.len,
+        message.ptr,
+        message.len,
+        timeout_ms,
+        &asked.name,
+        asked.name.len,
+    ))).len;
+    return asked;
+}
+
+/// Receive what is published to a topic, from now on and wherever this agent goes.
+pub fn subscribe(topic: []const u8) Error!void {
+    _ = try checked(imports.subscribe(topic.ptr, topic.len));
+}
+
+/// Receive what is published to a topic no more.
+pub fn unsubscribe(topic: []const u8) Error!void {
+    _ = try checked(imports.unsubscribe(topic.ptr, topic.len));
+}
+
+/// Where other agents are.
+pub const Where = enum(i32) { here = 0, everywhere = 1 };
+
+/// Send a message to the other agents here, or everywhere, that subscribe to a topic; how many got it here.
+pub fn publish(topic: []const u8, message: []const u8, where: Where) Error!usize {
+    return checked(imports.publish(topic.ptr, topic.len, message.ptr, message.len, @intFromEnum(where)));
+}
+
+/// Offer a service to other agents while this one is here; `attributes` is what they are told of it.
+pub fn offer(service: []const u8, attributes: []const u8) Error!void {
+    _ = try checked(imports.offer(service.ptr, service.len, attributes.ptr, attributes.len));
+}
+
+/// Offer a service no more.
+pub fn withdraw(service: []const u8) Error!void {
+    _ = try checked(imports.withdraw(service.ptr, service.len));
+}
+
+/// An agent that was found, and what it says of its service.
+pub const Found = struct { id: []const u8, station: []const u8, label: []const u8, attributes: []const u8 };
+
+/// Agents that were found: `while (agents.next()) |agent|`.
+pub const FoundAgents = struct {
+    lines: []const u8,
+
+    pub fn next(self: *FoundAgents) ?Found {
+        if (self.lines.len == 0) return null;
+        const end = std.mem.indexOfScalar(u8, self.lines, '\n') orelse self.lines.len;
+        var parts = std.mem.splitScalar(u8, self.lines[0..end], '\t');
+        self.lines = self.lines[@min(end + 1, self.lines.len)..];
+        const id = parts.first();
+        const station = parts.next() orelse "";
+        const label = parts.next() orelse "";
+        return .{ .id = id, .station = station, .label = label, .attributes = parts.rest() };
+    }
+};
+
+/// The other agents here, or everywhere, that offer `service` and have `label` (empty: any). They lie in the buffer.
+pub fn find(service: []const u8, label: []const u8, where: Where, buffer: []u8) Error!FoundAgents {
+    const everywhere = @intFromEnum(where);
+    const size = imports.find(service.ptr, service.len, label.ptr, label.len, everywhere, buffer.ptr, buffer.len);
+    return .{ .lines = try filled(buffer, size) };
+}
+
+/// A local channel to an agent that is at this station.
+pub const Channel = struct {
+    agent: []const u8,
+
+    /// Send it a message; an error (`lastErrno` 23) when it is not here any more.
+    pub fn send(self: Channel, message: []const u8) Error!void {
+        _ = try checked(imports.send_here(self.agent.ptr, self.agent.len, message.ptr, message.len));
+    }
+
+    /// Its next message: see the function `receive`.
+    pub fn receive(self: Channel, buffer: []u8, timeout_ms: i32) Error!Message {
+        return receiveAny(self.agent, "", buffer, timeout_ms);
+    }
+};
+
+const receiveAny = receive;
+
+/// A local channel to another agent that is here, by its id.
+pub fn meet(agent: []const u8) Channel {
+    return .{ .agent = agent };
+}
+
 /// The next request of a client, as `message/http`, waited for at most `timeout_ms` (below 0: for ever). Its header
 /// `portcall-request` is the id for `reply`.
 pub fn accept(buffer: []u8, timeout_ms: i32) Error![]u8 {
     return filled(buffer, imports.accept(buffer.ptr, buffer.len, timeout_ms));
 }
 
-/// Answer a request: a response of HTTP/1.1, without `Content-Length`.
+/// Answer a request: a response of HTTP/1.1, without `Content-Length`. Or answer the question of an agent: see `Message`.
 pub fn reply(id: []const u8, response: []const u8) Error!void {
     _ = try checked(imports.reply(id.ptr, id.len, response.ptr, response.len));
 }

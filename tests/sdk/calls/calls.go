@@ -45,6 +45,31 @@ func main() {
 	attempt("reply", portcall.Reply("alpha.7", []byte("hi")))
 	_, err = portcall.AcceptWithin(250 * time.Millisecond)
 	attempt("accept", err)
+	message := must(portcall.Receive("friend", "news", portcall.Forever))
+	tell("%s from %s about %s", message.Body, message.Sender, message.Topic)
+	message.Reply([]byte("ok"))
+	_, err = portcall.Receive("", "", 250*time.Millisecond)
+	attempt("receive", err)
+	tell("%d", len(must(portcall.Ask("friend", "price?", []byte("how much"), 30*time.Second))))
+	_, err = must(portcall.AskLater("friend", "", []byte("more"), 250*time.Millisecond)).Answer(250 * time.Millisecond)
+	attempt("answer", err)
+	_, err = portcall.Ask("nobody", "", nil, portcall.Forever)
+	attempt("ask", err)
+	portcall.Subscribe("news")
+	portcall.Unsubscribe("news")
+	if must(portcall.Publish("news", []byte("sale")))+must(portcall.PublishEverywhere("news", []byte("sale"))) != 4 {
+		panic("another number of agents")
+	}
+	portcall.Offer("shop", "price=12")
+	portcall.Withdraw("shop")
+	for _, found := range must(portcall.FindEverywhere("shop", "books")) {
+		tell("%s %s %s %s", found.ID, found.Station, found.Label, found.Attributes)
+	}
+	if len(must(portcall.Find("", ""))) != 0 {
+		panic("somebody is here")
+	}
+	portcall.Meet("friend").Send([]byte("hi"))
+	attempt("here", portcall.Meet("nobody").Send([]byte("hi")))
 	portcall.Sleep(1500 * time.Millisecond)
 	tell("%s", must(portcall.Clone()))
 	number, ids, err := portcall.Fork(2)

@@ -32,6 +32,26 @@ fn main() {
     reply("alpha.7", "hi").unwrap();
     attempt("reply", reply("alpha.7", "hi"));
     attempt("accept", accept(Some(Duration::from_millis(250))));
+    let message = receive("friend", "news", None).unwrap();
+    tell(format!("{} from {} about {}", text(message.body.clone()), message.sender, message.topic));
+    message.reply("ok").unwrap();
+    let short = Some(Duration::from_millis(250));
+    attempt("receive", receive("", "", short));
+    tell(ask("friend", "price?", "how much", Some(Duration::from_secs(30))).unwrap().len().to_string());
+    attempt("answer", ask_later("friend", "", "more", short).unwrap().answer(short));
+    attempt("ask", ask("nobody", "", "", None));
+    subscribe("news").unwrap();
+    unsubscribe("news").unwrap();
+    assert_eq!(publish("news", "sale", Where::Here).unwrap(), 2);
+    assert_eq!(publish("news", "sale", Where::Everywhere).unwrap(), 2);
+    offer("shop", "price=12").unwrap();
+    withdraw("shop").unwrap();
+    for found in find("shop", "books", Where::Everywhere).unwrap() {
+        tell(format!("{} {} {} {}", found.id, found.station, found.label, found.attributes));
+    }
+    assert_eq!(find("", "", Where::Here).unwrap(), []);
+    meet("friend").send("hi").unwrap();
+    attempt("here", meet("nobody").send("hi"));
     sleep(Duration::from_millis(1500)).unwrap();
     tell(clone().unwrap().unwrap_or_default());
     let (number, ids) = fork(2).unwrap();

@@ -1,6 +1,7 @@
 import {
-  Level, accept, call, clone, exit, fork, forked, go, goAt, goWait, here, lastError, log, lookup, me, nextStop, recv,
-  reply, report, reportBytes, send, sender, sleep,
+  Level, accept, ask, askLater, call, clone, exit, find, fork, forked, go, goAt, goWait, here, lastError, log, lookup, me,
+  meet, nextStop, offer, publish, receive, recv, reply, report, reportBytes, send, sender, sleep, subscribe, unsubscribe,
+  withdraw,
 } from "portcall";
 
 function bytes(text: string): ArrayBuffer {
@@ -31,6 +32,24 @@ log(text(accept()).slice(0, 3));
 assert(reply("alpha.7", bytes("hi")) == 0);
 log(`reply error ${-reply("alpha.7", bytes("hi"))}`);
 if (accept(250) === null) log(`accept error ${-lastError}`);
+const extra = receive("friend", "news")!;
+log(`${extra.text()} from ${extra.sender} about ${extra.topic}`);
+assert(extra.reply(bytes("ok")) == 0);
+if (receive("", "", 250) === null) log(`receive error ${-lastError}`);
+log(length(ask("friend", bytes("how much"), "price?")).toString());
+const question = askLater("friend", bytes("more"), "", 250)!;
+if (question.answer(250) === null) log(`answer error ${-lastError}`);
+if (ask("nobody", bytes("")) === null) log(`ask error ${-lastError}`);
+assert(subscribe("news") == 0 && unsubscribe("news") == 0);
+assert(publish("news", bytes("sale")) == 2 && publish("news", bytes("sale"), true) == 2);
+assert(offer("shop", "price=12") == 0 && withdraw("shop") == 0);
+const found = find("shop", "books", true);
+for (let i = 0; i < found.length; i++) {
+  log(`${found[i].id} ${found[i].station} ${found[i].label} ${found[i].attributes}`);
+}
+assert(find().length == 0);
+assert(meet("friend").send(bytes("hi")) == 0);
+log(`here error ${-meet("nobody").send(bytes("hi"))}`);
 assert(sleep(1500) == 0);
 const child = clone();
 if (child !== null) log(child!);

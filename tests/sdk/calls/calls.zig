@@ -34,6 +34,31 @@ fn all() !void {
     try portcall.reply("alpha.7", "hi");
     portcall.reply("alpha.7", "hi") catch failed("reply");
     if (portcall.accept(&a, 250)) |_| unreachable else |_| failed("accept");
+    if (portcall.receive("", "", a[0..10], -1)) |_| unreachable else |problem| std.debug.assert(problem == error.TooLong);
+    const message = try portcall.receive("friend", "news", &a, -1);
+    tell("{s} from {s} about {s}", .{ message.body, message.sender, message.topic });
+    try message.answer("ok");
+    if (portcall.receive("", "", &a, 250)) |_| unreachable else |_| failed("receive");
+    const question = try portcall.ask("friend", "price?", "how much", 30000);
+    if (question.answer(a[0..10], -1)) |_| unreachable else |problem| std.debug.assert(problem == error.TooLong);
+    tell("{d}", .{(try question.answer(&a, -1)).len});
+    const another = try portcall.ask("friend", "", "more", 250);
+    if (another.answer(&a, 250)) |_| unreachable else |_| failed("answer");
+    if (portcall.ask("nobody", "", "", -1)) |_| unreachable else |_| failed("ask");
+    try portcall.subscribe("news");
+    try portcall.unsubscribe("news");
+    std.debug.assert(try portcall.publish("news", "sale", .here) == 2);
+    std.debug.assert(try portcall.publish("news", "sale", .everywhere) == 2);
+    try portcall.offer("shop", "price=12");
+    try portcall.withdraw("shop");
+    var agents = try portcall.find("shop", "books", .everywhere, &a);
+    while (agents.next()) |agent| {
+        tell("{s} {s} {s} {s}", .{ agent.id, agent.station, agent.label, agent.attributes });
+    }
+    agents = try portcall.find("", "", .here, &a);
+    std.debug.assert(agents.next() == null);
+    try portcall.meet("friend").send("hi");
+    portcall.meet("nobody").send("hi") catch failed("here");
     try portcall.sleep(1500);
     tell("{s}", .{(try portcall.clone(&a)).?});
     const number = try portcall.fork(2, &a);

@@ -17,6 +17,31 @@ declare function _call(service: usize, size: i32, request: usize, requestSize: i
 declare function _reply(id: usize, size: i32, response: usize, responseSize: i32): i32;
 @external("portcall", "recv") declare function _recv(buffer: usize, capacity: i32, timeoutMs: i32): i32;
 @external("portcall", "sender") declare function _sender(buffer: usize, capacity: i32): i32;
+@external("portcall", "select")
+declare function _select(
+  from: usize, size: i32, topic: usize, topicSize: i32, buffer: usize, capacity: i32, timeoutMs: i32,
+): i32;
+@external("portcall", "about") declare function _about(buffer: usize, capacity: i32): i32;
+@external("portcall", "ask")
+declare function _ask(
+  to: usize, size: i32, topic: usize, topicSize: i32, question: usize, questionSize: i32, timeoutMs: i32, id: usize,
+  capacity: i32,
+): i32;
+@external("portcall", "answer")
+declare function _answer(id: usize, size: i32, buffer: usize, capacity: i32, timeoutMs: i32): i32;
+@external("portcall", "subscribe") declare function _subscribe(topic: usize, size: i32): i32;
+@external("portcall", "unsubscribe") declare function _unsubscribe(topic: usize, size: i32): i32;
+@external("portcall", "publish")
+declare function _publish(topic: usize, size: i32, message: usize, messageSize: i32, everywhere: i32): i32;
+@external("portcall", "offer")
+declare function _offer(service: usize, size: i32, attributes: usize, attributesSize: i32): i32;
+@external("portcall", "withdraw") declare function _withdraw(service: usize, size: i32): i32;
+@external("portcall", "find")
+declare function _find(
+  service: usize, size: i32, label: usize, labelSize: i32, everywhere: i32, buffer: usize, capacity: i32,
+): i32;
+@external("portcall", "send_here")
+declare function _sendHere(to: usize, size: i32, message: usize, messageSize: i32): i32;
 @external("portcall", "sleep") declare function _sleep(ms: u32): i32;
 @external("portcall", "clone") declare function _clone(id: usize, capacity: i32): i32;
 @external("portcall", "fork") declare function _fork(count: u32, ids: usize, capacity: i32): i32;
@@ -94,6 +119,170 @@ export function recv(timeoutMs: i32 = -1): ArrayBuffer | null {
   }
 }
 
+/** A message to this agent. */
+export class Message {
+  constructor(
+    /** What it says. */
+    public body: ArrayBuffer,
+    /** An agent's id or a station's name. */
+    public sender: string,
+    /** May be empty. */
+    public topic: string,
+    /** What `reply` takes; empty if the message is no question. */
+    public id: string,
+  ) {}
+
+  /** The body as text. */
+  text(): string {
+    return text(this.body);
+  }
+
+  /** Answer it, if it is a question, here or at a later station: once. 0, or below 0. */
+  reply(answer: ArrayBuffer): i32 {
+    return reply(this.id, answer);
+  }
+}
+
+/**
+ * The next message of the agent or station `from` and about `topic` (empty: any), waited for at most `timeoutMs` (below
+ * 0: for ever); null and `lastError` when none came.
+ */
+export function receive(from: string = "", topic: string = "", timeoutMs: i32 = -1): Message | null {
+  const who = utf8(from), what = utf8(topic);
+  let message = new ArrayBuffer(256);
+  while (true) {
+    const size = _select(
+      at(who), who.byteLength, at(what), what.byteLength, at(message), message.byteLength, timeoutMs,
+    );
+    if (size < 0) { lastError = size; return null; }
+    if (size <= message.byteLength) { message = cut(message, size); break; }
+    message = new ArrayBuffer(size);
+  }
+  const known = text(filled((buffer, capacity) => _about(buffer, capacity))).split("\n");
+  return new Message(message, part(known, 0), part(known, 1), part(known, 2));
+}
+
+/** A question that was asked. Its answer can be taken here or at a later station, once. */
+export class Question {
+  constructor(public id: string) {}
+
+  /**
+   * The answer, waited for at most `timeoutMs` (below 0: as long as it may come); null and `lastError` when none came
+   * in time (-73), or the question could not be delivered (-23).
+   */
+  answer(timeoutMs: i32 = -1): ArrayBuffer | null {
+    const name = utf8(this.id);
+    let reply = new ArrayBuffer(256);
+    while (true) {
+      const size = _answer(at(name), name.byteLength, at(reply), reply.byteLength, timeoutMs);
+      if (size < 0) return failed(size);
+      if (size <= reply.byteLength) return cut(reply, size);
+      reply = new ArrayBuffer(size);
+    }
+  }
+}
+
+/** What the agent `to` answers within `timeoutMs` (below 0: 7 days); null and `lastError` when it does not. */
+export function ask(to: string, message: ArrayBuffer, topic: string = "", timeoutMs: i32 = 30000): ArrayBuffer | null {
+  const question = askLater(to, message, topic, timeoutMs);
+  return question === null ? null : question.answer();
+}
+
+/**
+ * Ask the agent `to`, and go on. An answer that comes after `timeoutMs` (below 0: 7 days) is dropped. Null and
+ * `lastError` when it cannot be asked.
+ */
+export function askLater(
+  to: string, message: ArrayBuffer, topic: string = "", timeoutMs: i32 = 30000,
+): Question | null {
+  const who = utf8(to), what = utf8(topic), id = new ArrayBuffer(64);
+  const size = _ask(
+    at(who), who.byteLength, at(what), what.byteLength, at(message), message.byteLength, timeoutMs, at(id),
+    id.byteLength,
+  );
+  if (size < 0) { lastError = size; return null; }
+  return new Question(text(cut(id, size)));
+}
+
+/** Receive what is published to a topic, from now on and wherever this agent goes. */
+export function subscribe(topic: string): i32 {
+  const name = utf8(topic);
+  return _subscribe(at(name), name.byteLength);
+}
+
+/** Receive what is published to a topic no more. */
+export function unsubscribe(topic: string): i32 {
+  const name = utf8(topic);
+  return _unsubscribe(at(name), name.byteLength);
+}
+
+/** Send a message to the other agents here, or `everywhere`, that subscribe to a topic; how many got it here. */
+export function publish(topic: string, message: ArrayBuffer, everywhere: bool = false): i32 {
+  const name = utf8(topic);
+  return _publish(at(name), name.byteLength, at(message), message.byteLength, i32(everywhere));
+}
+
+/** Offer a service to other agents while this one is here; `attributes` is what they are told of it. */
+export function offer(service: string, attributes: string = ""): i32 {
+  const name = utf8(service), told = utf8(attributes);
+  return _offer(at(name), name.byteLength, at(told), told.byteLength);
+}
+
+/** Offer a service no more. */
+export function withdraw(service: string): i32 {
+  const name = utf8(service);
+  return _withdraw(at(name), name.byteLength);
+}
+
+/** An agent that was found, and what it says of its service. */
+export class Found {
+  constructor(public id: string, public station: string, public label: string, public attributes: string) {}
+}
+
+/**
+ * The other agents here, or `everywhere`, that offer a service and have a label (empty: any); none and `lastError` when
+ * that fails.
+ */
+export function find(service: string = "", label: string = "", everywhere: bool = false): Found[] {
+  const what = utf8(service), who = utf8(label), agents: Found[] = [];
+  let lines = new ArrayBuffer(1024);
+  while (true) {
+    const size = _find(
+      at(what), what.byteLength, at(who), who.byteLength, i32(everywhere), at(lines), lines.byteLength,
+    );
+    if (size <= 0) { lastError = size; return agents; }
+    if (size <= lines.byteLength) { lines = cut(lines, size); break; }
+    lines = new ArrayBuffer(size);
+  }
+  const each = text(lines).split("\n");
+  for (let i = 0; i < each.length; i++) {
+    const parts = each[i].split("\t");
+    agents.push(new Found(part(parts, 0), part(parts, 1), part(parts, 2), part(parts, 3)));
+  }
+  return agents;
+}
+
+/** A local channel to an agent that is at this station: what is sent on it goes to that agent while it is here. */
+export class Channel {
+  constructor(public agent: string) {}
+
+  /** Send it a message; -23 when it is not here any more. */
+  send(message: ArrayBuffer): i32 {
+    const name = utf8(this.agent);
+    return _sendHere(at(name), name.byteLength, at(message), message.byteLength);
+  }
+
+  /** Its next message, waited for at most `timeoutMs` (below 0: for ever); null and `lastError` when none came. */
+  receive(timeoutMs: i32 = -1): Message | null {
+    return receive(this.agent, "", timeoutMs);
+  }
+}
+
+/** A local channel to another agent that is here, by its id; see `find`. */
+export function meet(agent: string): Channel {
+  return new Channel(agent);
+}
+
 /**
  * The next request of a client, as `message/http`, waited for at most `timeoutMs` (below 0: for ever); null and
  * `lastError` when none came. Its header `portcall-request` is the id for `reply`.
@@ -108,7 +297,7 @@ export function accept(timeoutMs: i32 = -1): ArrayBuffer | null {
   }
 }
 
-/** Answer a request: a response of HTTP/1.1, without `Content-Length`. */
+/** Answer a request: a response of HTTP/1.1, without `Content-Length`. Or the question of an agent: see `Message`. */
 export function reply(id: string, response: ArrayBuffer): i32 {
   const name = utf8(id);
   return _reply(at(name), name.byteLength, at(response), response.byteLength);
@@ -191,6 +380,10 @@ function utf8(text: string): ArrayBuffer {
 
 function text(bytes: ArrayBuffer): string {
   return String.UTF8.decode(bytes);
+}
+
+function part(parts: string[], index: i32): string {
+  return index < parts.length ? parts[index] : "";
 }
 
 function failed(result: i32): ArrayBuffer | null {

@@ -26,6 +26,43 @@ mod imports {
         pub fn send(to: *const u8, size: usize, message: *const u8, message_size: usize) -> i32;
         pub fn recv(buffer: *mut u8, capacity: usize, timeout_ms: i32) -> i32;
         pub fn sender(buffer: *mut u8, capacity: usize) -> i32;
+        pub fn select(
+            sender: *const u8,
+            size: usize,
+            topic: *const u8,
+            topic_size: usize,
+            buffer: *mut u8,
+            capacity: usize,
+            timeout_ms: i32,
+        ) -> i32;
+        pub fn about(buffer: *mut u8, capacity: usize) -> i32;
+        pub fn ask(
+            to: *const u8,
+            size: usize,
+            topic: *const u8,
+            topic_size: usize,
+            question: *const u8,
+            question_size: usize,
+            timeout_ms: i32,
+            id: *mut u8,
+            capacity: usize,
+        ) -> i32;
+        pub fn answer(id: *const u8, size: usize, buffer: *mut u8, capacity: usize, timeout_ms: i32) -> i32;
+        pub fn subscribe(topic: *const u8, size: usize) -> i32;
+        pub fn unsubscribe(topic: *const u8, size: usize) -> i32;
+        pub fn publish(topic: *const u8, size: usize, message: *const u8, message_size: usize, everywhere: i32) -> i32;
+        pub fn offer(service: *const u8, size: usize, attributes: *const u8, attributes_size: usize) -> i32;
+        pub fn withdraw(service: *const u8, size: usize) -> i32;
+        pub fn find(
+            service: *const u8,
+            size: usize,
+            label: *const u8,
+            label_size: usize,
+            everywhere: i32,
+            buffer: *mut u8,
+            capacity: usize,
+        ) -> i32;
+        pub fn send_here(to: *const u8, size: usize, message: *const u8, message_size: usize) -> i32;
         pub fn accept(buffer: *mut u8, capacity: usize, timeout_ms: i32) -> i32;
         pub fn reply(id: *const u8, size: usize, response: *const u8, response_size: usize) -> i32;
         pub fn sleep(ms: u32) -> i32;
@@ -106,6 +143,168 @@ pub fn sender() -> String {
     text(|buffer, capacity| unsafe { imports::sender(buffer, capacity) }).unwrap_or_default()
 }
 
+/// A message to this agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub body: Vec<u8>,
+    /// An agent's id or a station's name.
+    pub sender: String,
+    /// May be empty.
+    pub topic: String,
+    /// What `reply` takes; empty if the message is no question.
+    pub id: String,
+}
+
+impl Message {
+    /// Answer it, if it is a question, here or at a later station: once.
+    pub fn reply(&self, answer: impl AsRef<[u8]>) -> Result<()> {
+        reply(&self.id, answer)
+    }
+}
+
+/// The next message of one sender and about one topic (empty: any). With a timeout, `ErrorKind::TimedOut` when none came.
+pub fn receive(from: &str, topic: &str, timeout: Option<Duration>) -> Result<Message> {
+    let ms = milliseconds(timeout);
+    let body = filled(|buffer, capacity| unsafe {
+        imports::select(from.as_ptr(), from.len(), topic.as_ptr(), topic.len(), buffer, capacity, ms)
+    })?;
+    let known = text(|buffer, capacity| unsafe { imports::about(buffer, capacity) })?;
+    let mut parts = known.split('\n').map(String::from);
+    let mut part = || parts.next().unwrap_or_default();
+    Ok(Message { body, sender: part(), topic: part(), id: part() })
+}
+
+/// A question that was asked. Its answer can be taken here or at a later station, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    pub id: String,
+}
+
+impl Question {
+    /// The answer. `ErrorKind::TimedOut` when none came in time; `EHOSTUNREACH` when the question could not be delivered.
+    pub fn answer(&self, timeout: Option<Duration>) -> Result<Vec<u8>> {
+        let ms = milliseconds(timeout);
+        filled(|buffer, capacity| unsafe {
+            imports::answer(self.id.as_ptr(), self.id.len(), buffer, capacity, ms)
+        })
+    }
+}
+
+/// What the agent `to` answers to a message, about a topic (may be empty), within `timeout` (None: 7 days).
+pub fn ask(to: &str, topic: &str, message: impl AsRef<[u8]>, timeout: Option<Duration>) -> Result<Vec<u8>> {
+    ask_later(to, topic, message, timeout)?.answer(None)
+}
+
+/// Ask the agent `to`, and go on. An answer that comes after `timeout` (None: 7 days) is dropped.
+pub fn ask_later(to: &str, topic: &str, message: impl AsRef<[u8]>, timeout: Option<Duration>) -> Result<Question> {
+    let message = message.as_ref();
+    let ms = milliseconds(timeout);
+    let id = text(|buffer, capacity| unsafe {
+        imports::ask(
+            to.as_ptr(),
+            to.len(),
+            topic.as_ptr(),
+            topic.len(),
+            message.as_ptr(),
+            message.len(),
+            ms,
+            buffer,
+            capacity,
+        )
+    })?;
+    Ok(Question { id })
+}
+
+/// Receive what is published to a topic, from now on and wherever this agent goes.
+pub fn subscribe(topic: &str) -> Result<()> {
+    checked(unsafe { imports::subscribe(topic.as_ptr(), topic.len()) }).map(|_| ())
+}
+
+/// Receive what is published to a topic no more.
+pub fn unsubscribe(topic: &str) -> Result<()> {
+    checked(unsafe { imports::unsubscribe(topic.as_ptr(), topic.len()) }).map(|_| ())
+}
+
+/// Where other agents are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    Here = 0,
+    Everywhere = 1,
+}
+
+/// Send a message to the other agents here, or everywhere, that subscribe to a topic; how many got it here.
+pub fn publish(topic: &str, message: impl AsRef<[u8]>, place: Where) -> Result<usize> {
+    let message = message.as_ref();
+    checked(unsafe {
+        imports::publish(topic.as_ptr(), topic.len(), message.as_ptr(), message.len(), place as i32)
+    })
+}
+
+/// Offer a service to other agents while this one is here; `attributes` is what they are told of it.
+pub fn offer(service: &str, attributes: &str) -> Result<()> {
+    let (told, size) = (attributes.as_ptr(), attributes.len());
+    checked(unsafe { imports::offer(service.as_ptr(), service.len(), told, size) }).map(|_| ())
+}
+
+/// Offer a service no more.
+pub fn withdraw(service: &str) -> Result<()> {
+    checked(unsafe { imports::withdraw(service.as_ptr(), service.len()) }).map(|_| ())
+}
+
+/// An agent that was found, and what it says of its service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub id: String,
+    pub station: String,
+    pub label: String,
+    pub attributes: String,
+}
+
+/// The other agents here, or everywhere, that offer a service and have a label (empty: any).
+pub fn find(service: &str, label: &str, place: Where) -> Result<Vec<Found>> {
+    let lines = text(|buffer, capacity| unsafe {
+        imports::find(
+            service.as_ptr(),
+            service.len(),
+            label.as_ptr(),
+            label.len(),
+            place as i32,
+            buffer,
+            capacity,
+        )
+    })?;
+    let found = |line: &str| {
+        let mut parts = line.split('\t').map(String::from);
+        let mut part = || parts.next().unwrap_or_default();
+        Found { id: part(), station: part(), label: part(), attributes: part() }
+    };
+    Ok(lines.lines().map(found).collect())
+}
+
+/// A local channel to an agent that is at this station: what is sent on it goes to that agent while it is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    pub agent: String,
+}
+
+impl Channel {
+    /// Send it a message; `EHOSTUNREACH` when it is not here any more.
+    pub fn send(&self, message: impl AsRef<[u8]>) -> Result<()> {
+        let (to, message) = (&self.agent, message.as_ref());
+        checked(unsafe { imports::send_here(to.as_ptr(), to.len(), message.as_ptr(), message.len()) }).map(|_| ())
+    }
+
+    /// Its next message. With a timeout, `ErrorKind::TimedOut` when none came.
+    pub fn receive(&self, timeout: Option<Duration>) -> Result<Message> {
+        receive(&self.agent, "", timeout)
+    }
+}
+
+/// A local channel to another agent that is here, by its id; see `find`.
+pub fn meet(agent: &str) -> Channel {
+    Channel { agent: agent.to_string() }
+}
+
 /// The next request of a client, as `message/http`; its header `portcall-request` is the id for `reply`.
 /// With a timeout, `ErrorKind::TimedOut` when none came.
 pub fn accept(timeout: Option<Duration>) -> Result<Vec<u8>> {
@@ -113,7 +312,7 @@ pub fn accept(timeout: Option<Duration>) -> Result<Vec<u8>> {
     filled(|buffer, capacity| unsafe { imports::accept(buffer, capacity, ms) })
 }
 
-/// Answer a request: a response of HTTP/1.1, without `Content-Length`.
+/// Answer a request: a response of HTTP/1.1, without `Content-Length`. Or answer the question of an agent: see `Message`.
 pub fn reply(id: &str, response: impl AsRef<[u8]>) -> Result<()> {
     let response = response.as_ref();
     checked(unsafe { imports::reply(id.as_ptr(), id.len(), response.as_ptr(), response.len()) }).map(|_| ())
