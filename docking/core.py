@@ -485,6 +485,7 @@ class StationCore:
         self.budgets.close()
         self.ahead.close()
         self.fetcher.close()
+        here.unmapping.hurry()
         for timer in here.timers.values():
             timer.cancel()
         here.workers.interrupt_all()
