@@ -334,6 +334,7 @@ class Station:
             upgrades=core.upgrades,
             topics=core.topics,
             meeting=core.meeting,
+            amending=core.amending,
             written=lambda: here.journal.write([], True),
             now=here.clocks.now,
         )
