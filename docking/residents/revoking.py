@@ -4,13 +4,14 @@ A key is revoked by a statement of its own, or of a key that the policy here tru
 believed is added to the policy in force: arrivals and launches are refused, and agents that are here suspended, as if
 the operator had written it there.
 
-Not here: what the policy does (`docking.trust.admission`). Invariants: a statement is
-stored before it is answered "taken"; it is passed on to a peer once, and only by who believes it; statements about keys that
-nobody here has met are not kept, so that no stranger fills the store.
+Not here: what the policy does (`docking.trust.admission`). Invariants: a statement is stored before it is answered
+"taken"; it is passed on to a peer once, and only by who believes it; statements about keys that nobody here has met are
+not kept, so that no stranger fills the store.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from attrs import define, field
@@ -23,7 +24,7 @@ from agents.credentials.keys import PublicKey
 from agents.credentials.revocations import MAX_REVOCATION_BYTES, Revocation
 from agents.errors import CredentialError, NotCanonical
 from docking.letters.outbox import LetterAnswer, LetterKind, Outbox
-from docking.residents.residents import Residents
+from docking.residents.residents import Residents, seen
 from docking.store.changes import Change, PutFact
 from docking.trust.in_force import PolicyInForce
 
@@ -120,8 +121,12 @@ class Revoking:
         for signed in fresh:
             self._told[signed.digest].add(peer.raw)
             letters += self._letters(signed, [peer])
-        self._here.write([self._fact(), *letters])
-        self._here.outbox.nudge()
+
+        def written(future: asyncio.Future[None]) -> None:
+            if seen(future):
+                self._here.outbox.nudge()
+
+        self._here.journal.write([self._fact(), *letters], False).add_done_callback(written)
 
     def not_taken(self, peer: PublicKey, content: object) -> None:
         """A peer did not take a statement, perhaps since it does not know the key: it is told again when next met."""

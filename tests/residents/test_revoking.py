@@ -113,7 +113,7 @@ async def test_a_revoker_counts_where_the_policy_trusts_it() -> None:
 
 @run
 async def test_agents_neither_go_to_a_revoked_station_nor_come_from_it() -> None:
-    async with harbour("home", "beta") as (home, beta):
+    async with harbour("alfa", "beta") as (home, beta):
         at_beta = await begin(beta, LISTENER)
         await settled(beta, at_beta, Standing.WAITING)
         await home.revoke(beta.key, by=beta.core.here.key)
@@ -123,11 +123,11 @@ async def test_agents_neither_go_to_a_revoked_station_nor_come_from_it() -> None
         assert "revoked: the key of the station" in (await watch.until("refused")).text
         # Beta, which nobody has told, sends one.
         from_beta = Watch(beta)
-        await begin(beta, GOER.replace("beta", "home"), "home")
+        await begin(beta, GOER.replace("beta", "alfa"), "alfa")
         assert "revoked: " in (await from_beta.until("refused")).text
         # An agent whose home is revoked is not at home anywhere.
         await beta.revoke(beta.key)
-        assert "home" in await kept(beta, at_beta)
+        assert "the agent's home" in await kept(beta, at_beta)
 
 
 @run
