@@ -60,12 +60,15 @@ class BerthNote:
     """The streams from the agent, as of its state (`Streams.outflows`)."""
     offers: list[list[str]] = field(factory=list, repr=brief)
     """The services that it offers here, as of its state."""
+    brought: bool = False
+    """Whether it was brought home by an order, and its state does not know."""
 
     def encode(self) -> bytes:
         """As bytes, for the store."""
         counts = [self.cpu_us, self.memory_bytes, self.calls, self.sent, self.cloned]
         fields = [NOTE_VERSION, self.standing.value, self.trail, self.came.value(), self.since, self.until]
-        more = [self.sent_to, self.offers] if self.sent_to or self.offers else []
+        more = [self.sent_to, self.offers] if self.sent_to or self.offers or self.brought else []
+        more += [True] if self.brought else []
         return canonical.encode([*fields, counts, self.child, self.wait, self.text, *more])
 
     @classmethod
@@ -73,7 +76,7 @@ class BerthNote:
         """The inverse of `encode`. Raises `CredentialError`: the store is of another program, or damaged."""
         try:
             version, standing, trail, came, since, until, counts, child, wait, text, *more = array(
-                canonical.decode(data, _BOUNDS), "note", 12
+                canonical.decode(data, _BOUNDS), "note", 13
             )
             if type(version) is not int or version != NOTE_VERSION:
                 raise ValueError("another version")
@@ -84,11 +87,14 @@ class BerthNote:
                 raise ValueError("a text is none")
             head = Head.of((count, digest))
             stand, trail = Standing(standing), byte_string(trail, "trail", 32)
-            sent_to, offers = [*more, [], []][:2] if len(more) < 2 else more
+            sent_to, offers, brought = [*more, *([], [], False)[len(more) :]]
+            if type(brought) is not bool:
+                raise ValueError("a flag that is none")
             read_outflows(sent_to)
             if not all(len(row) == 2 and all(isinstance(each, str) for each in row) for row in offers):
                 raise ValueError("an offer that is none")
-            return cls(stand, trail, head, *times, cpu, memory, calls, sent, cloned, child, wait, text, sent_to, offers)
+            texts = child, wait, text
+            return cls(stand, trail, head, *times, cpu, memory, calls, sent, cloned, *texts, sent_to, offers, brought)
         except (NotCanonical, ValueError, TypeError) as error:
             raise CredentialError("note", f"what the store says of an agent cannot be read: {error}") from error
 
@@ -131,6 +137,7 @@ def note_of(berth: Berth, event: Event | None = None, arrived: bool = False) -> 
         text=berth.text[:1000],
         sent_to=berth.streams.outflows(),
         offers=[list(each) for each in berth.offers.items()],
+        brought=berth.brought,
     )
 
 

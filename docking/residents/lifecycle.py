@@ -212,6 +212,8 @@ class Lifecycle:
     def begin(self, berth: Berth, snapshot: Snapshot, arrived: bool) -> None:
         """Resume from a snapshot: with the arrival, or with what it waited for."""
         wait = None if snapshot.pending is None else snapshot.pending.wait
+        home = berth.credentials.passport.body.home.station == self._here.key.public
+        berth.brought |= arrived and home and not isinstance(wait, (Go, GoAt))
         if wait is None:
             self.go_on(berth, None)
         elif isinstance(wait, (Go, GoAt)):
