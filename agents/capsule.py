@@ -32,6 +32,7 @@ from agents.credentials.passport import Passport, verify_passport
 from agents.credentials.results import Results, verify_results
 from agents.credentials.trail import Arrival, Followed, Trail, verify_trail
 from agents.credentials.trailpoint import TrailPoint
+from agents.credentials.upgrades import Upgraded, current_image
 from agents.credentials.visits import Head
 from agents.errors import CredentialError, MalformedCredential, NotCanonical, PortcallError
 
@@ -216,7 +217,10 @@ class Capsule:
         passport = trust.passports.get(canonical.digest(self.passport)) or verify_passport(self.passport)
         amendments = Amendments.read(self.amendments, passport)
         check_owner(passport.body, trust, now, amendments.bound(passport.body))
-        self._check_image(passport.body, trust, bodies, hashed)
+        # What has another image than its passport says was perhaps upgraded: only its trail can tell.
+        upgraded = self.image != passport.body.image and self._may_be_upgraded(trust)
+        if not upgraded:
+            self._check_image(passport.body.image, trust, bodies, hashed)
         # Hash what was received: the digest in the capsule is only a claim.
         state = self.state if hashed or self.state_bytes is None else canonical.digest(self.state_bytes)
         if state != self.state:
@@ -225,6 +229,10 @@ class Capsule:
         if trust.here is not None and trust.sender is not None:
             arrival = Arrival(trust.here, trust.sender, now, state, trust.certifiers)
         followed = verify_trail(self.trail, passport, trust.known, self.checkpoint, arrival, amendments)
+        if upgraded:
+            self._check_image(current_image(passport.body, followed.point), trust, bodies, hashed)
+        elif current_image(passport.body, followed.point) != self.image:
+            raise CredentialError("image-digest", "the image is not the one that the last upgrade names")
         if followed.point.agent in trust.revoked:
             raise CredentialError("revoked", "this agent was revoked here")
         if bodies and self.state_bytes is None:
@@ -234,8 +242,15 @@ class Capsule:
         results = verify_results(self.results, passport, followed)
         return VerifiedCapsule(self, passport, followed, results, now, amendments)
 
-    def _check_image(self, passport: Passport, trust: Trust, bodies: bool, hashed: bool) -> None:
-        if self.image != passport.image:
+    def _may_be_upgraded(self, trust: Trust) -> bool:
+        """Whether the trail speaks of an upgrade, or begins after one. Verifies nothing."""
+        start = trust.known.get(self.trail.head) if self.trail.start else None
+        if self.trail.start and (start is None or start.image):
+            return True  # or its beginning is unknown, and the checkpoint says so, or nobody
+        return any(envelope.look(link).kind == Upgraded.KIND for link in self.trail.links)
+
+    def _check_image(self, named: bytes, trust: Trust, bodies: bool, hashed: bool) -> None:
+        if self.image != named:
             raise CredentialError("image-digest", "the image is not the one that the passport names")
         if self.image_bytes is not None and not hashed and canonical.digest(self.image_bytes) != self.image:
             raise CredentialError("image-digest", "the image was exchanged: its digest is not the passport's")

@@ -101,6 +101,14 @@ class BadSnapshot(FormatError):
     """Not a snapshot, a snapshot of another version, or one that does not belong to its image."""
 
 
+class CannotUpgrade(PortcallError):
+    """A frozen agent cannot go on with another module. `problems`: what is in the way, a sentence each."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
 class BadDwarf(FormatError):
     """Debug information that cannot be read, or not within bounds."""
 

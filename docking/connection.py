@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from attrs import define, field, fields_dict, frozen
 
+from agents import canonical
 from agents.capsule import Capsule
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import PublicKey, SecretKey
@@ -32,11 +33,11 @@ from agents.credentials.ways import Way
 from agents.image import AgentImage
 from agents.stack import Stack
 from docking.control.client import ControlAddress, ControlClient, only
-from docking.errors import AgentEnded, ControlError
+from docking.errors import AgentEnded, ControlError, StationError
 from docking.handle import Label, Report, Result, Stay, opened, stays
-from docking.launching import Terms, image_of, prepare_launch
+from docking.launching import Terms, image_of, prepare_launch, signed_upgrade
 from docking.letters.orders import OrderKind, OrderOutcome, SendOutcome
-from docking.residents.options import MOVED_S, MoveOptions, MoveReport, OnTimeout
+from docking.residents.options import MOVED_S, UPGRADED_S, MoveOptions, MoveReport, OnTimeout, UpgradeReport
 from docking.tracing import encoded_current
 
 _log = logging.getLogger("portcall.connection")
@@ -427,6 +428,38 @@ class RemoteAgent:
     def clone(self) -> OrderOutcome:
         """Clone it, if its permit allows that; the clone continues from the same point."""
         return self._order(OrderKind.CLONE)
+
+    def upgrade(
+        self, image: AgentImage | bytes, *, owner: SecretKey | None = None, check: bool = False, timeout: float = 10.0
+    ) -> UpgradeReport:
+        """Give it new code, with which it goes on where it is.
+
+        image: the new image, or the contents of an image file
+        owner: the key that signed its passport; not needed to `check`
+        check: only say what would be
+        timeout: seconds in which it has to stand still, where it is at the station
+
+        Returns what became of it: `done` is "upgraded", or "sent" where it is at another station, to which the order
+        follows it; of a check, "possible" or "refused". Raises `ControlError`, with what is in the way.
+        """
+        encoded = image_of(image).encode()
+        facts = self._ask("upgradable")
+        statement = b""
+        if not check:
+            if owner is None:
+                raise StationError("an upgrade is signed by the agent's owner: give the owner's key")
+            known = facts["agent"], facts["passport"], facts["image"], facts["visit"]
+            now = time.time_ns() // 1_000_000
+            statement = signed_upgrade(*known, canonical.digest(encoded), owner, now, secrets.token_bytes(16))
+        told = self._connection._ask(
+            "upgrade",
+            timeout + UPGRADED_S,
+            agent=facts["agent"],
+            image=encoded,
+            statement=statement,
+            most=max(1, round(1000 * timeout)),
+        )
+        return UpgradeReport.of(told)
 
     def move(
         self,

@@ -70,6 +70,7 @@ from docking.residents.services import Services
 from docking.residents.serving import Serving
 from docking.residents.talking import Talking
 from docking.residents.topics import Topics
+from docking.residents.upgrades import Upgrades
 from docking.residents.upkeep import Upkeep
 from docking.residents.witnesses import Witnesses
 from docking.residents.workers import Workers
@@ -157,6 +158,7 @@ class StationCore:
     arrivals: Arrivals
     queries: Queries
     commands: Commands
+    upgrades: Upgrades
     inbound: Inbound
     post: Post
     talking: Talking
@@ -208,6 +210,7 @@ class StationCore:
             return await network.letter(peer, value)
 
         outbox = Outbox(key.public, journal, deliver, clock, lambda *said: core.inbound.not_taken(*said))
+        outbox.taken = lambda letter: core.inbound.taken(letter)
         here = Residents(name, key, store, journal, peers, clocks, Events(), workers, journeys, outbox)
         here.memory = lambda: policy.now.memory
         services = Services()
@@ -339,6 +342,17 @@ class StationCore:
         queries = Queries(here, journeys, peers, store, trails, arrivals.kept)
         commands = Commands(here, lifecycle, queries)
         arrivals.slept = commands.wake_at
+        upgrades = Upgrades(
+            here,
+            policy,
+            images,
+            trails,
+            lifecycle,
+            queries,
+            commands,
+            lambda capsule, going: arrivals.resume(capsule, going=going),
+        )
+        commands.upgrading = upgrades.stands_still
         witnesses = Witnesses(here, commands, network.letter)
         lives = Lives(here, policy, network.letter, review.apply)
         post = Post(here, journal, outbox, peers, lifecycle, queries, departures.heading)
@@ -361,6 +375,7 @@ class StationCore:
             talking,
             topics,
             meeting,
+            upgrades,
         )
         inbound.of_lives = lives.answer
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
@@ -387,6 +402,7 @@ class StationCore:
             arrivals,
             queries,
             commands,
+            upgrades,
             inbound,
             post,
             talking,
@@ -457,6 +473,7 @@ class StationCore:
         self.upkeep.close()
         self.ahead.close()
         self.fetcher.close()
+        here.unmapping.hurry()
         for timer in here.timers.values():
             timer.cancel()
         here.workers.interrupt_all()

@@ -29,6 +29,7 @@ EventKind = Literal[
     "serving",  # it waits for requests of clients, for the first time here
     "call",  # it called the service `place`: `text` says how that ended
     "cloned",  # `text` is the id of the clone
+    "upgraded",  # it goes on with new code: `text` says with which image
     "waiting",  # it sleeps or waits for a message
     "finished",  # it ended normally, with exit code `text`
     "stopped",  # it trapped or used up its budget: `text` says why; its state is kept

@@ -7,33 +7,38 @@ signed trail, and opened with the owner's key.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
 from attrs import define, evolve, field, frozen
 
+from agents import canonical
 from agents.brief import brief
 from agents.capsule import Capsule, Trust, VerifiedCapsule
 from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.passport import verify_passport
 from agents.credentials.visits import Visit
+from agents.image import AgentImage
 from agents.stack import Stack
 from docking.aio.threads import in_thread
 from docking.aio.timeouts import within
 from docking.errors import AgentEnded, StationError, StoreError
 from docking.events import Event, Events
+from docking.launching import image_of, signed_upgrade
 from docking.letters.journeys import JourneyStanding, open_reports
 from docking.letters.orders import OrderKind, OrderOutcome, SendOutcome
 from docking.peers.directory import PeerDirectory
 from docking.residents.commands import Commands
 from docking.residents.meeting import Meeting
 from docking.residents.moves import Moves
-from docking.residents.options import MoveOptions, MoveReport, OnTimeout
+from docking.residents.options import MoveOptions, MoveReport, OnTimeout, UpgradeReport
 from docking.residents.queries import Queries
 from docking.residents.residents import seen
 from docking.residents.stacks import Stacks
 from docking.residents.talking import Talking
 from docking.residents.topics import Topics
+from docking.residents.upgrades import Upgrades
 
 Label: TypeAlias = "Callable[[PublicKey], str]"
 """The name of a station by its key, for people."""
@@ -160,6 +165,7 @@ class AgentAccess:
     peers: PeerDirectory
     stacks: Stacks
     moves: Moves
+    upgrades: Upgrades
     topics: Topics
     meeting: Meeting
     written: Callable[[], Awaitable[None]]
@@ -176,6 +182,7 @@ class AgentAccess:
             self.peers,
             self.stacks,
             self.moves,
+            self.upgrades,
             self.written,
             self.now,
             owner,
@@ -210,6 +217,7 @@ class Agent:
     _peers: PeerDirectory
     _stacks: Stacks
     _moves: Moves
+    _upgrades: Upgrades
     _written: Callable[[], Awaitable[None]]
     _now: Callable[[], int]
     _owner: SecretKey | None = None
@@ -370,6 +378,34 @@ class Agent:
         here; `ValueError`.
         """
         return await self._moves.move(self.key, to, MoveOptions(downtime_ms, timeout_s, on_timeout, precopy))
+
+    async def upgrade(
+        self, image: AgentImage | bytes, *, owner: SecretKey | None = None, check: bool = False, timeout: float = 10.0
+    ) -> UpgradeReport:
+        """Give it new code, with which it goes on where it is (docs/how-to/upgrade-an-agent).
+
+            report = await agent.upgrade(agents.pack(Path("new.wasm")), owner=key)
+
+        image: the new image, or the contents of an image file
+        owner: the key that signed its passport; by default the one that this handle was made with
+        check: only say what would be; nothing is signed, and the agent goes on with its old code
+        timeout: seconds in which it has to stand still, where it is here
+
+        Returns what became of it, when that is durable: `done` is "upgraded", or "sent" where it is at another station,
+        to which the order follows it. Raises `CannotUpgrade` with what is in the way, `CredentialError`,
+        `StationError`, `UnknownAgent`, `FormatError`.
+        """
+        encoded = image_of(image).encode()
+        if check:
+            return await self._upgrades.upgrade(self.key, encoded, patience_s=timeout)
+        signer = owner or self._owner
+        if signer is None:
+            raise StationError("an upgrade is signed by the agent's owner: give the owner's key")
+        facts = self._upgrades.image_of(self.key)
+        statement = signed_upgrade(*facts, canonical.digest(encoded), signer, self._now(), os.urandom(16))
+        if self._upgrades.is_here(self.key):
+            return await self._upgrades.upgrade(self.key, encoded, statement, timeout)
+        return self._upgrades.send(self.key, encoded, statement)
 
     def retract(self) -> OrderOutcome:
         """Call it home, where it continues: its pending `go` is refused.

@@ -12,6 +12,7 @@ from attrs import evolve, field, frozen
 
 from agents import canonical
 from agents.brief import brief
+from agents.credentials.amendments import Amendment, Upgrade, sign_amendment
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import SecretKey
 from agents.credentials.passport import MAX_LABEL_BYTES, PASSPORT_NONCE_SIZE, Clones, Home, Passport, issue
@@ -154,4 +155,26 @@ def prepare_launch(
     return Launch(signed.envelope, opening.envelope, encoded or image.encode(), state)
 
 
-__all__ = ["DEFAULT_PERMIT", "HOUR_MS", "Launch", "Terms", "first_state", "image_of", "label_of", "prepare_launch"]
+def signed_upgrade(
+    agent: bytes, passport: bytes, old: bytes, visit: int, new: bytes, owner: SecretKey, now: int, nonce: bytes
+) -> bytes:
+    """The owner's statement that an agent goes on with the image `new`, for an hour from `now` (ms).
+
+    agent, passport, old, visit: its id, the digests of passport and image, and its visit; see `Upgrades.image_of`
+    nonce: 16 random bytes
+    """
+    change = Upgrade(old, new, visit, now + HOUR_MS)
+    return sign_amendment(Amendment(agent, passport, nonce, now, change), owner).envelope
+
+
+__all__ = [
+    "DEFAULT_PERMIT",
+    "HOUR_MS",
+    "Launch",
+    "Terms",
+    "first_state",
+    "image_of",
+    "label_of",
+    "prepare_launch",
+    "signed_upgrade",
+]

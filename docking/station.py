@@ -330,6 +330,7 @@ class Station:
             peers=here.peers,
             stacks=Stacks(here),
             moves=core.moves,
+            upgrades=core.upgrades,
             topics=core.topics,
             meeting=core.meeting,
             written=lambda: here.journal.write([], True),

@@ -87,9 +87,43 @@ class Lease:
         return found
 
 
-Change: TypeAlias = TopUp | Lease
+@frozen
+class Upgrade:
+    """Other code: see `agents.credentials.upgrades`. It counts once, and where it happened: so it stands in the trail
+    and not among the others.
+
+    old, new: the digests of the image that the agent has, and of the one that it gets
+    visit: the index of the visit from which on that may happen; expires: until when, ms since 1970
+    """
+
+    KIND: ClassVar[str] = "upgrade"
+    BY_HOME: ClassVar[bool] = False
+
+    old: bytes = field(repr=text_of)
+    new: bytes = field(repr=text_of)
+    visit: int
+    expires: int
+
+    def payload(self) -> dict[int, Any]:
+        """As a map for CBOR."""
+        return {1: self.old, 2: self.new, 3: self.visit, 4: self.expires}
+
+    @classmethod
+    def from_payload(cls, value: object) -> Upgrade:
+        """The inverse of `payload`. Raises `MalformedCredential`."""
+        read = Fields.of(value, "upgrade")
+        found = cls(
+            read.digest(1, "old image"), read.digest(2, "new image"), read.uint(3, "visit"), read.time(4, "expiry")
+        )
+        read.done()
+        if found.old == found.new:
+            raise MalformedCredential("upgrade: to the image that the agent has")
+        return found
+
+
+Change: TypeAlias = TopUp | Lease | Upgrade
 """What an amendment changes: one of `KINDS`."""
-KINDS: dict[str, type[TopUp] | type[Lease]] = {TopUp.KIND: TopUp, Lease.KIND: Lease}
+KINDS: dict[str, type[TopUp] | type[Lease] | type[Upgrade]] = {each.KIND: each for each in (TopUp, Lease, Upgrade)}
 """By the word that is signed. `BY_HOME` of a kind says whether the agent's home may sign it too."""
 
 
@@ -168,6 +202,8 @@ class Amendments:
             return NONE
         rows = array(envelope.decode_signed(data, _BOUNDS, "amendments"), "amendments", MAX_AMENDMENTS)
         items = tuple(verify_amendment(byte_string(row, "amendment", 1, MAX_AMENDMENT_BYTES), passport) for row in rows)
+        if any(isinstance(each.body.change, Upgrade) for each in items):
+            raise MalformedCredential("amendments: an upgrade, which stands in the trail")
         nonces = [each.body.nonce for each in items]
         # One encoding: in order, none twice, none that another one replaces.
         if not items or any(one >= other for one, other in itertools.pairwise(nonces)):
@@ -181,6 +217,8 @@ class Amendments:
 
         Raises `CredentialError` `amendment` if there are too many, or it has the nonce of another one.
         """
+        if isinstance(signed.body.change, Upgrade):
+            raise CredentialError("amendment", "an upgrade stands in the trail, and not among the amendments")
         same = next((each for each in self.items if each.body.nonce == signed.body.nonce), None)
         if same is not None:
             if same.body != signed.body:
@@ -219,6 +257,8 @@ def _amended(terms: Terms, signed: Signed[Amendment], passport: Passport) -> Ter
         case Lease(until):
             longer = max(terms.expires, until) if signed.signer == passport.owner else terms.expires
             return evolve(terms, expires=longer, lease=max(terms.lease, until))
+        case Upgrade():
+            return terms  # the trail says what code it has
 
 
 def _sum(one: Budget, other: Budget) -> Budget:
@@ -304,6 +344,7 @@ __all__ = [
     "Lease",
     "Terms",
     "TopUp",
+    "Upgrade",
     "descends",
     "sign_amendment",
     "verify_amendment",

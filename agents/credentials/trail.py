@@ -34,6 +34,7 @@ from agents.credentials.itinerary import START, Position, PositionKind
 from agents.credentials.keys import PublicKey
 from agents.credentials.passport import Passport
 from agents.credentials.trailpoint import Phase, TrailPoint, launch_point, verify_checkpoint
+from agents.credentials.upgrades import Upgraded, check_upgrade, read_upgrade
 from agents.credentials.visits import CloneStatement, Commit, Receipt, Visit, certifier
 from agents.errors import CredentialError, MalformedCredential
 from agents.evolve import evolve
@@ -115,6 +116,8 @@ def follow(point: TrailPoint, link: bytes) -> tuple[TrailPoint, Signed[Any]]:
         raise CredentialError("trail-ended", f"a {kind} follows the end of the trail")
     if point.phase is Phase.VISIT and kind == CloneStatement.KIND:
         return _clone(point, _verified(CloneStatement, opened, point.holder, "trail-next"))
+    if point.phase is Phase.VISIT and kind == Upgraded.KIND:
+        return _upgraded(point, _verified(Upgraded, opened, point.holder, "trail-next"))
     if point.phase is Phase.VISIT and kind == Visit.KIND:
         return _visit(point, _verified(Visit, opened, point.holder, "trail-next"))
     if point.phase is Phase.RECEIPT and kind == Receipt.KIND:
@@ -165,6 +168,8 @@ def verify_trail(
             _check_stop(passport.body, terms, before, signed.body)
         elif isinstance(signed.body, CloneStatement):
             _check_clone(passport.body, before, signed.body)
+        elif isinstance(signed.body, Upgraded):
+            check_upgrade(passport, before, signed.body.statement, signed.body.time)
     _check_amounts(terms, point)
     here = () if arrival is None else _places(passport.body, point, arrival)
     for before, signed in steps:
@@ -222,7 +227,7 @@ def _head(point: TrailPoint, signed: Signed[Any]) -> bytes:
     return canonical.digest(b"portcall trail", point.head, signed.digest)
 
 
-def _check_chain(point: TrailPoint, body: Visit | CloneStatement, agent: bytes) -> None:
+def _check_chain(point: TrailPoint, body: Visit | CloneStatement | Upgraded, agent: bytes) -> None:
     what = f"{body.KIND} {body.index}"
     if agent != point.agent or body.passport != point.passport:
         raise CredentialError("trail-agent", f"{what} belongs to another agent")
@@ -269,6 +274,20 @@ def _clone(point: TrailPoint, signed: Signed[CloneStatement]) -> tuple[TrailPoin
         state=body.state,
         results=body.results,
         cloned=0,
+    ), signed
+
+
+def _upgraded(point: TrailPoint, signed: Signed[Upgraded]) -> tuple[TrailPoint, Signed[Any]]:
+    body = signed.body
+    _check_chain(point, body, body.agent)
+    order, upgrade = read_upgrade(body.statement)
+    return evolve(
+        point,
+        links=point.links + 1,
+        head=_head(point, signed),
+        previous=signed.digest,
+        image=upgrade.new,
+        upgraded=order.time,
     ), signed
 
 

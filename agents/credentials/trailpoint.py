@@ -41,7 +41,8 @@ class TrailPoint:
     `agent`: the current id (a clone's, after a clone statement). `index`: of the next visit. `previous`: what
     that visit links to. `holder`: who signs it. `source`: who signed the last visit. `position`, `state`,
     `results`, `cloned`: as the last visit left them (`results` None before the launch). `used`: total over
-    all visits."""
+    all visits. `image`: the digest of its image, where that is not the passport's any more; `upgraded`: when the owner
+    signed the last upgrade, ms since 1970."""
 
     passport: bytes
     agent: bytes
@@ -60,10 +61,12 @@ class TrailPoint:
     cloned: int
     handoff: bytes = b""
     receipt: bytes = b""
+    image: bytes = b""
+    upgraded: int = 0
 
     def payload(self) -> dict[int, Any]:
         """As a map for CBOR, for a store and for checkpoints."""
-        return {
+        value: dict[int, Any] = {
             1: self.passport,
             2: self.agent,
             3: self.generation,
@@ -82,6 +85,7 @@ class TrailPoint:
             16: self.handoff,
             17: self.receipt,
         }
+        return value | {18: self.image, 19: self.upgraded} if self.image else value
 
     @classmethod
     def from_payload(cls, value: object) -> TrailPoint:
@@ -105,6 +109,8 @@ class TrailPoint:
             cloned=read.uint(15, "clones", MAX_CLONES),
             handoff=_digest_or_nothing(read, 16, "handoff id"),
             receipt=_digest_or_nothing(read, 17, "receipt"),
+            image=read.digest(18, "image") if read.has(18) else b"",
+            upgraded=read.time(19, "upgrade") if read.has(18) else 0,
         )
         read.done()
         return point

@@ -66,6 +66,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "clone": CommandEntry("docking.cli.orders", "clone", "Make a second agent of one."),
     "move": CommandEntry("docking.cli.moves", "move", "Move an agent to another station, while it runs."),
     "drain": CommandEntry("docking.cli.moves", "drain", "Move all agents away, before maintenance."),
+    "upgrade": CommandEntry(
+        "docking.cli.upgrade", "upgrade", "Give an agent new code, with which it goes on where it is."
+    ),
     "sleep": CommandEntry("docking.cli.orders", "sleep", "Have an agent stand still until it is woken."),
     "wake": CommandEntry("docking.cli.orders", "wake", "Let an agent go on that sleeps."),
     "purge": CommandEntry("docking.cli.orders", "purge", "Forget agents whose journeys are over."),

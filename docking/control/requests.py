@@ -223,6 +223,8 @@ class Requests:
             kind = OrderKind(what)
         except ValueError:
             raise ControlError("no such order") from None
+        if kind is OrderKind.UPGRADE:
+            raise ControlError("new code comes with its owner's statement: portcall upgrade")
         answer = {"agent": found.id}
         mark = f"{what}: "
         events = self._of.here.events.subscribe(
@@ -245,6 +247,28 @@ class Requests:
         finally:
             self._of.here.events.unsubscribe(events)
         yield "end", answer
+
+    async def do_upgradable(self, agent: str) -> Answer:
+        """What its owner needs to sign an upgrade."""
+        found = self._of.agents.find(agent)
+        upgrades = self._of.agents.upgrades
+        ident, passport, image, visit = upgrades.image_of(found.key)
+        here = upgrades.is_here(ident)
+        yield "end", {"agent": ident, "passport": passport, "image": image, "visit": visit, "here": here}
+
+    async def do_upgrade(self, agent: bytes, image: bytes, statement: bytes = b"", most: int = 10_000) -> Answer:
+        """Give an agent new code by its owner's `statement`; without one, say what would be.
+
+        The end: an `UpgradeReport`. most: milliseconds in which it has to stand still
+        """
+        upgrades = self._of.agents.upgrades
+        if upgrades.is_here(agent):
+            report = await upgrades.upgrade(agent, image, statement, min(most, 600_000) / 1000)
+        elif not statement:
+            raise ControlError("the agent is at another station: only that one can say whether it can go on with this")
+        else:
+            report = upgrades.send(agent, image, statement)
+        yield "end", report.value()
 
     async def do_purge(self, agents: list[str], before: int = 0) -> Answer:
         """Forget journeys that are over, with their trails and results: these, or else all. Items: each.

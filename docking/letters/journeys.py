@@ -24,6 +24,7 @@ from agents.credentials.passport import Passport, verify_passport
 from agents.credentials.results import Results, verify_results
 from agents.credentials.trail import Followed, Trail, verify_trail
 from agents.credentials.trailpoint import Phase, TrailPoint, launch_point
+from agents.credentials.upgrades import current_image
 from agents.errors import CredentialError, NotCanonical
 from docking.store.changes import Change, Link, PutJourney
 from docking.store.store import Store
@@ -62,7 +63,9 @@ OVER = (JourneyStanding.FINISHED, JourneyStanding.DISPOSED)
 
 @frozen
 class Journey:
-    """What a home knows about one agent. Times: ms; `place`: its last known station; `text`: how it ended."""
+    """What a home knows about one agent. Times: ms; `place`: its last known station; `text`: how it ended;
+    `image`: the digest of its image, where it is known to have got another one than its passport names.
+    """
 
     agent: bytes
     passport: bytes = field(repr=False)
@@ -75,6 +78,7 @@ class Journey:
     standing: JourneyStanding = JourneyStanding.TRAVELLING
     changed: int = 0
     text: str = ""
+    image: bytes = b""
 
     def encode(self) -> bytes:
         """As bytes, for the store."""
@@ -82,6 +86,7 @@ class Journey:
             [
                 *(self.agent, self.passport, self.label, self.owner.raw, self.expires, self.launched),
                 *(self.place.raw, self.hop, self.standing.value, self.changed, self.text),
+                *((self.image,) if self.image else ()),
             ]
         )
 
@@ -89,8 +94,8 @@ class Journey:
     def decode(cls, data: bytes) -> Journey:
         """The inverse of `encode`. Raises `CredentialError`: the store is damaged."""
         try:
-            agent, passport, label, owner, expires, launched, place, hop, standing, changed, said = array(
-                canonical.decode(data, _BOUNDS), "journey", 11
+            agent, passport, label, owner, expires, launched, place, hop, standing, changed, said, *image = array(
+                canonical.decode(data, _BOUNDS), "journey", 12
             )
             numbers = [uint(each, "number", AMOUNT) for each in (expires, launched, hop, changed)]
             if not isinstance(label, str) or not isinstance(said, str):
@@ -107,6 +112,7 @@ class Journey:
                 standing=JourneyStanding(standing),
                 changed=numbers[3],
                 text=said,
+                image=byte_string(image[0], "image", 32) if image else b"",
             )
         except (NotCanonical, CredentialError, ValueError, TypeError) as error:
             raise CredentialError("journey", f"what the store says of a journey cannot be read: {error}") from error
@@ -216,6 +222,13 @@ class Journeys:
         """The word that `told` reads."""
         return [agent, passport, hop, standing.value, sayable(said)]
 
+    def upgraded(self, agent: bytes, image: bytes) -> list[Change]:
+        """An agent has got the code with this digest, or that was sent after it."""
+        journey = self._last(agent)
+        if journey is None or journey.standing in (*OVER, JourneyStanding.PURGED):
+            return []
+        return [self._put(evolve(journey, image=image, changed=self._clock()))]
+
     def closed(self, leaving: SignedDeparture, capsule: Capsule, standing: JourneyStanding, said: str) -> PutJourney:
         """Close a journey that ended here, at home. `capsule`: complete."""
         own = leaving.credentials
@@ -252,7 +265,7 @@ class Journeys:
             passport=capsule.passport,
             trail=Trail((*links, *(link.body for link in new))),
             results=Results((*reported, *(entry.body for entry in entries))),
-            image=passport.body.image,
+            image=current_image(passport.body, point),
             state=point.state,
             amendments=capsule.amendments,
         )
@@ -282,6 +295,7 @@ class Journeys:
             standing=standing,
             changed=now,
             text=sayable(said),
+            image=point.image,
         )
 
     def _last(self, agent: bytes) -> Journey | None:

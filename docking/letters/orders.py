@@ -1,4 +1,4 @@
-"""Orders for an agent, from its home: retract, dispose, sleep, wake, clone.
+"""Orders for an agent, from its home: retract, dispose, sleep, wake, clone, upgrade.
 
 An order for an agent that is elsewhere is a statement signed by its home, which follows the agent along its route. Not
 here: carrying orders out (the station does that). Invariant: an agent obeys only its home and the operator of its
@@ -10,11 +10,13 @@ from __future__ import annotations
 import enum
 from typing import ClassVar
 
-from attrs import frozen
+from attrs import field, frozen
 
+from agents.brief import brief
 from agents.credentials import envelope
 from agents.credentials.fields import Fields
 from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.upgrades import MAX_UPGRADE_STATEMENT_BYTES
 from agents.errors import CredentialError, MalformedCredential
 
 # Milliseconds: an order that is older than this is not obeyed, so an old one cannot be replayed.
@@ -29,6 +31,7 @@ class OrderKind(str, enum.Enum):
     SLEEP = "sleep"
     WAKE = "wake"
     CLONE = "clone"
+    UPGRADE = "upgrade"
 
     __str__ = str.__str__
 
@@ -59,7 +62,9 @@ class SendOutcome(str, enum.Enum):
 
 @frozen
 class Order:
-    """The statement. `agent`: its id; `time`: ms since 1970; `until`: of a sleep, when it ends (ms); 0 for never."""
+    """The statement. `agent`: its id; `time`: ms since 1970; `until`: of a sleep, when it ends (ms); 0 for never;
+    `statement`: of an upgrade, the owner's.
+    """
 
     KIND: ClassVar[str] = "order"
 
@@ -67,11 +72,13 @@ class Order:
     what: OrderKind
     time: int
     until: int = 0
+    statement: bytes = field(default=b"", repr=brief)
 
     def payload(self) -> dict[int, object]:
         """As a map for CBOR."""
         value: dict[int, object] = {1: self.agent, 2: self.what.value, 3: self.time}
-        return value | {4: self.until} if self.until else value
+        value |= {4: self.until} if self.until else {}
+        return value | {5: self.statement} if self.statement else value
 
     @classmethod
     def from_payload(cls, value: object) -> Order:
@@ -79,16 +86,22 @@ class Order:
         read = Fields.of(value, "order")
         agent, what, time = read.digest(1, "agent id"), read.text(2, "what", 16), read.time(3, "time")
         until = read.time(4, "until") if read.has(4) else 0
+        statement = read.octets(5, "statement", 1, MAX_UPGRADE_STATEMENT_BYTES) if read.has(5) else b""
         read.done()
         try:
-            return cls(agent, OrderKind(what), time, until)
+            order = cls(agent, OrderKind(what), time, until, statement)
         except ValueError:
             raise MalformedCredential("order: not one that is known") from None
+        if (order.what is OrderKind.UPGRADE) is not bool(statement):
+            raise MalformedCredential("order: an upgrade has its owner's statement, and nothing else has")
+        return order
 
 
-def sign_order(agent: bytes, what: OrderKind, now: int, home: SecretKey, until: int = 0) -> bytes:
+def sign_order(
+    agent: bytes, what: OrderKind, now: int, home: SecretKey, until: int = 0, statement: bytes = b""
+) -> bytes:
     """The envelope of an order."""
-    return envelope.sign(Order(agent, what, now, until), home).envelope
+    return envelope.sign(Order(agent, what, now, until, statement), home).envelope
 
 
 def read_order(data: bytes, now: int) -> tuple[Order, PublicKey]:

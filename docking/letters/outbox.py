@@ -130,6 +130,8 @@ class Outbox:
     carry: Carry = field(init=False)
     """Brings a message to its agent: given its identity and content, returns the answer. Raises `CarrierError`."""
 
+    taken: Callable[[Letter], list[Change]] = lambda letter: []
+    """Told of a letter that was taken, or is passed on; returns changes to write in addition to dropping it."""
     _words: dict[PublicKey, dict[bytes, list[object]]] = field(factory=dict)
     delivered: int = 0
 
@@ -284,7 +286,7 @@ class Outbox:
             return [RetryLetter(letter.number, now + wait)]
         if answer[0] == LetterAnswer.TAKEN:
             self.delivered += 1
-            return [DropLetter(letter.number)]
+            return [DropLetter(letter.number), *self.taken(letter)]
         if answer[0] == LetterAnswer.LATER:
             return [RetryLetter(letter.number, now + wait)]
         _log.warning("a letter was refused: %s", str(answer[1:])[:200], extra={"kind": letter.kind})

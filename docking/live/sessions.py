@@ -28,11 +28,12 @@ from attrs import define, field, frozen
 
 from agents import canonical
 from agents.ambient import StandaloneHost
-from agents.blocks import BLOCK_BYTES, BLOCKS_PER_PAGE, INITIAL, BlockBatch, BlockTree, runs_of
+from agents.blocks import BLOCK_BYTES, BLOCKS_PER_PAGE, INITIAL, BlockBatch, BlockTree, runs_of, spans
 from agents.canonical import Buffer
 from agents.credentials.keys import PublicKey, text_of
 from agents.engines import Engine, Instance, Limits
 from agents.engines.missing import MissingPages
+from agents.engines.pages import populate
 from agents.errors import BadSnapshot, EndOfRun, PortcallError
 from agents.execution import Execution
 from agents.image import AgentImage
@@ -182,6 +183,9 @@ class Session:
             memory, later = memoryview(self._row), None
         if batch.pages > tree.pages:
             tree.grow(batch.pages)
+        if later is None:
+            for first, last in spans([block for block, _, contents in blocks if contents is not None]):
+                populate(memory[BLOCK_BYTES * first : BLOCK_BYTES * (last + 1)])
         for block, digest, contents in blocks:
             at = BLOCK_BYTES * block
             if later is not None:

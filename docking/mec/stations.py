@@ -148,7 +148,7 @@ async def _end_of(subscription: Subscription) -> None:
 
 
 def _instance(berth: Berth) -> Instance:
-    return Instance(text_of(berth.agent), berth.label, text_of(berth.credentials.passport.body.image))
+    return Instance(text_of(berth.agent), berth.label, text_of(berth.image.digest))
 
 
 def _endpoint(url: str) -> tuple[str, int] | None:

@@ -23,7 +23,7 @@ from agents.credentials.keys import PublicKey, public_key, text_of
 from agents.engines.missing import MissingPages
 from agents.errors import PortcallError
 from agents.snapshot import Snapshot
-from agents.waits import Answer, Clone, Cloned, Fork, Forked, Go, Recv, Select, Sleep
+from agents.waits import Answer, Clone, Cloned, Fork, Forked, Go, Recv, Select, Sleep, Wait
 from docking.errors import StationError
 from docking.handoff.actions import Cargo, Record
 from docking.handoff.messages import Part
@@ -206,8 +206,11 @@ class Arrivals:
         word = [] if berth.standing is Standing.ENDED else self._here.word_home(berth, JourneyStanding.TRAVELLING, "")
         self._here.write([self._trails.change(known, links, expires), *word])
 
-    def resume(self, capsule: StoredCapsule, record: Record | None = None) -> None:
-        """Resume an agent that the store says is here. One that cannot be resumed is listed, and kept."""
+    def resume(self, capsule: StoredCapsule, record: Record | None = None, going: Wait | None = None) -> None:
+        """Resume an agent that the store says is here. One that cannot be resumed is listed, and kept.
+
+        going: what it was about to do when it was stopped, and does now; None for what the store says
+        """
         try:
             berth, note = self._recovery.restore(capsule, record)
         except (PortcallError, KeyError) as error:
@@ -226,7 +229,9 @@ class Arrivals:
             self._here.tell("resumed", berth.agent)
         try:
             owed = self._owed(berth)
-            if owed is None:
+            if going is not None:
+                self._lifecycle.wait(berth, going)
+            elif owed is None:
                 self._take_up(berth, note)
             else:
                 berth.standing = Standing.WAITING

@@ -1,4 +1,4 @@
-"""Orders for agents: retract, dispose, sleep, wake, clone.
+"""Orders for agents: retract, dispose, sleep, wake, clone, and to stand still for new code.
 
 An order for an agent that is elsewhere travels after it (`docking.letters.orders`). Invariant: an order is carried out
 between two turns of the agent, never inside one, and not while a handoff is being decided.
@@ -7,8 +7,9 @@ between two turns of the agent, never inside one, and not while a handoff is bei
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 
-from attrs import define
+from attrs import define, field
 
 from agents.credentials.envelope import identify
 from agents.errors import CredentialError
@@ -36,6 +37,8 @@ class Commands:
     _here: Residents
     _lifecycle: Lifecycle
     _queries: Queries
+    upgrading: Callable[[Berth, Wait | Asked | None], Coroutine[object, object, None]] = field(init=False)
+    """Gives an agent that stands still its new code, and lets it go on."""
 
     def order(self, agent: bytes, what: OrderKind, until: int = 0) -> OrderOutcome:
         """Have an agent retracted, disposed of, put to sleep, woken or cloned; what became of the order.
@@ -79,7 +82,7 @@ class Commands:
             return
         if berth.standing is Standing.SUSPENDED:
             raise StationError(f"the agent may not go on here: {berth.barred}")
-        if berth.standing is Standing.STOPPED and what in (OrderKind.SLEEP, OrderKind.CLONE):
+        if berth.standing is Standing.STOPPED and what in (OrderKind.SLEEP, OrderKind.CLONE, OrderKind.UPGRADE):
             raise StationError(f"the agent cannot go on: {berth.text}")
         if berth.owed is not None and what is not OrderKind.DISPOSE:
             raise StationError(f"the agent {berth.owed.said}: try again when all of it is here")
@@ -176,6 +179,8 @@ class Commands:
             self._here.run(self._lifecycle.depart(berth, "home"))
         elif what is OrderKind.CLONE:
             self._here.run(self._clone_by_order(berth, stop))
+        elif what is OrderKind.UPGRADE:
+            self._here.run(self.upgrading(berth, stop))
         elif what is OrderKind.WAKE and isinstance(stop, Sleep):
             self._lifecycle.go_on(berth, Woke())
         else:

@@ -19,6 +19,7 @@ from agents.credentials import directions, logbook
 from agents.credentials.itinerary import Leaf, Position, Stop
 from agents.credentials.keys import PublicKey, SecretKey
 from agents.credentials.permit import Budget
+from agents.credentials.upgrades import current_image
 from agents.errors import CredentialError
 from agents.evolve import evolve
 from agents.hostcalls import EACCES, EAGAIN, EHOSTUNREACH
@@ -149,7 +150,7 @@ class Departures:
         if attempt is None:
             return list
         leaving = attempt.leaving
-        self._has_image.add((attempt.to, leaving.credentials.passport.body.image))
+        self._has_image.add((attempt.to, current_image(leaving.credentials.passport.body, leaving.point)))
 
         def learnt() -> list[Change]:
             known, links = leaving.handed_over(record.receipt, record.commit)

@@ -18,7 +18,8 @@ from agents import canonical
 from agents.credentials import envelope
 from agents.credentials.fields import array, byte_string, text, uint
 from agents.credentials.keys import PublicKey
-from agents.errors import CredentialError, NotCanonical
+from agents.credentials.upgrades import read_upgrade
+from agents.errors import CannotUpgrade, CredentialError, EngineError, FormatError, NotCanonical
 from agents.waits import MAX_BODY_BYTES, MAX_HOST_BYTES
 from docking.aio.threads import in_thread
 from docking.errors import StationError, StoreError
@@ -27,7 +28,7 @@ from docking.letters.orders import Order, OrderKind, read_order
 from docking.letters.outbox import MAX_LETTER_WORDS, LetterAnswer, LetterKind, Outbox
 from docking.letters.packets import Addressed, Packet
 from docking.peers.directory import PeerDirectory
-from docking.residents.berth import Standing
+from docking.residents.berth import Berth, Standing
 from docking.residents.commands import Commands
 from docking.residents.endings import Endings
 from docking.residents.meeting import Meeting
@@ -36,6 +37,7 @@ from docking.residents.queries import Queries
 from docking.residents.residents import Residents
 from docking.residents.talking import Talking
 from docking.residents.topics import Topics
+from docking.residents.upgrades import MAX_SENT_IMAGE_BYTES, Upgrades
 from docking.residents.witnesses import Witnesses
 from docking.store.changes import Change, Letter
 from docking.store.group_commit import GroupCommit
@@ -47,6 +49,9 @@ MAX_STEPS = 256
 ORDER_FORWARDED_MS = 7 * 86_400_000
 # From this size on, the end of a journey is verified outside the event loop.
 VERIFY_ASIDE_BYTES = 64 << 10
+# Seconds in which an agent stands still for new code that a letter brings; else the letter comes again.
+UPGRADED_WITHIN_S = 5.0
+ORDER_BOUNDS = canonical.DecodeBounds(max_bytes=16 << 20, max_depth=8, max_items=100)
 TAKEN: list[object] = [LetterAnswer.TAKEN.value]
 _EXIT_CODE = re.compile(r"-?[0-9]{1,10}\Z")
 
@@ -68,6 +73,7 @@ class Inbound:
     _talking: Talking
     _topics: Topics
     _meeting: Meeting
+    _upgrades: Upgrades
     of_docks: Callable[[PublicKey, LetterKind, bytes, object], Awaitable[list[object]]] = field(init=False)
     """Told of letters about docks."""
     of_lives: Callable[[PublicKey, object], Awaitable[list[object]]] = field(init=False)
@@ -142,22 +148,50 @@ class Inbound:
     # Orders from home
 
     async def _order(self, ident: bytes, content: object) -> list[object]:
-        data, steps = array(content, "order", 2)
+        data, *image, steps = array(content, "order", 3)
         order, signer = read_order(byte_string(data, "order", 1, 4096), self._here.clocks.now())
         berth = self._here.berths.get(order.agent)
         if berth is None:
-            return await self._onward(LetterKind.ORDER, ident, [data, uint(steps, "steps", 2**16) + 1], order.agent)
+            content = [data, *image, uint(steps, "steps", 2**16) + 1]
+            return await self._onward(LetterKind.ORDER, ident, content, order.agent)
         if signer != berth.credentials.passport.body.home.station:
             return refused("not-home", "the order is not signed by the agent's home")
         if berth.standing is Standing.LEAVING:
             return later("the agent is leaving")
         if berth.owed is not None and order.what not in (OrderKind.DISPOSE, OrderKind.WAKE):
             return later(f"the agent {berth.owed.said}")
+        if order.what is OrderKind.UPGRADE:
+            return await self._upgrade(berth, order, image)
         said = canonical.digest(data)
         if said in berth.seen:
             return TAKEN  # repeated, or replayed by someone: do not clone twice
         self._commands.obey(berth, order.what, order.until)
         berth.see(said)
+        return TAKEN
+
+    async def _upgrade(self, berth: Berth, order: Order, image: list[object]) -> list[object]:
+        """New code for an agent that is here: taken when it is durable."""
+        if len(image) != 1:
+            return refused("malformed", "an upgrade comes with its code")
+        encoded = byte_string(image[0], "image", 1, MAX_SENT_IMAGE_BYTES)
+        if berth.standing is Standing.STOPPED:
+            return refused("stopped", sayable(f"the agent cannot go on: {berth.text}"))
+        point = berth.credentials.point
+        body, change = read_upgrade(order.statement)
+        if point.image == change.new and point.upgraded == body.time:
+            return TAKEN  # repeated: its answer was lost
+        try:
+            await self._upgrades.upgrade(berth.agent, encoded, order.statement, UPGRADED_WITHIN_S)
+        except CannotUpgrade as error:
+            return refused("cannot-upgrade", sayable(str(error)))
+        except (FormatError, EngineError) as error:
+            return refused("image-invalid", sayable(str(error)))
+        except StoreError:
+            raise
+        except StationError as error:
+            return later(str(error))
+        except CredentialError as error:
+            return later(error.reason) if error.code == "busy" else refused(error.code, sayable(error.reason))
         return TAKEN
 
     # News for a home
@@ -195,6 +229,17 @@ class Inbound:
             self._here.write(changes)
         return TAKEN
 
+    def taken(self, letter: Letter) -> list[Change]:
+        """A letter was taken: an upgrade that was sent from here is what the agent has, as far as is known here."""
+        if letter.kind != LetterKind.ORDER:
+            return []
+        with contextlib.suppress(CredentialError, NotCanonical, ValueError, TypeError, IndexError):
+            _, (data, *_) = canonical.decode(letter.body, ORDER_BOUNDS)
+            order = envelope.verify(Order, data, self._here.key.public).body
+            if order.what is OrderKind.UPGRADE:
+                return self._journeys.upgraded(order.agent, read_upgrade(order.statement)[1].new)
+        return []
+
     # Refused letters
 
     def not_taken(self, letter: Letter, answer: list[object]) -> list[Change]:
@@ -220,7 +265,7 @@ class Inbound:
         """An order from here was not carried out: say so here."""
         place = self._peers.label(PublicKey(letter.recipient))
         with contextlib.suppress(CredentialError, NotCanonical, ValueError, TypeError, IndexError):
-            _, (data, _) = canonical.decode(letter.body)
+            _, (data, *_) = canonical.decode(letter.body, ORDER_BOUNDS)
             order = envelope.verify(Order, data, self._here.key.public).body  # else it was forwarded for another home
             reason = sayable(str(answer[2]))
             self._here.tell("refused", order.agent, place=place, text=f"{order.what}: {reason}")

@@ -393,14 +393,14 @@ class Lifecycle:
     def _close_berth(self, berth: Berth, turn: Turn) -> None:
         if turn.state is not None:
             if isinstance(turn.stop, Timed):
-                self._note_wait(berth, turn.stop)
+                self.note_wait(berth, turn.stop)
             self._store(checkpoints.put_checkpoint(berth, turn.state)).add_done_callback(seen)
 
     def wait(self, berth: Berth, wait: Wait) -> None:
         """The agent waits: see to it that the wait ends."""
         if berth.barred:
             if isinstance(wait, Timed):
-                self._note_wait(berth, wait)
+                self.note_wait(berth, wait)
             self.suspend(berth)
             return
         berth.standing = Standing.WAITING
@@ -412,7 +412,7 @@ class Lifecycle:
                 berth.standing = Standing.LEAVING
                 self._here.begin(self.depart(berth, host))
             case Sleep():
-                self._note_wait(berth, wait)
+                self.note_wait(berth, wait)
                 self.park(berth)
                 self.sleep_until(berth, berth.until)
             case Recv():
@@ -420,7 +420,7 @@ class Lifecycle:
                     self._keep_mail_short(berth)
                     self.go_on(berth, berth.receive())
                     return
-                self._note_wait(berth, wait)
+                self.note_wait(berth, wait)
                 self.park(berth)
                 if berth.until:
                     self.sleep_until(berth, berth.until)
@@ -430,7 +430,7 @@ class Lifecycle:
                     self._keep_mail_short(berth)
                     self.go_on(berth, event)
                     return
-                self._note_wait(berth, wait)
+                self.note_wait(berth, wait)
                 if isinstance(wait, Answer):
                     ends = berth.questions[bytes.fromhex(wait.ident)].until + 1
                     berth.until = min(berth.until or ends, ends)
@@ -442,7 +442,7 @@ class Lifecycle:
             case Find():
                 self._here.run(self.finding(berth, wait))
             case Accept():
-                self._note_wait(berth, wait)
+                self.note_wait(berth, wait)
                 if not self.accepting(berth):
                     self.park(berth)
                     if berth.until:
@@ -487,7 +487,8 @@ class Lifecycle:
         berth.standing = Standing.LEAVING
         self._here.begin(self.depart(berth, wait.host, docked_s))
 
-    def _note_wait(self, berth: Berth, wait: Timed) -> None:
+    def note_wait(self, berth: Berth, wait: Timed) -> None:
+        """It waits from now on."""
         berth.wait, berth.standing = wait, Standing.WAITING
         ns = wait.ns if isinstance(wait, Sleep) else wait.timeout_ns
         berth.until = 0 if ns is None else min(self._here.clocks.now() + -(-ns // 1_000_000), 2**52)

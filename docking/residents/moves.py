@@ -70,7 +70,7 @@ HANDOFF_MS = 5.0
 # Seconds that a round may take in any case.
 LEAST_ROUND_S = 1.0
 # Seconds within which the instance of an agent that has left is unmapped, usually, and between two looks at that.
-UNMAPPED_S, BETWEEN_LOOKS_S = 1.0, 0.05
+UNMAPPED_S, BETWEEN_LOOKS_S = 120.0, 0.05
 # Seconds between two rounds, when little was written.
 BETWEEN_ROUNDS_S = 0.002
 
@@ -554,7 +554,7 @@ class Moves:
         elif sending.file is not None:
             sending.file = None  # not ours any more
             if life is not None:
-                self._here.run(in_thread(life.close))
+                self._here.run(self._here.unmapping.close(life))
         return refused
 
     async def _last(self, sending: Sending, until: int) -> tuple[bytes, Sent]:

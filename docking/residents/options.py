@@ -1,4 +1,4 @@
-"""How an agent is moved by order, and what came of it: plain values, for commands and programs."""
+"""How an agent is moved or upgraded by order, and what came of it: plain values, for commands and programs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import Any, Literal
 
 from attrs import asdict, field, frozen, validators
 
+from agents.brief import brief
+
 OnTimeout = Literal["cancel", "force", "post-copy"]
 ON_TIMEOUT: tuple[OnTimeout, ...] = ("cancel", "force", "post-copy")
 # Seconds that a move may take beside sending ahead: whoever asks for one waits so long.
 MOVED_S = 120.0
+# Likewise for an upgrade, beside the time in which the agent has to stand still: its code is compiled and compared.
+UPGRADED_S = 120.0
 
 
 @frozen
@@ -97,3 +101,53 @@ class MoveReport:
         """The inverse of `told`."""
         rest = {name: each for name, each in told.items() if not name.endswith("_us")}
         return cls(**rest, downtime_ms=told["downtime_us"] / 1000, total_s=told["total_us"] / 1e6)
+
+
+@frozen
+class FrameReport:
+    """A place on an agent's stack, and what becomes of it in a new module.
+
+    function: its name, as its module has it; site: the number of the place there; to: in the new module, 0 if it has
+    none; times: how often it is on the stack; why: what keeps it from going on, empty if nothing does
+    """
+
+    function: str
+    site: int
+    to: int
+    times: int
+    why: str = ""
+
+
+@frozen
+class UpgradeReport:
+    """What became of an upgrade, or would.
+
+    agent: its id as text
+    old, new: the digests of its image and of the new one, as text
+    done: "upgraded" where it has the new code; "sent" where the order travels after it; of one that was only looked at
+        "possible" or "refused"
+    begun: whether it has begun to run at all
+    weak: whether it leaves its stack behind, since it goes on at an export
+    frames: the places on its stack, outermost first
+    problems: what is in the way, a sentence each
+    """
+
+    agent: str
+    old: str
+    new: str
+    done: str
+    begun: bool = True
+    weak: bool = False
+    frames: tuple[FrameReport, ...] = field(default=(), repr=brief)
+    problems: tuple[str, ...] = field(default=(), repr=brief)
+
+    def value(self) -> dict[str, Any]:
+        """As plain values."""
+        made = asdict(self)
+        return {**made, "frames": list(made["frames"]), "problems": list(self.problems)}
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> UpgradeReport:
+        """The inverse of `value`."""
+        frames = tuple(FrameReport(**each) for each in value["frames"])
+        return cls(**{**value, "frames": frames, "problems": tuple(value["problems"])})

@@ -52,7 +52,7 @@ def _resident(here: Residents, berth: Berth) -> dict[str, object]:
         "expires": terms.expires,
         "lease": terms.lease,
         "hops": terms.hops,
-        "image": text_of(body.image),
+        "image": text_of(berth.image.digest),
         "program": berth.image.manifest.name[:200],
         "language": berth.image.manifest.language[:50],
         "capabilities": list(berth.grant.capabilities)[:SHOWN_CAPABILITIES],

@@ -23,7 +23,6 @@ from agents.snapshot import ROOTED_MAGIC, Snapshot
 from docking.aio import eager
 from docking.aio.clocks import Clocks
 from docking.aio.failures import log_failure
-from docking.aio.threads import in_thread
 from docking.errors import LocalProtocolError, StationError, WriteFailed
 from docking.events import Event, EventKind, Events
 from docking.letters.journeys import Journeys, JourneyStanding
@@ -31,6 +30,7 @@ from docking.letters.outbox import Outbox
 from docking.peers.directory import PeerDirectory
 from docking.residents import checkpoints
 from docking.residents.berth import LARGE, Berth, Standing
+from docking.residents.unmapping import Unmapping
 from docking.residents.workers import Workers
 from docking.store.changes import Change, StoredCapsule
 from docking.store.group_commit import GroupCommit
@@ -87,6 +87,8 @@ class Residents:
     past: dict[bytes, Berth] = field(factory=dict)
     owners: Counter[PublicKey] = field(factory=Counter)
     counts: Counter[str] = field(factory=Counter)
+    unmapping: Unmapping = field(factory=Unmapping)
+    """Gives the memory of large agents back that have left."""
     in_doubt: dict[bytes, str] = field(factory=dict)
     timers: dict[bytes, asyncio.Handle] = field(factory=dict)
     whole: Callable[[Snapshot, bytes], Snapshot] = field(init=False)
@@ -250,11 +252,11 @@ class Residents:
         self.changed(berth.agent)
 
     def _free(self, berth: Berth) -> None:
-        """Give up its instance; a large one in a thread, since that takes some milliseconds for each 100 MiB."""
+        """Give up its instance; a large one slowly, see `docking.residents.unmapping`."""
         if berth.occupied < LARGE or self.closing:
             berth.close()
         elif (life := berth.detach()) is not None:
-            self.run(in_thread(life.close))
+            self.run(self.unmapping.close(life))
 
     def state_of(self, berth: Berth) -> bytes:
         """The stored state of a berth. From any thread. Raises `StationError` if the store is damaged."""

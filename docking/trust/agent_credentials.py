@@ -26,6 +26,7 @@ from agents.credentials.passport import Passport
 from agents.credentials.results import Results
 from agents.credentials.trail import Followed, Trail, close, follow
 from agents.credentials.trailpoint import Phase, TrailPoint, launch_point, verify_checkpoint
+from agents.credentials.upgrades import current_image, sign_upgraded
 from agents.credentials.visits import Commit, Head, Receipt, Visit
 from agents.errors import CredentialError, MalformedCredential
 from agents.evolve import evolve
@@ -212,6 +213,13 @@ def cloned(
     )
 
 
+def upgraded(own: AgentCredentials, statement: bytes, now: int, key: SecretKey) -> AgentCredentials:
+    """The credentials of an agent that gets new code here, by its owner's `statement`, which was checked."""
+    link = sign_upgraded(own.point, statement, now, key).envelope
+    point = close(own.point, link)
+    return evolve(own, point=point, links=(*own.links, Link(point.head, own.point.head, link)))
+
+
 @frozen
 class SignedDeparture:
     """An agent about to leave. `visit`: signed; `point`: the trail's after it; `entries`: reports made here."""
@@ -378,7 +386,7 @@ def last_capsule(leaving: SignedDeparture, trails: VerifiedTrails, mark: KnownUp
     """Trail and results of a journey that ends here, for its home: after `mark`, or whole."""
     trail, results = chains(leaving, trails, mark)
     own = leaving.credentials
-    image, amendments = own.passport.body.image, own.amendments.encode()
+    image, amendments = current_image(own.passport.body, leaving.point), own.amendments.encode()
     return Capsule(own.passport.envelope, trail, results, image, leaving.point.state, amendments=amendments)
 
 
@@ -393,7 +401,7 @@ def so_far(
     trail = Trail(tuple(trails.trail(point.head, start.head)))
     head = point.results or came
     entries = [] if head is None else trails.results(head, None)
-    image, reported = passport.body.image, Results(tuple(entries))
+    image, reported = current_image(passport.body, point), Results(tuple(entries))
     return Capsule(passport.envelope, trail, reported, image, point.state, amendments=known.amendments)
 
 

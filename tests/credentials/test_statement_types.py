@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from agents.credentials.amendments import Amendment, Lease, TopUp
+from agents.credentials.amendments import Amendment, Lease, TopUp, Upgrade
 from agents.credentials.itinerary import Alt, CertifiedStop, Itinerary, Loop, Position, Seq, Set, Stop
 from agents.credentials.passport import Passport
 from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import Opening, ReportEntry, Results
 from agents.credentials.trail import Trail
 from agents.credentials.trailpoint import Checkpoint, TrailPoint
+from agents.credentials.upgrades import Upgraded
 from agents.credentials.visits import Certificate, CloneStatement, Commit, Head, Receipt, Visit
 from agents.errors import CredentialError
 from docking.letters.orders import Order, OrderKind
@@ -57,6 +58,8 @@ STATEMENTS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("point", TrailPoint.from_payload, TOUR.point.payload()),
     ("opening", Opening.from_payload, Opening(D, D, D[:16]).payload()),
     ("entry", ReportEntry.from_payload, ReportEntry(D, 1, 1, D, public("alpha"), 1, b"x").payload()),
+    ("upgrade", Amendment.from_payload, Amendment(D, D, D[:16], 1, Upgrade(D, D[::-1], 1, 1)).payload()),
+    ("upgraded", Upgraded.from_payload, Upgraded(D, D, 1, D, public("alpha"), b"x", 1).payload()),
     ("top-up", Amendment.from_payload, Amendment(D, D, D[:16], 1, TopUp(BUDGET, 1)).payload()),
     ("lease", Amendment.from_payload, Amendment(D, D, D[:16], 1, Lease(1)).payload()),
     ("leased passport", Passport.from_payload, evolve(PASSPORT, lease=1).payload()),

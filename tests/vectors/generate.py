@@ -16,7 +16,7 @@ from attrs import evolve
 from agents import canonical
 from agents.capsule import Capsule
 from agents.credentials import envelope, logbook
-from agents.credentials.amendments import Amendment, Lease, TopUp, sign_amendment
+from agents.credentials.amendments import Amendment, Lease, TopUp, Upgrade, sign_amendment
 from agents.credentials.itinerary import (
     Alt,
     CertifiedStop,
@@ -34,6 +34,7 @@ from agents.credentials.permit import Budget, Permit
 from agents.credentials.results import Results
 from agents.credentials.sealing import PIECE_BYTES, seal
 from agents.credentials.trail import Trail
+from agents.credentials.upgrades import Upgraded, sign_upgraded
 from agents.credentials.visits import Head
 from tests.credentials.journeys import HOUR, IMAGE, NOW, PERMIT, Journey, fresh, key, make_passport, public, state
 
@@ -447,6 +448,7 @@ def route_cases() -> Iterator[Case]:
         journey.add(clone.body, **changes)
         journey.leave("beta")
         yield Case(name, code, journey)
+    yield from upgrade_cases()
     for name, signer, at, code in [
         ("a certified stop", "certifier", NOW, "ok"),
         ("a certificate by another", "mallory", NOW, "itinerary"),
@@ -458,6 +460,55 @@ def route_cases() -> Iterator[Case]:
         certificate = logbook.sign_certificate(public("guest"), at - HOUR, at + HOUR, "guest", key(signer)).envelope
         journey.leave("beta", certificate=certificate)
         yield Case(name, code, journey, sender="guest")
+
+
+def upgrade_cases() -> Iterator[Case]:
+    """Agents that got new code at alpha, and go to beta."""
+    newer = IMAGE + b" 2"
+    new = canonical.digest(newer)
+
+    def upgraded(signer: str = "owner", link: dict[str, Any] | None = None, **changes: Any) -> Journey:
+        journey = tour()
+        point = journey.point
+        change = Upgrade(canonical.digest(IMAGE), new, 1, NOW + 9 * HOUR)
+        steps = {name: changes.pop(name) for name in ("old", "visit", "expires") if name in changes}
+        asked = Amendment(point.agent, point.passport, fresh("upgrade")[:16], NOW, evolve(change, **steps))
+        statement = envelope.sign(evolve(asked, **changes), key(signer)).envelope
+        journey.add(sign_upgraded(point, statement, NOW + 5000, key("alpha")).body, **(link or {}))
+        return journey
+
+    def case(name: str, code: str, journey: Journey, image: bytes = newer) -> Case:
+        journey.leave("beta")
+        capsule = journey.capsule(image=canonical.digest(image), image_bytes=image)
+        return Case(name, code, journey, capsule)
+
+    yield case("new code", "ok", upgraded())
+    yield case("new code, and the old one comes", "image-digest", upgraded(), IMAGE)
+    yield case("new code that nobody ordered", "image-digest", tour())
+    yield case("other code than was ordered", "image-digest", upgraded(), IMAGE + b" 3")
+    yield case("new code by another than the owner", "amendment", upgraded("mallory"))
+    yield case("new code by the station", "amendment", upgraded("alpha"))
+    yield case("new code for another agent", "upgrade", upgraded(agent=fresh("x")))
+    yield case("new code under another passport", "amendment", upgraded(passport=fresh("x")))
+    yield case("new code for code that it had not", "upgrade", upgraded(old=fresh("x")))
+    yield case("new code from a later visit on", "upgrade", upgraded(visit=2))
+    yield case("new code after its time", "upgrade", upgraded(expires=NOW + 1))
+    yield case("new code before its time", "upgrade", upgraded(time=NOW + 8 * HOUR))
+    yield case("new code from another place", "trail-link", upgraded(link={"previous": fresh("x")}))
+    twice = upgraded()
+    first = twice.links[-1]
+    step = Upgrade(new, canonical.digest(IMAGE), 1, NOW + 9 * HOUR)
+    back = Amendment(twice.point.agent, twice.point.passport, fresh("back")[:16], NOW + 1, step)
+    twice.add(sign_upgraded(twice.point, envelope.sign(back, key("owner")).envelope, NOW + 5001, key("alpha")).body)
+    yield case("the old code again, by order", "ok", twice, IMAGE)
+    again = envelope.look(first)
+    statement = envelope.verify(Upgraded, again).body.statement
+    replayed = upgraded()
+    replayed.add(
+        sign_upgraded(replayed.point, envelope.sign(back, key("owner")).envelope, NOW + 5001, key("alpha")).body
+    )
+    replayed.add(sign_upgraded(replayed.point, statement, NOW + 5002, key("alpha")).body)
+    yield case("an order that was used before", "upgrade", replayed)
 
 
 def station_cases() -> Iterator[Case]:
