@@ -213,8 +213,8 @@ class CallContext:
     """What a host function receives: the guest's memory, its virtual WASI, the station, the event that woke it.
 
     `call(export, *args)` runs an export of the agent from inside a host function. While it runs, the agent
-    cannot suspend (its frames would lie under one of the station's), and waits fail with EBUSY. `happens(event)` does the
-    same with the export for an event of its life, if there is one (`agents.life_events`).
+    cannot suspend (its frames would lie under one of the station's), and waits fail with EBUSY. `happens(event)` does
+    the same with the export for an event of its life, if there is one (`agents.life_events`).
     """
 
     memory: GuestMemory
@@ -471,8 +471,9 @@ def fork(ctx: CallContext, count: int) -> Suspend | Forked:
 
 
 def notice(ctx: CallContext) -> str:
-    """What the station has to tell the agent by itself, once: `retracted`, `budget_low cpu`, `budget_low messages`; empty if
-    there is nothing.
+    """What the station has to tell the agent by itself, once; empty if there is nothing.
+
+    It is `retracted`, `budget_low cpu` or `budget_low messages`.
     """
     found: Callable[[], str] | None = getattr(ctx.ambient, "notice", None)
     return "" if found is None else found()
@@ -835,7 +836,8 @@ IMPORTS: Mapping[str, HostImport] = {
 __all__ = [  # noqa: RUF022 - the calls in the ABI's order, then their types
     "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "select", "received", "about", "ask", "answer",
     "subscribe", "unsubscribe", "publish", "offer", "withdraw", "find", "send_here", "accept", "reply", "sleep",
-    "clone", "fork", "notice", "report", "log", "lookup", "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction",
+    "clone", "fork", "notice",
+    "report", "log", "lookup", "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction",
     "GuestMemory", "Ambient", "CallContext", "Kept", "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait",
     "Event", "Go", "GoAt", "Sleep", "Recv", "Select", "Ask", "Answer", "Call", "Clone", "Fork", "Input", "Listen",
     "Accept", "Yield", "Arrived", "Refused", "Woke", "Message", "TimedOut", "Request", "Posed", "Reply", "Failed",

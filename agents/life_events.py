@@ -1,8 +1,8 @@
 """Events of an agent's life, which it is told by functions that it may export: `portcall_on_arrived` and the others.
 
-An event comes from a call that the agent makes (`go`, `sleep`, `recv` ...): it is told inside that call, when the frames
-of its stack lie still. Two come from the station, as *notices*: they are asked for at the end of each call of the module
-`portcall`. Not here: running those functions (`agents.execution`).
+An event comes from a call that the agent makes (`go`, `sleep`, `recv` ...): it is told inside that call, when the
+frames of its stack lie still. Two come from the station, as *notices*: they are asked for at the end of each call of
+the module `portcall`. Not here: running those functions (`agents.execution`).
 """
 
 from __future__ import annotations

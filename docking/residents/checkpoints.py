@@ -87,7 +87,8 @@ class BerthNote:
                 raise ValueError("a text is none")
             head = Head.of((count, digest))
             stand, trail = Standing(standing), byte_string(trail, "trail", 32)
-            sent_to, offers, brought = [*more, *([], [], False)[len(more) :]]
+            absent: list[Any] = [[], [], False]
+            sent_to, offers, brought = [*more, *absent[len(more) :]]
             if type(brought) is not bool:
                 raise ValueError("a flag that is none")
             read_outflows(sent_to)

@@ -1,4 +1,4 @@
-"""What a station tells an agent by itself: that it was called home, also after a restart; that a budget is nearly used."""
+"""What a station tells an agent by itself: it was called home, also after a restart; a budget is nearly used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to an agent at real stations is told to it, in every language: by exports, or by the shims of scripts."""
+"""What happens to an agent at real stations is told to it, in every language: by exports, or by shims of scripts."""
 
 from __future__ import annotations
 
