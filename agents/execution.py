@@ -234,6 +234,10 @@ class Execution:
     def budget(self, budget: TimeBudget) -> None:
         self._leaving.budget = budget
 
+    def left_ns(self) -> int | None:
+        """How much of the budget is left, in nanoseconds: the least amount. From any thread; None if it has none."""
+        return self._leaving.clock.left(self.budget)
+
     @property
     def always(self) -> bool:
         """Whether the agent takes every opportunity to suspend; can be set between two runs."""

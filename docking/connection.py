@@ -26,16 +26,18 @@ from attrs import define, field, fields_dict, frozen
 
 from agents import canonical
 from agents.capsule import Capsule
+from agents.credentials.amendments import Lease, TopUp
 from agents.credentials.itinerary import Itinerary
-from agents.credentials.keys import PublicKey, SecretKey
+from agents.credentials.keys import PublicKey, SecretKey, bytes_of
 from agents.credentials.passport import Home
+from agents.credentials.permit import Budget
 from agents.credentials.ways import Way
 from agents.image import AgentImage
 from agents.stack import Stack
 from docking.control.client import ControlAddress, ControlClient, only
 from docking.errors import AgentEnded, ControlError, StationError
 from docking.handle import Label, Report, Result, Stay, opened, stays
-from docking.launching import Terms, image_of, prepare_launch, signed_upgrade
+from docking.launching import HOUR_MS, Terms, amendment, image_of, prepare_launch, signed_upgrade
 from docking.letters.orders import OrderKind, OrderOutcome, SendOutcome
 from docking.residents.options import MOVED_S, UPGRADED_S, MoveOptions, MoveReport, OnTimeout, UpgradeReport
 from docking.tracing import encoded_current
@@ -428,6 +430,30 @@ class RemoteAgent:
     def clone(self) -> OrderOutcome:
         """Clone it, if its permit allows that; the clone continues from the same point."""
         return self._order(OrderKind.CLONE)
+
+    def top_up(self, more: Budget | None = None, *, hops: int = 0, owner: SecretKey | None = None) -> OrderOutcome:
+        """Give it more than its permit, also where it has stopped because its budget was used up.
+
+        more, hops, owner: as of `docking.Agent.top_up`; it is signed in this process
+        """
+        return self._amend(TopUp(more or Budget(), hops), owner)
+
+    def renew(self, hours: float, *, owner: SecretKey | None = None) -> OrderOutcome:
+        """Give it more time: its passport is valid for so long from now, if it would end before.
+
+        hours: from now
+        owner: as of `top_up`
+        """
+        return self._amend(Lease(time.time_ns() // 1_000_000 + round(hours * HOUR_MS)), owner)
+
+    def _amend(self, change: TopUp | Lease, owner: SecretKey | None) -> OrderOutcome:
+        key = owner or self._owner
+        if key is None:
+            raise StationError("an agent is changed by its owner: give the owner's key")
+        agent, passport = bytes_of(self.id), bytes_of(self._ask("agent")["passport"])
+        now = time.time_ns() // 1_000_000
+        signed = amendment(agent, passport, change, key, now, secrets.token_bytes)
+        return OrderOutcome(self._connection._ask("amend", amendment=signed)["done"])
 
     def upgrade(
         self, image: AgentImage | bytes, *, owner: SecretKey | None = None, check: bool = False, timeout: float = 10.0

@@ -45,8 +45,10 @@ from docking.recordings.record import StayRecord
 from docking.recordings.requests import RecordingRequests
 from docking.recordings.stays import StayRecording
 from docking.residents.ahead import Ahead
+from docking.residents.amending import Amending
 from docking.residents.arrivals import Arrivals
 from docking.residents.berth import Berth, HostEnvironment
+from docking.residents.budgets import BudgetWatch
 from docking.residents.commands import Commands
 from docking.residents.deltas import REMEMBERED_BYTES, Deltas
 from docking.residents.departures import Departures
@@ -164,6 +166,8 @@ class StationCore:
     talking: Talking
     topics: Topics
     meeting: Meeting
+    amending: Amending
+    budgets: BudgetWatch
     serving: Serving
     witnesses: Witnesses
     launches: Launches
@@ -361,6 +365,8 @@ class StationCore:
         topics = Topics(here, journal, outbox, post, talking)
         meeting = Meeting(here, outbox, post, lifecycle.go_on)
         lifecycle.finding = meeting.find
+        amending = Amending(here, queries, review)
+        amending.go_on = lifecycle.regain = arrivals.try_again
         inbound = Inbound(
             here,
             journal,
@@ -375,6 +381,7 @@ class StationCore:
             talking,
             topics,
             meeting,
+            amending,
             upgrades,
         )
         inbound.of_lives = lives.answer
@@ -382,6 +389,8 @@ class StationCore:
         queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
         moves = Moves(here, lifecycle, departures, network.session, served, serving.asked)
+        budgets = BudgetWatch(here)
+        lifecycle.budgets = budgets
         ahead = Ahead(here, moves, departures, opts.ahead_bytes)
         lifecycle.ahead, moves.sent_ahead, queries.moving = ahead.given, ahead.stop, moves.progress
         core = cls(
@@ -408,6 +417,8 @@ class StationCore:
             talking,
             topics,
             meeting,
+            amending,
+            budgets,
             serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),
@@ -471,6 +482,7 @@ class StationCore:
         here = self.here
         here.closing = True
         self.upkeep.close()
+        self.budgets.close()
         self.ahead.close()
         self.fetcher.close()
         here.unmapping.hurry()

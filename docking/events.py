@@ -29,6 +29,8 @@ EventKind = Literal[
     "serving",  # it waits for requests of clients, for the first time here
     "call",  # it called the service `place`: `text` says how that ended
     "cloned",  # `text` is the id of the clone
+    "amended",  # its owner or home changed something: `text` says what
+    "budget-low",  # nine tenths of a budget are used: `text` says of which
     "upgraded",  # it goes on with new code: `text` says with which image
     "waiting",  # it sleeps or waits for a message
     "finished",  # it ended normally, with exit code `text`

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
@@ -16,8 +17,10 @@ from attrs import define, evolve, field, frozen
 from agents import canonical
 from agents.brief import brief
 from agents.capsule import Capsule, Trust, VerifiedCapsule
-from agents.credentials.keys import PublicKey, SecretKey, text_of
+from agents.credentials.amendments import Lease, TopUp
+from agents.credentials.keys import PublicKey, SecretKey, bytes_of, text_of
 from agents.credentials.passport import verify_passport
+from agents.credentials.permit import Budget
 from agents.credentials.visits import Visit
 from agents.image import AgentImage
 from agents.stack import Stack
@@ -25,10 +28,11 @@ from docking.aio.threads import in_thread
 from docking.aio.timeouts import within
 from docking.errors import AgentEnded, StationError, StoreError
 from docking.events import Event, Events
-from docking.launching import image_of, signed_upgrade
+from docking.launching import HOUR_MS, amendment, image_of, signed_upgrade
 from docking.letters.journeys import JourneyStanding, open_reports
 from docking.letters.orders import OrderKind, OrderOutcome, SendOutcome
 from docking.peers.directory import PeerDirectory
+from docking.residents.amending import Amending
 from docking.residents.commands import Commands
 from docking.residents.meeting import Meeting
 from docking.residents.moves import Moves
@@ -168,6 +172,7 @@ class AgentAccess:
     upgrades: Upgrades
     topics: Topics
     meeting: Meeting
+    amending: Amending
     written: Callable[[], Awaitable[None]]
     now: Callable[[], int]
 
@@ -182,6 +187,7 @@ class AgentAccess:
             self.peers,
             self.stacks,
             self.moves,
+            self.amending,
             self.upgrades,
             self.written,
             self.now,
@@ -217,6 +223,7 @@ class Agent:
     _peers: PeerDirectory
     _stacks: Stacks
     _moves: Moves
+    _amending: Amending
     _upgrades: Upgrades
     _written: Callable[[], Awaitable[None]]
     _now: Callable[[], int]
@@ -430,6 +437,40 @@ class Agent:
     def wake(self) -> OrderOutcome:
         """Resume it, even before its own `sleep` is over. Returns and raises as `retract`."""
         return self._commands.order(self.key, OrderKind.WAKE)
+
+    async def top_up(
+        self, more: Budget | None = None, *, hops: int = 0, owner: SecretKey | None = None
+    ) -> OrderOutcome:
+        """Give it more than its permit, also where it has stopped because its budget was used up: there it goes on.
+
+            await agent.top_up(docking.Budget(cpu=30_000_000), hops=10)
+
+        more: is added to the budget of its permit, memory too
+        hops: so many more moves
+        owner: the key that signs it; by default that of this handle
+
+        Returns, when that is durable, `OrderOutcome.OBEYED` where it is here, `SENT` where it follows the agent. Raises
+        `CredentialError` for another owner's key, `StationError` without one, `UnknownAgent`.
+        """
+        return await self._amend(TopUp(more or Budget(), hops), owner)
+
+    async def renew(self, hours: float, *, owner: SecretKey | None = None) -> OrderOutcome:
+        """Give it more time: its passport is valid for so long from now, if it would end before.
+
+        hours: from now
+        owner: as of `top_up`
+
+        Returns and raises as `top_up`.
+        """
+        return await self._amend(Lease(self._now() + round(hours * HOUR_MS)), owner)
+
+    async def _amend(self, change: TopUp | Lease, owner: SecretKey | None) -> OrderOutcome:
+        key = owner or self._owner
+        if key is None:
+            raise StationError("an agent is changed by its owner: give the owner's key")
+        passport = bytes_of(str(self._queries.row(self.key)["passport"]))
+        signed = amendment(self.key, passport, change, key, self._now(), secrets.token_bytes)
+        return await self._amending.amend(signed)
 
     def family(self) -> list[Agent]:
         """It and its clones, and theirs, as far as they are known here; each as a handle.

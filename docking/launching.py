@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 
 from agents import canonical
 from agents.brief import brief
-from agents.credentials.amendments import Amendment, Upgrade, sign_amendment
+from agents.credentials.amendments import AMENDMENT_NONCE_SIZE, Amendment, Change, Upgrade, sign_amendment
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import SecretKey
 from agents.credentials.passport import MAX_LABEL_BYTES, PASSPORT_NONCE_SIZE, Clones, Home, Passport, issue
@@ -155,6 +155,27 @@ def prepare_launch(
     return Launch(signed.envelope, opening.envelope, encoded or image.encode(), state)
 
 
+def amendment(
+    agent: bytes,
+    passport: bytes,
+    change: Change,
+    signer: SecretKey,
+    now: int,
+    random: Callable[[int], bytes],
+) -> bytes:
+    """Sign a change of an agent that was launched, as its owner or home.
+
+    agent: its id; passport: the digest of its passport
+    change: a `TopUp` or a `Lease`, see `agents.credentials.amendments`
+    now: milliseconds since 1970
+
+    Raises `MalformedCredential` for what cannot be signed, TypeError.
+    """
+    if not isinstance(signer, SecretKey):
+        raise TypeError(f"an amendment is signed with a docking.SecretKey, not {type(signer).__name__}")
+    return sign_amendment(Amendment(agent, passport, random(AMENDMENT_NONCE_SIZE), now, change), signer).envelope
+
+
 def signed_upgrade(
     agent: bytes, passport: bytes, old: bytes, visit: int, new: bytes, owner: SecretKey, now: int, nonce: bytes
 ) -> bytes:
@@ -172,6 +193,7 @@ __all__ = [
     "HOUR_MS",
     "Launch",
     "Terms",
+    "amendment",
     "first_state",
     "image_of",
     "label_of",

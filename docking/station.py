@@ -333,6 +333,7 @@ class Station:
             upgrades=core.upgrades,
             topics=core.topics,
             meeting=core.meeting,
+            amending=core.amending,
             written=lambda: here.journal.write([], True),
             now=here.clocks.now,
         )

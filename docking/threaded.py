@@ -16,6 +16,7 @@ from agents.stack import Stack
 from docking.aio.loops import new_loop
 from docking.errors import StationError
 from docking.handle import Agent
+from docking.letters.orders import OrderOutcome
 from docking.residents.options import MoveReport
 from docking.residents.services import ServiceFunction
 
@@ -157,6 +158,14 @@ class ThreadedAgent:
     def move(self, to: str, **options: Any) -> MoveReport:
         """See `Agent.move`."""
         return self._threaded.do(self._agent.move(to, **options))
+
+    def top_up(self, *amounts: Any, **options: Any) -> OrderOutcome:
+        """See `Agent.top_up`."""
+        return self._threaded.do(self._agent.top_up(*amounts, **options))
+
+    def renew(self, hours: float, **options: Any) -> OrderOutcome:
+        """See `Agent.renew`."""
+        return self._threaded.do(self._agent.renew(hours, **options))
 
     def __getattr__(self, name: str) -> Any:
         """The other methods of `Agent` that do not wait."""

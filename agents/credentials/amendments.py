@@ -241,6 +241,8 @@ class Amendments:
     def bound(self, passport: Passport) -> Terms:
         """What holds for an agent of `passport` for which these are: before it is known which agent that is."""
         found = Terms(passport.permit.budget, passport.hops, passport.expires, passport.first_lease)
+        if not self.items:
+            return found
         for signed in self.items:
             found = _amended(found, signed, passport)
         return evolve(found, lease=min(found.lease, found.expires))

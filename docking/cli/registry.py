@@ -71,6 +71,8 @@ COMMANDS: dict[str, CommandEntry] = {
     ),
     "sleep": CommandEntry("docking.cli.orders", "sleep", "Have an agent stand still until it is woken."),
     "wake": CommandEntry("docking.cli.orders", "wake", "Let an agent go on that sleeps."),
+    "top-up": CommandEntry("docking.cli.amending", "top_up", "Give an agent more than its permit."),
+    "renew": CommandEntry("docking.cli.amending", "renew", "Give an agent more time."),
     "purge": CommandEntry("docking.cli.orders", "purge", "Forget agents whose journeys are over."),
     "backup": CommandEntry("docking.cli.backup", "backup", "Copy a station's home to a file, while it runs."),
     "restore": CommandEntry("docking.cli.backup", "restore", "Put a copy of a station's home back."),

@@ -248,6 +248,12 @@ class Requests:
             self._of.here.events.unsubscribe(events)
         yield "end", answer
 
+    async def do_amend(self, amendment: bytes) -> Answer:
+        """Bring an amendment, signed by an agent's owner, to the agent that it names."""
+        amending = self._of.agents.amending
+        outcome = await amending.amend(amendment)
+        yield "end", {"agent": text_of(amending.agent_of(amendment)), "done": outcome.value}
+
     async def do_upgradable(self, agent: str) -> Answer:
         """What its owner needs to sign an upgrade."""
         found = self._of.agents.find(agent)

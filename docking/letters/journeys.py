@@ -57,6 +57,8 @@ class JourneyStanding(str, enum.Enum):
     __str__ = str.__str__
 
 
+TOP_IT_UP = "it goes on when its owner gives it more (portcall top-up)"
+"""What is said of an agent whose budget is used up."""
 OVER = (JourneyStanding.FINISHED, JourneyStanding.DISPOSED)
 """The final standings."""
 
@@ -274,6 +276,20 @@ class Journeys:
         learned = self._trails.learn(known, [*new, *entries], expires)
         journey = self._over(passport, expires, point, standing, said)
         return journey, [learned, self._put(journey, whole.encode())]
+
+    def prolonged(self, agent: bytes, expires: int) -> PutJourney | None:
+        """Remember an agent whose owner gave it more time, until `expires` (ms); None if that is known."""
+        journey = self._last(agent)
+        if journey is None or journey.expires >= expires:
+            return None
+        return self._put(evolve(journey, expires=expires))
+
+    def topped_up(self, agent: bytes) -> PutJourney | None:
+        """More was sent after an agent that has stopped: from now on it travels, until its station says otherwise."""
+        journey = self._last(agent)
+        if journey is None or journey.standing is not JourneyStanding.STOPPED or TOP_IT_UP not in journey.text:
+            return None
+        return self._put(evolve(journey, standing=JourneyStanding.TRAVELLING, text="", changed=self._clock()))
 
     def purged(self, journey: Journey) -> PutJourney:
         """Forget a journey that is over, with its trail and results."""

@@ -62,6 +62,8 @@ class LetterKind(str, enum.Enum):
     """To an agent, from an agent or an operator: kept by the first station until it is stored with the agent."""
     ORDER = "order"
     """For an agent, from its home."""
+    AMEND = "amend"
+    """For an agent, from its owner or home: an amendment of its passport."""
     ENDED = "ended"
     """To a home: the end of a journey, with trail and results."""
     TOLD = "told"

@@ -287,8 +287,11 @@ class Arrivals:
         found.whole.add_done_callback(whole)
 
     def _take_up(self, berth: Berth, note: checkpoints.BerthNote | None) -> None:
+        if note is not None and note.spent and berth.has_time:
+            note = evolve(note, standing=Standing.READY, spent=0, text="")  # it got more
+            self._here.tell_home(berth, JourneyStanding.TRAVELLING)
         if note is not None and note.standing in (Standing.STOPPED, Standing.ASLEEP):
-            berth.standing, berth.text = note.standing, note.text
+            berth.standing, berth.text, berth.spent = note.standing, note.text, note.spent
             if note.standing is Standing.ASLEEP and note.until:
                 berth.until = note.until
                 self.slept(berth)
@@ -316,6 +319,22 @@ class Arrivals:
             self._lifecycle.queued.resume(berth, wait, note.until)
         else:
             self._lifecycle.begin(berth, snapshot, arrived=note is None or note.wait == checkpoints.ARRIVED)
+
+    async def try_again(self, berth: Berth) -> None:
+        """Have an agent whose budget was used up go on, from what is stored of it, if it is granted more now."""
+        if not berth.has_time:
+            most = berth.grant.budget.cpu / 1e6
+            berth.remark(f"it cannot go on: it may use {most:g} s of processor time at this station")
+            self._here.tell_home(berth, JourneyStanding.STOPPED, berth.text)
+            return
+        await self._here.journal.write([], True)  # after what is on its way there
+        capsule = self._here.store.capsule(berth.agent, berth.visit)
+        mine = self._here.berths.get(berth.agent) is berth and berth.standing is Standing.STOPPED
+        if self._here.closing or capsule is None or not mine:
+            return
+        self._here.unsettle(berth, Standing.READY)
+        self.resume(capsule)
+        await self._here.journal.write([], False)  # after the word that it goes on
 
     def stays(self, record: Record) -> None:
         """After a restart: an agent that was about to leave is still here."""

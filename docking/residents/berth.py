@@ -195,6 +195,7 @@ class Berth:
     wait: Wait | None = None
     until: int = 0  # ms since 1970, when `wait` has an end
     text: str = ""  # why it stopped
+    spent: int = 0  # when it stopped because its budget was used up (ms): it goes on when it gets more; 0: it did not
     agent: bytes = field(init=False)
     head: Head = field(init=False)
     reports: list[Link] = field(factory=list, repr=False)
@@ -203,6 +204,7 @@ class Berth:
     sent: int = 0
     cloned: int = 0  # clones of this agent so far, over its whole journey
     cpu_us: int = 0  # in this stay
+    turn_cpu: int = 0  # what it was granted of that when its turn began
     memory_bytes: int = 0  # peak
     inbox: list[Message] = field(factory=list, repr=False)
     taken: list[Message] = field(factory=list, repr=False)
@@ -256,7 +258,9 @@ class Berth:
     _lock: threading.Lock = field(factory=threading.Lock, repr=False)
     _opening: threading.Lock = field(factory=threading.Lock, repr=False)
     _kept: int = 0  # characters of `lines`
-    _remarked: bool = False
+    spent_said: bool = False  # that its budget of messages is used up
+    warned: Mapping[str, int] = field(factory=dict, repr=False)
+    """The amounts of which it is said that little is left, and of how much."""
     _came_with: int | None = None
     _partial: dict[int, bytes] = field(factory=dict, repr=False)
     _told: bool = False
@@ -279,6 +283,14 @@ class Berth:
     def state(self, state: bytes | Snapshot | None) -> None:
         self._state, self._digest = state, b""
 
+    def regrant(self, granted: Permit) -> None:
+        """From now on it has this grant: its instance too, where that is of more time."""
+        with self._lock:
+            more, self.grant = granted.budget.cpu - self.grant.budget.cpu, granted
+            budget = None if self.life is None else self.life.budget.cpu_ns
+            if self.life is not None and budget is not None and more > 0:
+                self.life.budget = TimeBudget(cpu_ns=budget + more * 1000)
+
     def put(self, state: bytes, digest: bytes = b"") -> None:
         """It stands still in this state. `digest`: of it, where that is known."""
         self._state, self._digest = state, digest
@@ -297,6 +309,24 @@ class Berth:
         if isinstance(state, Snapshot):
             return self.occupied + sum(len(block) for memory in state.memories for block in memory.blocks)
         return self.occupied + (0 if state is None else len(state))
+
+    @property
+    def cpu_now(self) -> int:
+        """Microseconds of computing in this stay, up to now. From any thread."""
+        with self._lock:
+            life, granted = self.life, self.grant.budget.cpu
+            left = None if life is None else life.left_ns()
+        return self.cpu_us if left is None else max(self.cpu_us, granted - left // 1000)
+
+    @property
+    def got_more(self) -> bool:
+        """Whether it was granted more time in the turn that has ended."""
+        return self.has_time and self.grant.budget.cpu > self.turn_cpu
+
+    @property
+    def has_time(self) -> bool:
+        """Whether it may run on, of the time that it is granted here."""
+        return self.cpu_us < self.grant.budget.cpu
 
     @property
     def visit(self) -> int:
@@ -598,8 +628,8 @@ class Berth:
 
     def remark_spent(self) -> None:
         """Its budget of messages is used up: once a visit, however often it tries."""
-        if not self._remarked:
-            self._remarked = True
+        if not self.spent_said:
+            self.spent_said = True
             self.remark(SPENT)
 
     def recall(self, earlier: Berth) -> None:

@@ -60,7 +60,7 @@ _BOUNDS = canonical.DecodeBounds(max_bytes=MAX_DEPOSIT_BYTES + 4096, max_depth=8
 # What is not taken out of a deposit: letters to docks are for docks.
 _OUTSIDE = (LetterKind.DEPOSIT, LetterKind.DOCKED, LetterKind.COLLECT)
 # Letters that are worth a deposit.
-_POSTED = (LetterKind.TALK, LetterKind.MESSAGE, LetterKind.ORDER, LetterKind.ENDED)
+_POSTED = (LetterKind.TALK, LetterKind.MESSAGE, LetterKind.ORDER, LetterKind.AMEND, LetterKind.ENDED)
 Letter = Callable[[PublicKey, Any], Awaitable[Any]]
 
 

@@ -28,6 +28,7 @@ from docking.letters.orders import Order, OrderKind, read_order
 from docking.letters.outbox import MAX_LETTER_WORDS, LetterAnswer, LetterKind, Outbox
 from docking.letters.packets import Addressed, Packet
 from docking.peers.directory import PeerDirectory
+from docking.residents.amending import Amending
 from docking.residents.berth import Berth, Standing
 from docking.residents.commands import Commands
 from docking.residents.endings import Endings
@@ -73,6 +74,7 @@ class Inbound:
     _talking: Talking
     _topics: Topics
     _meeting: Meeting
+    _amending: Amending
     _upgrades: Upgrades
     of_docks: Callable[[PublicKey, LetterKind, bytes, object], Awaitable[list[object]]] = field(init=False)
     """Told of letters about docks."""
@@ -97,6 +99,8 @@ class Inbound:
                     return await self._message(ident, content)
                 case LetterKind.ORDER:
                     return await self._order(ident, content)
+                case LetterKind.AMEND:
+                    return await self._amending.receive(content)
                 case LetterKind.ENDED:
                     return await self._ended(sender, content)
                 case LetterKind.WITNESS:
@@ -246,6 +250,8 @@ class Inbound:
         """A letter was refused: perhaps another one will do, or the operator should know."""
         if letter.kind == LetterKind.ORDER:
             self._order_refused(letter, answer)
+        if letter.kind == LetterKind.AMEND:
+            self._amendment_refused(letter, answer)
         if letter.kind == LetterKind.TALK and answer[1:2] == ["ended"] and self.deposited(letter):
             return []  # by way of a dock it came before the end, or perhaps not: that cannot be told
         if letter.kind == LetterKind.TALK:
@@ -260,6 +266,12 @@ class Inbound:
         if letter.kind != LetterKind.ENDED or len(answer) < 2 or answer[1] != "trail-unknown":
             return []
         return self._endings.again(letter)
+
+    def _amendment_refused(self, letter: Letter, answer: list[object]) -> None:
+        place = self._peers.label(PublicKey(letter.recipient))
+        with contextlib.suppress(CredentialError, NotCanonical, ValueError, TypeError, IndexError):
+            _, (data, _) = canonical.decode(letter.body)
+            self._amending.not_taken(data, place, sayable(str(answer[2])))
 
     def _order_refused(self, letter: Letter, answer: list[object]) -> None:
         """An order from here was not carried out: say so here."""

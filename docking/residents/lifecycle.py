@@ -50,10 +50,11 @@ from docking.aio.threads import in_thread
 from docking.errors import LocalProtocolError, StationError, StoreError, StoreFull, WriteFailed
 from docking.events import EventKind
 from docking.handoff.refusal import Refusal
-from docking.letters.journeys import JourneyStanding
+from docking.letters.journeys import TOP_IT_UP, JourneyStanding
 from docking.letters.orders import OrderKind
 from docking.residents import checkpoints
 from docking.residents.berth import EDQUOT, ENOSPC, EPERM, LARGE, SPENT, Berth, HostEnvironment, Standing, Turn
+from docking.residents.budgets import BudgetWatch
 from docking.residents.cloning import Told, make_clones, told_of_clone, told_of_fork
 from docking.residents.departures import Departures, Given, errno_of
 from docking.residents.endings import Endings
@@ -119,6 +120,12 @@ class Lifecycle:
 
     over: Callable[[Berth, str], None] = field(init=False)
     """Told of an agent that will answer no more requests, and why."""
+
+    budgets: BudgetWatch = field(init=False)
+    """Warns of budgets that are nearly used up."""
+
+    regain: Callable[[Berth], Coroutine[object, object, None]] = field(init=False)
+    """Has an agent go on that stopped because its budget was used up, if it has some now."""
 
     queued: Queued = field(init=False)
     """Those who wait for a station."""
@@ -211,6 +218,7 @@ class Lifecycle:
 
     def begin(self, berth: Berth, snapshot: Snapshot, arrived: bool) -> None:
         """Resume from a snapshot: with the arrival, or with what it waited for."""
+        self.budgets.examine(berth)
         wait = None if snapshot.pending is None else snapshot.pending.wait
         home = berth.credentials.passport.body.home.station == self._here.key.public
         berth.brought |= arrived and home and not isinstance(wait, (Go, GoAt))
@@ -273,6 +281,9 @@ class Lifecycle:
             berth.state = None
 
     def _submit(self, berth: Berth, event: Event | None) -> None:
+        berth.turn_cpu = berth.grant.budget.cpu
+        self.budgets.runs()
+
         def work() -> Turn:
             try:
                 berth.fetch(self._here.state_of)
@@ -318,7 +329,10 @@ class Lifecycle:
         if turn.state is not None:
             berth.put(turn.state, turn.digest)
         self._here.look_at(berth)
+        self.budgets.look_at(berth)
         stop = turn.stop
+        if isinstance(stop, Spent) and turn.state is not None and berth.got_more:
+            stop = Asked()  # it got more when its turn ended
         if berth.owed is not None and isinstance(stop, Go | GoAt | Clone | Fork | Ask | Spent) and not berth.order:
             self._here.run(self._when_whole(berth, stop))
             return
@@ -327,9 +341,9 @@ class Lifecycle:
         elif isinstance(stop, Trapped):
             self._stop(berth, None, f"trapped: {stop.reason}")
         elif isinstance(stop, Exhausted):
-            self._stop(berth, None, f"{stop.what}: {stop.reason}")
+            self._stop(berth, None, f"{stop.what}: {stop.reason}", spent=stop.what == "cpu")
         elif isinstance(stop, Spent):
-            self._stop(berth, turn.state, f"{stop.error.what}: {stop.error.reason}")
+            self._stop(berth, turn.state, f"{stop.error.what}: {stop.error.reason}", stop.error.what == "cpu")
         elif self._here.closing:
             self._close_berth(berth, turn)
         elif berth.order:
@@ -694,8 +708,11 @@ class Lifecycle:
         """Stop an agent whose state cannot be used."""
         self._stop(berth, None, why)
 
-    def _stop(self, berth: Berth, state: bytes | None, why: str) -> None:
-        """The agent cannot run on. Its last state is kept for diagnosis."""
+    def _stop(self, berth: Berth, state: bytes | None, why: str, spent: bool = False) -> None:
+        """The agent cannot run on. Its last state is kept: for diagnosis; or, if it has `spent` its budget, to go on
+        when it gets more.
+        """
+        why = f"{why}; {TOP_IT_UP}" if spent else why
         self.over(berth, "has stopped")
         berth.close()
         if berth.recording is not None:
@@ -703,8 +720,12 @@ class Lifecycle:
         berth.remark(f"stopped: {why}")
         self._hear(berth)  # before it is told that nothing more will come
         berth.standing, berth.text, berth.wait, berth.until = Standing.STOPPED, why, None, 0
+        if spent:
+            berth.spent, berth.cpu_us = self._here.clocks.now(), max(berth.cpu_us, berth.turn_cpu)
         if state is None and isinstance(berth.saved, checkpoints.StoredState):
-            note = evolve(berth.saved.note, standing=Standing.STOPPED, text=why[:900], cpu_us=berth.cpu_us)
+            note = evolve(
+                berth.saved.note, standing=Standing.STOPPED, text=why[:900], cpu_us=berth.cpu_us, spent=berth.spent
+            )
             berth.saved = evolve(berth.saved, note=note)
             change: Change = checkpoints.with_mail(berth)
         else:
@@ -724,6 +745,8 @@ class Lifecycle:
             if not seen(future):  # the state does not fit; waiters are notified all the same
                 self._here.tell_home(berth, JourneyStanding.STOPPED, why)
             self._here.tell("stopped", berth.agent, text=why)
+            if berth.spent and berth.has_time and not self._here.closing:
+                self._here.run(self.regain(berth))  # it got more meanwhile
 
     def _hear(self, berth: Berth) -> None:
         for line in berth.listen():

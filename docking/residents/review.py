@@ -62,7 +62,8 @@ class Review:
         if self._policy.held:
             granted = Refusal("held", self._policy.held)
         if not isinstance(granted, Refusal):
-            berth.barred, berth.grant = "", granted
+            berth.barred = ""
+            berth.regrant(granted)
             return
         berth.barred = granted.reason
         if berth.agent not in self._here.berths:

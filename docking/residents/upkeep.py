@@ -1,4 +1,5 @@
-"""Periodic upkeep: forgets what is over, ends agents whose passport has expired, and looks after orphans.
+"""Periodic upkeep: forgets what is over, ends agents whose passport has expired or that have waited long enough for
+more budget, and looks after orphans.
 
 An orphan is an agent whose home is not heard of, for as long as the policy says: each sign of life of its home, and its
 own arrival, renews the time. At half of it, whoever looks after the station is told.
@@ -16,7 +17,7 @@ from attrs import define, field
 
 from docking.errors import StationError
 from docking.letters.orders import OrderKind
-from docking.residents.berth import Standing
+from docking.residents.berth import Berth, Standing
 from docking.residents.commands import Commands
 from docking.residents.residents import Residents
 from docking.store.changes import Purge
@@ -52,7 +53,7 @@ class Upkeep:
         now = self._here.clocks.now()
         before, self._overdue = self._overdue, set()
         for berth in tuple(self._here.berths.values()):
-            expired = now > berth.credentials.passport.body.expires + EXPIRED_MS
+            expired = now > berth.credentials.terms.expires + EXPIRED_MS or self._waited(berth, now)
             if expired and berth.standing is not Standing.LEAVING:
                 self._overdue.add(berth.agent)
                 if berth.agent in before:
@@ -60,6 +61,11 @@ class Upkeep:
         if self._policy.now.orphans_after:
             self._orphans(now)
         self._timer = asyncio.get_running_loop().call_later(TIDY_S, self.tidy)
+
+    def _waited(self, berth: Berth, now: int) -> bool:
+        """Whether it has waited for more budget for as long as it may."""
+        after = self._policy.now.spent_after
+        return bool(berth.spent and after) and now > berth.spent + after * 1000
 
     def _orphans(self, now: int) -> None:
         after, then = self._policy.now.orphans_after * 1000, self._policy.now.orphans_then

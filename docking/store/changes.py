@@ -154,6 +154,18 @@ class PutJourney:
 
 
 @frozen
+class Prolong:
+    """Remember an agent for longer: its points and handoffs, and the links of the chains with these heads.
+
+    `expires`: ms since 1970; what is kept for longer already stays so.
+    """
+
+    agent: bytes
+    heads: tuple[bytes, ...] = field(repr=lambda heads: f"<{len(heads)}>")
+    expires: int
+
+
+@frozen
 class Purge:
     """Delete what is over and expired; then idle parts, oldest first, beyond `idle_bytes`."""
 
@@ -162,5 +174,5 @@ class Purge:
 
 Change: TypeAlias = (
     "Persist | PutCheckpoint | Annotate | DropCapsule | KeepPart"
-    " | PostLetter | RetryLetter | DropLetter | PutFact | Learn | PutJourney | Purge"
+    " | PostLetter | RetryLetter | DropLetter | PutFact | Learn | PutJourney | Prolong | Purge"
 )

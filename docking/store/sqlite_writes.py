@@ -27,6 +27,7 @@ from docking.store.changes import (
     KeepPart,
     Learn,
     PostLetter,
+    Prolong,
     Purge,
     PutCheckpoint,
     PutFact,
@@ -49,6 +50,10 @@ _FINAL_STATES = ", ".join(repr(state.value) for state in FINAL_STATES)
 _LINKS_BACK = 64
 # Points are looked through for old ones once in as many links.
 _LINKS_BETWEEN = 16
+_PROLONG_CHAIN = (
+    "WITH RECURSIVE chain(head) AS (VALUES (?1) UNION SELECT links.previous FROM links JOIN chain USING (head)) "
+    "UPDATE links SET expires = ?2 WHERE head IN chain AND expires < ?2"
+)
 COLUMNS = "hid, side, state, agent, hop, peer, epoch, visit, expires, receipt, commitment, code, reason"
 _PLACES = ", ".join("?" * 14)
 # What becomes of a handoff touches one index of two.
@@ -160,8 +165,18 @@ class SqliteWriter:
                     "capsule = CASE WHEN ? THEN excluded.capsule ELSE capsule END",
                     (agent, expires, record, capsule or b"", capsule is not None),
                 )
+            case Prolong(agent, heads, expires):
+                self._prolong(agent, heads, expires)
             case Purge(idle_bytes):
                 self._purge(idle_bytes)
+
+    def _prolong(self, agent: bytes, heads: tuple[bytes, ...], expires: int) -> None:
+        for table in ("points", "ledger"):
+            self.connection.execute(
+                f"UPDATE {table} SET expires = ?1 WHERE agent = ?2 AND expires < ?1", (expires, agent)
+            )
+        for head in heads:
+            self.connection.execute(_PROLONG_CHAIN, (head, expires))
 
     def _learn(self, change: Learn) -> None:
         self.connection.executemany(

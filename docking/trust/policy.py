@@ -48,6 +48,9 @@ key.
     after = "168h"                # for so long, here: an alarm comes at half of it
     then = "sleep"                # or "dispose"
 
+    [spent]                       # agents whose budget of processor time is used up, and that wait for a top-up
+    after = "168h"                # for so long; then their journeys end
+
     [dock]                        # what is meant for these stations waits here while they are away
     stations = ["ed25519:..."]
     bytes = "64MiB"               # for each of them
@@ -102,7 +105,7 @@ _UNITS = {
     "MiB": MIB,
     "GiB": GIB,
 }
-_TIMES, _SIZES = ("us", "ms", "s", "min", "h"), ("B", "KiB", "MiB", "GiB")
+TIMES, SIZES = ("us", "ms", "s", "min", "h"), ("B", "KiB", "MiB", "GiB")
 _AMOUNT = re.compile(r"(\d{1,12})\s*([A-Za-z]{1,3})\Z")
 
 # What one agent may use if the policy says nothing: enough for a tour, too little to do harm.
@@ -225,6 +228,8 @@ class Policy:
     `disk`: bytes free on the store's disk below which they are refused too.
     `orphans_after`: seconds after which an agent here whose home is not heard of is put to sleep, or disposed of where
     `orphans_then` is "dispose"; 0: never.
+    `spent_after`: seconds for which an agent whose processor time is used up waits here for more; 0: until its time is
+    over.
     `dock_for`: stations for which this one keeps what is meant for them while they are away, for each up to
     `dock_bytes` and `dock_letters`.
     `any_owner`: capabilities for owners without a rule; None refuses them. `wasi`: limits of each agent's file
@@ -245,6 +250,7 @@ class Policy:
     disk: int = 64 * MIB
     orphans_after: int = 0
     orphans_then: str = field(default="sleep", validator=_orphans)
+    spent_after: int = 168 * 3600
     dock_for: frozenset[PublicKey] = field(default=frozenset(), converter=_stations, repr=brief)
     dock_bytes: int = 64 * MIB
     dock_letters: int = 1000
@@ -297,7 +303,7 @@ def read_policy(text: str) -> Policy:
     limits, station = top.table("limits"), top.table("station")
     revoked, dev = top.table("revoked"), top.table("dev")
     wasi, directories, dock = top.table("wasi"), top.table("directories"), top.table("dock")
-    recordings, orphans = top.table("recordings"), top.table("orphans")
+    recordings, orphans, spent = top.table("recordings"), top.table("orphans"), top.table("spent")
     budget = limits.budget(DEFAULT_BUDGET)
     owners = [_owner(table, budget) for table in top.tables("owner")]
     if len({rule.key for rule in owners}) != len(owners):
@@ -319,6 +325,7 @@ def read_policy(text: str) -> Policy:
         disk=station.size("disk", default.disk),
         orphans_after=-(-orphans.time("after", 0) // 10**6),
         orphans_then=orphans.text("then", default.orphans_then),
+        spent_after=-(-spent.time("after", default.spent_after * 10**6) // 10**6),
         dock_for=frozenset(dock.keys("stations")),
         dock_bytes=dock.size("bytes", default.dock_bytes),
         dock_letters=dock.count("letters", default.dock_letters),
@@ -327,7 +334,7 @@ def read_policy(text: str) -> Policy:
         directories=[_directory(directories.table(name), name) for name in sorted(directories.value)],
         recordings=_keeping(recordings, default.recordings),
     )
-    for table in (limits, station, revoked, dev, wasi, directories, recordings, orphans, dock, top):
+    for table in (limits, station, revoked, dev, wasi, directories, recordings, orphans, spent, dock, top):
         table.done()
     return policy
 
@@ -451,10 +458,10 @@ class _Table:
         return float(value)
 
     def time(self, word: str, default: int) -> int:
-        return self.amount(word, default, _TIMES)
+        return self.amount(word, default, TIMES)
 
     def size(self, word: str, default: int) -> int:
-        return self.amount(word, default, _SIZES)
+        return self.amount(word, default, SIZES)
 
     def amount(self, word: str, default: int, units: tuple[str, ...]) -> int:
         if not self.has(word):
@@ -499,7 +506,7 @@ def read_permit(pairs: Iterable[str], default: Permit) -> Permit:
     for pair in pairs:
         word, _, value = pair.partition("=")
         if word in ("cpu", "memory", "carried"):
-            units = _TIMES if word == "cpu" else _SIZES
+            units = TIMES if word == "cpu" else SIZES
             budget = evolve(budget, **{word: parse_amount(value, units, word)})
         elif word == "messages" and value.isdecimal() and len(value) < 16:
             budget = evolve(budget, messages=int(value))
