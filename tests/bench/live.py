@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -26,10 +27,12 @@ from tests.bench.hop import image, packed_there
 from tests.bench.live_fleet import Case, fleet_of, moves, p50
 from tests.bench.live_requests import Clients, service
 from tests.bench.live_series import as_table, series, speed_while_copied
+from tests.bench.place import ROOT
 
 MOVES = 7  # of each kind
 PRECOPY: dict[str, Any] = {}
 STOP: dict[str, Any] = {"precopy": False}
+EARLIER = "8478fd3"  # the last commit before there were live moves: its hops are what ours are compared with
 
 
 def sizes(folder: Path, count: int, durable: bool) -> dict[str, float]:
@@ -101,19 +104,25 @@ def hops(folder: Path, against: Path, rounds: int) -> float:
     return compare(case.title, images, case.hops, True, against.resolve(), folder, rounds).p50.median
 
 
+def earlier(folder: Path) -> Path | None:
+    """The checkout before there were live moves, from this repository's own history; None without that."""
+    there = folder / "earlier"
+    there.mkdir()
+    found = subprocess.run(["git", "archive", EARLIER], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    if found.returncode:
+        return None
+    subprocess.run(["tar", "-x", "-C", str(there)], input=found.stdout, check=True)
+    return there
+
+
 PARTS = ["sizes", "requests", "speed", "later", "series", "hops"]
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Fewer moves.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write the figures here.")
-@click.option("--against", type=click.Path(path_type=Path, exists=True), help="Compare hops with this checkout.")
-@click.option(
-    "--only",
-    type=click.Choice(["sizes", "requests", "speed", "later", "series", "hops"]),
-    multiple=True,
-    help="Not everything.",
-)
+@click.option("--against", type=click.Path(path_type=Path, exists=True), help=f"Not {EARLIER} for the hops.")
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Not everything.")
 def main(quick: bool, target: Path | None, against: Path | None, only: tuple[str, ...]) -> None:
     """Measure moves between stations."""
     folder = Path(tempfile.mkdtemp(prefix="portcall-live-"))
@@ -132,8 +141,14 @@ def main(quick: bool, target: Path | None, against: Path | None, only: tuple[str
             figures |= later(folder, 3 if quick else MOVES)
         if not only or "series" in only:
             found = series(folder, quick)
-        if against is not None and (not only or "hops" in only):
-            figures["hop_ratio_64k"] = hops(folder, against, 12 if quick else 40)
+        if not only or "hops" in only:
+            other = against or earlier(folder)
+            if other is None:
+                click.echo(
+                    f"hops are not compared: there is no commit {EARLIER} here; --against names a checkout", err=True
+                )
+            else:
+                figures["hop_ratio_64k"] = hops(folder, other, 12 if quick else 40)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for name, value in figures.items():
