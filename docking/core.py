@@ -67,6 +67,7 @@ from docking.residents.queued import Queued
 from docking.residents.recovery import Recovery
 from docking.residents.residents import Residents
 from docking.residents.review import Review
+from docking.residents.revoking import Revoking
 from docking.residents.saves import Saves
 from docking.residents.services import Services
 from docking.residents.serving import Serving
@@ -168,6 +169,7 @@ class StationCore:
     meeting: Meeting
     amending: Amending
     budgets: BudgetWatch
+    revoking: Revoking
     serving: Serving
     witnesses: Witnesses
     launches: Launches
@@ -385,6 +387,8 @@ class StationCore:
             upgrades,
         )
         inbound.of_lives = lives.answer
+        revoking = inbound.revoking = Revoking(here, policy, review.apply)
+        departures.revoked = lambda key: key.raw in policy.now.revoked
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
         queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
@@ -419,6 +423,7 @@ class StationCore:
             meeting,
             amending,
             budgets,
+            revoking,
             serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),
@@ -439,6 +444,7 @@ class StationCore:
         here.loop = asyncio.get_running_loop()
         here.peers.restore(here.store.fact("peers") or b"")
         self.lives.begin()
+        self.revoking.begin()
         self.sessions.restore(here.store.parts_of("blocks"), here.store.part)
 
         def left(hid: bytes) -> Record | None:

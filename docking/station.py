@@ -28,6 +28,7 @@ from attrs import evolve
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.passport import Home, verify_passport
+from agents.credentials.revocations import sign_revocation
 from agents.credentials.upgrades import images_in
 from agents.credentials.ways import Way
 from agents.engines import load
@@ -256,6 +257,7 @@ class Station:
         def met(peer: PublicKey) -> None:
             core.witnesses.met(peer)
             core.lives.met(peer)
+            core.revoking.met(peer)
             docks.met(peer)
 
         introductions.met = met
@@ -311,6 +313,7 @@ class Station:
             home_addresses=self.home_addresses,
             reload=lambda: self.reload_policy,
             lives=core.lives,
+            revoking=core.revoking,
             archive=core.archive,
         )
 
@@ -649,6 +652,21 @@ class Station:
         self._policy.replace(new)
         if self._core is not None:
             await self._core.review.apply()
+
+    async def revoke(self, key: PublicKey, by: SecretKey | None = None) -> None:
+        """Revoke a key of an owner or a station, here and at the stations that are known here.
+
+            await station.revoke(stolen.public, by=stolen)
+
+        key: the key that is not to be trusted any more, for good
+        by: the key that signs it: the same, or one that the policy trusts to revoke (`Policy.revokers`); by default
+            that of this station
+
+        Agents of that key are refused and suspended at once. Returns when that is durable. Raises `CredentialError` if
+        `by` may not revoke it.
+        """
+        signed = sign_revocation(key, self.core.here.clocks.now(), by or self._own_key())
+        await self.core.revoking.revoke(signed.envelope)
 
     @property
     def key(self) -> PublicKey:

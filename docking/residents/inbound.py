@@ -36,6 +36,7 @@ from docking.residents.meeting import Meeting
 from docking.residents.post import PATIENCE_MS, Post, later, refused
 from docking.residents.queries import Queries
 from docking.residents.residents import Residents
+from docking.residents.revoking import Revoking
 from docking.residents.talking import Talking
 from docking.residents.topics import Topics
 from docking.residents.upgrades import MAX_SENT_IMAGE_BYTES, Upgrades
@@ -78,6 +79,7 @@ class Inbound:
     _upgrades: Upgrades
     of_docks: Callable[[PublicKey, LetterKind, bytes, object], Awaitable[list[object]]] = field(init=False)
     """Told of letters about docks."""
+    revoking: Revoking = field(init=False)
     of_lives: Callable[[PublicKey, object], Awaitable[list[object]]] = field(init=False)
     """Told how often peers have started."""
     deposited: Callable[[Letter], bool] = lambda letter: False
@@ -107,6 +109,8 @@ class Inbound:
                     return await self._witnesses.answer(sender, content)
                 case LetterKind.TOLD:
                     return self._told(sender, content)
+                case LetterKind.REVOKED:
+                    return await self.revoking.receive(sender, content)
                 case LetterKind.LIFE:
                     return await self.of_lives(sender, content)
                 case LetterKind.DOCKS | LetterKind.DEPOSIT | LetterKind.DOCKED | LetterKind.COLLECT:
@@ -250,6 +254,9 @@ class Inbound:
         """A letter was refused: perhaps another one will do, or the operator should know."""
         if letter.kind == LetterKind.ORDER:
             self._order_refused(letter, answer)
+        if letter.kind == LetterKind.REVOKED:
+            with contextlib.suppress(CredentialError, NotCanonical, ValueError, TypeError, IndexError):
+                self.revoking.not_taken(PublicKey(letter.recipient), canonical.decode(letter.body)[1])
         if letter.kind == LetterKind.AMEND:
             self._amendment_refused(letter, answer)
         if letter.kind == LetterKind.TALK and answer[1:2] == ["ended"] and self.deposited(letter):

@@ -60,6 +60,8 @@ key.
     owners = ["ed25519:..."]
     agents = ["..."]              # ids, as shown by `portcall agents`
 
+    by = ["ed25519:..."]          # keys that may revoke other ones, by a signed statement (portcall revoke)
+
     [dev]                         # loosens the policy; a station warns about it prominently
     any-owner = ["service:*"]     # every owner is admitted, with these capabilities
 
@@ -222,7 +224,8 @@ def _ids(value: Iterable[bytes]) -> frozenset[bytes]:
 class Policy:
     """What a station allows. `Policy()` admits nobody; `Policy(owners=[key])` admits that owner's agents.
 
-    `owners`: rules, keys or their text forms. `revoked`: raw keys of owners, ids of agents. `budget`: of each
+    `owners`: rules, keys or their text forms. `revoked`: raw keys of owners
+    and stations, ids of agents; `revokers`: keys that may revoke others by a signed statement. `budget`: of each
     agent, on top of every rule. `state`, `image`: bytes of one arriving agent. `residents`, `busy`, `memory`: of
     the whole station. `shed`: the share of these above which arrivals are refused, `retry`: for how many seconds.
     `disk`: bytes free on the store's disk below which they are refused too.
@@ -239,6 +242,7 @@ class Policy:
 
     owners: tuple[OwnerRule, ...] = field(default=(), converter=_rules, repr=brief)
     revoked: frozenset[bytes] = field(default=frozenset(), converter=_ids, repr=brief)
+    revokers: frozenset[PublicKey] = field(default=frozenset(), converter=_stations, repr=brief)
     budget: Budget = DEFAULT_BUDGET
     state: int = 64 * MIB
     image: int = 32 * MIB
@@ -314,6 +318,7 @@ def read_policy(text: str) -> Policy:
         revoked=frozenset(
             [key.raw for key in revoked.keys("owners")] + [_id(text) for text in revoked.texts("agents")]
         ),
+        revokers=frozenset(revoked.keys("by")),
         budget=budget,
         state=limits.size("state", default.state),
         image=limits.size("image", default.image),
