@@ -80,7 +80,8 @@ def top_up(
 ) -> None:
     """Give an agent more than its permit.
 
-    Also one that stopped because its budget was used up: it goes on. What its owner signs follows it, and counts at every station that it comes to.
+    Also one that stopped because its budget was used up: it goes on. What its owner signs follows it, and counts at
+    every station that it comes to.
     """
     from agents.credentials.amendments import TopUp
     from agents.credentials.permit import Budget

@@ -34,7 +34,8 @@ def revoke(
 ) -> None:
     """Revoke a key, at all stations that are known.
 
-    KEY, of an owner or a station, is the name of a key of yours, or a whole public key. It is revoked for good. A key revokes itself; a policy says which others may ([revoked] by). Stations of yours take it, and pass it on.
+    KEY, of an owner or a station, is the name of a key of yours, or a whole public key. It is revoked for good. A key
+    revokes itself; a policy says which others may ([revoked] by). Stations of yours take it, and pass it on.
     """
     if listed:
         _list(station, as_json)
