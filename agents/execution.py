@@ -40,8 +40,9 @@ from .errors import (
 )
 from .evolve import evolve
 from .heap import fitted
-from .hostcalls import EBUSY, EIO, ENOTSUP, Ambient, CallContext, GuestMemory, native
+from .hostcalls import EBUSY, EIO, ENOTSUP, Ambient, CallContext, GuestMemory, native, notice
 from .image import AgentImage
+from .life_events import CALLBACK_PREFIX, NOTICES, callbacks
 from .outcomes import (
     Asked,
     Departing,
@@ -68,6 +69,7 @@ from .wasi.state import WasiState
 T = TypeVar("T")
 
 _CALLS_TO_FAST = 16  # such calls in Python take as long as making the module that answers them
+_MAX_NOTICES = 4  # told at the end of one call
 _MAX_DEPTH = 16  # nested exports called inside host functions: each level takes native stack and Python's own
 
 
@@ -132,7 +134,9 @@ class Execution:
             ambient,
             call=lambda export, *args: me._nested(export, *args),
             has_export=lambda name: me._arrival(name),
+            happens=lambda event: me._tell(event),
         )
+        self._telling = False  # whether it is being told an event
         self._told: set[str] = set()  # the calls for which its log already says why they cannot suspend it
         self._over = False  # it has ended: what is left of it means nothing
         self.instance: Instance | None = None
@@ -172,6 +176,8 @@ class Execution:
         self._engine, self._program, self._extended = engine, program, False
         self._prepared = prepare_program(program, metadata)
         self._bound = bind(program, self._prepared, self._imports)
+        self._callbacks = callbacks(program.exports)
+        self._notified = not self._callbacks.isdisjoint(NOTICES)
 
     def _arguments(self, name: str, args: Sequence[int | float]) -> tuple[int, ...]:
         exported = self._program.exports.get(name)
@@ -553,6 +559,8 @@ class Execution:
             self._pending = evolve(pending, wait=answer.wait)
             return answer
         self._pending = None
+        if self._notified:
+            self._notify(bound)
         return bound.result, [_masked(bound.result, answer)][: len(bound.result)]
 
     def _extend(self, instance: Instance) -> None:
@@ -637,6 +645,8 @@ class Execution:
             ctx.event = None
             if isinstance(answer, Suspend):
                 answer = bound.errors(EIO)
+        if self._notified:
+            self._notify(bound)
         if self._to_fast and bound.function in CALLED_OFTEN:
             self._to_fast -= 1
             if not self._to_fast:
@@ -681,18 +691,42 @@ class Execution:
 
     def _nested(self, export: str, *args: int) -> tuple[int, ...]:
         """Call an export from inside a host function."""
-        instance, stack = self.instance, self._stack
+        instance, stack, ctx = self.instance, self._stack, self._ctx
         assert instance is not None
         if self._leaving.depth >= _MAX_DEPTH:
             raise CallFailed(EBUSY, "host functions and the agent call each other too deeply")
-        parked = None if stack is None else stack.park()
+        parked, event = None if stack is None else stack.park(), ctx.event
         try:
-            return self._leaving.nested(lambda: instance.call(export, args), instance)
+            if self._leaving.depth:
+                return self._leaving.nested(lambda: instance.call(export, args), instance)
+            # The host function was called again with what the agent waited for: no code of its runs below.
+            return self._guest(lambda: instance.call(export, args), depth=2)
         finally:
             self._take_back()
             self._see_memory()
+            ctx.event = event
             if stack is not None:
                 stack.unpark(parked)
+
+    def _tell(self, event: str) -> None:
+        """Inside a host function: call the agent's export for an event of its life, if it has one."""
+        if event not in self._callbacks or self._telling or self._leaving.depth > 1:
+            return
+        self._telling = True
+        try:
+            self._nested(CALLBACK_PREFIX + event)
+        finally:
+            self._telling = False
+
+    def _notify(self, bound: Bound) -> None:
+        """At the end of a call of the station: tell what the station has to tell by itself."""
+        if bound.module != "portcall" or bound.name == "notice" or self._telling or self._leaving.depth > 1:
+            return
+        for _ in range(_MAX_NOTICES):
+            said = notice(self._ctx)
+            if not said:
+                return
+            self._tell(said.partition(" ")[0])
 
 
 def _masked(letter: str, value: object) -> int:

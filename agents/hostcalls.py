@@ -213,7 +213,8 @@ class CallContext:
     """What a host function receives: the guest's memory, its virtual WASI, the station, the event that woke it.
 
     `call(export, *args)` runs an export of the agent from inside a host function. While it runs, the agent
-    cannot suspend (its frames would lie under one of the station's), and waits fail with EBUSY.
+    cannot suspend (its frames would lie under one of the station's), and waits fail with EBUSY. `happens(event)` does
+    the same with the export for an event of its life, if there is one (`agents.life_events`).
     """
 
     memory: GuestMemory
@@ -223,6 +224,7 @@ class CallContext:
     kept: Kept = attrs.field(factory=Kept)
     call: Callable[..., Any] | None = None
     has_export: Callable[[str], bool] | None = None
+    happens: Callable[[str], None] | None = None
 
 
 # `(ctx, *args) -> result`. Arguments and results are bits, never negative: an i32 is 0 .. 2**32 - 1 (so a
@@ -246,8 +248,11 @@ class HostImport:
 def go(ctx: CallContext, host: str, wait_ns: int = 0) -> Suspend | None:
     """Move to `host`, stack and all; returns None there. Sleeps up to `wait_ns` while it cannot be gone to."""
     if ctx.event is None:
-        return Suspend(Go(_name(host, MAX_HOST_BYTES), wait_ns))
+        wait = Go(_name(host, MAX_HOST_BYTES), wait_ns)
+        _happens(ctx, "departing")
+        return Suspend(wait)
     _expect(ctx, Arrived)
+    _happens(ctx, "arrived")
     return None
 
 
@@ -257,7 +262,9 @@ def go_at(ctx: CallContext, host: str, entry: str) -> Suspend:
         _expect(ctx)
     if ctx.has_export is not None and not ctx.has_export(_name(entry, MAX_ENTRY_BYTES)):
         raise CallFailed(ENOENT, f"the agent exports no function {entry!r} that can be called on arrival")
-    return Suspend(GoAt(_name(host, MAX_HOST_BYTES), _name(entry, MAX_ENTRY_BYTES)))
+    wait = GoAt(_name(host, MAX_HOST_BYTES), _name(entry, MAX_ENTRY_BYTES))
+    _happens(ctx, "departing")
+    return Suspend(wait)
 
 
 def here(ctx: CallContext) -> str:
@@ -317,6 +324,7 @@ def received(ctx: CallContext, message: Message) -> None:
     kept.sender, kept.topic, kept.reply_to = message.sender, message.topic, message.reply_to
     if message.reply_to:
         kept.requests = (*kept.requests, message.reply_to)[-MAX_OPEN_REQUESTS:]
+    _happens(ctx, "message")
 
 
 def about(ctx: CallContext) -> tuple[str, str, str]:
@@ -433,10 +441,12 @@ def reply(ctx: CallContext, ident: str, response: bytes) -> None:
 def sleep(ctx: CallContext, ns: int) -> Suspend | None:
     """Sleep for `ns` nanoseconds."""
     if ctx.event is None:
+        _happens(ctx, "sleeping")
         _wait_begins(ctx)
         return Suspend(Sleep(ns))
     _waited(ctx, ns if isinstance(ctx.event, Woke) else None)
     _expect(ctx, Woke)
+    _happens(ctx, "woken")
     return None
 
 
@@ -444,7 +454,9 @@ def clone(ctx: CallContext) -> Suspend | Cloned:
     """Become two agents: the original gets `Cloned(child id)`, the clone `Cloned(None)`."""
     if ctx.event is None:
         return Suspend(Clone())
-    return _expect(ctx, Cloned)  # type: ignore[no-any-return]
+    done: Cloned = _expect(ctx, Cloned)
+    _happens(ctx, "cloned")
+    return done
 
 
 def fork(ctx: CallContext, count: int) -> Suspend | Forked:
@@ -453,7 +465,18 @@ def fork(ctx: CallContext, count: int) -> Suspend | Forked:
         if not 1 <= count <= MAX_FORKED:
             raise CallFailed(EINVAL, f"an agent forks into 1 to {MAX_FORKED} more")
         return Suspend(Fork(count))
-    return _expect(ctx, Forked)  # type: ignore[no-any-return]
+    done: Forked = _expect(ctx, Forked)
+    _happens(ctx, "cloned")
+    return done
+
+
+def notice(ctx: CallContext) -> str:
+    """What the station has to tell the agent by itself, once; empty if there is nothing.
+
+    It is `retracted`, `budget_low cpu` or `budget_low messages`.
+    """
+    found: Callable[[], str] | None = getattr(ctx.ambient, "notice", None)
+    return "" if found is None else found()
 
 
 def report(ctx: CallContext, key: str, value: bytes) -> None:
@@ -474,6 +497,11 @@ def lookup(ctx: CallContext, service: str) -> tuple[str, ...]:
 def exit(ctx: CallContext, code: int) -> NoReturn:
     """End the agent with exit code `code`."""
     raise EndOfRun(code & _U32)
+
+
+def _happens(ctx: CallContext, event: str) -> None:
+    if ctx.happens is not None:
+        ctx.happens(event)
 
 
 def _wait_begins(ctx: CallContext) -> None:
@@ -746,6 +774,10 @@ def _fork(ctx: CallContext, count: int, buffer: int, capacity: int) -> int | Sus
     return done.number
 
 
+def _notice(ctx: CallContext, buffer: int, capacity: int) -> int:
+    return _give(ctx, buffer, capacity, notice(ctx).encode())
+
+
 def _report(ctx: CallContext, key: int, size: int, value: int, value_size: int) -> int:
     report(ctx, _text(ctx, key, size, MAX_REPORT_KEY_BYTES), _data(ctx, value, value_size))
     return 0
@@ -794,6 +826,7 @@ IMPORTS: Mapping[str, HostImport] = {
     "sleep": HostImport("i", "i", _sleep),
     "clone": HostImport("ii", "i", _clone),
     "fork": HostImport("iii", "i", _fork),
+    "notice": HostImport("ii", "i", _notice),
     "report": HostImport("iiii", "i", _report),
     "log": HostImport("iii", "i", _log),
     "lookup": HostImport("iiii", "i", _lookup),
@@ -803,7 +836,8 @@ IMPORTS: Mapping[str, HostImport] = {
 __all__ = [  # noqa: RUF022 - the calls in the ABI's order, then their types
     "go", "go_at", "here", "me", "next_stop", "call", "send", "recv", "select", "received", "about", "ask", "answer",
     "subscribe", "unsubscribe", "publish", "offer", "withdraw", "find", "send_here", "accept", "reply", "sleep",
-    "clone", "fork", "report", "log", "lookup", "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction",
+    "clone", "fork", "notice",
+    "report", "log", "lookup", "exit", "ABI_VERSION", "IMPORTS", "HostImport", "HostFunction",
     "GuestMemory", "Ambient", "CallContext", "Kept", "CallFailed", "EndOfRun", "GuestFault", "Suspend", "Wait",
     "Event", "Go", "GoAt", "Sleep", "Recv", "Select", "Ask", "Answer", "Call", "Clone", "Fork", "Input", "Listen",
     "Accept", "Yield", "Arrived", "Refused", "Woke", "Message", "TimedOut", "Request", "Posed", "Reply", "Failed",

@@ -22,6 +22,7 @@ from .engines.protocols import Limits
 from .errors import BadDwarf, EngineError, InvalidModule, ModuleError, ModuleTooLarge
 from .hostcalls import ABI_VERSION
 from .image import MAX_TEXT_BYTES, AgentImage, ImageProfile, Manifest
+from .life_events import misfit
 from .lines.building import with_lines
 from .rewrite.nans import canonical_nans
 from .rewrite.options import DEFAULT_SUSPENDING, Nans, Options, Polls
@@ -125,6 +126,7 @@ def _code(
     module = original = decode_module(source, bounds)
     _check_number(module)
     start = _entry(module, entry)
+    _check_callbacks(module)
     if len(start.encode(errors="replace")) > MAX_TEXT_BYTES:
         raise InvalidModule(f"the name of the export that is called first has more than {MAX_TEXT_BYTES} bytes")
     if spill_pointers:
@@ -157,6 +159,14 @@ def _check_number(module: Module) -> None:
     ):
         if found > most:
             raise ModuleTooLarge(f"{found} {what}, where an agent may have {most}")
+
+
+def _check_callbacks(module: Module) -> None:
+    """Functions for events of the agent's life are for such that there are, and of the right type."""
+    for export in module.exports:
+        wrong = misfit(export.name, _takes_nothing(module, export.index)) if export.kind == "func" else ""
+        if wrong:
+            raise InvalidModule(wrong)
 
 
 def _name(error: ModuleError, source: bytes) -> None:

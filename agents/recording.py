@@ -54,6 +54,7 @@ CALLS: dict[str, tuple[tuple[type, ...], type | None]] = {
     "subscribe": ((str,), None),
     "unsubscribe": ((str,), None),
     "publish": ((str, list, int), int),
+    "notice": ((), str),
 }
 CLOCKS = ("wall_ns", "monotonic_ns")
 _EVENTS: dict[str, type[Any]] = {cls.__name__: cls for cls in get_args(Event)}
@@ -331,6 +332,11 @@ class Recorder:
         """It publishes `body` to `topic`, perhaps `everywhere`; see `agents.hostcalls.publish`."""
         args = [topic, abridged(body), int(everywhere)]
         return int(self._kept("publish", args, lambda: offered(self.inner, "publish")(topic, body, everywhere)))
+
+    def notice(self) -> str:
+        """What the station has to tell by itself; see `agents.hostcalls.notice`."""
+        inner: Callable[[], str] = getattr(self.inner, "notice", str)
+        return str(self._kept("notice", [], inner))
 
 
 __all__ = ["Entry", "Recorder", "Tape", "abridged", "decode_event", "encode_event", "read_tape"]

@@ -271,6 +271,9 @@ class _Player:
     def publish(self, topic: str, body: bytes, everywhere: bool) -> int:
         return int(self._told("publish", [topic, abridged(body), int(everywhere)]))
 
+    def notice(self) -> str:
+        return str(self._told("notice", []))
+
 
 def _said(entry: Entry) -> str:
     return f"{entry.name}{entry.args!r:.80}"

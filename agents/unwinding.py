@@ -139,14 +139,17 @@ class StandardStack:
         bottom, top = self._span()
         waiting = bytes(self._reached(bottom, top))
         self._write(b"")
-        return bottom, top, waiting
+        state = self._instance.get_global("portcall.state")[1]
+        self._instance.set_global("portcall.state", 0)
+        return bottom, top, waiting, state
 
     def unpark(self, parked: object) -> None:
         """See `Stack`."""
         # Exactly where they were: the driver below the host function remembers the place.
         assert isinstance(parked, tuple)
-        bottom, top, waiting = parked
+        bottom, top, waiting, state = parked
         self._reached(bottom, top)[:] = waiting
+        self._instance.set_global("portcall.state", state)
         self._instance.set_global("portcall.bottom", bottom)
         self._instance.set_global("portcall.top", top)
 

@@ -25,7 +25,9 @@ def on(event: str, callback: Callable[[], object] | None) -> None:
 
     The events: "departing" before it leaves by `go`, "arrived" after that, "sleeping" and "woken" before and after
     `sleep`, "cloned" in each agent that it is after `clone` and `fork`, and "message" when `receive` or `recv` has one.
-    Raises ValueError for any other.
+    Two are told at the end of its next call: "retracted" at home, when it was brought there by an order and not by its
+    own `go`; "budget_low" when 90 % of its processor time or messages at this station are used. Raises ValueError for
+    any other.
     """
     raise OutsideAgent("on")
 

@@ -32,7 +32,7 @@ SETJMP_FLAGS = (
     *("-mllvm", "-wasm-enable-sjlj", "-mllvm", "-wasm-use-legacy-eh=false"),
     *("-mcpu=generic+exception_handling", "-lsetjmp", str(SDK_FOLDER / "c" / "longjmp_tag.s")),
 )
-ZIG_FLAGS = ("-target", "wasm32-wasi", "-O", "ReleaseSmall", "-fno-strip", "--dep", "portcall")
+ZIG_FLAGS = ("-target", "wasm32-wasi", "-O", "ReleaseSmall", "-fno-strip", "-rdynamic", "--dep", "portcall")
 RUST_TARGETS = ("wasm32-wasip1", "wasm32-wasi")  # the current name, and the one before Rust 1.78
 RUST_FLAGS = ("--edition", "2021", "-C", "opt-level=2", "-C", "debuginfo=1")  # 1: lines, and what was inlined
 GO_FLAGS = ("-trimpath", "-buildvcs=false", "-ldflags=-w")

@@ -295,6 +295,10 @@ def _read_fork(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
     return "\n".join([str(done.number), *done.children]).encode()
 
 
+def _read_notice(ctx: CallContext, file: CallFile, wait: bool) -> bytes:
+    return hostcalls.notice(ctx).encode()
+
+
 def _read_call(ctx: CallContext, file: CallFile, wait: bool) -> bytes | Suspend:
     try:
         return hostcalls.call(ctx, file.argument, file.request)
@@ -423,6 +427,7 @@ _READ: dict[str, Callable[[Any, CallFile, bool], bytes | Suspend]] = {
     "accept": _read_accept,
     "clone": _read_clone,
     "fork": _read_fork,
+    "notice": _read_notice,
     "call": _read_call,
     "lookup": _read_lookup,
     "send": _read_send,
@@ -490,7 +495,7 @@ _ARGUMENT: dict[str, Callable[[str], bool]] = {
 _NAMES = ("go", "go_at", "here", "me", "next_stop", "call", "send", "inbox", "sender", "sleep", "clone",
           "report", "log", "lookup", "args", "environ", "accept", "reply", "fork",
           "select", "about", "ask", "answer", "subscribe", "unsubscribe", "publish", "publish_all", "offer", "withdraw",
-          "find", "send_here")  # fmt: skip
+          "find", "send_here", "notice")  # fmt: skip
 _INODES = {name: index for index, name in enumerate(_NAMES, 2)}
 
 

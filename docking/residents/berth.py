@@ -35,6 +35,7 @@ from agents.engines import Engine, Limits
 from agents.errors import CallFailed, CompilingTooCostly, CredentialError, EngineLost, MemoryMissing, PortcallError
 from agents.hostcalls import Ambient
 from agents.image import AgentImage
+from agents.life_events import LOW_PERCENT
 from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Asked, Execution
 from agents.runtime import Stop as Ending
@@ -246,6 +247,11 @@ class Berth:
     recording: StayRecording | None = field(init=False, default=None, repr=False)
     trace: TraceContext | None = None
     """Of the trace to which its journey belongs, if it does to any."""
+    brought: bool = False
+    """Whether it was brought to its home by an order, not by its own `go`, and has not been told."""
+
+    _began: int = 0  # what its thread had spent when its turn began
+    _low: dict[str, None] = field(factory=dict, repr=brief)  # the budgets of which it was told
     _digest: bytes = b""  # of `state`, if it is known
     _label: str = ""
     _hurry: bool = False
@@ -403,7 +409,7 @@ class Berth:
                 span.end(error)
 
     def _turn(self, event: Event | None) -> Turn:
-        began = spent_ns()
+        began = self._began = spent_ns()
         try:
             with self._opening:
                 life = self._open()
@@ -779,6 +785,19 @@ class Berth:
             raise CallFailed(EDQUOT, SPENT)
         self.environment.reply_to_agent(self, ident, response, self.sent + 1)
         self.sent += 1
+
+    def notice(self) -> str:
+        """See `agents.hostcalls.notice`."""
+        if self.brought:
+            self.brought = False
+            return "retracted"
+        budget = self.grant.budget
+        cpu = self.cpu_us + (spent_ns() - self._began) // 1000
+        for what, used, most in (("cpu", cpu, budget.cpu), ("messages", self.sent + self.calls, budget.messages)):
+            if what not in self._low and 100 * used >= LOW_PERCENT * most:
+                self._low[what] = None
+                return f"budget_low {what}"
+        return ""
 
     def subscribe(self, topic: str) -> None:
         """See `agents.hostcalls.subscribe`."""

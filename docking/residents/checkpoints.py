@@ -62,19 +62,25 @@ class BerthNote:
     """The services that it offers here, as of its state."""
     spent: int = 0
     """As of `Berth.spent`."""
+    brought: bool = False
+    """Whether it was brought home by an order, and its state does not know."""
 
     @staticmethod
-    def _more(more: list[Any]) -> tuple[list[list[object]], list[list[str]], int]:
+    def _more(more: list[Any]) -> tuple[list[list[object]], list[list[str]], int, bool]:
         if len(more) < 2:
-            return [], [], 0
-        return more[0], more[1], uint(more[2], "time", AMOUNT) if len(more) > 2 else 0
+            return [], [], 0, False
+        if len(more) > 3 and more[3] is not True:
+            raise ValueError("a flag that is none")
+        return more[0], more[1], uint(more[2], "time", AMOUNT) if len(more) > 2 else 0, len(more) > 3
 
     def encode(self) -> bytes:
         """As bytes, for the store."""
         counts = [self.cpu_us, self.memory_bytes, self.calls, self.sent, self.cloned]
         fields = [NOTE_VERSION, self.standing.value, self.trail, self.came.value(), self.since, self.until]
-        more: list[object] = [self.sent_to, self.offers] if self.sent_to or self.offers or self.spent else []
-        more += [self.spent] if self.spent else []
+        streams = self.sent_to or self.offers or self.spent or self.brought
+        more: list[object] = [self.sent_to, self.offers] if streams else []
+        more += [self.spent] if self.spent or self.brought else []
+        more += [True] if self.brought else []
         return canonical.encode([*fields, counts, self.child, self.wait, self.text, *more])
 
     @classmethod
@@ -82,7 +88,7 @@ class BerthNote:
         """The inverse of `encode`. Raises `CredentialError`: the store is of another program, or damaged."""
         try:
             version, standing, trail, came, since, until, counts, child, wait, text, *more = array(
-                canonical.decode(data, _BOUNDS), "note", 13
+                canonical.decode(data, _BOUNDS), "note", 14
             )
             if type(version) is not int or version != NOTE_VERSION:
                 raise ValueError("another version")
@@ -93,12 +99,12 @@ class BerthNote:
                 raise ValueError("a text is none")
             head = Head.of((count, digest))
             stand, trail = Standing(standing), byte_string(trail, "trail", 32)
-            sent_to, offers, spent = cls._more(more)
+            sent_to, offers, spent, brought = cls._more(more)
             read_outflows(sent_to)
             if not all(len(row) == 2 and all(isinstance(each, str) for each in row) for row in offers):
                 raise ValueError("an offer that is none")
             counted = cpu, memory, calls, sent, cloned
-            return cls(stand, trail, head, *times, *counted, child, wait, text, sent_to, offers, spent)
+            return cls(stand, trail, head, *times, *counted, child, wait, text, sent_to, offers, spent, brought)
         except (NotCanonical, ValueError, TypeError) as error:
             raise CredentialError("note", f"what the store says of an agent cannot be read: {error}") from error
 
@@ -142,6 +148,7 @@ def note_of(berth: Berth, event: Event | None = None, arrived: bool = False) -> 
         sent_to=berth.streams.outflows(),
         offers=[list(each) for each in berth.offers.items()],
         spent=berth.spent,
+        brought=berth.brought,
     )
 
 

@@ -220,6 +220,8 @@ class Lifecycle:
         """Resume from a snapshot: with the arrival, or with what it waited for."""
         self.budgets.examine(berth)
         wait = None if snapshot.pending is None else snapshot.pending.wait
+        home = berth.credentials.passport.body.home.station == self._here.key.public
+        berth.brought |= arrived and home and not isinstance(wait, (Go, GoAt))
         if wait is None:
             self.go_on(berth, None)
         elif isinstance(wait, (Go, GoAt)):

@@ -85,7 +85,7 @@ class Recovery:
             berth.cpu_us, berth.memory_bytes, berth.calls = note.cpu_us, note.memory_bytes, note.calls
             berth.sent, berth.cloned = note.sent, note.cloned
             berth.streams.sent = read_outflows(note.sent_to)
-            berth.offers = dict(note.offers)
+            berth.offers, berth.brought = dict(note.offers), note.brought
             state, blocks = checkpoints.part_of(capsule, "state"), checkpoints.blocks_of(capsule)
             berth.saved = checkpoints.StoredState(state, note, len(berth.reports), blocks)
         return berth, note

@@ -62,6 +62,7 @@ int32_t portcall_import_reply(const char *id, uint32_t size, const void *respons
 PORTCALL_IMPORT(sleep) int32_t portcall_sleep(uint32_t ms);
 PORTCALL_IMPORT(clone) int32_t portcall_clone(char *id, uint32_t capacity);
 PORTCALL_IMPORT(fork) int32_t portcall_fork(uint32_t count, char *ids, uint32_t capacity);
+PORTCALL_IMPORT(notice) int32_t portcall_notice(char *buffer, uint32_t capacity);
 PORTCALL_IMPORT(report)
 int32_t portcall_import_report(const char *key, uint32_t size, const void *value, uint32_t value_size);
 PORTCALL_IMPORT(log) int32_t portcall_import_log(uint32_t level, const char *text, uint32_t size);
@@ -233,6 +234,14 @@ static inline int32_t portcall_log(uint32_t level, const char *text) {
 static inline int32_t portcall_lookup(const char *service, char *buffer, uint32_t capacity) {
     return portcall_import_lookup(service, (uint32_t)strlen(service), buffer, capacity);
 }
+
+/* Defines what the station calls at an event of this agent's life: PORTCALL_ON(arrived) { ... }. The events: departing,
+ * arrived, sleeping, woken, cloned, message, retracted, budget_low. No call in it can wait. */
+#ifdef __cplusplus
+#define PORTCALL_ON(event) extern "C" __attribute__((export_name("portcall_on_" #event))) void portcall_on_##event(void)
+#else
+#define PORTCALL_ON(event) __attribute__((export_name("portcall_on_" #event))) void portcall_on_##event(void)
+#endif
 
 /* This station's name in `buffer`, cut to `capacity` and always NUL-terminated; returns `buffer`. */
 static inline const char *portcall_here_text(char *buffer, uint32_t capacity) {

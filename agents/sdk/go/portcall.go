@@ -92,6 +92,9 @@ func clone(id unsafe.Pointer, capacity uint32) int32
 //go:wasmimport portcall fork
 func fork(count uint32, ids unsafe.Pointer, capacity uint32) int32
 
+//go:wasmimport portcall notice
+func notice(buffer unsafe.Pointer, capacity uint32) int32
+
 //go:wasmimport portcall report
 func report(key unsafe.Pointer, size uint32, value unsafe.Pointer, valueSize uint32) int32
 
@@ -312,6 +315,10 @@ func Fork(count uint32) (int, []string, error) {
 	names, _, _ := strings.Cut(string(ids), "\x00")
 	return 0, strings.Split(names, "\n"), nil
 }
+
+// Notice is what this station has to tell by itself, once: "retracted", "budget_low cpu", "budget_low messages"; empty if
+// there is nothing. An agent that exports portcall_on_retracted or portcall_on_budget_low is told by these.
+func Notice() string { return text(notice) }
 
 // Report appends a result to this agent's signed chain.
 func Report(key string, value []byte) error {

@@ -46,14 +46,44 @@ const portcall = (() => {
     }
   }
 
-  const read = (name) => using(name, os.O_RDONLY, (fd) => take(name, fd));
-  const write = (name, value) => using(name, os.O_WRONLY, (fd) => put(name, fd, value));
+  // What is called at events of this agent's life; the last two are told by the station at the end of a call.
+  const EVENTS = ["departing", "arrived", "sleeping", "woken", "cloned", "message", "retracted", "budget_low"];
+  const callbacks = new Map();
+  let attending = false;
+
+  function attend() {
+    if (attending || !(callbacks.has("retracted") || callbacks.has("budget_low"))) return;
+    attending = true;
+    try {
+      for (let said; (said = using("notice", os.O_RDONLY, (fd) => take("notice", fd))); )
+        callbacks.get(said.split(" ")[0])?.();
+    } finally {
+      attending = false;
+    }
+  }
+
+  function happens(event) {
+    callbacks.get(event)?.();
+    if (event !== "departing" && event !== "sleeping") attend();
+  }
+
+  // Calls that say themselves what happens.
+  const ofEvents = new Set(["go", "sleep", "inbox", "select", "about", "clone", "fork"]);
+
+  function attended(name, result) {
+    if (!ofEvents.has(name.split("/")[0])) attend();
+    return result;
+  }
+
+  const read = (name) => attended(name, using(name, os.O_RDONLY, (fd) => take(name, fd)));
+  const write = (name, value) => attended(name, using(name, os.O_WRONLY, (fd) => put(name, fd, value)));
   const give = (name, value) => (value ? write(name, value) : read(name)); // no text at all would be no write at all
   const ms = (seconds) => (seconds === null ? "-" : Math.min(Math.floor(seconds * 1000), 2 ** 31 - 1));
 
   function receive({ sender = "", topic = "", timeout = null } = {}) {
     const body = read(`select/${ms(timeout)}/${sender || "-"}/${topic || "-"}`);
     const [from, about, id] = read("about").split("\n");
+    happens("message");
     return { body, sender: from, topic: about, id, reply: (answer) => portcall.reply(id, answer) };
   }
 
@@ -72,20 +102,28 @@ const portcall = (() => {
   }
 
   return {
+    on(event, callback) {
+      if (!EVENTS.includes(event)) throw new TypeError(`no such event: ${event}`);
+      if (callback) callbacks.set(event, callback);
+      else callbacks.delete(event);
+    },
     go(station, wait = null) {
+      happens("departing");
       std.out.flush(); // what was printed here belongs here
       const name = wait === null ? "go" : `go/${Math.min(Math.floor(wait * 1000), 2 ** 31 - 1)}`;
       write(name, station || "\0"); // no name at all would be no write at all
+      happens("arrived");
     },
     here: () => read("here"),
     me: () => read("me"),
     nextStop: () => read("next_stop"),
     call(service, request = "") {
       const name = `call/${service}`;
-      return using(name, os.O_RDWR, (fd) => {
+      const reply = using(name, os.O_RDWR, (fd) => {
         if (request) put(name, fd, request);
         return take(name, fd);
       });
+      return attended(name, reply);
     },
     lookup: (service) => read(`lookup/${service}`).split("\n").filter((name) => name),
     send: (agent, message) => give(`send/${agent}`, message),
@@ -108,18 +146,29 @@ const portcall = (() => {
       send: (message) => give(`send_here/${agent}`, message),
       receive: (timeout = null) => receive({ sender: agent, timeout }),
     }),
-    recv: (seconds = null) => read(seconds === null ? "inbox" : `inbox/${Math.floor(seconds * 1000)}`),
+    recv(seconds = null) {
+      const body = read(seconds === null ? "inbox" : `inbox/${Math.floor(seconds * 1000)}`);
+      happens("message");
+      return body;
+    },
     accept: (seconds = null) => read(seconds === null ? "accept" : `accept/${Math.floor(seconds * 1000)}`),
     reply: (id, response) => write(`reply/${id}`, response),
     sender: () => read("sender"),
-    sleep: (seconds) => write("sleep", String(Math.floor(seconds * 1000))),
+    sleep(seconds) {
+      happens("sleeping");
+      write("sleep", String(Math.floor(seconds * 1000)));
+      happens("woken");
+    },
     clone() {
       std.out.flush(); // else both would print it
-      return read("clone") || null;
+      const child = read("clone") || null;
+      happens("cloned");
+      return child;
     },
     fork(count) {
       std.out.flush(); // else each would print it
       const [number, ...ids] = read(`fork/${count}`).split("\n");
+      happens("cloned");
       return [Number(number), ids];
     },
     report: (key, value) => write(`report/${key}`, String(value)),

@@ -6,7 +6,7 @@ all of this. A call that the station refuses or that fails is an OSError with it
 
 import gc
 import sys
-from errno import EAGAIN, ETIMEDOUT
+from errno import EAGAIN, ENOENT, ETIMEDOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def _read(name: str) -> bytes:
     with open("/portcall/" + name, "rb") as file:
         answer = file.read()
     _raise_again(answer)
+    if name.split("/")[0] not in _OF_EVENTS:
+        _attend()
     return answer
 
 
@@ -39,6 +41,8 @@ def _write(name: str, data: "str | bytes") -> None:
     # Unbuffered: one write is one call, and its error is raised here.
     with open("/portcall/" + name, "wb", 0) as file:
         _raise_again(file.write(data))
+    if name.split("/")[0] not in _OF_EVENTS:
+        _attend()
 
 
 def _give(name: str, data: "str | bytes") -> None:
@@ -49,6 +53,18 @@ def _give(name: str, data: "str | bytes") -> None:
 
 
 _callbacks = {}  # type: dict[str, Callable[[], object] | None]
+_EVENTS = ("departing", "arrived", "sleeping", "woken", "cloned", "message", "retracted", "budget_low")
+_OF_EVENTS = (
+    "go",
+    "sleep",
+    "inbox",
+    "select",
+    "about",
+    "clone",
+    "fork",
+    "notice",
+)  # calls that say themselves what happens
+_attending = [False]  # whether a callback for what the station has to tell is running
 
 
 def on(event: str, callback: "Callable[[], object] | None") -> None:
@@ -56,9 +72,11 @@ def on(event: str, callback: "Callable[[], object] | None") -> None:
 
     The events: "departing" before it leaves by `go`, "arrived" after that, "sleeping" and "woken" before and after
     `sleep`, "cloned" in each agent that it is after `clone` and `fork`, and "message" when `receive` or `recv` has one.
-    Raises ValueError for any other.
+    Two are told at the end of its next call: "retracted" at home, when it was brought there by an order and not by its
+    own `go`; "budget_low" when 90 % of its processor time or messages at this station are used. Raises ValueError for
+    any other.
     """
-    if event not in ("departing", "arrived", "sleeping", "woken", "cloned", "message"):
+    if event not in _EVENTS:
         raise ValueError("no such event: " + event)
     _callbacks[event] = callback
 
@@ -67,6 +85,31 @@ def _happens(event: str) -> None:
     callback = _callbacks.get(event)
     if callback is not None:
         callback()
+    if event not in ("departing", "sleeping"):
+        _attend()
+
+
+def _attend() -> None:
+    """Tell what the station has to tell by itself."""
+    wanted = _callbacks.get("retracted") or _callbacks.get("budget_low")
+    if wanted is None or _attending[0]:
+        return
+    _attending[0] = True
+    try:
+        while True:
+            try:
+                said = _read("notice").decode()
+            except OSError as error:  # a station that is older than this
+                if error.errno != ENOENT:
+                    raise
+                return
+            if not said:
+                return
+            callback = _callbacks.get(said.split(" ")[0])
+            if callback is not None:
+                callback()
+    finally:
+        _attending[0] = False
 
 
 def go(station: str, wait: "float | None" = None) -> None:

@@ -78,6 +78,7 @@ const imports = struct {
     extern "portcall" fn sleep(ms: u32) i32;
     extern "portcall" fn clone(id: [*]u8, capacity: usize) i32;
     extern "portcall" fn fork(count: u32, ids: [*]u8, capacity: usize) i32;
+    extern "portcall" fn notice(buffer: [*]u8, capacity: usize) i32;
     extern "portcall" fn report(key: [*]const u8, size: usize, value: [*]const u8, value_size: usize) i32;
     extern "portcall" fn log(level: u32, text: [*]const u8, size: usize) i32;
     extern "portcall" fn lookup(service: [*]const u8, size: usize, buffer: [*]u8, capacity: usize) i32;
@@ -304,6 +305,12 @@ pub fn clone(id: []u8) Error!?[]u8 {
 /// behind them; 1 to `count` in each of them.
 pub fn fork(count: u32, ids: []u8) Error!usize {
     return checked(imports.fork(count, ids.ptr, ids.len));
+}
+
+/// What this station has to tell by itself, once: `retracted`, `budget_low cpu`, `budget_low messages`; empty if there is
+/// nothing. An agent that exports `portcall_on_retracted` or `portcall_on_budget_low` is told by these.
+pub fn notice(buffer: []u8) Error![]u8 {
+    return filled(buffer, imports.notice(buffer.ptr, buffer.len));
 }
 
 /// Append a result to this agent's signed chain.

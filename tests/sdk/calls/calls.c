@@ -76,6 +76,7 @@ int main(void) {
     expect(portcall_fork(2, a, sizeof a) == 0);
     *strchr(a, '\n') = ' ';
     TELL("0 %s", a);
+    expect(portcall_notice(a, sizeof a) == 0);
     check(portcall_report("answer", "42", 2));
     TELL("closed error %d", -portcall_go("closed"));
     TELL("nowhere error %d", -portcall_go(""));

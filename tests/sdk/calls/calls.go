@@ -77,6 +77,9 @@ func main() {
 		panic(err)
 	}
 	tell("%d %s", number, strings.Join(ids, " "))
+	if portcall.Notice() != "" {
+		panic("a notice")
+	}
 	portcall.Report("answer", []byte("42"))
 	attempt("closed", portcall.Go("closed"))
 	attempt("nowhere", portcall.Go(""))

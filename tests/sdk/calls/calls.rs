@@ -56,6 +56,7 @@ fn main() {
     tell(clone().unwrap().unwrap_or_default());
     let (number, ids) = fork(2).unwrap();
     tell(format!("{number} {}", ids.join(" ")));
+    assert_eq!(notice(), "");
     report("answer", "42").unwrap();
     attempt("closed", go("closed"));
     attempt("nowhere", go(""));

@@ -1,6 +1,6 @@
 import {
   Level, accept, ask, askLater, call, clone, exit, find, fork, forked, go, goAt, goWait, here, lastError, log, lookup, me,
-  meet, nextStop, offer, publish, receive, recv, reply, report, reportBytes, send, sender, sleep, subscribe, unsubscribe,
+  meet, nextStop, notice, offer, publish, receive, recv, reply, report, reportBytes, send, sender, sleep, subscribe, unsubscribe,
   withdraw,
 } from "portcall";
 
@@ -54,6 +54,7 @@ assert(sleep(1500) == 0);
 const child = clone();
 if (child !== null) log(child!);
 log(`${fork(2)} ${forked.join(" ")}`);
+assert(notice() == "");
 assert(reportBytes("answer", bytes("42")) == 0);
 log(`closed error ${-go("closed")}`);
 log(`nowhere error ${-go("")}`);

@@ -65,6 +65,7 @@ fn all() !void {
     const ids = std.mem.sliceTo(&a, 0);
     std.mem.replaceScalar(u8, ids, '\n', ' ');
     tell("{d} {s}", .{ number, ids });
+    std.debug.assert((try portcall.notice(&a)).len == 0);
     try portcall.report("answer", "42");
     portcall.go("closed") catch failed("closed");
     portcall.go("") catch failed("nowhere");

@@ -45,6 +45,7 @@ declare function _sendHere(to: usize, size: i32, message: usize, messageSize: i3
 @external("portcall", "sleep") declare function _sleep(ms: u32): i32;
 @external("portcall", "clone") declare function _clone(id: usize, capacity: i32): i32;
 @external("portcall", "fork") declare function _fork(count: u32, ids: usize, capacity: i32): i32;
+@external("portcall", "notice") declare function _notice(buffer: usize, capacity: i32): i32;
 @external("portcall", "report") declare function _report(key: usize, size: i32, value: usize, valueSize: i32): i32;
 @external("portcall", "log") declare function _log(level: u32, text: usize, size: i32): i32;
 @external("portcall", "lookup")
@@ -334,6 +335,14 @@ export function fork(count: u32): i32 {
   const number = _fork(count, at(ids), ids.byteLength);
   forked = number == 0 ? String.UTF8.decode(ids, true).split("\n") : [];
   return number;
+}
+
+/**
+ * What this station has to tell by itself, once: `retracted`, `budget_low cpu`, `budget_low messages`; empty if there is
+ * nothing. An agent that exports `portcall_on_retracted` or `portcall_on_budget_low` is told by these.
+ */
+export function notice(): string {
+  return text(filled((buffer, capacity) => _notice(buffer, capacity)));
 }
 
 /** Append a result to this agent's signed chain. */

@@ -68,6 +68,7 @@ mod imports {
         pub fn sleep(ms: u32) -> i32;
         pub fn clone(id: *mut u8, capacity: usize) -> i32;
         pub fn fork(count: u32, ids: *mut u8, capacity: usize) -> i32;
+        pub fn notice(buffer: *mut u8, capacity: usize) -> i32;
         pub fn report(key: *const u8, size: usize, value: *const u8, value_size: usize) -> i32;
         pub fn log(level: u32, text: *const u8, size: usize) -> i32;
         pub fn lookup(service: *const u8, size: usize, buffer: *mut u8, capacity: usize) -> i32;
@@ -338,6 +339,12 @@ pub fn fork(count: u32) -> Result<(usize, Vec<String>)> {
     let size = ids.iter().position(|&byte| byte == 0).unwrap_or(ids.len());
     let names = String::from_utf8_lossy(&ids[..size]).into_owned();
     Ok((number, if number > 0 { Vec::new() } else { names.lines().map(String::from).collect() }))
+}
+
+/// What this station has to tell by itself, once: `retracted`, `budget_low cpu`, `budget_low messages`; empty if there is
+/// nothing. An agent that exports `portcall_on_retracted` or `portcall_on_budget_low` is told by these.
+pub fn notice() -> String {
+    text(|buffer, capacity| unsafe { imports::notice(buffer, capacity) }).unwrap_or_default()
 }
 
 /// Append a result to this agent's signed chain.
