@@ -21,6 +21,6 @@ def shared(value: T) -> T:
     found = _HELD.get(value)
     held = None if found is None else found()
     if type(held) is type(value):
-        return held  # type: ignore[no-any-return]
+        return held
     _HELD[value] = weakref.ref(value)
     return value
