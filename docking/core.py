@@ -56,6 +56,7 @@ from docking.residents.endings import Endings
 from docking.residents.ferry import Ferry
 from docking.residents.inbound import Inbound
 from docking.residents.launches import Launches
+from docking.residents.leases import Leases
 from docking.residents.lifecycle import Lifecycle
 from docking.residents.lives import Lives
 from docking.residents.meeting import Meeting
@@ -67,6 +68,7 @@ from docking.residents.queued import Queued
 from docking.residents.recovery import Recovery
 from docking.residents.residents import Residents
 from docking.residents.review import Review
+from docking.residents.revoking import Revoking
 from docking.residents.saves import Saves
 from docking.residents.services import Services
 from docking.residents.serving import Serving
@@ -168,6 +170,8 @@ class StationCore:
     meeting: Meeting
     amending: Amending
     budgets: BudgetWatch
+    revoking: Revoking
+    leases: Leases
     serving: Serving
     witnesses: Witnesses
     launches: Launches
@@ -385,6 +389,8 @@ class StationCore:
             upgrades,
         )
         inbound.of_lives = lives.answer
+        revoking = inbound.revoking = Revoking(here, policy, review.apply)
+        departures.revoked = lambda key: key.raw in policy.now.revoked
         serving = Serving(here, lifecycle, queries, Ferry(network.serve), Saves(here, lifecycle))
         queries.asked = serving.asked
         lifecycle.ordered, lifecycle.accepting, lifecycle.over = commands.carry_out, serving.accepts, serving.ended
@@ -419,6 +425,8 @@ class StationCore:
             meeting,
             amending,
             budgets,
+            revoking,
+            Leases(here, policy, commands, amending),
             serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),
@@ -439,6 +447,7 @@ class StationCore:
         here.loop = asyncio.get_running_loop()
         here.peers.restore(here.store.fact("peers") or b"")
         self.lives.begin()
+        self.revoking.begin()
         self.sessions.restore(here.store.parts_of("blocks"), here.store.part)
 
         def left(hid: bytes) -> Record | None:
@@ -455,6 +464,7 @@ class StationCore:
             here.tell("alarm", record.agent, text=text)
         here.outbox.start()
         self.upkeep.start()
+        self.leases.start()
         self.ahead.start()
 
     def note_peers(self) -> None:
@@ -483,6 +493,7 @@ class StationCore:
         here.closing = True
         self.upkeep.close()
         self.budgets.close()
+        self.leases.close()
         self.ahead.close()
         self.fetcher.close()
         here.unmapping.hurry()

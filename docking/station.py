@@ -28,6 +28,8 @@ from attrs import evolve
 from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.passport import Home, verify_passport
+from agents.credentials.revocations import sign_revocation
+from agents.credentials.upgrades import images_in
 from agents.credentials.ways import Way
 from agents.engines import load
 from agents.engines.native_stack import DEEP
@@ -255,6 +257,7 @@ class Station:
         def met(peer: PublicKey) -> None:
             core.witnesses.met(peer)
             core.lives.met(peer)
+            core.revoking.met(peer)
             docks.met(peer)
 
         introductions.met = met
@@ -310,6 +313,7 @@ class Station:
             home_addresses=self.home_addresses,
             reload=lambda: self.reload_policy,
             lives=core.lives,
+            revoking=core.revoking,
             archive=core.archive,
         )
 
@@ -649,6 +653,21 @@ class Station:
         if self._core is not None:
             await self._core.review.apply()
 
+    async def revoke(self, key: PublicKey, by: SecretKey | None = None) -> None:
+        """Revoke a key of an owner or a station, here and at the stations that are known here.
+
+            await station.revoke(stolen.public, by=stolen)
+
+        key: the key that is not to be trusted any more, for good
+        by: the key that signs it: the same, or one that the policy trusts to revoke (`Policy.revokers`); by default
+            that of this station
+
+        Agents of that key are refused and suspended at once. Returns when that is durable. Raises `CredentialError` if
+        `by` may not revoke it.
+        """
+        signed = sign_revocation(key, self.core.here.clocks.now(), by or self._own_key())
+        await self.core.revoking.revoke(signed.envelope)
+
     @property
     def key(self) -> PublicKey:
         """The station's public key: its identity, whatever its name and address."""
@@ -812,6 +831,8 @@ class Station:
         image = core.images.get(body.image)
         if image is None:
             raise StationError("the agent's image is not here any more")
+        later = [core.images.get(digest) for digest in images_in(body, capsule.trail.links)[1:]]
+        upgrades = [each[0] for each in later if each is not None]
 
         def ask(peer: PublicKey, question: list[object]) -> object:
             return asyncio.run_coroutine_threadsafe(self.introductions.recordings(peer, question), loop).result(60)
@@ -823,7 +844,16 @@ class Station:
         names = {peer.key.text: peer.name for peer in core.here.peers.all()} | {self.key.text: self.name}
         records, missing, now = list(gathered.records.values()), gathered.missing, self._clocks.now()
         return await in_thread(
-            lambda: Journey(capsule, image[0], records, names=names, why_missing=missing, clocks=clocks, now=now)
+            lambda: Journey(
+                capsule,
+                image[0],
+                records,
+                names=names,
+                why_missing=missing,
+                clocks=clocks,
+                now=now,
+                upgrades=upgrades,
+            )
         )
 
     async def find_agents(

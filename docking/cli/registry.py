@@ -76,6 +76,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "purge": CommandEntry("docking.cli.orders", "purge", "Forget agents whose journeys are over."),
     "backup": CommandEntry("docking.cli.backup", "backup", "Copy a station's home to a file, while it runs."),
     "restore": CommandEntry("docking.cli.backup", "restore", "Put a copy of a station's home back."),
+    "revoke": CommandEntry("docking.cli.revoking", "revoke", "Revoke a key, at all stations that are known."),
     "policy": CommandEntry("docking.cli.policy", "policy", "Have a station read its policy again."),
     "send": CommandEntry("docking.cli.talk", "send_command", "Send an agent a message."),
     "ask": CommandEntry("docking.cli.talk", "ask_command", "Ask an agent, and print its answer."),

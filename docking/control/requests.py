@@ -33,6 +33,7 @@ from docking.residents.lives import Lives
 from docking.residents.options import MoveOptions
 from docking.residents.portraits import portrait
 from docking.residents.residents import Residents
+from docking.residents.revoking import Revoking
 from docking.residents.services import Services
 from docking.store.backup import back_up
 from docking.tracing import TraceContext
@@ -76,6 +77,7 @@ class Controlled:
     archive: Archive | None
     home_addresses: Callable[[], Sequence[str]]
     lives: Lives
+    revoking: Revoking
     reload: Callable[[], Callable[[], Awaitable[list[str]]] | None]
 
 
@@ -254,6 +256,25 @@ class Requests:
         outcome = await amending.amend(amendment)
         yield "end", {"agent": text_of(amending.agent_of(amendment)), "done": outcome.value}
 
+    async def do_revoke(self, statement: bytes) -> Answer:
+        """Take a revocation, and pass it on."""
+        yield "end", {"new": await self._of.revoking.revoke(statement)}
+
+    async def do_revocations(self) -> Answer:
+        """The revocations that are stored here. Items: each key, who revoked it and when, and whether that counts."""
+        for signed in self._of.revoking.all:
+            key = signed.body.key
+            yield (
+                "item",
+                {
+                    "key": key.text,
+                    "label": self._of.here.peers.label(key),
+                    "by": signed.signer.text,
+                    "time": signed.body.time,
+                    "counts": self._of.revoking.counts(signed),
+                },
+            )
+
     async def do_upgradable(self, agent: str) -> Answer:
         """What its owner needs to sign an upgrade."""
         found = self._of.agents.find(agent)
@@ -273,7 +294,7 @@ class Requests:
         elif not statement:
             raise ControlError("the agent is at another station: only that one can say whether it can go on with this")
         else:
-            report = upgrades.send(agent, image, statement)
+            report = await upgrades.send(agent, image, statement)
         yield "end", report.value()
 
     async def do_purge(self, agents: list[str], before: int = 0) -> Answer:

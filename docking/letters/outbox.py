@@ -64,6 +64,8 @@ class LetterKind(str, enum.Enum):
     """For an agent, from its home."""
     AMEND = "amend"
     """For an agent, from its owner or home: an amendment of its passport."""
+    REVOKED = "revoked"
+    """To a peer: a key is not to be trusted any more."""
     ENDED = "ended"
     """To a home: the end of a journey, with trail and results."""
     TOLD = "told"

@@ -117,6 +117,9 @@ class Departures:
     _find: Find
     _deltas: Deltas
     _patience_s: float = 30.0
+    revoked: Callable[[PublicKey], bool] = lambda key: False
+    """Whether the policy knows the key of a station as revoked."""
+
     _attempts: dict[bytes, _Attempt] = field(factory=dict)
     _failures: dict[bytes, int] = field(factory=dict)
     _has_image: set[tuple[PublicKey, bytes]] = field(factory=set)
@@ -293,6 +296,8 @@ class Departures:
         return self.tracing.start(f"handoff {name.lower()}", attempt.trace, {}, "CLIENT", of_hop=True)
 
     def _leave(self, berth: Berth, to: PublicKey, state: bytes, sent: Sent | None) -> SignedDeparture:
+        if self.revoked(to):
+            raise CredentialError("revoked", f"the key of the station {self._peers.label(to)} was revoked here")
         now = max(self._clock(), berth.credentials.since)
         position = self._position(berth, to, now)
         terms, point = berth.credentials.terms, berth.credentials.point

@@ -136,6 +136,8 @@ def admit(
     rule = policy.rule(passport.owner)
     if rule is None:
         return Refusal("owner-unknown", f"the owner {passport.owner} is not trusted here")
+    if passport.home.station.raw in policy.revoked:
+        return Refusal("revoked", f"the agent's home, {passport.home.station}, was revoked here")
     grant = _grant(passport.permit, capsule.terms, point.used, rule, policy)
     if isinstance(grant, Refusal):
         return grant
@@ -149,6 +151,8 @@ def grant(passport: Passport, terms: Terms, agent: bytes, used: Budget, policy: 
     where it is a clone."""
     if passport.owner.raw in policy.revoked:
         return Refusal("revoked", f"the owner {passport.owner} was revoked here")
+    if passport.home.station.raw in policy.revoked:
+        return Refusal("revoked", f"the agent's home, {passport.home.station}, was revoked here")
     if not policy.revoked.isdisjoint((passport.agent, agent)):
         return Refusal("revoked", "this agent was revoked here")
     rule = policy.rule(passport.owner)

@@ -100,6 +100,8 @@ class AdmissionController:
             )
         if self._policy.draining:
             return Refusal("draining", "this station is being emptied for maintenance: go elsewhere", policy.retry)
+        if offer.source in policy.revoked:
+            return Refusal("revoked", "the key of the station that offers this agent was revoked here")
         refusal = shed(policy, self._load())
         if refusal is not None:
             return refusal

@@ -7,8 +7,11 @@ may be read from any thread.
 
 from __future__ import annotations
 
-from attrs import define, field
+from collections.abc import Iterable
 
+from attrs import define, evolve, field
+
+from agents.credentials.keys import PublicKey
 from docking.trust.policy import Policy
 
 
@@ -19,12 +22,30 @@ class PolicyInForce:
     """
 
     now: Policy = field(factory=Policy)
+    _given: Policy = field(init=False)
+    _revoked: frozenset[tuple[bytes, PublicKey]] = frozenset()
     replaced: int = 0
     draining: bool = False
     held: str = ""
     """Why nothing may run here until a person decides; empty if it may."""
 
+    def __attrs_post_init__(self) -> None:
+        self._given = self.now
+
     def replace(self, policy: Policy) -> None:
         """From now on `policy` holds."""
-        self.now = policy
+        self._given = policy
+        self._hold()
+
+    def revoke(self, keys: Iterable[tuple[bytes, PublicKey]]) -> None:
+        """From now on these keys are revoked, each if who signed that may: the key itself, or one of the policy's
+        `revokers`.
+        """
+        self._revoked = frozenset(keys)
+        self._hold()
+
+    def _hold(self) -> None:
+        given = self._given
+        more = {key for key, signer in self._revoked if key == signer.raw or signer in given.revokers}
+        self.now = evolve(given, revoked=given.revoked | more) if more else given
         self.replaced += 1

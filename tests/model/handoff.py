@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import enum
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
 from attrs import define, field, frozen
@@ -33,6 +32,7 @@ from docking.handoff.states import Destination as D
 from docking.handoff.states import DestinationEvent as DE
 from docking.handoff.states import Source as S
 from docking.handoff.states import SourceEvent as SE
+from tests.model.explore import Found, changed, explore
 
 
 class Said(enum.IntEnum):
@@ -115,11 +115,6 @@ class State:
     crashes: int = 0
     kept: tuple[tuple[tuple[S | D | None, ...], ...] | None, ...] = (None, None)
     restored: tuple[bool, bool] = (False, False)
-
-
-def changed(pair: tuple, at: int, value: object) -> tuple:  # type: ignore[type-arg]
-    """The tuple with another item."""
-    return (*pair[:at], value, *pair[at + 1 :])
 
 
 @define
@@ -427,57 +422,10 @@ INVARIANTS: Mapping[str, Callable[[State], bool]] = {
 }
 
 
-@frozen
-class Found:
-    """What was found. `states`: how many there are; `broken`: the invariant that does not hold, with the shortest way
-    there; None if all hold.
-    """
-
-    states: int
-    steps: int
-    broken: str | None = None
-    way: tuple[str, ...] = ()
-
-
 def check(model: Model, invariants: Mapping[str, Callable[[State], bool]] = INVARIANTS, alive: bool = True) -> Found:
     """Visit every state. `alive`: whether the agent must always be able to live again."""
-    first = model.first()
-    came: dict[State, tuple[State | None, str]] = {first: (None, "")}
-    before: dict[State, list[State]] = {}
-    queue, steps = deque([first]), 0
-    while queue:
-        state = queue.popleft()
-        for name, holds in invariants.items():
-            if not holds(state):
-                return Found(len(came), steps, name, _way(came, state))
-        for what, after in model.next(state):
-            steps += 1
-            if after == state:
-                continue
-            if after.crashes == state.crashes:
-                before.setdefault(after, []).append(state)
-            if after not in came:
-                came[after] = state, what
-                queue.append(after)
-    if not alive:
-        return Found(len(came), steps)
-    well = {state for state in came if max(state.lives) >= 0}
-    todo = list(well)
-    while todo:
-        for earlier in before.get(todo.pop(), ()):
-            if earlier not in well:
-                well.add(earlier)
-                todo.append(earlier)
-    lost = next((state for state in came if state not in well), None)
-    return Found(len(came), steps, None if lost is None else "alive", () if lost is None else _way(came, lost))
-
-
-def _way(came: Mapping[State, tuple[State | None, str]], state: State | None) -> tuple[str, ...]:
-    way: list[str] = []
-    while state is not None:
-        state, what = came[state]
-        way.append(what)
-    return tuple(reversed(way[:-1]))
+    end = "alive" if alive else ""
+    return explore(model.first(), model.next, invariants, end, lambda state: max(state.lives) >= 0)
 
 
 def main() -> None:
