@@ -497,8 +497,7 @@ class StationCore:
         self.ahead.close()
         self.fetcher.close()
         here.unmapping.hurry()
-        for timer in here.timers.values():
-            timer.cancel()
+        here.timers.close()
         here.workers.interrupt_all()
         await here.workers.close()
         self.arrivals.close()

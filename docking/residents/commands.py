@@ -121,11 +121,9 @@ class Commands:
         if not berth.until:
             return
         left = max(0.0, (berth.until - self._here.clocks.now()) / 1000)
-        loop = asyncio.get_running_loop()
-        self._here.timers[berth.agent] = loop.call_later(min(left, DAY_S), self._wake_when_over, berth)
+        self._here.timers.start(berth.agent, min(left, DAY_S), self._wake_when_over, berth)
 
     def _wake_when_over(self, berth: Berth) -> None:
-        self._here.timers.pop(berth.agent, None)
         if (
             self._here.closing
             or self._here.berths.get(berth.agent) is not berth
@@ -141,9 +139,7 @@ class Commands:
         state = berth.state if berth.state is not None else self._here.state_of(berth)
         snapshot = state if isinstance(state, Snapshot) else Snapshot.decode(state)
         berth.state, berth.until = snapshot, 0
-        timer = self._here.timers.pop(berth.agent, None)
-        if timer is not None:
-            timer.cancel()
+        self._here.timers.stop(berth.agent)
         self.carry_on(berth, None if snapshot.pending is None else snapshot.pending.wait)
 
     def carry_out(self, berth: Berth, stop: Wait | Asked | None, state: bytes | None) -> None:
@@ -155,9 +151,7 @@ class Commands:
             berth.order = what
             berth.interrupt()
             return
-        timer = self._here.timers.pop(berth.agent, None)
-        if timer is not None:
-            timer.cancel()
+        self._here.timers.stop(berth.agent)
         if berth.life is not None and state is None and berth.owed is None:
             state = berth.life.snapshot().encode()
             berth.close()

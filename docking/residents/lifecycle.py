@@ -184,9 +184,7 @@ class Lifecycle:
         elif change is None and berth.begun and berth.inbox:
             change = checkpoints.with_mail(berth)
         berth.standing, berth.wait = Standing.SUSPENDED, None
-        timer = self._here.timers.pop(berth.agent, None)
-        if timer is not None:
-            timer.cancel()
+        self._here.timers.stop(berth.agent)
         berth.remark(f"suspended: {berth.barred}")
         self._put_aside(berth, [] if change is None else [change])
 
@@ -243,9 +241,7 @@ class Lifecycle:
         self._here.active[berth.agent] = berth
         if stays:
             self._here.changed(berth.agent)
-        timer = self._here.timers.pop(berth.agent, None)
-        if timer is not None:
-            timer.cancel()
+        self._here.timers.stop(berth.agent)
         if written is None:
             self._submit(berth, event)
             return
@@ -397,9 +393,7 @@ class Lifecycle:
             left = max(0, berth.until - self._here.clocks.now()) * 1_000_000
             forever = isinstance(berth.wait, Recv) and not berth.until
             stop = Recv(None if forever else left) if isinstance(berth.wait, Recv) else Sleep(left)
-        timer = self._here.timers.pop(berth.agent, None)
-        if timer is not None:
-            timer.cancel()
+        self._here.timers.stop(berth.agent)
         berth.running, berth.wait, berth.standing, berth.put_aside = True, None, Standing.READY, True
         work, done = functools.partial(berth.put_down, stop), functools.partial(self.turned, berth)
         self._here.workers.submit(Job(work, berth.interrupt, done))
@@ -549,14 +543,11 @@ class Lifecycle:
     def sleep_until(self, berth: Berth, until: int) -> None:
         berth.until, berth.standing = until, Standing.WAITING
         wait = max(0.0, (until - self._here.clocks.now()) / 1000)
-        # On the loop's monotonic clock: setting the wall clock back an hour must not prolong a sleep by an hour. Some
-        # loops cannot wait longer than a day: check again then.
-        self._here.timers[berth.agent] = asyncio.get_running_loop().call_later(
-            min(wait, DAY_S), self._woken, berth, wait <= DAY_S
-        )
+        # On the loop's monotonic clock: setting the wall clock back an hour must not prolong a sleep by an hour. It
+        # stands still while the machine is suspended: after a day, look again.
+        self._here.timers.start(berth.agent, min(wait, DAY_S), self._woken, berth, wait <= DAY_S)
 
     def _woken(self, berth: Berth, over: bool) -> None:
-        self._here.timers.pop(berth.agent, None)
         if self._here.closing or berth.standing is not Standing.WAITING:
             return
         if not over:

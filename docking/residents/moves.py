@@ -469,9 +469,7 @@ class Moves:
         else:
             stop = berth.wait
         until = berth.until
-        timer = self._here.timers.pop(berth.agent, None)
-        if timer is not None:
-            timer.cancel()
+        self._here.timers.stop(berth.agent)
         if isinstance(stop, Go | GoAt | Clone | Fork | Ask):
             self._lifecycle.wait(berth, stop)
             raise MoveOver

@@ -96,12 +96,9 @@ class Queued:
         self._again_in(berth, wait, max(held.why.retry_after, _pause(held.tries)))
 
     def _again_in(self, berth: Berth, wait: Go, seconds: float) -> None:
-        timer = self._here.timers.pop(berth.agent, None)
-        if timer is not None:
-            timer.cancel()
+        self._here.timers.stop(berth.agent)
         left = max(0.0, (berth.until - self._here.clocks.now()) / 1000)
-        loop = asyncio.get_running_loop()
-        self._here.timers[berth.agent] = loop.call_later(min(seconds, left, DAY_S), self._due, berth, wait)
+        self._here.timers.start(berth.agent, min(seconds, left, DAY_S), self._due, berth, wait)
 
     def _is_waiting(self, berth: Berth, wait: Go) -> bool:
         return not self._here.closing and self._here.berths.get(berth.agent) is berth and waits_for(berth) is wait
@@ -109,7 +106,6 @@ class Queued:
     def _due(self, berth: Berth, wait: Go) -> None:
         if not self._is_waiting(berth, wait):
             return
-        self._here.timers.pop(berth.agent, None)
         held = berth.held_up
         assert isinstance(held, HeldUp)
         if self._here.clocks.now() >= berth.until:

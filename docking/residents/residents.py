@@ -22,6 +22,7 @@ from agents.errors import BadSnapshot, PortcallError
 from agents.snapshot import ROOTED_MAGIC, Snapshot
 from docking.aio import eager
 from docking.aio.clocks import Clocks
+from docking.aio.deadlines import Deadlines
 from docking.aio.failures import log_failure
 from docking.errors import LocalProtocolError, StationError, WriteFailed
 from docking.events import Event, EventKind, Events
@@ -90,7 +91,8 @@ class Residents:
     unmapping: Unmapping = field(factory=Unmapping)
     """Gives the memory of large agents back that have left."""
     in_doubt: dict[bytes, str] = field(factory=dict)
-    timers: dict[bytes, asyncio.Handle] = field(factory=dict)
+    timers: Deadlines = field(factory=Deadlines)
+    """For agents that wait: what is to be done when their time is over."""
     whole: Callable[[Snapshot, bytes], Snapshot] = field(init=False)
     """Makes a stored state whole whose blocks were stored beside (`docking.live.sessions`). From any thread."""
     prepared_bytes: Callable[[], int] = lambda: 0
@@ -243,9 +245,7 @@ class Residents:
         self.active.pop(berth.agent, None)
         if self.berths.pop(berth.agent, None) is not None:
             self.owners[berth.credentials.passport.body.owner] -= 1
-        timer = self.timers.pop(berth.agent, None)
-        if timer is not None:
-            timer.cancel()
+        self.timers.stop(berth.agent)
         self.past[berth.agent] = berth
         while len(self.past) > REMEMBERED_LOGS:
             del self.past[next(iter(self.past))]

@@ -94,9 +94,7 @@ class Saves:
         assert isinstance(wait, Accept)
         self.forget(berth.agent)
         self._last[berth.agent] = asyncio.get_running_loop().time()
-        timer = self._here.timers.pop(berth.agent, None)
-        if timer is not None:
-            timer.cancel()
+        self._here.timers.stop(berth.agent)
         berth.running = True
         work = functools.partial(_state_of, berth)
         ended = functools.partial(self._saved, berth, wait)
