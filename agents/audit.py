@@ -19,6 +19,7 @@ from agents.credentials.permit import Budget
 from agents.credentials.results import OpenedReport, open_results
 from agents.credentials.trail import follow, is_complete
 from agents.credentials.trailpoint import Phase, launch_point
+from agents.credentials.upgrades import Upgraded
 from agents.credentials.visits import CloneStatement, Visit
 from agents.errors import CredentialError
 
@@ -47,7 +48,7 @@ CHECKS: tuple[tuple[str, frozenset[str]], ...] = (
         ),
     ),
     ("states", frozenset({"state-chain", "state-digest", "state-missing"})),
-    ("itinerary", frozenset({"certificate", "itinerary", "clones", "hops", "budget"})),
+    ("itinerary", frozenset({"certificate", "itinerary", "upgrade", "clones", "hops", "budget"})),
     ("results", frozenset({"results-chain", "results-signature"})),
 )
 
@@ -58,7 +59,8 @@ class Audit:
 
     `code`, `reason`: of the first check that fails, None if none does. `checks`: name, and True (passed),
     False (failed) or None (not reached, since an earlier one failed). `visits`: as far as the trail could be
-    followed. `whole`: whether the itinerary was completed. `entries`: results, not opened."""
+    followed; `upgrades`: when it got new code. `whole`: whether the itinerary was completed. `entries`: results, not
+    opened."""
 
     code: str | None
     reason: str | None
@@ -66,6 +68,7 @@ class Audit:
     passport: Passport | None = None
     agent: bytes | None = None
     visits: tuple[Visit | CloneStatement, ...] = field(default=(), repr=brief)
+    upgrades: tuple[Upgraded, ...] = field(default=(), repr=brief)
     ended: bool = False
     whole: bool = False
     holder: PublicKey | None = None
@@ -115,6 +118,7 @@ def _failed(capsule: Capsule, error: CredentialError) -> Audit:
 def _journey(capsule: Capsule, passport: Signed[Passport]) -> Audit:
     """The visits, as far as the trail can be followed."""
     point, visits = launch_point(passport), list[Visit | CloneStatement]()
+    upgrades: list[Upgraded] = []
     if capsule.trail.start == 0:
         for link in capsule.trail.links:
             try:
@@ -123,6 +127,8 @@ def _journey(capsule: Capsule, passport: Signed[Passport]) -> Audit:
                 break
             if isinstance(signed.body, (Visit, CloneStatement)):
                 visits.append(signed.body)
+            elif isinstance(signed.body, Upgraded):
+                upgrades.append(signed.body)
     return Audit(
         code=None,
         reason=None,
@@ -130,6 +136,7 @@ def _journey(capsule: Capsule, passport: Signed[Passport]) -> Audit:
         passport=passport.body,
         agent=point.agent,
         visits=tuple(visits),
+        upgrades=tuple(upgrades),
         ended=point.phase is Phase.ENDED,
         holder=point.holder,
         used=point.used,

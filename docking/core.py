@@ -56,6 +56,7 @@ from docking.residents.endings import Endings
 from docking.residents.ferry import Ferry
 from docking.residents.inbound import Inbound
 from docking.residents.launches import Launches
+from docking.residents.leases import Leases
 from docking.residents.lifecycle import Lifecycle
 from docking.residents.lives import Lives
 from docking.residents.meeting import Meeting
@@ -170,6 +171,7 @@ class StationCore:
     amending: Amending
     budgets: BudgetWatch
     revoking: Revoking
+    leases: Leases
     serving: Serving
     witnesses: Witnesses
     launches: Launches
@@ -424,6 +426,7 @@ class StationCore:
             amending,
             budgets,
             revoking,
+            Leases(here, policy, commands, amending),
             serving,
             witnesses,
             Launches(here, environment, policy, images, trails, lifecycle, review.newcomer),
@@ -461,6 +464,7 @@ class StationCore:
             here.tell("alarm", record.agent, text=text)
         here.outbox.start()
         self.upkeep.start()
+        self.leases.start()
         self.ahead.start()
 
     def note_peers(self) -> None:
@@ -489,6 +493,7 @@ class StationCore:
         here.closing = True
         self.upkeep.close()
         self.budgets.close()
+        self.leases.close()
         self.ahead.close()
         self.fetcher.close()
         here.unmapping.hurry()

@@ -16,7 +16,7 @@ import enum
 import functools
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from attrs import define, field, frozen
@@ -90,10 +90,10 @@ class Decision(str, enum.Enum):
 class Recovered:
     """The agents that a restart found.
 
-    `residents` live here and can be resumed; `held` and `leaving` are undecided.
+    `residents` live here and can be resumed, read one after the other, once; `held` and `leaving` are undecided.
     """
 
-    residents: tuple[StoredCapsule, ...] = field(repr=brief)
+    residents: Iterator[StoredCapsule] = field(repr=False)
     held: tuple[Record, ...] = field(repr=brief)
     leaving: tuple[Record, ...] = field(repr=brief)
 
@@ -159,7 +159,7 @@ class Courier(Generic[T]):
         records = store.unfinished()
         leaving = tuple(record for record in records if record.side is Side.SOURCE)
         undecided = {(record.agent, record.hop) for record in leaving}
-        residents = tuple(c for c in store.capsules("live") if (c.agent, c.hop) not in undecided)
+        residents = (c for c in store.each_capsule("live") if (c.agent, c.hop) not in undecided)
         held = tuple(record for record in records if record.side is Side.DESTINATION)
         for record in records:
             self._perform(self.table.restart(record, self._now()))

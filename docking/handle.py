@@ -412,7 +412,7 @@ class Agent:
         statement = signed_upgrade(*facts, canonical.digest(encoded), signer, self._now(), os.urandom(16))
         if self._upgrades.is_here(self.key):
             return await self._upgrades.upgrade(self.key, encoded, statement, timeout)
-        return self._upgrades.send(self.key, encoded, statement)
+        return await self._upgrades.send(self.key, encoded, statement)
 
     def retract(self) -> OrderOutcome:
         """Call it home, where it continues: its pending `go` is refused.

@@ -47,6 +47,7 @@ class Terms:
     hops: the maximum number of moves (10,000)
     clones: the maximum number of clones of one agent, and how deep they may nest (16, 2)
     label: a name for people, up to 64 bytes; empty for the name of its image
+    lease_ms: milliseconds that it may live without a renewal by its home; 0: until its passport expires
     """
 
     permit: Permit = DEFAULT_PERMIT
@@ -54,6 +55,7 @@ class Terms:
     hops: int = DEFAULT_HOPS
     clones: Clones = DEFAULT_CLONES
     label: str = ""
+    lease_ms: int = 0
 
 
 @frozen
@@ -149,6 +151,7 @@ def prepare_launch(
         permit=terms.permit,
         results=owner.public.box(),
         label=label_of(terms.label or image.manifest.name),
+        lease=terms.lease_ms,
     )
     signed = issue(passport, owner)
     opening = begin_results(signed, random(PASSPORT_NONCE_SIZE), owner)

@@ -29,6 +29,7 @@ from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import PublicKey, SecretKey, text_of
 from agents.credentials.passport import Home, verify_passport
 from agents.credentials.revocations import sign_revocation
+from agents.credentials.upgrades import images_in
 from agents.credentials.ways import Way
 from agents.engines import load
 from agents.engines.native_stack import DEEP
@@ -830,6 +831,8 @@ class Station:
         image = core.images.get(body.image)
         if image is None:
             raise StationError("the agent's image is not here any more")
+        later = [core.images.get(digest) for digest in images_in(body, capsule.trail.links)[1:]]
+        upgrades = [each[0] for each in later if each is not None]
 
         def ask(peer: PublicKey, question: list[object]) -> object:
             return asyncio.run_coroutine_threadsafe(self.introductions.recordings(peer, question), loop).result(60)
@@ -841,7 +844,16 @@ class Station:
         names = {peer.key.text: peer.name for peer in core.here.peers.all()} | {self.key.text: self.name}
         records, missing, now = list(gathered.records.values()), gathered.missing, self._clocks.now()
         return await in_thread(
-            lambda: Journey(capsule, image[0], records, names=names, why_missing=missing, clocks=clocks, now=now)
+            lambda: Journey(
+                capsule,
+                image[0],
+                records,
+                names=names,
+                why_missing=missing,
+                clocks=clocks,
+                now=now,
+                upgrades=upgrades,
+            )
         )
 
     async def find_agents(

@@ -19,6 +19,7 @@ from agents.credentials.itinerary import Itinerary
 from agents.credentials.keys import KEY_SIZE, PublicKey, SecretKey, public_key, text_of
 from agents.credentials.permit import Permit
 from agents.errors import CredentialError, MalformedCredential
+from agents.sharing import shared
 
 PASSPORT_VERSION = 1
 PASSPORT_NONCE_SIZE = 16
@@ -121,22 +122,26 @@ class Passport:
             nonce=read.octets(4, "nonce", PASSPORT_NONCE_SIZE),
             image=read.digest(5, "image"),
             state=read.digest(6, "state"),
-            home=Home(
-                public_key(byte_string(station, "passport: home", KEY_SIZE)),
-                tuple(
-                    text(address, "passport: address", MAX_ADDRESS_BYTES)
-                    for address in array(addresses, "passport: addresses", MAX_ADDRESSES)
-                ),
+            home=shared(
+                Home(
+                    public_key(byte_string(station, "passport: home", KEY_SIZE)),
+                    tuple(
+                        text(address, "passport: address", MAX_ADDRESS_BYTES)
+                        for address in array(addresses, "passport: addresses", MAX_ADDRESSES)
+                    ),
+                )
             ),
             not_before=read.time(8, "not before"),
             expires=read.time(9, "expiry"),
-            itinerary=Itinerary.from_value(read.take(10, "itinerary")),
+            itinerary=shared(Itinerary.from_value(read.take(10, "itinerary"))),
             hops=read.uint(11, "hops", COUNT),
-            clones=Clones(
-                uint(each, "passport: clones", MAX_CLONES),
-                uint(generations, "passport: generations", MAX_GENERATIONS),
+            clones=shared(
+                Clones(
+                    uint(each, "passport: clones", MAX_CLONES),
+                    uint(generations, "passport: generations", MAX_GENERATIONS),
+                )
             ),
-            permit=Permit.from_payload(read.take(13, "permit")),
+            permit=shared(Permit.from_payload(read.take(13, "permit"))),
             results=read.octets(14, "result key", KEY_SIZE),
             label=read.text(15, "label", MAX_LABEL_BYTES),
             lease=read.time(16, "lease") if read.has(16) else 0,
@@ -163,8 +168,7 @@ def issue(passport: Passport, owner: SecretKey) -> Signed[Passport]:
     is out of bounds, so that nothing is issued that stations would not read."""
     if owner.public != passport.owner:
         raise CredentialError("owner", "a passport is signed by the owner that it names")
-    Passport.from_payload(passport.payload())
-    return envelope.sign(passport, owner)
+    return envelope.sign(Passport.from_payload(passport.payload()), owner)
 
 
 def verify_passport(data: bytes) -> Signed[Passport]:

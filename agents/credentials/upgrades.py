@@ -9,6 +9,7 @@ from the code that it had; and each statement is used once at most, since a trai
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from attrs import field, frozen
@@ -117,6 +118,20 @@ def check_upgrade(passport: Signed[Passport], before: TrailPoint, statement: byt
 def current_image(passport: Passport, point: TrailPoint) -> bytes:
     """The digest of the image that the agent has at `point`."""
     return point.image or passport.image
+
+
+def images_in(passport: Passport, links: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The digests of the images that an agent has had, by the links of its trail, the passport's first.
+
+    Verifies nothing. Raises `CredentialError` for links that are none.
+    """
+    found = {passport.image: None}
+    for link in links:
+        opened = envelope.look(link)
+        if opened.kind == Upgraded.KIND:
+            body = envelope.verify(Upgraded, opened).body
+            found[read_upgrade(body.statement)[1].new] = None
+    return tuple(found)
 
 
 def sign_upgraded(point: TrailPoint, statement: bytes, time: int, station: SecretKey) -> Signed[Upgraded]:

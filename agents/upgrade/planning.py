@@ -32,6 +32,11 @@ from agents.wasm.syntax import Export
 
 MAX_PROBLEMS = 20  # that are told
 MAX_FRAMES = 200  # different ones that are told
+_CANNOT = {
+    -1: "be stopped at the entry of this function, where the agent is just now: try again",
+    0: "be stopped at this loop: pack it with the --polls of the old one",
+    1: "wait in this call",
+}
 LAUNCH = "retract or dispose of the agent and launch the new program, or wait until it is elsewhere in its code"
 
 
@@ -271,9 +276,7 @@ class _Mapping:
                 (n for n, each in enumerate(sites, 1) if (each.position, each.kind) == (site.position, site.kind)), None
             )
             if resume is None or to is None:
-                poll = site.kind == "poll"
-                what = "be stopped at this loop: pack with --polls loops" if poll else "wait in this call"
-                raise Different(f"the new module cannot {what}")
+                raise Different(f"the new module cannot {_CANNOT[min(site.position, 0) if site.kind == 'poll' else 1]}")
             there = sites[to - 1]
             if there.layout != site.layout or there.results != site.results:
                 raise Different("its frame holds other values there")

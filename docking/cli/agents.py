@@ -228,7 +228,7 @@ def trail(agent: str, verify: bool, output: Path | None, station: str | None, as
     """Show where an agent has been, as the stations signed it."""
     from agents import audit as auditing
     from agents.capsule import Capsule
-    from docking.control.trails import visits_of
+    from docking.control.trails import upgrades_of, visits_of
 
     found = _capsule(station, agent)
     if output is not None:
@@ -236,11 +236,12 @@ def trail(agent: str, verify: bool, output: Path | None, station: str | None, as
     audit = auditing.audit(Capsule.decode(found["capsule"]))
     names = found["names"]
     visits = visits_of(audit, names)
+    upgrades = upgrades_of(audit, names)
     holds = audit.code is None
     text, way = ("", {}) if audit.passport is None else shown_way(audit.passport.itinerary, names)
     if as_json:
         values = {"agent": found["agent"], "holds": holds, "code": audit.code, "itinerary": text, "way": way}
-        values |= {"visits": visits}
+        values |= {"visits": visits, "upgrades": upgrades}
         print_json(values | {"checks": dict(audit.checks), "ended": audit.ended})
     else:
         print_table(
@@ -259,6 +260,8 @@ def trail(agent: str, verify: bool, output: Path | None, station: str | None, as
             ],
         )
         click.echo(f"\nits way: {plain(text, 2000)}")
+        for each in upgrades:
+            click.echo(f"new code in visit {each['visit']}, at {each['station']}: image {each['image'][:12]}")
         if verify or not holds:
             words = {True: "holds", False: "FAILS", None: "not reached"}
             click.echo()

@@ -78,9 +78,10 @@ def top_up(
     station: str | None,
     as_json: bool,
 ) -> None:
-    """Give an agent more than its permit, also one that stopped because its budget was used up.
+    """Give an agent more than its permit.
 
-    What its owner signs follows it, and counts at every station that it comes to.
+    Also one that stopped because its budget was used up: it goes on. What its owner signs follows it, and counts at
+    every station that it comes to.
     """
     from agents.credentials.amendments import TopUp
     from agents.credentials.permit import Budget
@@ -107,7 +108,10 @@ def top_up(
 def renew(
     agent: str, hours: int | None, seconds: float | None, owner: str | None, station: str | None, as_json: bool
 ) -> None:
-    """Give an agent more time: its passport is valid for so long from now, if it would end before."""
+    """Give an agent more time.
+
+    Its passport is valid for so long from now, if it would end before; and so is its lease.
+    """
     from agents.credentials.amendments import Lease
 
     if (hours is None) == (seconds is None):

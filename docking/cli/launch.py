@@ -47,6 +47,12 @@ GOING = {"portcall.go", "portcall.go_at", "wasi_snapshot_preview1.path_open"}
 @click.option(
     "--hours", type=click.IntRange(1, 24 * 366), default=24, show_default=True, help="How long it may travel."
 )
+@click.option(
+    "--lease",
+    type=click.IntRange(1, 24 * 366),
+    metavar="HOURS",
+    help="It sleeps when its home was silent for so long.",
+)
 @FILE_OPTION
 @PACKAGE_OPTION
 @PYTHON_OPTION
@@ -61,6 +67,7 @@ def launch(
     permits: tuple[str, ...],
     label: str | None,
     hours: int,
+    lease: int | None,
     files: tuple[DataFile, ...],
     packages: tuple[str, ...],
     python: Path | None,
@@ -102,6 +109,7 @@ def launch(
             hours * HOUR_MS,
             DEFAULT_HOPS if hops is None else hops,
             label=label_of(label or source.stem),
+            lease_ms=(lease or 0) * HOUR_MS,
         )
         if via is None and may_go(image, source):
             click.echo(f"portcall: {stays_at(place)}", err=True)

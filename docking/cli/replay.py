@@ -103,6 +103,7 @@ def _from_file(path: Path, clocks: bool) -> Journey:
 def _from_stations(agent: str, station: str | None, owner: str | None, clocks: bool) -> Journey:
     from agents.capsule import Capsule
     from agents.credentials.passport import verify_passport
+    from agents.credentials.upgrades import images_in
     from agents.image import AgentImage
     from docking.cli.asking import whoever_knows
     from docking.control.client import connections
@@ -115,11 +116,12 @@ def _from_stations(agent: str, station: str | None, owner: str | None, clocks: b
         found = line.ask("capsule", agent=agent)
         capsule, ident = Capsule.decode(found["capsule"]), bytes_of(found["agent"])
         body = verify_passport(capsule.passport).body
-        image, own = b"", {}
+        digests, images, own = images_in(body, capsule.trail.links), dict[bytes, bytes](), {}
         for each in connections():
             with suppress(ControlError):
                 each = opened.enter_context(each)
-                image = image or each.ask("image", digest=body.image)
+                for digest in digests:
+                    images[digest] = images.get(digest) or each.ask("image", digest=digest)
                 key = PublicKey(each.ask("recordings", agent=found["agent"])["key"])
 
                 def kept(visit: int, each: Any = each) -> StayRecord | None:
@@ -127,7 +129,7 @@ def _from_stations(agent: str, station: str | None, owner: str | None, clocks: b
                     return StayRecord.decode(data) if data else None
 
                 own[key] = kept
-        if not image:
+        if not images.get(digests[0]):
             raise ControlError("the agent's image is at none of the stations that run here")
         key_of_owner, said = _owner_key(body.owner, owner)
         asks = None
@@ -140,8 +142,10 @@ def _from_stations(agent: str, station: str | None, owner: str | None, clocks: b
         gathered = gather(ident, visited(capsule), own, asks, said)
     records = list(gathered.records.values())
     names, missing = found["names"], gathered.missing
-    made = AgentImage.unpack(image)
-    return Journey(capsule, made, records, names=names, why_missing=missing, clocks=clocks, now=_now())
+    made, *upgrades = [AgentImage.unpack(images[each]) for each in digests if images.get(each)]
+    return Journey(
+        capsule, made, records, names=names, why_missing=missing, clocks=clocks, now=_now(), upgrades=upgrades
+    )
 
 
 def _owner_key(public: PublicKey, name: str | None) -> tuple[Any, str]:

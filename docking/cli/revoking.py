@@ -32,9 +32,10 @@ from docking.errors import ControlError
 def revoke(
     key: str | None, by: str | None, by_file: Path | None, listed: bool, station: str | None, as_json: bool
 ) -> None:
-    """Revoke KEY, of an owner or a station, for good: the name of a key of yours, or a whole public key.
+    """Revoke a key, at all stations that are known.
 
-    A key revokes itself; a policy says which others may ([revoked] by). Stations of yours take it, and pass it on.
+    KEY, of an owner or a station, is the name of a key of yours, or a whole public key. It is revoked for good. A key
+    revokes itself; a policy says which others may ([revoked] by). Stations of yours take it, and pass it on.
     """
     if listed:
         _list(station, as_json)

@@ -18,6 +18,7 @@ from attrs import define, field
 from agents.capsule import Capsule
 from agents.credentials.keys import PublicKey, bytes_of
 from agents.credentials.passport import verify_passport
+from agents.credentials.upgrades import images_in
 from agents.errors import PortcallError
 from agents.image import AgentImage
 from docking.aio.threads import in_thread
@@ -34,6 +35,7 @@ MAX_OPEN, MAX_WAITING = 2, 4
 MAX_STAYS, MAX_RECORD_BYTES = 200, 128 << 20
 # Steps that are listed around the one that is shown, and characters of each text.
 AROUND, MAX_CHARS = 4, 300
+MAX_IMAGES = 16  # of one agent, that are fetched
 MAX_FRAMES = 50
 _WHY = "it is at none of the stations of this console: portcall replay asks others, with the owner's key"
 
@@ -81,13 +83,14 @@ class Rewinds:
 
     async def _read(self, ident: str, found: dict[str, Any]) -> None:
         agent, capsule = bytes_of(found["agent"]), Capsule.decode(found["capsule"])
-        digest = verify_passport(capsule.passport).body.image
-        image, room = b"", MAX_RECORD_BYTES
+        digests = images_in(verify_passport(capsule.passport).body, capsule.trail.links)[:MAX_IMAGES]
+        images, room = dict[bytes, bytes](), MAX_RECORD_BYTES
         kept: dict[PublicKey, dict[int, bytes]] = {}
         for station in self._stations:
             try:
                 requests = station.requests()
-                image = image or await _end(requests.answer("image", digest=digest))
+                for digest in digests:
+                    images[digest] = images.get(digest) or await _end(requests.answer("image", digest=digest))
                 visits = []
                 async for kind, value in requests.answer("recordings", agent=found["agent"]):
                     if kind == "item":
@@ -101,12 +104,13 @@ class Rewinds:
                         mine[visit] = data
             except StationError:
                 continue  # it does not run, or does not know the agent
-        if not image:
+        if not images.get(digests[0]):
             raise StationError("the agent's image is at none of these stations")
         if not any(kept.values()):
             raise StationError("nothing of its journey was recorded: portcall station --record MIB, or [recordings]")
         names = found["names"]
-        made = await in_thread(_journey, agent, capsule, image, kept, names)
+        had = [images[each] for each in digests if images[each]]
+        made = await in_thread(_journey, agent, capsule, had, kept, names)
         old = self._open.pop(ident, None)
         if old is not None:
             old.close()
@@ -116,7 +120,7 @@ class Rewinds:
 
 
 def _journey(
-    agent: bytes, capsule: Capsule, image: bytes, kept: dict[PublicKey, dict[int, bytes]], names: dict[str, str]
+    agent: bytes, capsule: Capsule, images: list[bytes], kept: dict[PublicKey, dict[int, bytes]], names: dict[str, str]
 ) -> Journey:
     own = {
         key: lambda visit, mine=mine: StayRecord.decode(mine[visit]) if visit in mine else None
@@ -124,8 +128,8 @@ def _journey(
     }
     gathered = gather(agent, visited(capsule), own, None, _WHY)
     records, now = list(gathered.records.values()), time.time_ns() // 1_000_000
-    unpacked = AgentImage.unpack(image)
-    return Journey(capsule, unpacked, records, names=names, why_missing=gathered.missing, now=now)
+    first, *upgrades = map(AgentImage.unpack, images)
+    return Journey(capsule, first, records, names=names, why_missing=gathered.missing, now=now, upgrades=upgrades)
 
 
 def _told(journey: Journey, wanted: int) -> dict[str, Any]:

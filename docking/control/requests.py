@@ -294,7 +294,7 @@ class Requests:
         elif not statement:
             raise ControlError("the agent is at another station: only that one can say whether it can go on with this")
         else:
-            report = upgrades.send(agent, image, statement)
+            report = await upgrades.send(agent, image, statement)
         yield "end", report.value()
 
     async def do_purge(self, agents: list[str], before: int = 0) -> Answer:

@@ -12,11 +12,12 @@ from typing import Any
 from agents.audit import Audit
 from agents.capsule import Capsule
 from agents.credentials import envelope
-from agents.credentials.keys import PublicKey
+from agents.credentials.keys import PublicKey, text_of
 from agents.credentials.passport import verify_passport
 from agents.credentials.results import ReportEntry
 from agents.credentials.trail import follow
 from agents.credentials.trailpoint import launch_point
+from agents.credentials.upgrades import read_upgrade
 from agents.credentials.visits import Visit
 from agents.errors import CredentialError
 
@@ -45,6 +46,19 @@ def visits_of(audit: Audit, names: Names) -> list[dict[str, Any]]:
         }
         for visit in audit.visits
         if isinstance(visit, Visit)
+    ]
+
+
+def upgrades_of(audit: Audit, names: Names) -> list[dict[str, Any]]:
+    """When it got new code: during which visit, where, and the digest of its image from then on. Times: ms."""
+    return [
+        {
+            "visit": each.index,
+            "station": named(each.station, names),
+            "time": each.time,
+            "image": text_of(read_upgrade(each.statement)[1].new),
+        }
+        for each in audit.upgrades
     ]
 
 

@@ -22,6 +22,7 @@ from docking.replay.journey import Journey
 FORMAT, VERSION = "portcall journey", 1
 MAX_FILE_BYTES = 1 << 30
 MAX_RECORDS = 20_000
+MAX_IMAGES = 100  # of one agent, after each other
 _BOUNDS = canonical.DecodeBounds(MAX_FILE_BYTES, 4, 200_000)
 # How such a file begins: what an array of three begins with, and the format's name.
 FILE_MAGIC = canonical.encode([FORMAT])[1:]
@@ -42,6 +43,9 @@ def write_journey(journey: Journey) -> bytes:
         4: [journey.records[visit].encode() for visit in sorted(journey.records)],
         5: why,
     }
+    others = [each.encode() for each in journey.images.values() if each.digest != journey.image.digest]
+    if others:
+        values[6] = others
     return canonical.encode([FORMAT, VERSION, values])
 
 
@@ -58,17 +62,31 @@ def read_journey(data: bytes, now: int, engine: Engine | None = None, clocks: bo
         name, version, values = array(canonical.decode(data, _BOUNDS), "journey", 3)
         if name != FORMAT or type(version) is not int or version != VERSION or not isinstance(values, dict):
             raise BadRecord("not a journey, or of another version")
-        if list(values) != [1, 2, 3, 4, 5] or not isinstance(values[3], dict) or not isinstance(values[5], dict):
+        if list(values) not in ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]):
+            raise BadRecord("a journey with other fields")
+        if not isinstance(values[3], dict) or not isinstance(values[5], dict):
             raise BadRecord("a journey with other fields")
         names = {str(key)[:100]: str(each)[:100] for key, each in values[3].items()}
         why = {uint(visit, "visit", COUNT): str(each)[:300] for visit, each in values[5].items()}
         capsule = Capsule.decode(byte_string(values[1], "capsule", 1, MAX_FILE_BYTES))
         image = AgentImage.unpack(byte_string(values[2], "image", 1, MAX_FILE_BYTES))
+        others = array(values.get(6, []), "images", MAX_IMAGES)
+        upgrades = [AgentImage.decode(byte_string(each, "image", 1, MAX_FILE_BYTES)) for each in others]
         rows = array(values[4], "records", MAX_RECORDS)
         records = [StayRecord.decode(byte_string(row, "record", 1, MAX_STAY_BYTES)) for row in rows]
     except (NotCanonical, ValueError, TypeError) as error:
         raise BadRecord(f"not a journey: {error}") from None
-    return Journey(capsule, image, records, names=names, why_missing=why, engine=engine, clocks=clocks, now=now)
+    return Journey(
+        capsule,
+        image,
+        records,
+        names=names,
+        why_missing=why,
+        engine=engine,
+        clocks=clocks,
+        now=now,
+        upgrades=upgrades,
+    )
 
 
 __all__ = ["MAX_FILE_BYTES", "is_journey", "read_journey", "write_journey"]

@@ -22,6 +22,7 @@ from agents.brief import brief
 from agents.capsule import Capsule, Trust
 from agents.credentials.keys import PublicKey, text_of
 from agents.credentials.passport import verify_passport
+from agents.credentials.upgrades import images_in
 from agents.credentials.visits import CloneStatement, Visit
 from agents.engines import Engine, Limits, load
 from agents.errors import BadRecord, Diverged, PortcallError
@@ -129,13 +130,15 @@ class Journey:
     """A journey, to be looked at from any point of it. Not for two threads at once.
 
     capsule: trail and results, of which every signature is checked here
-    image: the agent's image
+    image: the image with which the agent was launched
     records: what stations kept or sent of its stays, in any order
     names: of stations, by key in text form
     why_missing: of stays without a record, by visit
     engine: what runs the agent's code again, "wasmtime" by default
     clocks: whether each reading of a clock is a step, too
     now: ms since 1970, for the checks of the capsule
+    upgrades: the other images that it has had, see `docking.Agent.upgrade`; a stay with one that is
+        missing has no steps
 
     Raises `CredentialError` for a capsule that does not verify, `FormatError`.
     """
@@ -151,11 +154,14 @@ class Journey:
         engine: Engine | None = None,
         clocks: bool = False,
         now: int,
+        upgrades: Sequence[AgentImage] = (),
     ) -> None:
         passport = verify_passport(capsule.passport)
         body = passport.body
         if image.digest != body.image:
             raise BadRecord("the image is not the agent's")
+        had = images_in(body, capsule.trail.links)
+        self.images = {each.digest: each for each in (image, *upgrades) if each.digest in had}
         verified = capsule.verify(Trust(), max(body.not_before, min(now, body.expires)))
         self.capsule, self.image, self.names = capsule.bare(), image, dict(names or {})
         self.id, self.label = text_of(verified.agent), body.label
@@ -222,7 +228,8 @@ class Journey:
             return "the state with which it began was not kept", [], ()
         notes = []
         if record.restarted:
-            notes.append("the station was restarted in this stay: what came before that is not shown")
+            what = "the station was restarted in this stay, or the agent got new code"
+            notes.append(f"{what}: what came before that is not shown")
         elif canonical.digest(record.state) != visited.begins:
             return "the station's record begins with another state than it has signed", [], ()
         if record.state.startswith(ROOTED_MAGIC):
@@ -244,9 +251,10 @@ class Journey:
             record = self.records[visit]
             if self._engine is None:
                 self._engine = load("wasmtime")
+            begins = Snapshot.decode(record.state)
             found = Replayed(
-                self.image,
-                Snapshot.decode(record.state),
+                self._image(begins),
+                begins,
                 record.calls(),
                 engine=self._engine,
                 limits=Limits(memory=min(record.memory, self._memory) or self._memory),
@@ -256,6 +264,13 @@ class Journey:
             while len(self._open) > OPEN_STAYS:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(visit)
+        return found
+
+    def _image(self, snapshot: Snapshot) -> AgentImage:
+        """The image of a state. Raises `BadRecord`."""
+        found = self.images.get(snapshot.image)
+        if found is None:
+            raise BadRecord(f"the image {text_of(snapshot.image)[:12]}, which the agent had then, is not here")
         return found
 
     def _frozen(self, step: JourneyStep) -> tuple[Frozen | None, str]:
@@ -305,7 +320,8 @@ class Journey:
         if frozen_state is None:
             nothing = Snapshot(self.image.digest, "")
             return moment_of(index, step.station, self.image, nothing, results, note), None
-        made = moment_of(index, step.station, self.image, frozen_state.snapshot, results, note)
+        image = self._image(frozen_state.snapshot)
+        made = moment_of(index, step.station, image, frozen_state.snapshot, results, note)
         self._moments[index] = made, frozen_state.snapshot
         while len(self._moments) > MAX_MOMENTS:
             self._moments.popitem(last=False)
@@ -323,7 +339,9 @@ class Journey:
         if before is None:
             return Changes()
         new = now.results[len(was.results) :]
-        return changes_between(self.image, before, after, (was.stack, now.stack), new)
+        if before.image != after.image:
+            return Changes()  # it got new code in between
+        return changes_between(self._image(after), before, after, (was.stack, now.stack), new)
 
     def sources(self, index: int) -> dict[str, str]:
         """The texts of the files that the stack at a step names, as far as they travel with the agent.
@@ -360,7 +378,7 @@ class Journey:
         following = self.records.get(visit + 1)
         if following is None or canonical.digest(following.state) != visited.ends:
             return "what it left with cannot be compared: the next station kept nothing"
-        wrong = difference_of(self.image, last.snapshot, Snapshot.decode(following.state))
+        wrong = difference_of(self._image(last.snapshot), last.snapshot, Snapshot.decode(following.state))
         return f"the replay ends in another state than the station has signed: {wrong} differ" if wrong else ""
 
     def value(self) -> dict[str, Any]:

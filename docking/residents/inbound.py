@@ -158,9 +158,12 @@ class Inbound:
     async def _order(self, ident: bytes, content: object) -> list[object]:
         data, *image, steps = array(content, "order", 3)
         order, signer = read_order(byte_string(data, "order", 1, 4096), self._here.clocks.now())
+        if len(image) != (order.what is OrderKind.UPGRADE):
+            return refused("malformed", "an upgrade comes with its code, and nothing else does")
+        code = [byte_string(each, "image", 1, MAX_SENT_IMAGE_BYTES) for each in image]
         berth = self._here.berths.get(order.agent)
         if berth is None:
-            content = [data, *image, uint(steps, "steps", 2**16) + 1]
+            content = [data, *code, uint(steps, "steps", 2**16) + 1]
             return await self._onward(LetterKind.ORDER, ident, content, order.agent)
         if signer != berth.credentials.passport.body.home.station:
             return refused("not-home", "the order is not signed by the agent's home")
@@ -169,7 +172,7 @@ class Inbound:
         if berth.owed is not None and order.what not in (OrderKind.DISPOSE, OrderKind.WAKE):
             return later(f"the agent {berth.owed.said}")
         if order.what is OrderKind.UPGRADE:
-            return await self._upgrade(berth, order, image)
+            return await self._upgrade(berth, order, code[0])
         said = canonical.digest(data)
         if said in berth.seen:
             return TAKEN  # repeated, or replayed by someone: do not clone twice
@@ -177,11 +180,8 @@ class Inbound:
         berth.see(said)
         return TAKEN
 
-    async def _upgrade(self, berth: Berth, order: Order, image: list[object]) -> list[object]:
+    async def _upgrade(self, berth: Berth, order: Order, encoded: bytes) -> list[object]:
         """New code for an agent that is here: taken when it is durable."""
-        if len(image) != 1:
-            return refused("malformed", "an upgrade comes with its code")
-        encoded = byte_string(image[0], "image", 1, MAX_SENT_IMAGE_BYTES)
         if berth.standing is Standing.STOPPED:
             return refused("stopped", sayable(f"the agent cannot go on: {berth.text}"))
         point = berth.credentials.point

@@ -237,7 +237,7 @@ class Upgrades:
         mapped: Snapshot,
     ) -> None:
         """Replace state, image and trail, in one write. `state`: as it was; `mapped`: as it is from now on."""
-        own, policy = berth.credentials, self._policy.now
+        policy = self._policy.now
 
         def checked() -> bytes:
             check_wasi(mapped, policy)
@@ -245,7 +245,8 @@ class Upgrades:
             return mapped.encode()
 
         encoded = await in_thread(checked)
-        now = self._here.clocks.now()
+        # Now, not before: its owner may have amended it meanwhile.
+        own, now = berth.credentials, self._here.clocks.now()
         check_upgrade(own.passport, own.point, asked.statement, now)
         papers = agent_credentials.upgraded(own, asked.statement, now, self._here.key)
         before = berth.image, berth.image_part, berth.credentials, berth.saved
@@ -267,20 +268,22 @@ class Upgrades:
         try:
             await self._here.journal.write(changes, True)
         except StoreError:
+            amendments = berth.credentials.amendments
             berth.image, berth.image_part, berth.credentials, berth.saved = before
+            berth.credentials = evolve(berth.credentials, amendments=amendments)
             self._here.write([checkpoints.put_checkpoint(berth, state)])
             raise
         self._here.tell("upgraded", berth.agent, text=f"it has the image {text_of(asked.image.digest)[:12]} now")
         berth.remark(f"upgraded to the image {text_of(asked.image.digest)[:12]}")
 
     async def _take_up(self, berth: Berth, going: Wait | None, state: bytes | None) -> None:
-        """Let the agent go on from the store; messages that come meanwhile wait until they are there too."""
+        """Let the agent go on from the store, when messages and amendments that come meanwhile are there too."""
         here = self._here
         berth.running = True
         while True:
-            mail = checkpoints.message_parts(berth)
+            came = checkpoints.message_parts(berth), berth.credentials
             await here.journal.write([], True)
-            if checkpoints.message_parts(berth) == mail:
+            if (checkpoints.message_parts(berth), berth.credentials) == came:
                 break
         berth.running = False
         capsule = here.store.capsule(berth.agent, berth.visit)
@@ -300,8 +303,11 @@ class Upgrades:
 
     # Agents that are elsewhere
 
-    def send(self, agent: bytes, encoded: bytes, statement: bytes) -> UpgradeReport:
-        """Send an upgrade after an agent that was launched here. Raises `CredentialError`, `StationError`."""
+    async def send(self, agent: bytes, encoded: bytes, statement: bytes) -> UpgradeReport:
+        """Send an upgrade after an agent that was launched here; it is in the outbox, durably.
+
+        Raises `CredentialError`, `StationError`, `StoreError`.
+        """
         here = self._here
         known = self.image_of(agent)
         change = read_upgrade(statement)[1]
@@ -322,15 +328,15 @@ class Upgrades:
         if to is None and journey is None:
             raise UnknownAgent("this agent is not here, and was not launched here")
         order = sign_order(agent, OrderKind.UPGRADE, now, here.key, statement=statement)
-        here.post(
-            Outbox.posted(
-                to or (journey.place if journey is not None else here.key.public),
-                LetterKind.ORDER,
-                identify("order", agent, OrderKind.UPGRADE.value, now),
-                [order, encoded, 0],
-                now + ORDER_LIFETIME_MS,
-            )
+        letter = Outbox.posted(
+            to or (journey.place if journey is not None else here.key.public),
+            LetterKind.ORDER,
+            identify("order", agent, OrderKind.UPGRADE.value, now),
+            [order, encoded, 0],
+            now + ORDER_LIFETIME_MS,
         )
+        await here.journal.write([letter], True)
+        here.outbox.nudge()
         return UpgradeReport(text_of(agent), text_of(change.old), text_of(change.new), "sent")
 
 

@@ -221,10 +221,11 @@ class SqliteBackend:
     def parts_of(self, kind: str) -> list[bytes]:
         return [digest for (digest,) in self.read("SELECT DISTINCT digest FROM cargo WHERE kind = ?", (kind,))]
 
-    def capsules(self, standing: str) -> list[StoredCapsule]:
+    def capsules(self, standing: str) -> Iterator[StoredCapsule]:
         rows = self.read("SELECT agent, hop FROM capsules WHERE standing = ? ORDER BY changed, agent, hop", (standing,))
-        found = [self.capsule(agent, hop) for agent, hop in rows]
-        return [capsule for capsule in found if capsule is not None]
+        # One at a time: thousands of agents may sleep here.
+        each = (self.capsule(agent, hop) for agent, hop in rows)
+        return (found for found in each if found is not None and found.standing == standing)
 
     def has_part(self, digest: bytes) -> bool:
         return bool(self.read("SELECT 1 FROM parts WHERE digest = ?", (digest,)))

@@ -18,7 +18,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -174,6 +174,10 @@ class Store:
 
     def capsules(self, standing: str = "live") -> list[StoredCapsule]:
         """All capsules of this standing, longest unchanged first."""
+        return list(self.tables.capsules(standing))
+
+    def each_capsule(self, standing: str = "live") -> Iterator[StoredCapsule]:
+        """The same, each read when it is asked for: those that are gone by then are left out."""
         return self.tables.capsules(standing)
 
     def has_part(self, digest: bytes) -> bool:

@@ -48,6 +48,9 @@ key.
     after = "168h"                # for so long, here: an alarm comes at half of it
     then = "sleep"                # or "dispose"
 
+    [lease]                       # agents whose lease is over, and was not renewed: they sleep
+    after = "168h"                # and end so long after
+
     [spent]                       # agents whose budget of processor time is used up, and that wait for a top-up
     after = "168h"                # for so long; then their journeys end
 
@@ -233,6 +236,7 @@ class Policy:
     `orphans_then` is "dispose"; 0: never.
     `spent_after`: seconds for which an agent whose processor time is used up waits here for more; 0: until its time is
     over.
+    `lease_after`: seconds after which an agent whose lease was not renewed is ended; 0: when its time is over.
     `dock_for`: stations for which this one keeps what is meant for them while they are away, for each up to
     `dock_bytes` and `dock_letters`.
     `any_owner`: capabilities for owners without a rule; None refuses them. `wasi`: limits of each agent's file
@@ -255,6 +259,7 @@ class Policy:
     orphans_after: int = 0
     orphans_then: str = field(default="sleep", validator=_orphans)
     spent_after: int = 168 * 3600
+    lease_after: int = 168 * 3600
     dock_for: frozenset[PublicKey] = field(default=frozenset(), converter=_stations, repr=brief)
     dock_bytes: int = 64 * MIB
     dock_letters: int = 1000
@@ -308,6 +313,7 @@ def read_policy(text: str) -> Policy:
     revoked, dev = top.table("revoked"), top.table("dev")
     wasi, directories, dock = top.table("wasi"), top.table("directories"), top.table("dock")
     recordings, orphans, spent = top.table("recordings"), top.table("orphans"), top.table("spent")
+    lease = top.table("lease")
     budget = limits.budget(DEFAULT_BUDGET)
     owners = [_owner(table, budget) for table in top.tables("owner")]
     if len({rule.key for rule in owners}) != len(owners):
@@ -331,6 +337,7 @@ def read_policy(text: str) -> Policy:
         orphans_after=-(-orphans.time("after", 0) // 10**6),
         orphans_then=orphans.text("then", default.orphans_then),
         spent_after=-(-spent.time("after", default.spent_after * 10**6) // 10**6),
+        lease_after=-(-lease.time("after", default.lease_after * 10**6) // 10**6),
         dock_for=frozenset(dock.keys("stations")),
         dock_bytes=dock.size("bytes", default.dock_bytes),
         dock_letters=dock.count("letters", default.dock_letters),
@@ -339,7 +346,7 @@ def read_policy(text: str) -> Policy:
         directories=[_directory(directories.table(name), name) for name in sorted(directories.value)],
         recordings=_keeping(recordings, default.recordings),
     )
-    for table in (limits, station, revoked, dev, wasi, directories, recordings, orphans, spent, dock, top):
+    for table in (limits, station, revoked, dev, wasi, directories, recordings, orphans, spent, lease, dock, top):
         table.done()
     return policy
 

@@ -260,6 +260,15 @@ class Place:
         """Move an agent that is here; what that took."""
         return (await self.station.agent(agent).move(to, **options)).told()
 
+    async def do_upgrade(self, agent: str, image: str) -> str:
+        """Give an agent new code; what became of it."""
+        packed = AgentImage.unpack(Path(image).read_bytes())
+        return (await self.station.agent(agent, self.owner).upgrade(packed)).done
+
+    async def do_images(self) -> dict[str, str]:
+        """The digests, in hex, of the images of the agents here."""
+        return {berth.agent_id: berth.image.digest.hex() for berth in self.station.core.here.berths.values()}
+
     async def do_peek(self, agent: str, at: int) -> int:
         """Eight bytes of an agent's memory, while it runs; 0 if it has none now."""
         berth = self.station.core.here.berths.get(self.station.core.queries.find_agent(agent))

@@ -17,6 +17,9 @@ SIGSTOP; connections that are refused, cut, delayed, swallowed, reordered, doubl
 - families that have not three members in the end;
 - each agent's results hold each step once and in order, its trail is its itinerary and verifies.
 
+Meanwhile their owner gives agents new code, which computes the same, wherever they are: some of it is refused, or does
+not come in time, and what was done stands in the trails.
+
 `--old-stores` also replaces the store of a station by a copy from some seconds before, which nobody should do while
 agents travel: agents that were there between are exposed, and counted apart. Prints a table; the exit code is 0 only
 if nothing was lost, doubled or stuck.
@@ -188,6 +191,7 @@ class Judgement:
     messages_doubled: int = 0
     questions: int = 0
     questions_wrong: int = 0
+    upgrades: int = 0
     healed_s: float = 0.0
     faults: Counter[str] = field(factory=Counter)
 
@@ -215,6 +219,7 @@ class Judgement:
             ("messages doubled", self.messages_doubled),
             ("questions", self.questions),
             ("questions lost, doubled or out of order", self.questions_wrong),
+            ("upgrades in their trails", self.upgrades),
             ("seconds from the last fault until all were home", f"{self.healed_s:.1f}"),
             ("faults", f"{sum(self.faults.values())}: {kinds}"),
         ]
@@ -273,6 +278,9 @@ class Chaos:
     agents: dict[str, tuple[str, list[str]]] = field(factory=dict)
     partners: dict[str, str] = field(factory=dict)
     families: set[str] = field(factory=set)  # those that fork
+    sources: dict[str, str] = field(factory=dict, repr=False)
+    versions: int = 0
+    upgrading: list[subprocess.Popen[bytes]] = field(factory=list)
     seed: bytes = field(factory=lambda: os.urandom(32), repr=False)  # of the laptop's key
     restored: bool = False  # a store was replaced by an older one: every agent is exposed
     faults: Counter[str] = field(factory=Counter)
@@ -394,7 +402,7 @@ class Chaos:
                 *("--from", str(self.hosts[home].home), "--json"),
             )
             agent = json.loads(said)["agent"]
-            self.agents[agent] = home, way
+            self.agents[agent], self.sources[agent] = (home, way), text
             if family:
                 self.families.add(agent)
         ids = [agent for agent in self.agents if agent not in self.families]
@@ -422,6 +430,25 @@ class Chaos:
         self.faults[kind] += 1
         mend = self._fault(kind, host)
         self.mending.append((time.monotonic() + self.chance.uniform(0.2, 6), f"{of} of {host.name}", mend))
+
+    def upgrade(self) -> None:
+        """New code for one agent, by way of its home; which may be down, or not know where it is."""
+        if sum(each.poll() is None for each in self.upgrading) > 1:
+            return
+        agent, self.versions = self.chance.choice(sorted(self.agents)), self.versions + 1
+        more = f"(func $more (result i32) (loop (br_if 0 (i32.const 0))) (i32.const {self.versions}))"
+        source = self.folder / f"upgrade{self.versions}.wat"
+        text = self.sources[agent].replace(
+            "(func $note (param $key i32)", f"{more} (func $note (param $key i32) (drop (call $more))"
+        )
+        source.write_text(text)
+        station = str(self.hosts[self.agents[agent][0]].home)
+        self.faults["upgrade"] += 1
+        # Beside the faults: a station that is stopped answers only when it is mended.
+        command = [sys.executable, "-m", "docking.cli", "upgrade", agent, str(source), "--station", station]
+        out = subprocess.DEVNULL
+        asking = subprocess.Popen(command, env=environment(self.folder), stdout=out, stderr=out)
+        self.upgrading = [*(each for each in self.upgrading if each.poll() is None), asking]
 
     def _fault(self, kind: str, host: Host) -> Callable[[], object]:
         """Do it, and give what mends it."""
@@ -480,6 +507,8 @@ class Chaos:
         told = time.monotonic()
         while time.monotonic() < end:
             self.strike()
+            if self.chance.random() < 0.2:
+                self.upgrade()
             pause = time.monotonic() + self.chance.uniform(0.1, 2.0)
             while time.monotonic() < pause:
                 self.mend()
@@ -488,6 +517,8 @@ class Chaos:
                 told = time.monotonic()
                 self.say(f"{end - told:.0f} s to go, {sum(self.faults.values())} faults, {self._steps()} steps")
         self.mend(all_of_it=True)
+        for asking in self.upgrading:
+            asking.wait(PATIENCE)
         self.pace(0)
 
     def _steps(self) -> int:
@@ -525,7 +556,7 @@ class Chaos:
                 (found.stuck if live[agent] else found.lost).append(said)
             elif live[agent]:
                 found.doubled.append(f"{agent} of {home}: it is home, and here and there")
-            elif reason := self._wrong(agent, home, way):
+            elif reason := self._wrong(agent, home, way, found):
                 found.wrong.append(f"{agent} of {home}: {reason}")
             else:
                 found.home += 1
@@ -564,7 +595,7 @@ class Chaos:
         self._read[agent] = kept
         return kept
 
-    def _wrong(self, agent: str, home: str, way: list[str]) -> str:
+    def _wrong(self, agent: str, home: str, way: list[str], found: Judgement) -> str:
         steps = self._results(agent)["n"]
         if steps != list(range(self.hops + 1)):
             return f"it brought the steps {steps}"
@@ -574,6 +605,7 @@ class Chaos:
         went = [LAPTOP if visit["key"] == laptop else visit["station"] for visit in trail["visits"]]
         if not trail["holds"] or went != [home, *way]:
             return f"its trail is another: {trail}"
+        found.upgrades += len(trail["upgrades"])
         return ""
 
     def _judge_steps(self, found: Judgement, exposed: set[str]) -> None:

@@ -14,8 +14,9 @@ from agents.recording import Tape, read_tape
 from docking.recordings.record import StayRecord
 from docking.replay import Journey
 from docking.replay.files import is_journey, read_journey, write_journey
+from docking.residents.berth import Standing
 from tests.replay.journeys import TRIP, image_of, recording, travelled
-from tests.station.harbour import OWNER, STRANGER, meet, run
+from tests.station.harbour import OWNER, STRANGER, meet, numbers, packed, program, run, settled
 
 
 def now() -> int:
@@ -192,3 +193,38 @@ async def test_one_that_travels_still_and_one_that_was_moved_by_order(tmp_path: 
     journey.state(len(journey.steps) - 1)
     for each in (so_far, journey):
         each.close()
+
+
+@run
+async def test_an_agent_that_got_new_code_is_replayed_with_what_it_had(tmp_path: Path) -> None:
+    old = program(
+        """
+        (call $tell (i32.const 97) (call $step (i32.const 10)))
+        (drop (call $go (s 0)))
+        (drop (call $recv (i32.const 300) (i32.const 64) (i32.const -1)))
+        (call $tell (i32.const 97) (call $step (i32.const 10)))
+        (drop (call $go (s 1)))
+        (call $tell (i32.const 97) (call $step (i32.const 10)))""",
+        "beta|alpha",
+    ).replace(
+        "(func (export", "(func $step (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))(func (export"
+    )
+    new = packed(old.replace("(i32.add (local.get 0) (i32.const 1))", "(i32.mul (local.get 0) (i32.const 100))"))
+    async with recording(tmp_path) as (alpha, beta):
+        agent = await alpha.launch(packed(old), via=["beta", "alpha"], owner=OWNER)
+        await settled(beta, agent, Standing.WAITING)
+        there = beta.agent(agent.id, OWNER)
+        assert (await there.upgrade(new)).done == "upgraded"
+        there.send("go on")
+        assert numbers(await agent.wait(60), "a") == [11, 1000, 1000]
+        journey = await alpha.replay(agent.id, OWNER)
+        assert [stay.station for stay in journey.stays] == ["alpha", "beta", "alpha"]
+        assert [journey.check(stay.visit) for stay in journey.stays if not stay.missing] == [""] * 3
+        assert journey.images.keys() == {packed(old).digest, new.digest}
+        again = read_journey(write_journey(journey), now())
+        assert again.images.keys() == journey.images.keys()
+        assert [again.state(step.index) for step in journey.steps] == [
+            journey.state(each.index) for each in journey.steps
+        ]
+        again.close()
+        journey.close()

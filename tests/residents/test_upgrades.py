@@ -18,7 +18,9 @@ from docking import Station
 from docking.errors import StationError
 from docking.handle import Agent
 from docking.launching import signed_upgrade
+from docking.letters.orders import OrderKind, sign_order
 from docking.residents.berth import Standing
+from docking.residents.upgrades import MAX_SENT_IMAGE_BYTES
 from tests.station.harbour import (
     OWNER,
     STRANGER,
@@ -337,3 +339,68 @@ async def test_messages_that_come_meanwhile_are_kept() -> None:
 def test_an_image_has_the_digest_of_its_bytes() -> None:
     image = changed(WAITS)
     assert canonical.digest(image.encode()) == image.digest
+
+
+@run
+async def test_amendments_that_come_meanwhile_are_kept(tmp_path: Path) -> None:
+    async with harbour("home", "beta1", home=tmp_path) as (home, _):
+        agent = await begin(home, WAITS, "beta1")
+        berth = await settled(home, agent, Standing.WAITING)
+        before = berth.credentials.terms.hops
+        upgrading = asyncio.ensure_future(agent.upgrade(changed(WAITS)))
+        toppings, given = [], 0
+        while not upgrading.done():
+            here = home.core.here.berths[agent.key]
+            if here.running and given < 20:  # one after the other, while it is mapped, written and taken up
+                toppings.append(asyncio.ensure_future(agent.top_up(hops=1)))
+                given += 1
+            await asyncio.sleep(0)
+        assert (await upgrading).done == "upgraded"
+        assert given, "it was never seen standing still"
+        await asyncio.gather(*toppings)
+        assert home.core.here.berths[agent.key].credentials.terms.hops == before + given
+        agent.send("go on")
+        assert numbers(await agent.wait(), "a") == [11, 1000, 1000]
+
+
+@run
+async def test_hostile_letters_are_refused_and_change_nothing() -> None:
+    new = changed(AWAY)
+    async with harbour("home", "beta1") as (home, beta):
+        agent = await begin(home, AWAY, "beta1")
+        there = await at(beta, agent)
+        now, encoded = home.core.here.clocks.now(), new.encode()
+        facts = home.core.upgrades.image_of(agent.key)
+        good = signed_upgrade(facts[0], facts[1], facts[2], facts[3], new.digest, OWNER, now, bytes(16))
+        forged = signed_upgrade(facts[0], facts[1], facts[2], facts[3], new.digest, STRANGER, now, bytes(16))
+        own = home.core.here.key
+
+        def order(statement: bytes, key: Any = own) -> bytes:
+            return sign_order(agent.key, OrderKind.UPGRADE, now, key, statement=statement)
+
+        letters: list[tuple[object, str]] = [
+            ([order(good, STRANGER), encoded, 0], "not-home"),
+            ([order(forged), encoded, 0], "amendment"),
+            ([order(good), encoded[:-1], 0], "image-digest"),
+            ([order(good), changed(AWAY, "(local.get 0)").encode(), 0], "image-digest"),
+            ([order(good), 0], "malformed"),
+            ([order(good), b"", 0], "malformed"),
+            ([order(good), bytes(MAX_SENT_IMAGE_BYTES + 1), 0], "malformed"),
+            ([order(good), encoded, encoded, 0], "malformed"),
+            ([sign_order(agent.key, OrderKind.WAKE, now, own), encoded, 0], "malformed"),
+        ]
+        for content, code in letters:
+            answer = await beta.core.inbound.receive(home.key, ["order", bytes(32), content])
+            assert answer[:2] == ["refused", code], (answer, code)
+        # An image that was signed, and is none.
+        bad = b"portcall image 1\nno image at all"
+        nothing = signed_upgrade(facts[0], facts[1], facts[2], facts[3], canonical.digest(bad), OWNER, now, bytes(16))
+        answer = await beta.core.inbound.receive(home.key, ["order", bytes(32), [order(nothing), bad, 0]])
+        assert answer[:2] == ["refused", "image-invalid"]
+        assert beta.core.here.berths[agent.key].image.digest == packed(AWAY).digest
+        # Taken, and taken again: once is enough.
+        for _ in range(2):
+            answer = await beta.core.inbound.receive(home.key, ["order", bytes(32), [order(good), encoded, 0]])
+            assert answer == ["taken"]
+        there.send("go on")
+        assert numbers(await agent.wait(), "a") == [11, 1000]

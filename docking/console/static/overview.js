@@ -10,7 +10,7 @@ const FEED = {
   finished: "ended with", stopped: "was stopped", disposed: "was disposed of", cloned: "was cloned", moving: "is being moved to",
   moved: "was moved to", call: "called", report: "reported", serving: "serves clients", resumed: "goes on", home: "is home again", alarm: "ALARM",
 };
-const NEWS = new Set(["launched", "arrived", "left", "finished", "stopped", "disposed", "cloned", "refused", "moved", "home", "alarm", "peer", "waiting"]);
+const NEWS = new Set(["launched", "arrived", "left", "finished", "stopped", "disposed", "cloned", "upgraded", "refused", "moved", "home", "alarm", "peer", "waiting"]);
 
 export class Overview {
   constructor(main, tried) {
