@@ -19,6 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from attrs import define, field
 
@@ -118,6 +119,7 @@ class Life(Pair):
     """Two stations, between which families live through many cases."""
 
     before: set[str] = field(factory=set)
+    cases: ClassVar[str] = "families"
 
     @property
     def steps(self) -> Path:

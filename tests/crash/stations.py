@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define, field
 
@@ -88,6 +88,7 @@ class Pair:
     ports: dict[str, int] = field(factory=dict)
     image: Path = field(init=False)
     kills: int = 0
+    cases: ClassVar[str] = f"journeys of {HOPS} hops"
 
     def __attrs_post_init__(self) -> None:
         self.image = self.folder / "agent"
@@ -278,7 +279,7 @@ def main(kind: type[Pair] = Pair) -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(
-        f"{cases} journeys of {HOPS} hops between real stations, {kills} kills at {singles} places, "
+        f"{cases} {kind.cases} between real stations, {kills} kills at {singles} places, "
         f"in {time.monotonic() - began:.0f} s: 0 broken"
     )
     return 0
