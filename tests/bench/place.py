@@ -39,6 +39,7 @@ from docking.launching import Terms
 from docking.letters.journeys import JourneyStanding
 from docking.letters.orders import OrderKind
 from docking.residents.berth import Berth, Turn
+from docking.residents.services import Visitor
 from docking.station import Station
 from docking.trust.policy import GIB, OwnerRule, Policy
 from tests.crash.failpoints import Killer
@@ -197,9 +198,26 @@ class Place:
             still, last = max(still, time.perf_counter() - last), time.perf_counter()
         return still
 
-    async def do_arm(self, place: str | None, number: int = 1, gate: str | None = None, gently: bool = False) -> None:
-        """Die when the failpoint `place` is reached for the `number`th time from now on, or wait there at a gate."""
-        self.killer.arm(place, number, None if gate is None else Path(gate), gently)
+    async def do_arm(
+        self, place: str | None, number: int = 1, gate: str | None = None, gently: bool = False, loses: int = 0
+    ) -> None:
+        """Die when the failpoint `place` is reached for the `number`th time from now on, or wait there at a gate, or
+        have the network fail there `loses` times.
+        """
+        self.killer.arm(place, number, None if gate is None else Path(gate), gently, loses)
+
+    def watch_letters(self) -> None:
+        """Failpoints before and after each letter too, by its kind: `TALK.before-send`."""
+        outbox, killer = self.station.core.here.outbox, self.killer
+        deliver = outbox._deliver
+
+        async def watched(key: PublicKey, value: Any) -> object:
+            killer(f"{value[0].upper()}.before-send")
+            answer = await deliver(key, value)
+            killer(f"{value[0].upper()}.after-send")
+            return answer
+
+        outbox._deliver = watched
 
     async def do_peers(self) -> list[str]:
         """The stations that have proven who they are."""
@@ -288,6 +306,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--patience", type=float, default=30.0)
     parser.add_argument("--profile", type=Path, help="write a profile of the event loop's thread here")
+    parser.add_argument("--steps", type=Path, help="a service `step` appends to it; letters have failpoints")
     parser.add_argument("--hasty", action="store_true", help="short waits of the protocol")
     return parser
 
@@ -313,7 +332,17 @@ async def serve(arguments: argparse.Namespace) -> None:
     )
     place = Place(station, owner, killer)
     place.watch()
+    if arguments.steps is not None:
+        steps = os.open(arguments.steps, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+        @station.service("step")
+        async def step(request: bytes, visitor: Visitor) -> bytes:
+            os.write(steps, f"{visitor.agent} {request.decode()} {arguments.name}\n".encode())
+            return b""
+
     async with station, place.beside:
+        if arguments.steps is not None:
+            place.watch_letters()
         ready = time.monotonic() - began
         print(json.dumps({"url": station.url, "key": station.key.text, "ready": ready}), flush=True)
         loop = asyncio.get_running_loop()

@@ -272,6 +272,7 @@ class Chaos:
     chance: random.Random
     seconds: float
     old_stores: bool = False
+    keeps: bool = False  # the stores, after the run
     say: Callable[[str], None] = lambda text: None
     hosts: dict[str, Host] = field(factory=dict)
     agents: dict[str, tuple[str, list[str]]] = field(factory=dict)
@@ -285,6 +286,7 @@ class Chaos:
     faults: Counter[str] = field(factory=Counter)
     proxies: Proxies = field(factory=Proxies)
     mending: list[tuple[float, str, Callable[[], object]]] = field(factory=list)  # when, what is busy, how
+    _read: dict[str, dict[str, list[int]]] = field(factory=dict)  # results of those that ended
 
     @property
     def hops(self) -> int:
@@ -549,7 +551,9 @@ class Chaos:
             if agent in exposed:
                 found.exposed += 1
             elif homes.get(agent) != "finished":
-                (found.stuck if live[agent] else found.lost).append(f"{agent} of {home}: {homes.get(agent)}")
+                seen = [f"{row['standing']} at {row['station']} {row['text']}" for row in rows if row["agent"] == agent]
+                said = f"{agent} of {home}, partner {self.partners.get(agent)}: {'; '.join(seen)}"
+                (found.stuck if live[agent] else found.lost).append(said)
             elif live[agent]:
                 found.doubled.append(f"{agent} of {home}: it is home, and here and there")
             elif reason := self._wrong(agent, home, way, found):
@@ -581,11 +585,14 @@ class Chaos:
                     found.families.append(f"{each} of the family {agent} has other steps")
 
     def _results(self, agent: str, home: str = "") -> dict[str, list[int]]:
+        if agent in self._read:
+            return self._read[agent]
         station = str(self.hosts[home or self.agents[agent][0]].home)
         rows = json.loads(portcall(self.folder, "results", agent, "--json", "--station", station))
         kept: dict[str, list[int]] = {"n": [], "r": [], "q": [], "a": []}
         for row in rows:
             kept[row["key"]].append(int.from_bytes(bytes.fromhex(row["hex"]), "little"))
+        self._read[agent] = kept
         return kept
 
     def _wrong(self, agent: str, home: str, way: list[str], found: Judgement) -> str:
@@ -639,6 +646,8 @@ class Chaos:
             if host.process is not None:
                 host.process.kill()
                 host.process.wait()
+            if host.disk and self.keeps:
+                shutil.copytree(host.home, host.folder / "home", dirs_exist_ok=True)
             if host.disk:
                 subprocess.run(["umount", "-l", str(host.folder / "disk")], check=False)
         self.proxies.close()
@@ -660,9 +669,10 @@ def chaos(
     old_stores: bool = False,
     say: Callable[[str], None] = print,
     families: int = 2,
+    keeps: bool = False,
 ) -> Judgement:
     """A whole run. Raises `Broken` where a station ended by itself, or does not start or answer."""
-    made = Chaos(folder, random.Random(seed), seconds, old_stores, say)
+    made = Chaos(folder, random.Random(seed), seconds, old_stores, keeps, say)
     before = os.environ.get("PORTCALL_RUNNING")
     os.environ["PORTCALL_RUNNING"] = str(folder / "running")
     try:
@@ -703,6 +713,7 @@ def main() -> int:
         found = chaos(
             *(folder, options.minutes * 60, options.agents, options.seed, options.old_stores, progress),
             families=options.families,
+            keeps=options.keep is not None,
         )
     finally:
         if not options.keep:

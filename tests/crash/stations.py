@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define, field
 
@@ -88,6 +88,7 @@ class Pair:
     ports: dict[str, int] = field(factory=dict)
     image: Path = field(init=False)
     kills: int = 0
+    cases: ClassVar[str] = f"journeys of {HOPS} hops"
 
     def __attrs_post_init__(self) -> None:
         self.image = self.folder / "agent"
@@ -102,12 +103,25 @@ class Pair:
         for name in names:
             options = ["--home", str(self.folder / name), "--hasty", "--patience", "3", "--threads", "2"]
             options += ["--port", str(self.ports.get(name, 0))]
-            self.stations[name] = Steered.start(name, self.owner, *options)
+            self.stations[name] = self.begun(name, options)
         for name in names:
             station = self.stations[name].await_ready()
             self.ports[name] = int(station.url.rpartition(":")[2])
         for one, other in itertools.permutations(self.stations.values(), 2):
             one.ask("meet", url=other.url)
+
+    def begun(self, name: str, options: list[str]) -> Steered:
+        """A station of this name that was started, with these options."""
+        return Steered.start(name, self.owner, *options)
+
+    def every(self, reached: dict[str, dict[str, int]]) -> list[list[Kill]]:
+        """The cases with a single fault, of a journey that reached these failpoints so often."""
+        return every_case(reached)
+
+    def arm(self, name: str, place: str, number: int) -> None:
+        """Have a station die there."""
+        gently = place.startswith(GENTLY)
+        self.stations[name].ask("arm", place=place.removeprefix(GENTLY), number=number, gently=gently)
 
     def ask(self, name: str, what: str, **value: Any) -> Any:
         """Ask; a station that was killed is started again first, and a question that was cut short is None."""
@@ -182,8 +196,7 @@ class Pair:
         for name in NAMES:
             self.stations[name].ask("arm", place=None)
         for name, place, number in kills:
-            gently = place.startswith(GENTLY)
-            self.stations[name].ask("arm", place=place.removeprefix(GENTLY), number=number, gently=gently)
+            self.arm(name, place, number)
         agent = self.launch()
         while not self.settled(agent):
             if time.monotonic() > deadline:
@@ -231,13 +244,14 @@ def run(count: int, seed: int, folder: Path, kind: type[Pair] = Pair) -> tuple[i
     try:
         pair.start(*NAMES)
         pair.case([])  # connections, pins
-        cases = every_case(pair.case([]))
+        cases = pair.every(pair.case([]))
         singles = len(cases)
         generator.shuffle(cases)
         # Every third is asked to end, instead of being killed.
         for index in range(2, len(cases), 3):
             [(name, place, number)] = cases[index]
-            cases[index] = [(name, GENTLY + place, number)]
+            if " " not in place:  # a kill
+                cases[index] = [(name, GENTLY + place, number)]
         single = list(cases)
         while len(cases) < count:
             one, other = generator.choice(single), generator.choice(single)
@@ -265,7 +279,7 @@ def main(kind: type[Pair] = Pair) -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(
-        f"{cases} journeys of {HOPS} hops between real stations, {kills} kills at {singles} places, "
+        f"{cases} {kind.cases} between real stations, {kills} kills at {singles} places, "
         f"in {time.monotonic() - began:.0f} s: 0 broken"
     )
     return 0
