@@ -32,6 +32,7 @@ from .abi import (
     EILSEQ,
     EINVAL,
     EMSGSIZE,
+    ENAMETOOLONG,
     ENOENT,
     ENOSPC,
     EROFS,
@@ -146,7 +147,7 @@ def decode_call_file(value: list[Any]) -> CallFile:
     given, good = bool(argument), _ARGUMENT.get(name, _anything)
     if given != (name in _FOLDERS) and not (given and name in _EITHER):
         raise BadSnapshot(f"/portcall/{name} with or without a name, as it cannot be")
-    if len(argument) > MAX_HOST_BYTES or "\0" in argument or (given and not good(argument)):
+    if len(argument.encode()) > MAX_HOST_BYTES or "\0" in argument or (given and not good(argument)):
         raise BadSnapshot(f"/portcall/{name} with a name that it cannot have")
     if not isinstance(request, bytes) or not isinstance(content, bytes | None):
         raise BadSnapshot(f"/portcall/{name} without bytes")
@@ -552,6 +553,8 @@ def _find(names: tuple[str, ...]) -> CallFile | CallFolder:
         raise CallFailed(ENOENT, f"/{CALLS_MOUNT}/{name}")
     if name in _FOLDERS and not argument:
         return CallFolder(name)
+    if len(argument.encode()) > MAX_HOST_BYTES:  # as `decode_call_file`: it would not be found again after a hop
+        raise CallFailed(ENAMETOOLONG, f"/{CALLS_MOUNT}/{name}/ and {len(argument)} characters")
     if argument and not _ARGUMENT.get(name, _anything)(argument):
         raise CallFailed(ENOENT, f"/{CALLS_MOUNT}/{name}/{argument}")
     return CallFile(name, argument)

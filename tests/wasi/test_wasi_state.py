@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agents import canonical
 from agents.errors import BadSnapshot, CallFailed
 from agents.wasi import WasiLimits, WasiState
-from agents.wasi.abi import EBADF, EINVAL, ENOENT
+from agents.wasi.abi import EBADF, EINVAL, ENAMETOOLONG, ENOENT
 from agents.wasi.hostdirs import HostGrant
 from agents.wasi.state import MAX_AWAY_NS, MONOTONIC_START_NS
 from tests.thorough import examples
@@ -49,6 +49,18 @@ def busy() -> Virtual:
     guest.close(8)
     guest.open("f")
     return guest
+
+
+@pytest.mark.parametrize("size", [1024, 1025, 1500, 3000])
+@pytest.mark.parametrize("letter", ["a", "ä"])
+def test_a_call_with_a_long_name_travels_or_is_refused(letter: str, size: int) -> None:
+    guest = Virtual()
+    name = "/".join([letter * 100] * 40).encode()[:size].decode(errors="ignore").rstrip("/")
+    name += "x" * (size - len(name.encode()))
+    code = guest.open(f"portcall/call/{name}", CREAT, READ_WRITE)[0]
+    assert code == (0 if size <= 1024 else ENAMETOOLONG)
+    state = WasiState.decode(canonical.decode(canonical.encode(guest.state.encode())))
+    assert state.encode() == guest.state.encode()
 
 
 def test_everything_travels() -> None:
