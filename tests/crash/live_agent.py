@@ -89,7 +89,7 @@ class Disk:
 
 
 DISKS: dict[Path, Disk] = {}
-PAPERS = types.SimpleNamespace(passport=types.SimpleNamespace(body=types.SimpleNamespace(expires=EXPIRES)))
+PAPERS = types.SimpleNamespace(terms=types.SimpleNamespace(expires=EXPIRES))
 _image: list[AgentImage] = []
 
 

@@ -20,6 +20,7 @@ from agents.engines.missing import MissingPages
 from agents.execution import Execution
 from agents.snapshot import Snapshot
 from agents.waits import Go, Sleep, Wait, Woke
+from docking.aio.deadlines import Deadlines
 from docking.errors import CarrierError, NoAnswer, StationError
 from docking.handoff import codec
 from docking.handoff.actions import Cargo, Departure, Drop, Left, Record, Resume, Start
@@ -110,7 +111,8 @@ class LiveStation(Station):
         self.sessions.undecided = self._undecided
         self.here = types.SimpleNamespace(
             berths={},
-            timers={},
+            timers=Deadlines(),
+            unmapping=types.SimpleNamespace(close=_closed),  # time is not what is tried here
             closing=False,
             key=types.SimpleNamespace(public=PublicKey(self.key)),
             peers=types.SimpleNamespace(label=lambda key: self.world.by_key(key.raw).name),
@@ -522,3 +524,7 @@ class LiveStation(Station):
 
     def _sign_receipt(self, cargo: Cargo, life: Any) -> bytes:
         return _signed("receipt", self.key, cargo.offer.hid, cargo.offer.visit)
+
+
+async def _closed(life: Any) -> None:
+    life.close()
