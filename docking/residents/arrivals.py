@@ -355,7 +355,7 @@ def _rest(snapshot: Snapshot, left_ms: int) -> Snapshot:
 def _queued(snapshot: Snapshot) -> Go | None:
     """The departure that it waited for, perhaps for long; None if it waited for something else."""
     wait = None if snapshot.pending is None else snapshot.pending.wait
-    return wait if isinstance(wait, Go) and wait.wait_ns else None
+    return wait if isinstance(wait, Go) and wait.wait_ns and not snapshot.between_tasks else None
 
 
 def _nothing(*_: object) -> None:
