@@ -571,7 +571,7 @@ class Lifecycle:
         """Write down how an agent stands whose state is in the store."""
         saved = berth.saved
         assert isinstance(saved, checkpoints.StoredState)
-        berth.saved = evolve(saved, note=evolve(saved.note, standing=berth.standing, until=berth.until))
+        berth.saved = evolve(saved, note=evolve(saved.note, standing=berth.standing, until=berth.until, noted=0))
         self._store(checkpoints.with_mail(berth)).add_done_callback(seen)
 
     def sleep_until(self, berth: Berth, until: int) -> None:
