@@ -6,9 +6,9 @@
     any@KEY     one that KEY certified     roam        any stations, as many as there are hops
 
 `alpha:task` has the station call this export of the agent there, and send it on when that returns: at each stop, or at
-none. `|` binds closer than `,`, and `?` and `*` closer still; parentheses group. `beta<2026-12-01T12:00Z` is there at the
-latest then. Names with spaces or other signs than these, and stations called `any` or `roam`, stand in double quotes,
-and so do names that look like a station and a task. `host:port`, `ed25519:...` and URLs do not.
+none. `|` binds closer than `,`, and `?` and `*` closer still; parentheses group. `beta<2026-12-01T12:00Z` is there at
+the latest then. Names with spaces or other signs than these, and stations called `any` or `roam`, stand in double
+quotes, and so do names that look like a station and a task. `host:port`, `ed25519:...` and URLs do not.
 
 Not here: what an itinerary allows (`itinerary`), and which key a name stands for. Invariants:
 `Way.read(str(way)) == way`; reading takes time in proportion to the text's length, which is bounded; each error says

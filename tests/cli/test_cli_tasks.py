@@ -17,7 +17,7 @@ COUNT = """(global.set $count (i32.add (global.get $count) (i32.const 1)))
     (call $tell_here) (call $tell (i32.const 110) (global.get $count))"""
 AGENT = f"""{program("unreachable")[:-1]}
     (func (export "count") {COUNT})
-    (func (export "nap") {COUNT} (drop (call $sleep (i32.const 2000))) {COUNT}))"""
+    (func (export "ask") {COUNT} (drop (call $recv (i32.const 300) (i32.const 64) (i32.const -1))) {COUNT}))"""
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def told(shell: Shell) -> list[str]:
 
 
 def test_tasks_typed_at_stations_one_of_which_is_killed_between_and_during_them(shell: Shell) -> None:
-    way = "beta:count,gamma:nap,beta:count"
+    way = "beta:count,gamma:ask,beta:count"
     with shell.station("alpha") as url:
         with shell.station("gamma", "--peer", url):
             know(shell, "alpha", "gamma")
@@ -73,10 +73,12 @@ def test_tasks_typed_at_stations_one_of_which_is_killed_between_and_during_them(
             launched = shell.json("launch", "agent.wat", "--via", way, "--from", "alpha")
             assert launched["way"]["sequence"][0] == {"station": "beta", "task": "count"}
             standing(shell, "beta", "waiting")  # its task is done, and gamma is not there
-        with shell.station("beta", "--peer", url):
-            with killed(shell, "gamma", "--peer", url):
-                standing(shell, "gamma", "waiting")  # in the middle of its nap
-            with shell.station("gamma", "--peer", url):
+        with shell.station("beta", "--peer", url) as beta:
+            peers = ("--peer", url, "--peer", beta)
+            with killed(shell, "gamma", *peers):
+                standing(shell, "gamma", "waiting")  # in the middle of its task
+            with shell.station("gamma", *peers):
+                shell("send", "agent", "go on")
                 while shell.json("where", "agent")["standing"] != "finished":
                     pass
         assert told(shell) == ["beta", "gamma", "gamma", "beta"]

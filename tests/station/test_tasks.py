@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from agents.credentials.itinerary import Alt, Itinerary, Loop, Opt, Seq, Stop
+from agents.credentials.itinerary import START, Alt, Itinerary, Loop, Opt, Seq, Stop
+from agents.evolve import evolve
+from agents.snapshot import Snapshot
 from docking import Policy, Station
 from docking.errors import StationError
 from docking.handle import Report
+from docking.residents import tasks
 from docking.residents.berth import Standing
 from tests.patience import PATIENCE
 from tests.station.harbour import OWNER, harbour, meet, numbers, packed, places, program, run, settled, station
@@ -154,3 +157,26 @@ async def test_a_task_that_the_agent_does_not_have_is_refused_at_launch() -> Non
             await home.launch(packed(wat), "beta:two", owner=OWNER)
         with pytest.raises(StationError, match="'takes' takes parameters"):
             await home.launch(packed(wat), "beta:takes", owner=OWNER)
+
+
+@run
+async def test_what_a_state_says_to_call_must_be_what_the_owner_signed_here() -> None:
+    async with harbour("home", "beta") as (home, beta):
+        way = Itinerary(Seq((task(beta, "one"), task(home, "ten"))))
+        at_beta = [step.position for step in way.steps(START)]
+        state = Snapshot(packed(TWO).digest, "_start")
+        sent = tasks.calling(state, beta.key, "one")
+        assert tasks.begins(sent, way, at_beta, beta.key) == "one"
+        assert tasks.begins(sent, way, [START], home.key) is None
+        later = tasks.calling(evolve(state, stage="run"), beta.key, "ten")
+        assert tasks.begins(later, way, at_beta, home.key) is None  # it was to begin elsewhere
+        with pytest.raises(ValueError, match="names 'one' here, not 'ten'"):
+            tasks.begins(later, way, at_beta, beta.key)
+
+
+@run
+async def test_a_journey_by_tasks_that_is_recorded_ends_as_one_that_is_not() -> None:
+    async with harbour("home", "beta", "gamma", record_mib=16) as (home, *_):
+        agent = await home.launch(packed(TWO), "beta:one,gamma:ten", owner=OWNER)
+        report = await agent.wait(PATIENCE)
+        assert numbers(report, "n") == [1, 11]
