@@ -58,7 +58,7 @@ from .outcomes import (
 )
 from .outcomes import bits as to_bits
 from .preemption import Preemption
-from .snapshot import MemoryRoot, Pending, Snapshot, started_state
+from .snapshot import TASK_CALL, MemoryRoot, Pending, Snapshot, started_state
 from .unwinding import Stack, stack_of
 from .waits import Event, Failed, Go, GoAt, Refused, Suspend, Wait, Woke
 from .wasi.fast_path import CALLED_OFTEN, MODULE, FastPath
@@ -139,6 +139,7 @@ class Execution:
         self._telling = False  # whether it is being told an event
         self._told: set[str] = set()  # the calls for which its log already says why they cannot suspend it
         self._over = False  # it has ended: what is left of it means nothing
+        self._returned = False  # its export returned, and nothing was called since
         self.instance: Instance | None = None
         """Where it runs; None before it is made, and once it is closed."""
         self.contents: FileContents | None = None
@@ -292,7 +293,10 @@ class Execution:
             self._check_given()
         else:
             captured = capture(self.instance, self._prepared, memories=not roots)
-            weak = self._pending is not None and isinstance(self._pending.wait, GoAt)
+            pending = self._pending
+            weak = pending is not None and (
+                isinstance(pending.wait, GoAt) or (pending.module, pending.name) == TASK_CALL
+            )
             state = evolve(
                 state,
                 entry=self._entry,
@@ -425,6 +429,20 @@ class Execution:
         self._over = isinstance(stop, (Finished, Trapped, Exhausted))
         return stop
 
+    def onward(self, wait: Go) -> Go | None:
+        """After an export returned: have the agent wait to be sent to its next stop, without a stack, where another
+        export is called. None if it cannot, since it ended itself.
+
+        wait: the departure, as of the agent's own
+        """
+        if not self._returned or self.instance is None:
+            return None
+        if self._stack is not None:
+            self._stack.clear()
+        self._over = self._returned = False
+        self._pending = Pending(*TASK_CALL, (), wait)
+        return wait
+
     def _go_on(self, event: Event | None) -> Stop:
         event, self._first = event or self._first, None
         if event is not None and (self._pending is None or self._pending.wait is None):
@@ -467,6 +485,7 @@ class Execution:
                 if returned is None:
                     assert stack is not None
                     returned = stack.results(types)
+                self._returned = True
                 return Finished(returned, types)
 
     def _before_entry(self, instance: Instance) -> str | None:

@@ -74,6 +74,9 @@ _LEVEL = 1  # of zstd: a hop waits for it, and the network is seldom slower than
 _HEADER = DecodeBounds(max_bytes=128 << 20, max_depth=8, max_items=4_000_000)
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 
+# What an agent between two tasks waits in: no import, and so no call of its own.
+TASK_CALL = ("portcall", "(task)")
+
 Stage = Literal["new", "start", "run"]  # not started; inside the start function; inside the entry
 
 
@@ -303,6 +306,11 @@ class Snapshot:
             return self.pending.wait.entry
         return None
 
+    @property
+    def between_tasks(self) -> bool:
+        """Whether a task of its itinerary has returned, and the next has not begun."""
+        return self.pending is not None and (self.pending.module, self.pending.name) == TASK_CALL
+
     def encode(self) -> bytes:
         """Deterministic bytes."""
         return b"".join(self.parts())
@@ -368,7 +376,7 @@ class Snapshot:
             # (docs/adr/no-frame-for-a-last-call).
             if innermost.kind == "poll" and self.pending is not None:
                 raise BadSnapshot("the innermost frame waits for nothing, and the agent in a call")
-        elif self.pending is not None and self.weak is None and metadata is None:
+        elif self.pending is not None and self.weak is None and not self.between_tasks and metadata is None:
             raise BadSnapshot("an agent that waits in a call, of an image that cannot be suspended")
         state = self.frames or self.pending or self.memories or self.globals or self.tables or self.roots
         if self.stage == "new" and state:

@@ -4,6 +4,7 @@
 
     way = Way.read("alpha,(beta|gamma)*10")                    # names: a station finds their keys when it launches
     itinerary = Itinerary(Seq((Stop(alpha), Loop(10, Alt((Stop(beta), Stop(gamma)))))))
+    driven = Itinerary(Seq((Stop(alpha, task="count"), Stop(beta, task="tell"))))  # stations call these exports
     anywhere = Itinerary(Seq((Stop(alpha), Roam(5, certified_by=ministry))))
 
 The names are those of `agents.credentials`, whose modules `itinerary` and `ways` have the rules; here is where programs

@@ -24,6 +24,7 @@ from agents.image import AgentImage
 from agents.renamed import renamed
 from agents.snapshot import Snapshot, started_state
 from agents.wasi.state import WasiState
+from agents.wasm.decode import decode_module
 from docking.errors import StationError
 from docking.trust.policy import DEFAULT_BUDGET, GIB
 
@@ -114,6 +115,24 @@ def image_of(image: AgentImage | bytes) -> AgentImage:
     return AgentImage.unpack(image)
 
 
+def _check_tasks(image: AgentImage, itinerary: Itinerary) -> None:
+    """Raises `StationError` for a task that the agent does not have."""
+    wanted = itinerary.all_tasks
+    if not wanted:
+        return
+    if image.metadata is None:
+        raise StationError("the agent was packed so that nothing can suspend it: it cannot travel by tasks")
+    module = decode_module(image.code)
+    kinds = {each.name: each for each in module.exports if each.kind == "func"}
+    for task in sorted(wanted):
+        if task not in kinds:
+            own = sorted(name for name in kinds if not name.startswith("portcall."))
+            known = ", ".join(own)[:300]
+            raise StationError(f"the agent exports no function {task!r}, which its itinerary names as a task: {known}")
+        if module.func_type(kinds[task].index).params:
+            raise StationError(f"the task {task!r} takes parameters: a task is an export without any")
+
+
 def prepare_launch(
     image: AgentImage,
     owner: SecretKey,
@@ -136,7 +155,10 @@ def prepare_launch(
     if isinstance(args, (str, bytes)):
         raise TypeError(f"args is a list of arguments, not {type(args).__name__}: args=[{args!r}]")
     memory = terms.permit.budget.memory
-    state = first_state(image, args, memory=None if memory == DEFAULT_PERMIT.budget.memory else memory)
+    _check_tasks(image, itinerary)
+    # Where the itinerary begins elsewhere, nothing is called at home.
+    first = next(iter(sorted(itinerary.tasks(itinerary.begin(home.station, now)))), None)
+    state = first_state(image, args, first, memory=None if memory == DEFAULT_PERMIT.budget.memory else memory)
     passport = Passport(
         owner=owner.public,
         nonce=random(PASSPORT_NONCE_SIZE),

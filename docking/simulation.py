@@ -294,6 +294,8 @@ class Simulation:
         way = Itinerary.via([self._home.key])
         if via is not None:
             way = via.itinerary({name: self.station(name).key for name in via.names}, self._certifiers)
+            if way.has_tasks:
+                raise StationError("tasks of a way are called by stations: portcall lab, then portcall launch --via")
         for name in down:
             check_stop(name, via, home)
         self.passport = _passport(self._home.key, way, label)

@@ -31,7 +31,7 @@ from typing import Any
 from attrs import field, frozen
 
 from agents.brief import brief
-from agents.credentials.fields import COUNT, LATEST_MS, array, byte_string, uint
+from agents.credentials.fields import COUNT, LATEST_MS, array, byte_string, text, uint
 from agents.credentials.keys import KEY_SIZE, PublicKey, public_key
 from agents.errors import CredentialError, MalformedCredential
 
@@ -42,6 +42,7 @@ MAX_DEPTH = 12
 # The parts of a Set that are done are bits of one CBOR integer.
 MAX_SET = 64
 MAX_POSITION_PATH = 2 * MAX_DEPTH
+MAX_TASK_BYTES = 64
 
 
 def _nodes(value: tuple[Node, ...] | list[Node]) -> tuple[Node, ...]:
@@ -54,10 +55,12 @@ class Stop:
 
     station: its key
     until: the latest arrival, milliseconds since 1970; None for any time
+    task: the export that the station calls there, up to 64 bytes; empty if the agent travels by itself
     """
 
     station: PublicKey
     until: int | None = None
+    task: str = ""
 
 
 @frozen
@@ -202,7 +205,8 @@ class Itinerary:
 
     root: the whole way, of up to 1024 parts, 12 deep
 
-    Raises `MalformedCredential` if it is too large or too deep, or has an empty part.
+    Raises `MalformedCredential` if it is too large or too deep, or has an empty part; and, where stops name tasks, if
+    one names none, or if one station may be two stops in a row.
     """
 
     root: Node
@@ -212,6 +216,28 @@ class Itinerary:
     def __attrs_post_init__(self) -> None:
         if _measure(self.root, 1) > MAX_NODES:
             raise MalformedCredential(f"the itinerary has more than {MAX_NODES} parts")
+        if self.has_tasks:
+            if not all(isinstance(leaf, Stop) and leaf.task for leaf in _leaves(self.root)):
+                raise MalformedCredential("the itinerary names tasks: then each stop is a station with a task")
+            _edges(self.root)
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether stations call a task at each stop, and send the agent on after it."""
+        return any(isinstance(leaf, Stop) and leaf.task for leaf in _leaves(self.root))
+
+    @property
+    def all_tasks(self) -> frozenset[str]:
+        """The tasks of all stops."""
+        return frozenset(leaf.task for leaf in _leaves(self.root) if isinstance(leaf, Stop) and leaf.task)
+
+    def tasks(self, positions: Sequence[Position]) -> frozenset[str]:
+        """The tasks that may be called.
+
+        positions: where the agent may be
+        """
+        stops = map(self.stop, positions)
+        return frozenset(stop.task for stop in stops if isinstance(stop, Stop) and stop.task)
 
     def steps(self, position: Position) -> Iterator[Step]:
         """The possible steps from `position`, preferred first; none at the end and from `HOME`.
@@ -372,6 +398,8 @@ def _measure(node: Node, depth: int) -> int:
     if isinstance(node, _LEAVES):
         if node.until is not None:
             uint(node.until, "itinerary: latest arrival", LATEST_MS)
+        if isinstance(node, Stop) and node.task != "":
+            text(node.task, "itinerary: task", MAX_TASK_BYTES)
         return 1
     if isinstance(node, Loop):
         if uint(node.turns, "itinerary: turns of a loop") == 0:
@@ -383,6 +411,48 @@ def _measure(node: Node, depth: int) -> int:
     if not 1 <= len(node.parts) <= most:
         raise MalformedCredential(f"itinerary: a part with {len(node.parts)} parts; from 1 to {most} are allowed")
     return 1 + sum(_measure(part, depth + 1) for part in node.parts)
+
+
+def _leaves(node: Node) -> Iterator[Leaf]:
+    if isinstance(node, _LEAVES):
+        yield node
+    else:
+        for part in [node.part] if isinstance(node, (Loop, Opt)) else node.parts:
+            yield from _leaves(part)
+
+
+def _edges(node: Node) -> tuple[frozenset[PublicKey], frozenset[PublicKey]]:
+    """The stations where `node` may begin, and where it may end. Raises if one may be two stops in a row: they would be
+    one visit, and which of the two tasks was done would stand nowhere."""
+    if isinstance(node, Stop):
+        return frozenset([node.station]), frozenset([node.station])
+    if isinstance(node, (Loop, Opt)):
+        first, last = _edges(node.part)
+        if isinstance(node, Loop) and node.turns > 1:
+            _apart(last, first)
+        return first, last
+    assert isinstance(node, (Seq, Alt, Set))
+    edges = [_edges(part) for part in node.parts]
+    if isinstance(node, Seq):
+        first, last = frozenset[PublicKey](), frozenset[PublicKey]()
+        begins = True
+        for part, (begin, end) in zip(node.parts, edges, strict=True):
+            _apart(last, begin)
+            first = first | begin if begins else first
+            begins = begins and _skippable(part)
+            last = last | end if _skippable(part) else end
+        return first, last
+    if isinstance(node, Set):
+        for index, (begin, _) in enumerate(edges):
+            for other, (_, end) in enumerate(edges):
+                if index != other:
+                    _apart(end, begin)
+    return frozenset().union(*(begin for begin, _ in edges)), frozenset().union(*(end for _, end in edges))
+
+
+def _apart(before: frozenset[PublicKey], after: frozenset[PublicKey]) -> None:
+    if not before.isdisjoint(after):
+        raise MalformedCredential("one station may be two stops in a row: give it one task that does both")
 
 
 def _skippable(node: Node) -> bool:
@@ -468,10 +538,13 @@ def _descend(root: Node, path: tuple[int, ...]) -> tuple[list[tuple[Node, int]],
     return frames, node
 
 
-_STOP, _SEQ, _ALT, _SET, _LOOP, _ANY, _OPT, _FREE = range(8)
+# A stop with a task is a kind of its own: stations that know no tasks refuse it as malformed.
+_STOP, _SEQ, _ALT, _SET, _LOOP, _ANY, _OPT, _FREE, _TASK = range(9)
 
 
 def _value(node: Node) -> list[Any]:
+    if isinstance(node, Stop) and node.task:
+        return [_TASK, node.station.raw, node.task, *([] if node.until is None else [node.until])]
     if isinstance(node, Stop):
         return [_STOP, node.station.raw] if node.until is None else [_STOP, node.station.raw, node.until]
     if isinstance(node, CertifiedStop):
@@ -492,9 +565,13 @@ def _node(value: object, depth: int, count: list[int]) -> Node:
     count[0] += 1
     if depth > MAX_DEPTH or count[0] > MAX_NODES:
         raise MalformedCredential(f"the itinerary has more than {MAX_NODES} parts or {MAX_DEPTH} levels")
-    parts = array(value, "itinerary", 3)
-    tag = uint(parts[0], "itinerary: kind of part", _FREE) if parts else -1
-    if tag in (_STOP, _ANY) and len(parts) >= 2:
+    parts = array(value, "itinerary", 4)
+    tag = uint(parts[0], "itinerary: kind of part", _TASK) if parts else -1
+    if tag == _TASK and len(parts) >= 3:
+        key = public_key(byte_string(parts[1], "itinerary: key", KEY_SIZE))
+        task = text(parts[2], "itinerary: task", MAX_TASK_BYTES)
+        return Stop(key, uint(parts[3], "itinerary: latest arrival", LATEST_MS) if len(parts) == 4 else None, task)
+    if tag in (_STOP, _ANY) and 2 <= len(parts) <= 3:
         key = public_key(byte_string(parts[1], "itinerary: key", KEY_SIZE))
         until = uint(parts[2], "itinerary: latest arrival", LATEST_MS) if len(parts) == 3 else None
         return Stop(key, until) if tag == _STOP else CertifiedStop(key, until)

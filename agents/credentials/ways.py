@@ -5,8 +5,10 @@
     (...)*10    once, up to 10 times       any         any one station
     any@KEY     one that KEY certified     roam        any stations, as many as there are hops
 
-`|` binds closer than `,`, and `?` and `*` closer still; parentheses group. `beta<2026-12-01T12:00Z` is there at the
-latest then. Names with spaces or other signs than these, and stations called `any` or `roam`, stand in double quotes.
+`alpha:task` has the station call this export of the agent there, and send it on when that returns: at each stop, or at
+none. `|` binds closer than `,`, and `?` and `*` closer still; parentheses group. `beta<2026-12-01T12:00Z` is there at
+the latest then. Names with spaces or other signs than these, and stations called `any` or `roam`, stand in double
+quotes, and so do names that look like a station and a task. `host:port`, `ed25519:...` and URLs do not.
 
 Not here: what an itinerary allows (`itinerary`), and which key a name stands for. Invariants:
 `Way.read(str(way)) == way`; reading takes time in proportion to the text's length, which is bounded; each error says
@@ -25,6 +27,7 @@ from agents.brief import brief
 from agents.credentials.fields import COUNT, LATEST_MS
 from agents.credentials.itinerary import (
     MAX_DEPTH,
+    MAX_TASK_BYTES,
     Alt,
     CertifiedStop,
     FreeStop,
@@ -45,6 +48,10 @@ MAX_NESTING = 2 * MAX_DEPTH  # of parentheses and braces, which may be more than
 ANY, ROAM, CERTIFIED = "any", "roam", "any@"
 _ROAM = Opt(Loop(COUNT, FreeStop()))
 _PLAIN = re.compile(r"""[^\s,|?*(){}<>"@][^\s,|?*(){}<>"]*\Z""")
+_IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_.$-]*"
+# A task comes after a name, `host:port`, `[address]:port` or a whole key; what follows the last colon is no port.
+_TASKED = re.compile(rf"(ed25519:[^:]+|\[[^\]]*\](?::[0-9]+)?|(?!ed25519:)[^:\[\]]+(?::[0-9]+)?):({_IDENTIFIER})\Z")
+_TASK = re.compile(rf':({_IDENTIFIER}|"(?:[^"\\]|\\.)*")', re.DOTALL)
 _WORD = re.compile(r"""[^,|?*(){}<>"]*""")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _TIME = re.compile(r"[0-9T:.-]{1,30}Z")
@@ -152,7 +159,7 @@ def _all_named(node: Node) -> bool:
 
 def _with_keys(node: Node, stations: list[PublicKey], certifiers: list[PublicKey]) -> Node:
     if isinstance(node, Stop):
-        return Stop(stations[int.from_bytes(node.station.raw, "big")], node.until)
+        return Stop(stations[int.from_bytes(node.station.raw, "big")], node.until, node.task)
     if isinstance(node, CertifiedStop):
         return CertifiedStop(certifiers[int.from_bytes(node.certifier.raw, "big")], node.until)
     if isinstance(node, FreeStop):
@@ -267,13 +274,16 @@ class _Reader:
             name = re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL)
             if not name.strip():
                 raise self._wrong("a station's name is missing here", begin)
-            return self._station(name)
+            return self._station(name, self._task())
         if self._text.startswith('"', begin):
             raise self._wrong('this " is not closed by another', begin)
         word = _WORD.match(self._text, begin)
         assert word is not None
         name = word[0].rstrip()
         self._at = begin + len(name)
+        if len(name) > 1 and name.endswith(":") and self._text.startswith('"', self._at):
+            self._at -= 1
+            return self._station(name[:-1], self._task())
         if not name:
             raise self._wrong("a station's name is missing here")
         if name == ROAM:
@@ -287,10 +297,24 @@ class _Reader:
         space = re.search(r"\s", name)
         if space is not None:
             raise self._wrong("a comma or | belongs between two stations", begin + space.start())
-        return self._station(name)
+        tasked = _TASKED.match(name)
+        return self._station(name) if tasked is None else self._station(tasked[1], tasked[2])
 
-    def _station(self, name: str) -> Stop:
-        return Stop(Way.key(self.names.setdefault(name, len(self.names))), self._until())
+    def _station(self, name: str, task: str = "") -> Stop:
+        if len(task.encode(errors="replace")) > MAX_TASK_BYTES or not task.isprintable():
+            raise self._wrong(f"a task is the printable name of an export, of at most {MAX_TASK_BYTES} bytes")
+        return Stop(Way.key(self.names.setdefault(name, len(self.names))), self._until(), task)
+
+    def _task(self) -> str:
+        """After a name in quotes."""
+        found = _TASK.match(self._text, self._at)
+        if found is None:
+            return ""
+        self._at = found.end()
+        task = re.sub(r"\\(.)", r"\1", found[1][1:-1], flags=re.DOTALL) if found[1].startswith('"') else found[1]
+        if not task:
+            raise self._wrong("the name of a task is missing here")
+        return task
 
     def _certified(self, name: str) -> CertifiedStop:
         if not name:
@@ -355,6 +379,13 @@ def _written(node: Node, station: Name, certifier: Name, level: int) -> str:
 def _stop(node: Leaf, station: Name, certifier: Name) -> str:
     if isinstance(node, Stop):
         text = quoted(station(node.station))
+        if node.task:
+            # In quotes where the two would not be told apart again.
+            whole = f"{text}:{node.task}"
+            found = _TASKED.match(whole)
+            plain = found is not None and (found[1], found[2]) == (text, node.task)
+            in_quotes = text.startswith('"') and re.fullmatch(_IDENTIFIER, node.task) is not None
+            text = whole if plain or in_quotes else f"{_in_quotes(station(node.station))}:{_in_quotes(node.task)}"
     elif isinstance(node, CertifiedStop):
         name = certifier(node.certifier)
         text = CERTIFIED + (name if _PLAIN.match(name) else _in_quotes(name))
@@ -365,7 +396,9 @@ def _stop(node: Leaf, station: Name, certifier: Name) -> str:
 
 def quoted(name: str) -> str:
     """A station's name as it is written in a way."""
-    plain = _PLAIN.match(name) and name not in (ANY, ROAM) and not name.startswith(CERTIFIED)
+    plain = (
+        _PLAIN.match(name) and not _TASKED.match(name) and name not in (ANY, ROAM) and not name.startswith(CERTIFIED)
+    )
     return name if plain else _in_quotes(name)
 
 
@@ -383,7 +416,7 @@ def value(itinerary: Itinerary, station: Name, certifier: Name | None = None) ->
     """An itinerary for JSON: `{"sequence": [{"station": "alpha"}, {"optional": {"station": "beta"}}]}`.
 
     Further parts: `alternatives` and `any_order`, with lists; `loop`, with `turns` beside it; `any`: true, with
-    `certified_by`; `until_ms` beside a stop, in milliseconds since 1970.
+    `certified_by`; `task` beside a station; `until_ms` beside a stop, in milliseconds since 1970.
 
     station, certifier: as of `written`
     """
@@ -402,7 +435,7 @@ def _json(node: Node, station: Name, certifier: Name) -> dict[str, Any]:
         return {"loop": _json(node.part, station, certifier), "turns": node.turns}
     shown: dict[str, Any] = {"any": True}
     if isinstance(node, Stop):
-        shown = {"station": station(node.station)}
+        shown = {"station": station(node.station), **({"task": node.task} if node.task else {})}
     elif isinstance(node, CertifiedStop):
         shown["certified_by"] = certifier(node.certifier)
     return shown if node.until is None else {**shown, "until_ms": node.until}

@@ -296,18 +296,19 @@ class Arrivals:
                 berth.until = note.until
                 self.slept(berth)
             return
+        now = self._here.clocks.now()
         if note is not None and note.wait == "sleep":
             berth.wait = Sleep(0)
-            self._lifecycle.sleep_until(berth, note.until)
+            self._lifecycle.sleep_until(berth, note.ends(now))
             return
         if note is not None and note.wait == "recv" and not berth.inbox:
             berth.wait, berth.standing = Recv(None), Standing.WAITING
             if note.until:
-                self._lifecycle.sleep_until(berth, note.until)
+                self._lifecycle.sleep_until(berth, note.ends(now))
             return
         snapshot = Snapshot.decode(self._here.state_of(berth))
         if note is not None and note.until:
-            snapshot = _rest(snapshot, note.until - self._here.clocks.now())
+            snapshot = _rest(snapshot, note.ends(now) - now)
         berth.state = snapshot
         if note is not None and isinstance(snapshot.pending and snapshot.pending.wait, Clone):
             self._lifecycle.go_on(berth, Cloned(note.child or None))
@@ -316,7 +317,7 @@ class Arrivals:
             self._lifecycle.go_on(berth, Forked(int(number), tuple(children)))
         elif note is not None and note.until and note.wait != checkpoints.ARRIVED and (wait := _queued(snapshot)):
             berth.state = None
-            self._lifecycle.queued.resume(berth, wait, note.until)
+            self._lifecycle.queued.resume(berth, wait, note.ends(now))
         else:
             self._lifecycle.begin(berth, snapshot, arrived=note is None or note.wait == checkpoints.ARRIVED)
 
@@ -355,7 +356,7 @@ def _rest(snapshot: Snapshot, left_ms: int) -> Snapshot:
 def _queued(snapshot: Snapshot) -> Go | None:
     """The departure that it waited for, perhaps for long; None if it waited for something else."""
     wait = None if snapshot.pending is None else snapshot.pending.wait
-    return wait if isinstance(wait, Go) and wait.wait_ns else None
+    return wait if isinstance(wait, Go) and wait.wait_ns and not snapshot.between_tasks else None
 
 
 def _nothing(*_: object) -> None:

@@ -66,6 +66,7 @@ from docking.letters.orders import OrderKind
 from docking.letters.packets import Packet, PacketKind
 from docking.live.block_fetcher import FetchedAgent
 from docking.recordings.stays import StayRecording
+from docking.residents.tasks import ONWARD
 from docking.store.changes import Link
 from docking.tracing import Span, TraceContext, Tracing
 from docking.trust.agent_credentials import AgentCredentials
@@ -247,6 +248,9 @@ class Berth:
     recording: StayRecording | None = field(init=False, default=None, repr=False)
     trace: TraceContext | None = None
     """Of the trace to which its journey belongs, if it does to any."""
+    onward: bool = False
+    """Whether a task of its itinerary is over, and it is to be sent to the next stop."""
+
     brought: bool = False
     """Whether it was brought to its home by an order, not by its own `go`, and has not been told."""
 
@@ -426,6 +430,9 @@ class Berth:
                 self.occupied = usage.memory
                 self._written = 0 if life.wasi is None else life.wasi.logged
                 self._flush()
+            if isinstance(stop, Finished) and self.travels_by_tasks and self.credentials.next_stops():
+                stop = life.onward(ONWARD) or stop
+                self.onward = stop is ONWARD
             if isinstance(stop, Finished | Trapped | Exhausted):
                 self.close()
                 return Turn(stop)
@@ -445,6 +452,11 @@ class Berth:
         finally:
             # Rounded up: a turn of less than a microsecond is not free.
             self.cpu_us += -((began - spent_ns()) // 1000)
+
+    @property
+    def travels_by_tasks(self) -> bool:
+        """Whether its itinerary names a task for each stop."""
+        return self.credentials.passport.body.itinerary.has_tasks
 
     def state_while_it_waits(self) -> bytes | None:
         """Its state, encoded; it keeps its instance. None if it has none."""

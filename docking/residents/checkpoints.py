@@ -64,23 +64,34 @@ class BerthNote:
     """As of `Berth.spent`."""
     brought: bool = False
     """Whether it was brought home by an order, and its state does not know."""
+    noted: int = 0
+    """When this was noted, of an agent that waits until some time: ms since 1970, by the clock that `until` is of."""
+
+    def ends(self, now: int) -> int:
+        """When its wait ends. A clock that was ahead when it was noted, and is right again, does not prolong it.
+
+        now: ms since 1970
+        """
+        return self.until if now >= self.noted else min(self.until, now + max(0, self.until - self.noted))
 
     @staticmethod
-    def _more(more: list[Any]) -> tuple[list[list[object]], list[list[str]], int, bool]:
+    def _more(more: list[Any]) -> tuple[list[list[object]], list[list[str]], int, bool, int]:
         if len(more) < 2:
-            return [], [], 0, False
-        if len(more) > 3 and more[3] is not True:
+            return [], [], 0, False, 0
+        rest: list[Any] = [*more[2:], *(0, False, 0)[len(more) - 2 :]]
+        spent, brought, noted = rest
+        if not isinstance(brought, bool):
             raise ValueError("a flag that is none")
-        return more[0], more[1], uint(more[2], "time", AMOUNT) if len(more) > 2 else 0, len(more) > 3
+        return more[0], more[1], uint(spent, "time", AMOUNT), brought, uint(noted, "time", AMOUNT)
 
     def encode(self) -> bytes:
         """As bytes, for the store."""
         counts = [self.cpu_us, self.memory_bytes, self.calls, self.sent, self.cloned]
         fields = [NOTE_VERSION, self.standing.value, self.trail, self.came.value(), self.since, self.until]
-        streams = self.sent_to or self.offers or self.spent or self.brought
-        more: list[object] = [self.sent_to, self.offers] if streams else []
-        more += [self.spent] if self.spent or self.brought else []
-        more += [True] if self.brought else []
+        more: list[object] = [self.sent_to, self.offers, self.spent, self.brought, self.noted]
+        while more and not more[-1]:
+            more.pop()
+        more += [[]] if len(more) == 1 else []
         return canonical.encode([*fields, counts, self.child, self.wait, self.text, *more])
 
     @classmethod
@@ -88,7 +99,7 @@ class BerthNote:
         """The inverse of `encode`. Raises `CredentialError`: the store is of another program, or damaged."""
         try:
             version, standing, trail, came, since, until, counts, child, wait, text, *more = array(
-                canonical.decode(data, _BOUNDS), "note", 14
+                canonical.decode(data, _BOUNDS), "note", 15
             )
             if type(version) is not int or version != NOTE_VERSION:
                 raise ValueError("another version")
@@ -99,12 +110,13 @@ class BerthNote:
                 raise ValueError("a text is none")
             head = Head.of((count, digest))
             stand, trail = Standing(standing), byte_string(trail, "trail", 32)
-            sent_to, offers, spent, brought = cls._more(more)
+            sent_to, offers, spent, brought, noted = cls._more(more)
             read_outflows(sent_to)
             if not all(len(row) == 2 and all(isinstance(each, str) for each in row) for row in offers):
                 raise ValueError("an offer that is none")
             counted = cpu, memory, calls, sent, cloned
-            return cls(stand, trail, head, *times, *counted, child, wait, text, sent_to, offers, spent, brought)
+            made = cls(stand, trail, head, *times, *counted, child, wait, text, sent_to, offers)
+            return evolve(made, spent=spent, brought=brought, noted=noted)
         except (NotCanonical, ValueError, TypeError) as error:
             raise CredentialError("note", f"what the store says of an agent cannot be read: {error}") from error
 
@@ -148,6 +160,7 @@ def note_of(berth: Berth, event: Event | None = None, arrived: bool = False) -> 
         sent_to=berth.streams.outflows(),
         offers=[list(each) for each in berth.offers.items()],
         spent=berth.spent,
+        noted=berth.wall_ns() // 1_000_000 if berth.until else 0,
         brought=berth.brought,
     )
 

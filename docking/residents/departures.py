@@ -23,13 +23,16 @@ from agents.credentials.upgrades import current_image
 from agents.errors import CredentialError
 from agents.evolve import evolve
 from agents.hostcalls import EACCES, EAGAIN, EHOSTUNREACH
+from agents.snapshot import Snapshot
 from agents.waits import HOME_STOP, NEXT_STOP
+from docking.aio.threads import in_thread
 from docking.courier import Courier
 from docking.errors import IdentityError, UnknownStation
 from docking.handoff.actions import Departure, Record
 from docking.handoff.messages import NONCE_SIZE, Body, Offer, Part
 from docking.handoff.refusal import Refusal
 from docking.peers.directory import PeerDirectory
+from docking.residents import tasks
 from docking.residents.berth import EDQUOT, ENOSPC, EPERM, Berth
 from docking.residents.checkpoints import message_parts, put_checkpoint
 from docking.residents.deltas import Deltas
@@ -187,11 +190,28 @@ class Departures:
         for to in targets:
             if to == self.key.public:
                 return Refusal("here", "the agent is here already")
-            answer = await self._attempt_well(berth, to, state, sent, docked_s)
+            try:
+                carried = await self._with_task(berth, to, state) if berth.onward else state
+            except CredentialError as error:
+                refused = Refusal(error.code, error.reason)
+                continue
+            answer = await self._attempt_well(berth, to, carried, sent, docked_s)
             if answer is None:
                 return None
             refused = answer
         return refused
+
+    async def _with_task(self, berth: Berth, to: PublicKey, state: bytes) -> bytes:
+        """The state with which an agent goes to a stop for its task there. Raises `CredentialError`."""
+        body = berth.credentials.passport.body
+        now = max(self._clock(), berth.credentials.since)
+        before = self._position(berth, to, now)
+        after = body.itinerary.reach(before, to, now, body.home.station)
+        stop = body.itinerary.stop(after[0])
+        if not isinstance(stop, Stop):
+            return state  # recalled
+        task = stop.task
+        return await in_thread(lambda: tasks.calling(Snapshot.decode(state), to, task).encode())
 
     def announcement(self, berth: Berth, to: PublicKey, with_image: bool, whole: bool) -> Offer:
         """An offer without the state, which asks whether the agent would be admitted. `whole`: with all of its trail.

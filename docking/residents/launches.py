@@ -108,6 +108,9 @@ class Launches:
         self._here.settle(berth)
         self._here.tell("launched", berth.agent)
         self._judge(berth)
+        if berth.travels_by_tasks:
+            self._lifecycle.begin(berth, snapshot, arrived=True)
+            return berth
         # An interpreter that has started already waits for no time (`agents.sdk.started`).
         self._lifecycle.go_on(berth, None if snapshot.pending is None else Woke())
         return berth

@@ -52,7 +52,7 @@ from docking.events import EventKind
 from docking.handoff.refusal import Refusal
 from docking.letters.journeys import TOP_IT_UP, JourneyStanding
 from docking.letters.orders import OrderKind
-from docking.residents import checkpoints
+from docking.residents import checkpoints, tasks
 from docking.residents.berth import EDQUOT, ENOSPC, EPERM, LARGE, SPENT, Berth, HostEnvironment, Standing, Turn
 from docking.residents.budgets import BudgetWatch
 from docking.residents.cloning import Told, make_clones, told_of_clone, told_of_fork
@@ -217,6 +217,9 @@ class Lifecycle:
     def begin(self, berth: Berth, snapshot: Snapshot, arrived: bool) -> None:
         """Resume from a snapshot: with the arrival, or with what it waited for."""
         self.budgets.examine(berth)
+        if berth.travels_by_tasks and (snapshot.between_tasks or snapshot.stage == "new"):
+            self.begin_task(berth, snapshot, arrived)
+            return
         wait = None if snapshot.pending is None else snapshot.pending.wait
         home = berth.credentials.passport.body.home.station == self._here.key.public
         berth.brought |= arrived and home and not isinstance(wait, (Go, GoAt))
@@ -226,6 +229,37 @@ class Lifecycle:
             self.go_on(berth, Arrived() if arrived else Refused(EINTR, "the station was restarted"))
         else:
             self.wait(berth, wait)
+
+    def begin_task(self, berth: Berth, snapshot: Snapshot, arrived: bool) -> None:
+        """Call the task of its stop, or send it on if that was done, or if its itinerary begins elsewhere."""
+        try:
+            credentials = berth.credentials
+            itinerary, here = credentials.passport.body.itinerary, self._here.key.public
+            task = tasks.begins(snapshot, itinerary, credentials.positions, here) if arrived else None
+        except ValueError as error:
+            self._stop(berth, snapshot.encode(), str(error))
+            return
+        if task is not None:
+            self.go_on(berth, Arrived() if snapshot.between_tasks else None)
+        elif berth.credentials.next_stops():
+            berth.onward = True
+            self.wait(berth, tasks.ONWARD)
+        else:
+            self.finish(berth, JourneyStanding.FINISHED, "0")
+
+    async def _cannot_go_on(self, berth: Berth, refused: Refusal) -> None:
+        """No stop takes an agent after its task: it ends if nothing must be visited, waits if that helps, or stops."""
+        credentials = berth.credentials
+        complete = credentials.passport.body.itinerary.complete
+        if berth.barred:
+            self.suspend(berth)
+        elif berth.order:
+            self.ordered(berth, tasks.ONWARD, berth.state if isinstance(berth.state, bytes) else None)
+        elif any(map(complete, credentials.positions)):
+            self.finish(berth, JourneyStanding.FINISHED, "0")
+        elif not await self._queue(berth, refused) and not self._here.closing:
+            state = await self._whole(berth)
+            self._stop(berth, state, f"no next stop takes it: {refused.code}: {refused.reason}"[:900])
 
     def go_on(self, berth: Berth, event: Event | None) -> None:
         """Queue the agent for a worker."""
@@ -237,7 +271,7 @@ class Lifecycle:
         written = self._make_room(berth, event)
         stays = berth.standing is Standing.LEAVING
         berth.wait, berth.until, berth.standing, berth.running = None, 0, Standing.READY, True
-        berth.held_up = None
+        berth.held_up, berth.onward = None, False
         self._here.active[berth.agent] = berth
         if stays:
             self._here.changed(berth.agent)
@@ -537,7 +571,7 @@ class Lifecycle:
         """Write down how an agent stands whose state is in the store."""
         saved = berth.saved
         assert isinstance(saved, checkpoints.StoredState)
-        berth.saved = evolve(saved, note=evolve(saved.note, standing=berth.standing, until=berth.until))
+        berth.saved = evolve(saved, note=evolve(saved.note, standing=berth.standing, until=berth.until, noted=0))
         self._store(checkpoints.with_mail(berth)).add_done_callback(seen)
 
     def sleep_until(self, berth: Berth, until: int) -> None:
@@ -634,6 +668,8 @@ class Lifecycle:
         if berth.order is OrderKind.RETRACT:
             berth.order = None
             self._go_on_after(berth)
+        elif berth.onward:
+            await self._cannot_go_on(berth, refused)
         elif not await self._queue(berth, refused):
             self.go_on(berth, Refused(errno_of(refused.code), refused.reason))
 

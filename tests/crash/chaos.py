@@ -647,7 +647,7 @@ class Chaos:
                 host.process.kill()
                 host.process.wait()
             if host.disk and self.keeps:
-                shutil.copytree(host.home, host.folder / "home", dirs_exist_ok=True)
+                shutil.copytree(host.home, host.folder / "home", ignore=shutil.ignore_patterns("*.sock"))
             if host.disk:
                 subprocess.run(["umount", "-l", str(host.folder / "disk")], check=False)
         self.proxies.close()

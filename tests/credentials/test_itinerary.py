@@ -194,6 +194,19 @@ def test_depth_is_bounded() -> None:
         [7, -1],
         [7, 1, 2],
         [8, bytes(32)],
+        [8, bytes(32), ""],
+        [8, bytes(32), "x" * 65],
+        [8, bytes(32), "a\x1b[2J"],
+        [8, bytes(32), "a\u202eb"],
+        [8, bytes(32), b"a"],
+        [8, bytes(32), "a", -1],
+        [8, b"short", "a"],
+        [9, bytes(32), "a"],
+        [5, bytes(32), 1, 2],
+        [1, [[8, bytes(32), "a"], [0, bytes(32)]]],
+        [1, [[8, bytes(32), "a"], [7]]],
+        [1, [[8, bytes(32), "a"], [8, bytes(32), "b"]]],
+        [4, 2, [8, bytes(32), "a"]],
         ["x"],
         b"",
         {},
@@ -263,3 +276,28 @@ def test_stops_at_one_station_after_each_other_are_one_visit_and_bounded() -> No
     assert all(turns.reach(each, KEYS["b"], NOW, HOMEKEY) for each in stays)
     wide = Itinerary(Alt([a] * (MAX_NODES - 1)))  # as many as it has stops, where all are reached in one step
     assert len(wide.reach(START, KEYS["a"], NOW, HOMEKEY)) == MAX_NODES - 1
+
+
+def test_tasks_are_signed_with_their_stops() -> None:
+    a, b, c = (KEYS[name] for name in "abc")
+    way = Itinerary(Seq([Stop(a, task="one"), Opt(Stop(b, NOW, "two")), Stop(c, task="x" * 64)]))
+    assert way.value()[1][:2] == [[8, a.raw, "one"], [6, [8, b.raw, "two", NOW]]]
+    assert Itinerary.from_value(way.value()) == way
+    assert way.has_tasks
+    assert way.all_tasks == {"one", "two", "x" * 64}
+    assert way.tasks([step.position for step in way.steps(START)]) == {"one"}
+    assert not Itinerary(Seq([Stop(a), Stop(a)])).has_tasks
+
+
+@pytest.mark.parametrize("name", ["Seq", "Opt", "Set", "Loop"])
+def test_no_station_has_two_tasks_in_a_row(name: str) -> None:
+    a, b, c = (Stop(KEYS[name], task="t") for name in "abc")
+    ways: dict[str, Node] = {
+        "Seq": Seq([b, Alt([b, c])]),
+        "Opt": Seq([a, Opt(b), Opt(c), a]),
+        "Set": Set([Seq([a, b]), Seq([b, c])]),
+        "Loop": Loop(2, Seq([a, b, Alt([c, a])])),
+    }
+    with pytest.raises(MalformedCredential, match="two stops in a row"):
+        Itinerary(ways[name])
+    Itinerary(Loop(1, Seq([a, b, Alt([c, a])])))

@@ -207,6 +207,12 @@ def test_any_text_is_read_or_refused_with_its_place(text: str) -> None:
         ("a|b,c", "a|b,c", ("a", "b", "c")),
         ("a|(b,c)", "a|(b,c)", ("a", "b", "c")),
         ("127.0.0.1:7707,[::1]:80,ed25519:aa", "127.0.0.1:7707,[::1]:80,ed25519:aa", ()),
+        ("alpha:one , beta:two?", "alpha:one,beta:two?", ("alpha", "beta")),
+        ("h:7707:go,[::1]:80:go", "h:7707:go,[::1]:80:go", ("h:7707", "[::1]:80")),
+        ("ed25519:aa:go<2026-12-01T12:00Z", "ed25519:aa:go<2026-12-01T12:00Z", ("ed25519:aa",)),
+        ("http://h:80", "http://h:80", ("http://h:80",)),
+        ('"a b":go,"x:y":"do \\"it\\""', '"a b":go,"x:y":"do \\"it\\""', ("a b", "x:y")),
+        ('"lab:alpha",beta', '"lab:alpha",beta', ("lab:alpha", "beta")),
         ('"any","roam",roamer', '"any","roam",roamer', ("any", "roam", "roamer")),
         ('"a\\"b|c"', '"a\\"b|c"', ('a"b|c',)),
         ("roam", "roam", ()),
@@ -243,6 +249,7 @@ def test_ways_as_people_write_them(text: str, canonical: str, names: tuple[str, 
         ('a,"b', 2, 'this " is not closed'),
         ("any@", 4, "after any@ comes a key"),
         ("@me", 0, "write any@KEY"),
+        ("a:" + "x" * 65, 67, "name of an export"),
         ("a<noon", 2, "the latest arrival"),
         ("a<2026-13-01T12:00Z", 2, "the latest arrival"),
         ("a<1969-12-01T12:00Z", 2, "the latest arrival"),
@@ -282,6 +289,23 @@ def test_ways_are_bounded_and_refusing_takes_no_time() -> None:
         with pytest.raises(WayError):
             Way.read(hostile)
     assert time.process_time() - began < 20  # milliseconds; quadratic would be minutes
+
+
+@pytest.mark.parametrize("task", ["\x1b[2J", "a\u202eb", "\n", "é" * 33, "\ud800"])
+def test_a_task_has_a_short_printable_name(task: str) -> None:
+    with pytest.raises(WayError, match="name of an export"):
+        Way.read(f'alpha:"{task}"')
+
+
+def test_tasks_are_in_json_and_in_what_is_signed() -> None:
+    way = Way.read("alpha:one,beta:two?")
+    assert way.value() == {
+        "sequence": [{"station": "alpha", "task": "one"}, {"optional": {"station": "beta", "task": "two"}}]
+    }
+    signed = way.itinerary({"alpha": public("alpha"), "beta": public("beta")})
+    assert signed.root == Seq([Stop(public("alpha"), task="one"), Opt(Stop(public("beta"), task="two"))])
+    with pytest.raises(WayError, match="each stop is a station with a task"):
+        Way.read("alpha:one,any")
 
 
 def test_names_need_keys() -> None:

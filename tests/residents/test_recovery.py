@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from docking import Policy
+from docking.aio.clocks import Clocks
 from docking.residents.berth import Standing
 from docking.residents.workers import Job, Workers
 from tests.patience import PATIENCE
@@ -50,6 +53,20 @@ def test_a_restart_goes_on_with_every_agent(tmp_path: Path, when: str) -> None:
             assert home.core.here.counts["resumed"] == 1
 
     main()
+
+
+@run
+async def test_a_clock_that_was_ahead_does_not_prolong_a_sleep_over_a_restart(tmp_path: Path) -> None:
+    hour_ns = 3600 * 10**9
+    ahead = Clocks(lambda: time.time_ns() + hour_ns, time.monotonic_ns, os.urandom)
+    async with station("home", tmp_path / "home", clocks=ahead) as home:
+        agent = await begin(home, SLEEPER)
+        await settled(home, agent, Standing.WAITING)
+    async with station("home", tmp_path / "home") as home:
+        again = home.agent(agent.id, OWNER)
+        left = berth(home, again).until - time.time_ns() // 1_000_000
+        assert left < 60_000  # as long as it had asked for, and not an hour more
+        assert numbers(await again.wait(), "s") == [0]
 
 
 @run
