@@ -251,6 +251,9 @@ async def test_a_handoff_that_fails_leaves_nothing(tmp_path: Path) -> None:
         while list(tmp_path.glob("alpha/*.owed/*")):
             await asyncio.sleep(0.01)
         assert not alpha.core.sessions.served.open
+        berth = alpha.core.here.berths[agent.key]
+        while berth.life is None:  # it goes on here first: without an instance there is nothing to leave behind
+            await asyncio.sleep(0.01)
         await sent_off(agent)
         await ended(agent, "omega")
 
