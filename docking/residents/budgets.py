@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from attrs import define, field
 
+from agents.credentials.amendments import Terms
 from docking.residents.berth import Berth
 from docking.residents.residents import Residents
 
@@ -40,7 +41,7 @@ class BudgetWatch:
         self._timer = None
         running = [berth for berth in tuple(self._here.active.values()) if berth.running]
         for berth in running:
-            self._compare(berth, "cpu", berth.cpu_now)
+            self._compare(berth, berth.credentials.terms, "cpu", berth.cpu_now)
         if running and not self._here.closing:
             # None of them can use up more of the processor until then.
             left = min(LOW * berth.grant.budget.cpu - berth.cpu_now for berth in running) / 1e6
@@ -55,19 +56,18 @@ class BudgetWatch:
 
     def examine(self, berth: Berth) -> None:
         """Look at all amounts of one agent: when it comes, or something is nearly used up."""
-        used = berth.used
-        self._compare(berth, "cpu", berth.cpu_us)
-        self._compare(berth, "messages", used.messages)
-        self._compare(berth, "carried", 0)
         point, terms = berth.credentials.point, berth.credentials.terms
+        self._compare(berth, terms, "cpu", berth.cpu_us)
+        self._compare(berth, terms, "messages", berth.used.messages)
+        self._compare(berth, terms, "carried", 0)
         if point.index >= LOW * terms.hops:
             self._warn(berth, "hops", point.index, terms.hops)
 
-    def _compare(self, berth: Berth, name: str, used: int) -> None:
+    def _compare(self, berth: Berth, terms: Terms, name: str, used: int) -> None:
         """`used`: in this stay. It may use what is left of its permit, or less where the policy says so."""
         before: int = getattr(berth.credentials.point.used, name)
         granted: int = getattr(berth.grant.budget, name)
-        most = min(granted, getattr(berth.credentials.terms.budget, name) - before) + before
+        most = min(granted, getattr(terms.budget, name) - before) + before
         if most > 0 and before + used >= LOW * most:
             self._warn(berth, name, before + used, most)
 
