@@ -16,7 +16,6 @@ for a while, in the middle. In the end
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -25,7 +24,7 @@ from attrs import define, field
 
 from tests.bench.place import Steered
 from tests.crash.failpoints import ANY_SEND
-from tests.crash.stations import LIMIT, NAMES, Kill, Pair, main
+from tests.crash.stations import NAMES, Kill, Pair, main
 from tests.crash.world import Broken
 
 LOSE, CUT = "lose ", "cut "  # before a failpoint: what is sent there fails once; nothing is sent for a while
@@ -167,19 +166,7 @@ class Life(Pair):
 
     def case(self, kills: list[Kill]) -> dict[str, dict[str, int]]:
         """One family, with faults. Gives how often each failpoint was reached. Raises `Broken`."""
-        deadline = time.monotonic() + LIMIT
-        for name in NAMES:
-            self.stations[name].ask("arm", place=None)
-        for name, place, number in kills:
-            self.arm(name, place, number)
-        agent = self.launch()
-        while not self.settled(agent):
-            if time.monotonic() > deadline:
-                raise Broken(f"the family does not end: {self.places()}")
-            time.sleep(0.02)
-        reached = {name: self.sure(name, "failpoints") for name in NAMES}
-        for name in NAMES:
-            self.ask(name, "arm", place=None)
+        agent, deadline, reached = self.under(kills, "the family")
         self.judge(agent, deadline)
         return reached
 

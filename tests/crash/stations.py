@@ -190,8 +190,10 @@ class Pair:
         there = any(row[1] == "waiting" and row[2] == HOPS for row in rows)
         return there and not any(self.sure(name, "open") != 0 for name in NAMES)
 
-    def case(self, kills: list[Kill]) -> dict[str, dict[str, int]]:
-        """One journey with kills. Gives how often each failpoint was reached. Raises `Broken`."""
+    def under(self, kills: list[Kill], what: str) -> tuple[str, float, dict[str, dict[str, int]]]:
+        """Launch an agent with these faults, and wait until it is settled: its id, when the case must be over, and how
+        often each failpoint was reached. `what` does not end, says `Broken` otherwise.
+        """
         deadline = time.monotonic() + LIMIT
         for name in NAMES:
             self.stations[name].ask("arm", place=None)
@@ -200,11 +202,16 @@ class Pair:
         agent = self.launch()
         while not self.settled(agent):
             if time.monotonic() > deadline:
-                raise Broken(f"the journey does not end: {self.places()}")
+                raise Broken(f"{what} does not end: {self.places()}")
             time.sleep(0.01)
         reached = {name: self.sure(name, "failpoints") for name in NAMES}
         for name in NAMES:
             self.ask(name, "arm", place=None)
+        return agent, deadline, reached
+
+    def case(self, kills: list[Kill]) -> dict[str, dict[str, int]]:
+        """One journey with kills. Gives how often each failpoint was reached. Raises `Broken`."""
+        agent, deadline, reached = self.under(kills, "the journey")
         live = [(name, row) for name, rows in self.places().items() for row in rows]
         if [(name, row[0]) for name, row in live] != [("alpha", agent)]:
             raise Broken(f"not exactly one live agent: {live}")

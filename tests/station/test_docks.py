@@ -82,6 +82,13 @@ async def acquainted(home: Station, laptop: Station) -> None:
     await until(lambda: of(home).deposits.has(laptop.key))
 
 
+async def was_there(home: Station, dock: Station) -> None:
+    """The laptop was there, told `home` of its dock, and is away again."""
+    async with laptop_at(dock) as laptop:
+        await until(lambda: of(laptop).docked.own)
+        await acquainted(home, laptop)
+
+
 def kept(dock: Station) -> int:
     return dock.core.here.store.kept_for(key_of("laptop").public.raw, "docked")[0]
 
@@ -125,9 +132,7 @@ def test_an_agent_whose_offer_waits_at_a_dock_obeys(order: str) -> None:
     @run
     async def main() -> None:
         async with shore() as (home, dock):
-            async with laptop_at(dock) as laptop:
-                await until(lambda: of(laptop).docked.own)
-                await acquainted(home, laptop)
+            await was_there(home, dock)
             agent = await begin(home, TO_LAPTOP, "laptop")
             await until(lambda: kept(dock))
             if order == "dispose":
@@ -149,9 +154,7 @@ def test_an_agent_whose_offer_waits_at_a_dock_obeys(order: str) -> None:
 async def test_an_order_while_the_offer_is_given_to_the_dock_reaches_the_laptop() -> None:
     """The dock has the offer, and its answer is not there yet: what takes the offer back must wait there too."""
     async with shore() as (home, dock):
-        async with laptop_at(dock) as laptop:
-            await until(lambda: of(laptop).docked.own)
-            await acquainted(home, laptop)
+        await was_there(home, dock)
         letter, answered = of(home).deposits._letter, asyncio.Event()
 
         async def slow(peer: PublicKey, value: Any) -> Any:
@@ -173,9 +176,7 @@ def test_a_laptop_that_has_forgotten_everybody_finds_who_sent_it_an_agent(order:
     @run
     async def main() -> None:
         async with shore() as (home, dock):
-            async with laptop_at(dock) as laptop:
-                await until(lambda: of(laptop).docked.own)
-                await acquainted(home, laptop)
+            await was_there(home, dock)
             agent = await begin(home, TO_LAPTOP, "laptop")
             await until(lambda: kept(dock))
             if order is not None:  # the laptop asks what became of the offer that it finds
