@@ -30,7 +30,10 @@ def test_letters_that_are_lost_or_said_twice_and_a_partition_change_nothing(tmp_
     made = Life(tmp_path)
     try:
         made.start(*NAMES)
-        reached = made.case([])
+        for _ in range(20):  # who answers may stand beside who asked: then nothing is sent
+            reached = made.case([])
+            if reached["alpha"].get("TALK.before-send", 0) >= 2:
+                break
         assert reached["alpha"]["TALK.before-send"] >= 2, reached
         assert {place for [(_, place, _)] in made.every(reached)} >= {LOSE + "TALK.after-send", CUT + ANY_SEND}
         for place in (LOSE + "TALK.before-send", LOSE + "TALK.after-send", CUT + ANY_SEND):
