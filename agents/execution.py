@@ -58,7 +58,7 @@ from .outcomes import (
 )
 from .outcomes import bits as to_bits
 from .preemption import Preemption
-from .snapshot import TASK_CALL, MemoryRoot, Pending, Snapshot, started_state
+from .snapshot import ONWARD, TASK_CALL, MemoryRoot, Pending, Snapshot, started_state
 from .unwinding import Stack, stack_of
 from .waits import Event, Failed, Go, GoAt, Refused, Suspend, Wait, Woke
 from .wasi.fast_path import CALLED_OFTEN, MODULE, FastPath
@@ -429,19 +429,17 @@ class Execution:
         self._over = isinstance(stop, (Finished, Trapped, Exhausted))
         return stop
 
-    def onward(self, wait: Go) -> Go | None:
+    def onward(self) -> Go | None:
         """After an export returned: have the agent wait to be sent to its next stop, without a stack, where another
         export is called. None if it cannot, since it ended itself.
-
-        wait: the departure, as of the agent's own
         """
         if not self._returned or self.instance is None:
             return None
         if self._stack is not None:
             self._stack.clear()
         self._over = self._returned = False
-        self._pending = Pending(*TASK_CALL, (), wait)
-        return wait
+        self._pending = Pending(*TASK_CALL, (), ONWARD)
+        return ONWARD
 
     def _go_on(self, event: Event | None) -> Stop:
         event, self._first = event or self._first, None

@@ -32,7 +32,7 @@ from .execution import Execution
 from .image import AgentImage
 from .outcomes import Asked, Exhausted, Finished, Spent, Stop, Trapped
 from .recording import CLOCKS, STOP, TURN, Entry, abridged, stop_value
-from .snapshot import Snapshot
+from .snapshot import ONWARD, Snapshot
 from .waits import Event
 from .wasi.limits import WasiLimits
 
@@ -189,6 +189,12 @@ class _Player:
             self.stopped()
             self.turn()
 
+    def goes_on(self) -> bool:
+        """Whether the agent was sent on after what it has done."""
+        self.through()
+        entry = self.next()
+        return entry.name == STOP and list(entry.args) == stop_value("wait", ONWARD)
+
     def ends(self, wanted: list[Any]) -> int:
         """The turn ends as the replayed one did: the index of that entry."""
         self.through()
@@ -288,6 +294,7 @@ class Replayed:
     engine: what runs its code, from `agents.load`
     limits: bounds on its memory, as where it ran
     wasi_limits: bounds on its files, as where it ran
+    tasks: whether stations call its exports, and send it on when one has returned
 
     Raises `BadSnapshot` for the state of another image, and for one whose memories are elsewhere.
     """
@@ -301,6 +308,7 @@ class Replayed:
         engine: Engine,
         limits: Limits | None = None,
         wasi_limits: WasiLimits | None = None,
+        tasks: bool = False,
     ) -> None:
         snapshot.check(image)
         self.image, self.entries, self.steps = image, entries, steps_of(entries)
@@ -309,6 +317,7 @@ class Replayed:
         self.ended: Stop | None = None
         """How the agent ended, once the replay has come there, if it did."""
         self._engine, self._limits, self._wasi_limits = engine, limits, wasi_limits
+        self._tasks = tasks
         self._frozen: OrderedDict[int, Frozen] = OrderedDict({0: Frozen(snapshot, 0)})
         self._kept = 0
         self._end: Frozen | None = None
@@ -427,6 +436,8 @@ class Replayed:
                 continue
             if isinstance(stop, Spent):
                 raise Diverged(f"it takes more than {REPLAY_CPU_S:g} s of processor time")
+            if isinstance(stop, Finished) and self._tasks and player.goes_on():
+                stop = life.onward() or stop
             if isinstance(stop, Finished | Trapped | Exhausted):
                 player.ends([type(stop).__name__.lower()])
                 player.at = len(self.entries)

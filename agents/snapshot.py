@@ -30,9 +30,11 @@ from agents.wasm.bounds import WASM_PAGE_BYTES
 from . import canonical
 from .canonical import DIGEST_SIZE, Buffer, DecodeBounds
 from .errors import BadSnapshot, NotCanonical
+from .evolve import evolve
 from .image import AgentImage
 from .rewrite.metadata import Frame, check_frames
 from .waits import (
+    FOREVER_NS,
     MAX_BODY_BYTES,
     MAX_ENTRY_BYTES,
     MAX_HOST_BYTES,
@@ -40,6 +42,8 @@ from .waits import (
     MAX_REQUEST_ID_BYTES,
     MAX_SERVICE_BYTES,
     MAX_TOPIC_BYTES,
+    NEXT_STOP,
+    Go,
     GoAt,
     Kept,
     Message,
@@ -74,8 +78,9 @@ _LEVEL = 1  # of zstd: a hop waits for it, and the network is seldom slower than
 _HEADER = DecodeBounds(max_bytes=128 << 20, max_depth=8, max_items=4_000_000)
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 
-# What an agent between two tasks waits in: no import, and so no call of its own.
+# What an agent between two tasks waits in: no import, and so no call of its own; and what for.
 TASK_CALL = ("portcall", "(task)")
+ONWARD = Go(NEXT_STOP, FOREVER_NS)
 
 Stage = Literal["new", "start", "run"]  # not started; inside the start function; inside the entry
 
@@ -297,7 +302,7 @@ class Snapshot:
 
     def with_memories(self, memories: tuple[MemoryState, ...], wasi: bytes) -> Snapshot:
         """The same state, with the contents of its memories in place of roots. `wasi`: with those of its files."""
-        return attrs.evolve(self, memories=memories, roots=(), wasi=wasi, files=None)
+        return evolve(self, memories=memories, roots=(), wasi=wasi, files=None)
 
     @property
     def weak(self) -> str | None:
@@ -310,6 +315,16 @@ class Snapshot:
     def between_tasks(self) -> bool:
         """Whether a task of its itinerary has returned, and the next has not begun."""
         return self.pending is not None and (self.pending.module, self.pending.name) == TASK_CALL
+
+    def calling(self, to: str, task: str) -> Snapshot:
+        """The state, between two tasks or before the first, that goes to a station and has it call the next.
+
+        to: the station's key in text form
+        task: the export
+        """
+        if self.stage == "new":
+            return evolve(self, entry=task, args=())
+        return evolve(self, pending=Pending(*TASK_CALL, (), GoAt(to, task)))
 
     def encode(self) -> bytes:
         """Deterministic bytes."""

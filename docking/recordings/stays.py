@@ -46,6 +46,12 @@ class StayRecording:
         if not self._begun:
             self._start = snapshot
 
+    def passed(self, snapshot: Snapshot) -> None:
+        """The agent does not run here, and goes on with this state."""
+        if not self._begun:
+            self._start = snapshot
+            self._begin()
+
     def turn(self, run: object, event: Event | None) -> None:
         """The agent runs, for the first time or again."""
         if not self._begun:

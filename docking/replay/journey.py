@@ -12,7 +12,7 @@ elsewhere; a journey keeps few stays open at once.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -21,17 +21,18 @@ from agents import canonical
 from agents.brief import brief
 from agents.capsule import Capsule, Trust
 from agents.credentials.keys import PublicKey, text_of
-from agents.credentials.passport import verify_passport
+from agents.credentials.passport import Passport, verify_passport
 from agents.credentials.upgrades import images_in
 from agents.credentials.visits import CloneStatement, Visit
 from agents.engines import Engine, Limits, load
 from agents.errors import BadRecord, Diverged, PortcallError
 from agents.image import AgentImage
+from agents.outcomes import Finished
 from agents.recording import CLOCKS
 from agents.replaying import Frozen, Replayed, Step
 from agents.snapshot import ROOTED_MAGIC, Snapshot
 from agents.stack import sources_of
-from agents.waits import Event, Failed, Refused
+from agents.waits import FOREVER_NS, Event, Failed, Refused
 from docking.recordings.record import StayRecord
 from docking.replay.changes import Changes, changes_between, difference_of
 from docking.replay.moments import Moment, moment_of, said, shown
@@ -115,7 +116,8 @@ class JourneyStep:
 
 @frozen
 class _Visited:
-    """A stay as the trail has it; `begins`: the state that it began with; `ends`: that with which it left."""
+    """A stay as the trail has it; `begins`: the state that it began with; `ends`: that with which it left;
+    `tasks`: one of which `to` was to call."""
 
     visit: int
     station: PublicKey
@@ -124,6 +126,7 @@ class _Visited:
     arrived: int
     departed: int
     to: PublicKey | None
+    tasks: tuple[str, ...] = ()
 
 
 class Journey:
@@ -166,11 +169,12 @@ class Journey:
         self.capsule, self.image, self.names = capsule.bare(), image, dict(names or {})
         self.id, self.label = text_of(verified.agent), body.label
         self._memory = body.permit.budget.memory
+        self._itinerary = body.itinerary
         self._engine, self._clocks = engine, clocks
         self._passport, self._agent = capsule.passport, verified.agent
         self._open: OrderedDict[int, Replayed] = OrderedDict()
         self._moments: OrderedDict[int, tuple[Moment, Snapshot]] = OrderedDict()
-        visits = _visits(verified.followed.steps, verified.point, body.state, body.home.station)
+        visits = _visits(verified.followed.steps, verified.point, body)
         self.records = self._fitting(records, visits)
         self._visits = {each.visit: each for each in visits}
         self.steps: tuple[JourneyStep, ...] = ()
@@ -259,6 +263,7 @@ class Journey:
                 engine=self._engine,
                 limits=Limits(memory=min(record.memory, self._memory) or self._memory),
                 wasi_limits=record.wasi,
+                tasks=self._itinerary.has_tasks,
             )
             self._open[visit] = found
             while len(self._open) > OPEN_STAYS:
@@ -371,14 +376,24 @@ class Journey:
             last = replayed.end()
         except Diverged as error:
             return f"the replay departs from the record: {error}"
-        if replayed.ended is not None or not visited.ends:
+        if not visited.ends or visited.to is None:
             return ""
+        if isinstance(replayed.ended, Finished):
+            return "the agent ended here, and the station has signed that it went on"
+        if replayed.ended is not None:
+            return ""
+        left = last.snapshot
+        if left.between_tasks or left.stage == "new":
+            for task in visited.tasks:
+                left = last.snapshot.calling(visited.to.text, task)
+                if canonical.digest(left.encode()) == visited.ends:
+                    return ""
         if canonical.digest(last.snapshot.encode()) == visited.ends:
             return ""
         following = self.records.get(visit + 1)
         if following is None or canonical.digest(following.state) != visited.ends:
             return "what it left with cannot be compared: the next station kept nothing"
-        wrong = difference_of(self._image(last.snapshot), last.snapshot, Snapshot.decode(following.state))
+        wrong = difference_of(self._image(left), left, Snapshot.decode(following.state))
         return f"the replay ends in another state than the station has signed: {wrong} differ" if wrong else ""
 
     def value(self) -> dict[str, Any]:
@@ -391,10 +406,11 @@ class Journey:
         }
 
 
-def _visits(steps: Sequence[tuple[Any, Any]], point: Any, launched: bytes, home: PublicKey) -> list[_Visited]:
+def _visits(steps: Sequence[tuple[Any, Any]], point: Any, passport: Passport) -> list[_Visited]:
     """The stays of a trail, with the one that is not over."""
     found = []
-    state, arrived = launched, 0
+    home, itinerary = passport.home.station, passport.itinerary
+    state, arrived = passport.state, 0
     for _, signed in steps:
         body = signed.body
         if isinstance(body, CloneStatement):
@@ -402,7 +418,10 @@ def _visits(steps: Sequence[tuple[Any, Any]], point: Any, launched: bytes, home:
         elif isinstance(body, Visit):
             ends = body.state_out if body.next is not None else b""
             times = body.arrived, body.departed
-            found.append(_Visited(body.index, body.station, body.state_in, ends, *times, body.next))
+            tasks: Collection[str] = ()
+            if body.next is not None and itinerary.has_tasks:
+                tasks = itinerary.tasks(itinerary.reach(body.position, body.next, body.departed, home))
+            found.append(_Visited(body.index, body.station, body.state_in, ends, *times, body.next, tuple(tasks)))
             state, arrived = body.state_out, body.departed
     over = bool(found) and found[-1].to is None
     if not over:
@@ -422,5 +441,5 @@ def _step(index: int, visit: int, station: str, call: Step) -> JourneyStep:
         result = ", ".join(shown(each) for each in values) or type(call.result).__name__.lower()
     elif call.result is not None:
         result = shown(call.result)
-    args = said("", *call.args)[1:-1]
+    args = said("", *("forever" if each == FOREVER_NS else each for each in call.args))[1:-1]
     return JourneyStep(index, visit, station, call.name, args, result, error, call.entry)

@@ -39,7 +39,7 @@ from agents.life_events import LOW_PERCENT
 from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Asked, Execution
 from agents.runtime import Stop as Ending
-from agents.snapshot import Snapshot
+from agents.snapshot import ONWARD, Snapshot
 from agents.waits import (
     MAX_REASON_BYTES,
     Accept,
@@ -66,7 +66,6 @@ from docking.letters.orders import OrderKind
 from docking.letters.packets import Packet, PacketKind
 from docking.live.block_fetcher import FetchedAgent
 from docking.recordings.stays import StayRecording
-from docking.residents.tasks import ONWARD
 from docking.store.changes import Link
 from docking.tracing import Span, TraceContext, Tracing
 from docking.trust.agent_credentials import AgentCredentials
@@ -422,8 +421,6 @@ class Berth:
                 self.recording.turn(life, event)
             try:
                 stop = life.advance(event)
-                if self.recording is not None:
-                    self.recording.stopped(stop)
             finally:
                 usage = life.usage()
                 self.memory_bytes = max(self.memory_bytes, usage.memory)
@@ -431,8 +428,10 @@ class Berth:
                 self._written = 0 if life.wasi is None else life.wasi.logged
                 self._flush()
             if isinstance(stop, Finished) and self.travels_by_tasks and self.credentials.next_stops():
-                stop = life.onward(ONWARD) or stop
+                stop = life.onward() or stop
                 self.onward = stop is ONWARD
+            if self.recording is not None:
+                self.recording.stopped(stop)
             if isinstance(stop, Finished | Trapped | Exhausted):
                 self.close()
                 return Turn(stop)

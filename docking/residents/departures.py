@@ -32,7 +32,6 @@ from docking.handoff.actions import Departure, Record
 from docking.handoff.messages import NONCE_SIZE, Body, Offer, Part
 from docking.handoff.refusal import Refusal
 from docking.peers.directory import PeerDirectory
-from docking.residents import tasks
 from docking.residents.berth import EDQUOT, ENOSPC, EPERM, Berth
 from docking.residents.checkpoints import message_parts, put_checkpoint
 from docking.residents.deltas import Deltas
@@ -211,7 +210,7 @@ class Departures:
         if not isinstance(stop, Stop):
             return state  # recalled
         task = stop.task
-        return await in_thread(lambda: tasks.calling(Snapshot.decode(state), to, task).encode())
+        return await in_thread(lambda: Snapshot.decode(state).calling(to.text, task).encode())
 
     def announcement(self, berth: Berth, to: PublicKey, with_image: bool, whole: bool) -> Offer:
         """An offer without the state, which asks whether the agent would be admitted. `whole`: with all of its trail.

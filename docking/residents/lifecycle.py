@@ -19,7 +19,7 @@ from agents.credentials.keys import text_of
 from agents.errors import CredentialError, EngineLost, MemoryMissing, PortcallError
 from agents.outcomes import Exhausted, Finished, Trapped
 from agents.runtime import Asked, Spent, Stop
-from agents.snapshot import Snapshot
+from agents.snapshot import ONWARD, Snapshot
 from agents.waits import (
     Accept,
     Answer,
@@ -241,9 +241,12 @@ class Lifecycle:
             return
         if task is not None:
             self.go_on(berth, Arrived() if snapshot.between_tasks else None)
-        elif berth.credentials.next_stops():
+            return
+        if berth.recording is not None and arrived:
+            berth.recording.passed(snapshot)
+        if berth.credentials.next_stops():
             berth.onward = True
-            self.wait(berth, tasks.ONWARD)
+            self.wait(berth, ONWARD)
         else:
             self.finish(berth, JourneyStanding.FINISHED, "0")
 
@@ -254,7 +257,7 @@ class Lifecycle:
         if berth.barred:
             self.suspend(berth)
         elif berth.order:
-            self.ordered(berth, tasks.ONWARD, berth.state if isinstance(berth.state, bytes) else None)
+            self.ordered(berth, ONWARD, berth.state if isinstance(berth.state, bytes) else None)
         elif any(map(complete, credentials.positions)):
             self.finish(berth, JourneyStanding.FINISHED, "0")
         elif not await self._queue(berth, refused) and not self._here.closing:

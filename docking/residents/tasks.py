@@ -1,7 +1,7 @@
-"""Itineraries whose stops name tasks: which export a station calls, and what travels between two of them.
+"""Itineraries whose stops name tasks: which export a station calls.
 
-Not the departure (`departures`), and not what an itinerary allows. Invariants: an agent begins a task only where the
-itinerary that its owner signed names it; between two tasks its state has no stack, and says so.
+Not the departure (`departures`), nor what travels between two tasks (`Snapshot.calling`), nor what an itinerary allows.
+Invariant: an agent begins a task only where the itinerary that its owner signed names it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,8 @@ from collections.abc import Sequence
 
 from agents.credentials.itinerary import Itinerary, Position
 from agents.credentials.keys import PublicKey
-from agents.evolve import evolve
-from agents.snapshot import TASK_CALL, Pending, Snapshot
-from agents.waits import FOREVER_NS, NEXT_STOP, Go, GoAt
-
-ONWARD = Go(NEXT_STOP, FOREVER_NS)
-"""What an agent waits for between two tasks."""
-
-
-def calling(state: Snapshot, to: PublicKey, task: str) -> Snapshot:
-    """The state of an agent that begins `task` when it arrives at `to`."""
-    if state.stage == "new":
-        return evolve(state, entry=task, args=())
-    return evolve(state, pending=Pending(*TASK_CALL, (), GoAt(to.text, task)))
+from agents.snapshot import Snapshot
+from agents.waits import GoAt
 
 
 def begins(state: Snapshot, itinerary: Itinerary, positions: Sequence[Position], at: PublicKey) -> str | None:

@@ -11,6 +11,7 @@ from attrs import evolve
 
 from agents.errors import BadRecord, CredentialError
 from agents.recording import Tape, read_tape
+from agents.snapshot import Snapshot
 from docking.recordings.record import StayRecord
 from docking.replay import Journey
 from docking.replay.files import is_journey, read_journey, write_journey
@@ -228,3 +229,50 @@ async def test_an_agent_that_got_new_code_is_replayed_with_what_it_had(tmp_path:
         ]
         again.close()
         journey.close()
+
+
+@run
+async def test_a_journey_by_tasks_is_replayed_and_what_left_each_stop_is_compared(tmp_path: Path) -> None:
+    adds = "(global.set $count (i32.add (global.get $count) (i32.const {})))"
+    quiet = "(global.set $quiet (i32.add (global.get $quiet) (i32.const 3)))"
+    once = f"{quiet} {adds} (call $tell (i32.const 110) (global.get $count))"
+    rests = once.format(10) + "(drop (call $sleep (i32.const 100)))" + once.format(100)
+    exports = f'(func (export "one") {once.format(1)}) (func (export "rests") {rests})'
+    image = packed(program("unreachable")[:-1] + "(global $quiet (mut i32) (i32.const 0))" + exports + ")")
+    async with recording(tmp_path) as (alpha, _):
+        agent = await alpha.launch(image, "beta:one,alpha:rests,beta:rests,alpha:one", owner=OWNER)
+        assert numbers(await agent.wait(60), "n") == [1, 11, 111, 121, 221, 222]
+        true = await alpha.replay(agent.id, OWNER)
+    assert [stay.missing for stay in true.stays] == [""] * 5
+    assert [true.check(stay.visit) for stay in true.stays] == [""] * 5
+    names = [step.line() for step in true.steps if step.name not in ("report", "sleep")]
+    onward = "go('next', 'forever')"
+    assert names == [
+        *("launched at alpha", "arrived at beta", onward, "arrived at alpha", onward),
+        *("arrived at beta", onward, "arrived at alpha", "finished()"),
+    ]
+    went = next(step for step in true.steps if step.name == "go")
+    assert true.state(went.index).stack.frames == ()
+
+    def lying(visit: int, record: StayRecord) -> Journey:
+        records = {**true.records, visit: record}
+        return Journey(true.capsule, image, list(records.values()), names=true.names, now=now())
+
+    # A station that called another task, or changed what no call shows.
+    record = true.records[2]
+    begun = Snapshot.decode(record.state)
+    other = evolve(record, restarted=True, state=evolve(begun, pending=None).calling(alpha.key.text, "one").encode())
+    assert "departs from the record" in lying(2, other).check(2)
+    (quiet_at,) = [index for index, (_, value) in begun.globals.items() if value == 3]
+    bent = evolve(begun, globals={**begun.globals, quiet_at: ("i", 7)})
+    assert "its globals differ" in lying(2, evolve(record, restarted=True, state=bent.encode())).check(2)
+    # One that says that the agent ended, where it has signed that it went on.
+    pieces: list[tuple[bytes, int]] = []
+    tape = Tape(1 << 20, lambda data, count: pieces.append((data, count)))
+    for each in record.calls():
+        ends = each.name == "stop" and each.args[1][0] == "go"
+        tape.add(each.name, ["finished"] if ends else list(each.args), each.result, each.errno, each.reason)
+    tape.flush()
+    ended = lying(2, evolve(record, tape=pieces[0][0], entries=pieces[0][1]))
+    assert "signed that it went on" in ended.check(2)
+    true.close()

@@ -165,10 +165,10 @@ async def test_what_a_state_says_to_call_must_be_what_the_owner_signed_here() ->
         way = Itinerary(Seq((task(beta, "one"), task(home, "ten"))))
         at_beta = [step.position for step in way.steps(START)]
         state = Snapshot(packed(TWO).digest, "_start")
-        sent = tasks.calling(state, beta.key, "one")
+        sent = state.calling(beta.key.text, "one")
         assert tasks.begins(sent, way, at_beta, beta.key) == "one"
         assert tasks.begins(sent, way, [START], home.key) is None
-        later = tasks.calling(evolve(state, stage="run"), beta.key, "ten")
+        later = evolve(state, stage="run").calling(beta.key.text, "ten")
         assert tasks.begins(later, way, at_beta, home.key) is None  # it was to begin elsewhere
         with pytest.raises(ValueError, match="names 'one' here, not 'ten'"):
             tasks.begins(later, way, at_beta, beta.key)
