@@ -85,7 +85,14 @@ def test_envelopes(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", load("itineraries"))
 def test_itineraries(vector: dict[str, Any]) -> None:
-    itinerary = Itinerary.from_value(canonical.decode(octets(vector, "itinerary")))
+    value = canonical.decode(octets(vector, "itinerary"))
+    if "expect" in vector:
+        with pytest.raises(CredentialError) as refused:
+            Itinerary.from_value(value)
+        assert refused.value.code == vector["expect"]
+        return
+    itinerary = Itinerary.from_value(value)
+    assert canonical.encode(itinerary.value()) == octets(vector, "itinerary")
     here, home = {START}, PublicKey(octets(vector, "home"))
     for stop in vector["walk"]:
         certifiers = [PublicKey(bytes.fromhex(k)) for k in vector["certified"].get(stop, [])]
@@ -94,6 +101,7 @@ def test_itineraries(vector: dict[str, Any]) -> None:
             there for position in here for there in itinerary.reach(position, station, vector["at"], home, certifiers)
         }
     assert bool(here) == vector["legal"]
+    assert sorted(itinerary.tasks(list(here))) == vector.get("tasks", [])
 
 
 @pytest.mark.parametrize("vector", load("sealing"))

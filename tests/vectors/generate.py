@@ -18,11 +18,13 @@ from agents.capsule import Capsule
 from agents.credentials import envelope, logbook
 from agents.credentials.amendments import Amendment, Lease, TopUp, Upgrade, sign_amendment
 from agents.credentials.itinerary import (
+    MAX_TASK_BYTES,
     Alt,
     CertifiedStop,
     FreeStop,
     Itinerary,
     Loop,
+    Node,
     Opt,
     Position,
     PositionKind,
@@ -128,15 +130,76 @@ def itineraries() -> Iterator[dict[str, Any]]:
         ("closed stop", Seq([Stop(public("alpha"), NOW - 1)]), "alpha", False),
     ]
     for name, root, walk, legal in walks:
-        yield {
-            "name": name,
-            "itinerary": canonical.encode(Itinerary(root).value()).hex(),
-            "walk": [public(n).raw.hex() for n in walk.split()],
-            "certified": {public("guest").raw.hex(): [public("certifier").raw.hex()]},
-            "home": public("home").raw.hex(),
-            "at": NOW,
-            "legal": legal,
-        }
+        yield walked(name, root, walk, legal)
+    yield from tasks()
+
+
+def walked(name: str, root: Node, walk: str, legal: bool, **more: Any) -> dict[str, Any]:
+    """A walk through an itinerary, by the names of stations."""
+    return {
+        "name": name,
+        "itinerary": canonical.encode(Itinerary(root).value()).hex(),
+        "walk": [public(n).raw.hex() for n in walk.split()],
+        "certified": {public("guest").raw.hex(): [public("certifier").raw.hex()]},
+        "home": public("home").raw.hex(),
+        "at": NOW,
+        "legal": legal,
+        **more,
+    }
+
+
+def tasks() -> Iterator[dict[str, Any]]:
+    """Itineraries whose stops name tasks. `tasks`: those that may be called where the walk ends."""
+
+    def stop(name: str, task: str, until: int | None = None) -> Stop:
+        return Stop(public(name), until, task)
+
+    a, b, c, d = stop("alpha", "count"), stop("beta", "tell"), stop("gamma", "count"), stop("delta", "zählen")
+    again = stop("alpha", "again")
+    longest = stop("beta", "x" * MAX_TASK_BYTES)
+    either = Alt([Seq([a, b]), Seq([again, c])])
+    walks: list[tuple[str, Node, str, bool, list[str]]] = [
+        ("a task", a, "alpha", True, ["count"]),
+        ("tasks, one after the other", Seq([a, b, c]), "alpha beta", True, ["tell"]),
+        ("tasks, out of order", Seq([a, b, c]), "beta", False, []),
+        ("a station with two tasks, and another between", Seq([a, b, again]), "alpha beta alpha", True, ["again"]),
+        ("alternatives with a task each", Alt([a, b]), "beta", True, ["tell"]),
+        ("alternatives that begin at one station with a task each", either, "alpha", True, ["again", "count"]),
+        ("a set of tasks, backwards", Set([a, b, d]), "delta beta alpha", True, ["count"]),
+        ("a loop of tasks, second turn", Loop(2, Seq([a, b])), "alpha beta alpha", True, ["count"]),
+        ("a task left out", Seq([a, Opt(b), c]), "alpha gamma", True, ["count"]),
+        ("a task by a latest arrival", Seq([stop("alpha", "count", NOW)]), "alpha", True, ["count"]),
+        ("a task, closed", Seq([stop("alpha", "count", NOW - 1)]), "alpha", False, []),
+        ("a task of the longest name", Seq([a, longest]), "alpha beta", True, [longest.task]),
+        ("home as a stop with a task", Seq([stop("home", "tell"), a]), "home", True, ["tell"]),
+        ("recalled home from a task", Seq([a, b]), "alpha home", True, []),
+    ]
+    for name, root, walk, legal, called in walks:
+        yield walked(name, root, walk, legal, tasks=called)
+    alpha, beta = (public(name).raw for name in ("alpha", "beta"))
+    task, other = [8, alpha, "count"], [8, beta, "tell"]
+    refused = {
+        "a task without a name": [8, alpha, ""],
+        "a task with a name that is too long": [8, alpha, "x" * (MAX_TASK_BYTES + 1)],
+        "a task with a name of too many bytes": [8, alpha, "\u00e4" * (MAX_TASK_BYTES // 2 + 1)],
+        "a task with a name that cannot be printed": [8, alpha, "count\n"],
+        "a task with bytes for a name": [8, alpha, b"count"],
+        "a task without a station": [8, "count"],
+        "a task with a key that is too short": [8, alpha[1:], "count"],
+        "a task with a part too many": [8, alpha, "count", NOW, 1],
+        "a task with a text for the latest arrival": [8, alpha, "count", "never"],
+        "a stop with a task in the form of one without": [0, alpha, "count"],
+        "a stop without a task beside one": [1, [task, [0, beta]]],
+        "a certified stop beside a task": [1, [task, [5, beta]]],
+        "a free stop beside a task": [3, [task, [7]]],
+        "one station twice in a row, with two tasks": [1, [task, [8, alpha, "tell"]]],
+        "one station twice in a row where a task is left out": [1, [task, [6, other], task]],
+        "one station twice in a row in a set": [3, [task, [1, [other, [8, alpha, "tell"]]]]],
+        "one station twice in a row by a loop": [4, 2, task],
+        "one station twice in a row after alternatives": [1, [[2, [task, other]], task]],
+    }
+    for name, value in refused.items():
+        yield {"name": name, "itinerary": canonical.encode(value).hex(), "expect": "malformed"}
 
 
 def sealings() -> Iterator[dict[str, Any]]:
@@ -529,7 +592,11 @@ def station_cases() -> Iterator[Case]:
 FILES: dict[str, tuple[str, Callable[[], Iterator[dict[str, Any]]]]] = {
     "keys": ("Keys, their text forms and ids, and a signature.", keys),
     "envelopes": ("Each kind of statement, and what is wrong with bent ones.", envelopes),
-    "itineraries": ("Walks through itineraries. `legal`: whether each step is.", itineraries),
+    "itineraries": (
+        "Walks through itineraries. `legal`: whether each step is; `tasks`: what may be called where it ends. With "
+        "`expect`, one that is refused.",
+        itineraries,
+    ),
     "sealing": ("Sealed bytes. Without `sealed`, compare the digest of what you seal.", sealings),
     "admissions": ("Arrivals: what a station answers. The attack suite.", admissions),
 }
