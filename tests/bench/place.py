@@ -53,8 +53,8 @@ HASTY = Timing(offer_again_s=0.2, commit_again_s=0.05, ask_again_s=0.05, longest
 
 def policy_for(owner: PublicKey) -> Policy:
     """A policy for one owner with many agents."""
-    rule = OwnerRule(owner, "bench", ("service:*", "host:*"), BUDGET, 100_000)
-    return Policy(owners=(rule,), budget=BUDGET, residents=100_000, busy=20_000, memory=64 * GIB, state=2 * GIB)
+    rule = OwnerRule(owner, "bench", ("service:*", "host:*"), BUDGET, 200_000)
+    return Policy(owners=(rule,), budget=BUDGET, residents=200_000, busy=20_000, memory=64 * GIB, state=2 * GIB)
 
 
 @define(eq=False)

@@ -1,11 +1,14 @@
 """The oracle as its users can run it: `portcall run --hop-every 1`, compared with `portcall run`.
 
-    python -m tests.oracle.every [--all | --seconds N] [--engine NAME,NAME] [--list] [NAME ..]
+    python -m tests.oracle.every [--all | --seconds N] [--engine NAME,NAME] [--portable] [--list] [NAME ..]
 
 Every example agent in every language, every MicroPython script and every C program of the corpora. At *every*
 opportunity to suspend (each loop turn, each suspending host call) the agent is captured to bytes, and goes on in a
 fresh instance from these bytes alone. Standard output, standard error and exit code must be those of the
 undisturbed run; what a MicroPython script prints must be what CPython prints, too.
+
+With `--portable` all are packed for engines without several memories, such as wasmer; such images have no polls, so
+each suspending host call is an opportunity and loops are not.
 
 A script takes about a minute, all of them half an hour; `--seconds` begins no program after that time and cuts the
 one that is under way, which is then reported as such. A language whose compiler is missing is reported and skipped.
@@ -34,6 +37,7 @@ TOOLCHAINS = ROOT / "build" / "toolchains"  # where `.ci/toolchains` puts interp
 TRIPS = ("hello/hello.wat", "wat/trip.wat", "zig/trip.zig", "c/trip.c", "assemblyscript/trip.ts", "rust/trip.rs",
          "javascript/trip.js", "python/trip.py", "script/survey.py")  # fmt: skip
 HOPPED = re.compile(rb"portcall: (\d+) hops, snapshots of [^\n]*\n\Z")
+PORTABLE = ("--profile", "portable", "--polls", "none")
 LONG = 4 * 3600.0  # seconds: a program that takes longer hangs
 
 
@@ -154,12 +158,14 @@ def _cpython(subject: Subject, calm: Ran) -> str:
     return "as CPython" if same else "NOT AS CPYTHON"
 
 
-def examined(names: Sequence[str], engines: str, seconds: float) -> Iterator[Row]:
+def examined(names: Sequence[str], engines: str, seconds: float, portable: bool = False) -> Iterator[Row]:
     """The rows, as they are found; `names` may be beginnings of names."""
     deadline = time.monotonic() + seconds
     for subject in subjects():
         if names and not any(subject.name.startswith(name) for name in names):
             continue
+        if portable:
+            subject = attrs.evolve(subject, choices=tuple(dict.fromkeys((*subject.choices, *PORTABLE))))
         left = deadline - time.monotonic()
         if left <= 0:
             yield Row(subject.name, 0, 0.0, "not begun: no time left")
@@ -172,15 +178,16 @@ def examined(names: Sequence[str], engines: str, seconds: float) -> Iterator[Row
 @click.option("--all", "everything", is_flag=True, help="As long as it takes.")
 @click.option("--seconds", default=300.0, show_default=True, help="Without --all: for this long.")
 @click.option("--engine", "engines", default="wasmtime", show_default=True, help="Taken in turn at each hop.")
+@click.option("--portable", is_flag=True, help="Packed for every engine: without polls.")
 @click.option("--list", "listing", is_flag=True, help="Only the names.")
-def main(names: tuple[str, ...], everything: bool, seconds: float, engines: str, listing: bool) -> None:
+def main(names: tuple[str, ...], everything: bool, seconds: float, engines: str, portable: bool, listing: bool) -> None:
     """Run each program with a hop at every opportunity, and compare."""
     if listing:
         click.echo("\n".join(subject.name for subject in subjects()))
         return
     click.echo(f"{'portcall run --hop-every 1, ' + engines:<34}{'hops':>10}{'':>9}   {'each':>10}")
     rows = []
-    for row in examined(names, engines, LONG * 10 if everything else seconds):
+    for row in examined(names, engines, LONG * 10 if everything else seconds, portable):
         click.echo(str(row))
         sys.stdout.flush()
         rows.append(row)
