@@ -173,6 +173,7 @@ class Again:
 
 
 NAME = Box("NAME", ("alpha", "beta", "127.0.0.1:7707", '"a name"', "anywhere"))
+TASK = Box("TASK", ("count", "_start", '"a task"'))
 KEY = Box("KEY", ("me", "ed25519:" + "a" * 52))
 NUMBER = Box("NUMBER", ("1", "10", "4294967295"))
 TIME = Box("TIME", ("2026-12-01T12:00Z", "2026-12-01T12:00:30Z", "2026-12-01T12:00:30.250Z"))
@@ -194,7 +195,8 @@ def part() -> Part:
 
 
 def stop() -> Part:
-    one = Fork((NAME, Box("any"), Line((Box("any@"), KEY))))
+    named = Line((NAME, Fork((Skip(), Line((Box(":"), TASK))))))
+    one = Fork((named, Box("any"), Line((Box("any@"), KEY))))
     return Fork((Line((one, Fork((Skip(), Line((Box("<"), TIME)))))), Box("roam")))
 
 
