@@ -61,6 +61,11 @@ class Manifest:
     polls: Polls = "none"
     abi: int = 1
 
+    @property
+    def interpreted(self) -> bool:
+        """Whether it is an interpreter, which cannot be called again over its old memory: no `go_at`, no tasks."""
+        return self.language in ("python", "javascript")
+
 
 @attrs.frozen
 class AgentImage:

@@ -20,6 +20,7 @@
     └── StationError                   a station was asked for something it cannot do
         ├── UnknownAgent               no agent of that id or label is or was here
         ├── UnknownStation             no station of that name is known
+        ├── TasksRefused               an itinerary names a task that the agent cannot do
         ├── AgentEnded                 an agent that was waited for did not finish normally
         ├── ServiceFailed              raised by a service, to be returned to the agent with its errno
         └── ControlError               the local station cannot be asked, or refuses
@@ -131,6 +132,17 @@ class UnknownAgent(StationError):
 
 class UnknownStation(StationError):
     """No station of that name is known."""
+
+
+class TasksRefused(StationError):
+    """An itinerary names a task that the agent cannot do. `code` is stable and for programs, `reason` for people.
+
+    `no-tasks`: none at all; `no-such-task`: not this one; `task-parameters`: not without arguments.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code, self.reason = code, reason
 
 
 class AgentEnded(StationError):

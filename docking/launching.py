@@ -25,7 +25,7 @@ from agents.renamed import renamed
 from agents.snapshot import Snapshot, started_state
 from agents.wasi.state import WasiState
 from agents.wasm.decode import decode_module
-from docking.errors import StationError
+from docking.errors import StationError, TasksRefused
 from docking.trust.policy import DEFAULT_BUDGET, GIB
 
 HOUR_MS = 3_600_000
@@ -116,21 +116,30 @@ def image_of(image: AgentImage | bytes) -> AgentImage:
 
 
 def _check_tasks(image: AgentImage, itinerary: Itinerary) -> None:
-    """Raises `StationError` for a task that the agent does not have."""
+    """Raises `TasksRefused` for a task that the agent does not have."""
     wanted = itinerary.all_tasks
     if not wanted:
         return
+    if image.manifest.interpreted:
+        itself = "portcall.tour(FUNCTION)" if image.manifest.language == "python" else "portcall.go('next')"
+        raise TasksRefused(
+            "no-tasks",
+            "the agent is a script, and stations call only exports of WebAssembly modules: let the script go along its "
+            f"way by itself, with {itself}, and name its stops without tasks",
+        )
     if image.metadata is None:
-        raise StationError("the agent was packed so that nothing can suspend it: it cannot travel by tasks")
+        raise TasksRefused("no-tasks", "the agent was packed so that nothing can suspend it: it cannot travel by tasks")
     module = decode_module(image.code)
     kinds = {each.name: each for each in module.exports if each.kind == "func"}
     for task in sorted(wanted):
         if task not in kinds:
             own = sorted(name for name in kinds if not name.startswith("portcall."))
             known = ", ".join(own)[:300]
-            raise StationError(f"the agent exports no function {task!r}, which its itinerary names as a task: {known}")
+            said = f"the agent exports no function {task!r}, which its itinerary names as a task: {known}"
+            raise TasksRefused("no-such-task", said)
         if module.func_type(kinds[task].index).params:
-            raise StationError(f"the task {task!r} takes parameters: a task is an export without any")
+            said = f"the task {task!r} takes parameters: a task is an export without any"
+            raise TasksRefused("task-parameters", said)
 
 
 def prepare_launch(

@@ -84,7 +84,7 @@ def launch(
     from agents.sdk.sources import Choices
     from docking.cli.credentials import existing
     from docking.cli.owners import owner_key
-    from docking.cli.sources import INTERPRETED_LANGUAGES, image_of, staying
+    from docking.cli.sources import image_of, staying
     from docking.launching import DEFAULT_HOPS, DEFAULT_PERMIT, HOUR_MS, Terms, label_of, prepare_launch
     from docking.tracing import TraceContext
     from docking.trust.policy import read_permit
@@ -93,7 +93,7 @@ def launch(
         existing(owner)  # before a long packing
     certifiers = {} if via is None else certifier_keys(via)
     image = image_of(source, Choices(python=python, files=by_guest_path(files), packages=packages))
-    if image.manifest.profile == "none" and via is not None and image.manifest.language in INTERPRETED_LANGUAGES:
+    if image.manifest.profile == "none" and via is not None and image.manifest.interpreted:
         click.echo(f"portcall: {click.format_filename(source)}: {staying(image)}", err=True)
     with one(station) as line:
         key = owner_key(owner).key
@@ -139,11 +139,11 @@ def launch(
 def may_go(image: AgentImage, source: Path) -> bool:
     """Whether an agent may want to go elsewhere: it has the call or can open `/portcall/go`, and a script says so."""
     from docking.cli.describe import imports
-    from docking.cli.sources import INTERPRETED_LANGUAGES, read_file
+    from docking.cli.sources import read_file
 
     if image.manifest.profile == "none" or GOING.isdisjoint(imports(image.code)):
         return False
-    script = image.manifest.language in INTERPRETED_LANGUAGES and source.suffix != ".agent"
+    script = image.manifest.interpreted and source.suffix != ".agent"
     return not script or re.search(rb"\bgo(_at)?\b", read_file(source)) is not None
 
 

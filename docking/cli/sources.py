@@ -20,11 +20,6 @@ from agents.wasm.decode import WASM_MAGIC
 from docking.cli.output import plain
 from docking.cli.suggestions import near_file
 
-INTERPRETED_LANGUAGES = {
-    "python",
-    "javascript",
-}  # an interpreter cannot be called a second time over its old memory: no go_at
-
 
 def read_file(path: Path) -> bytes:
     """The bytes of a file. Raises `click.ClickException`, with what to do, or `ToolchainError`."""
@@ -66,7 +61,7 @@ def is_image(path: Path) -> bool:
 def staying(image: AgentImage) -> str:
     """The warning about an image that was not rewritten."""
     said = "it was not rewritten, so it cannot move in the middle of its run: go fails in it (ENOTSUP)"
-    if image.manifest.language in INTERPRETED_LANGUAGES:
+    if image.manifest.interpreted:
         return f"{said}; without --profile none it moves"
     return f"{said}, go_at works"
 

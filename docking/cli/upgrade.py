@@ -76,11 +76,10 @@ def upgrade(
 
 def _look(image: AgentImage, facts: dict[str, Any]) -> None:
     """Raises `ControlError` for what needs no station to see."""
-    from docking.cli.sources import INTERPRETED_LANGUAGES
 
     if image.digest != facts["image"]:
         return
-    if image.manifest.language in INTERPRETED_LANGUAGES:
+    if image.manifest.interpreted:
         raise ControlError(SCRIPTS)
     raise ControlError("this is the code that the agent has")
 

@@ -70,6 +70,10 @@ def test_tasks_typed_at_stations_one_of_which_is_killed_between_and_during_them(
             assert "exports no function 'cuont'" in shell(
                 "launch", "agent.wat", "--via", "beta:cuont", "--from", "alpha", code=1
             )
+            (shell.folder / "script.py").write_text("def count():\n    pass\n")
+            refused = shell("launch", "script.py", "--via", "beta:count", "--from", "alpha", code=1)
+            assert refused.startswith("portcall: no-tasks: ")
+            assert "portcall.tour(FUNCTION)" in refused
             launched = shell.json("launch", "agent.wat", "--via", way, "--from", "alpha")
             assert launched["way"]["sequence"][0] == {"station": "beta", "task": "count"}
             standing(shell, "beta", "waiting")  # its task is done, and gamma is not there

@@ -10,7 +10,7 @@ from agents.credentials.itinerary import START, Alt, Itinerary, Loop, Opt, Seq, 
 from agents.evolve import evolve
 from agents.snapshot import Snapshot
 from docking import Policy, Station
-from docking.errors import StationError
+from docking.errors import StationError, TasksRefused
 from docking.handle import Report
 from docking.residents import tasks
 from docking.residents.berth import Standing
@@ -153,10 +153,25 @@ async def test_an_agent_that_ends_itself_in_a_task_has_ended() -> None:
 async def test_a_task_that_the_agent_does_not_have_is_refused_at_launch() -> None:
     async with harbour("home", "beta") as (home, *_):
         wat = with_tasks(one="", takes="(param i32)")
-        with pytest.raises(StationError, match="exports no function 'two'"):
+        with pytest.raises(StationError, match="no-such-task: the agent exports no function 'two'"):
             await home.launch(packed(wat), "beta:two", owner=OWNER)
-        with pytest.raises(StationError, match="'takes' takes parameters"):
+        with pytest.raises(StationError, match="task-parameters: the task 'takes' takes parameters"):
             await home.launch(packed(wat), "beta:takes", owner=OWNER)
+        with pytest.raises(StationError, match="no-tasks: the agent was packed so that nothing can suspend it"):
+            await home.launch(packed(wat, profile="none"), "beta:one", owner=OWNER)
+
+
+@run
+async def test_tasks_of_a_script_are_refused_at_launch_also_its_entry() -> None:
+    async with harbour("home", "beta") as (home, *_):
+        for language, itself in (("python", "portcall.tour(FUNCTION)"), ("javascript", "portcall.go('next')")):
+            script = packed(with_tasks(count=""), language=language)
+            for way in ("beta:count", "beta:_start", "home:_start,beta:_start"):
+                with pytest.raises(TasksRefused) as refused:
+                    await home.launch(script, way, owner=OWNER)
+                assert refused.value.code == "no-tasks"
+                assert itself in refused.value.reason
+        assert not home.core.here.berths
 
 
 @run
