@@ -32,7 +32,7 @@ from agents.recording import CLOCKS
 from agents.replaying import Frozen, Replayed, Step
 from agents.snapshot import ROOTED_MAGIC, Snapshot
 from agents.stack import sources_of
-from agents.waits import FOREVER_NS, Event, Failed, Refused
+from agents.waits import Event, Failed, Refused
 from docking.recordings.record import StayRecord
 from docking.replay.changes import Changes, changes_between, difference_of
 from docking.replay.moments import Moment, moment_of, said, shown
@@ -441,5 +441,5 @@ def _step(index: int, visit: int, station: str, call: Step) -> JourneyStep:
         result = ", ".join(shown(each) for each in values) or type(call.result).__name__.lower()
     elif call.result is not None:
         result = shown(call.result)
-    args = said("", *("forever" if each == FOREVER_NS else each for each in call.args))[1:-1]
+    args = said("", *call.args)[1:-1]
     return JourneyStep(index, visit, station, call.name, args, result, error, call.entry)

@@ -16,7 +16,7 @@ from agents.image import AgentImage
 from agents.outcomes import number
 from agents.snapshot import Snapshot
 from agents.stack import Stack, stack_of
-from agents.waits import encode_wait
+from agents.waits import FOREVER_NS, encode_wait
 from agents.wasi.nodes import Node
 from agents.wasi.state import WasiState
 from agents.wasi.vfs import Bytes
@@ -116,7 +116,8 @@ def files_of(snapshot: Snapshot) -> dict[str, tuple[int, Bytes]]:
 
 def said(name: str, *args: object) -> str:
     """A call as people write it."""
-    return f"{name}({', '.join(shown(each) for each in args if each is not None)})"
+    parts = ["forever" if each == FOREVER_NS else shown(each) for each in args if each is not None]
+    return f"{name}({', '.join(parts)})"
 
 
 def shown(value: object) -> str:

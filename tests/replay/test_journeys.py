@@ -17,7 +17,7 @@ from docking.replay import Journey
 from docking.replay.files import is_journey, read_journey, write_journey
 from docking.residents.berth import Standing
 from tests.replay.journeys import TRIP, image_of, recording, travelled
-from tests.station.harbour import OWNER, STRANGER, meet, numbers, packed, program, run, settled
+from tests.station.harbour import OWNER, STRANGER, harbour, meet, numbers, packed, program, run, settled
 
 
 def now() -> int:
@@ -246,13 +246,14 @@ async def test_a_journey_by_tasks_is_replayed_and_what_left_each_stop_is_compare
     assert [stay.missing for stay in true.stays] == [""] * 5
     assert [true.check(stay.visit) for stay in true.stays] == [""] * 5
     names = [step.line() for step in true.steps if step.name not in ("report", "sleep")]
-    onward = "go('next', 'forever')"
+    onward = "go('next', forever)"
     assert names == [
         *("launched at alpha", "arrived at beta", onward, "arrived at alpha", onward),
         *("arrived at beta", onward, "arrived at alpha", "finished()"),
     ]
     went = next(step for step in true.steps if step.name == "go")
     assert true.state(went.index).stack.frames == ()
+    assert true.state(went.index).waits == "go('next', forever)"
 
     def lying(visit: int, record: StayRecord) -> Journey:
         records = {**true.records, visit: record}
@@ -276,3 +277,30 @@ async def test_a_journey_by_tasks_is_replayed_and_what_left_each_stop_is_compare
     ended = lying(2, evolve(record, tape=pieces[0][0], entries=pieces[0][1]))
     assert "signed that it went on" in ended.check(2)
     true.close()
+
+
+@run
+async def test_stations_that_start_again_before_and_between_tasks(tmp_path: Path) -> None:
+    adds = "(global.set $count (i32.add (global.get $count) (i32.const 1)))"
+    once = f"{adds} (call $tell (i32.const 110) (global.get $count))"
+    image = packed(program("unreachable")[:-1] + f'(func (export "one") {once}))')
+    async with harbour("alpha", "beta", "gamma", home=tmp_path, record_mib=16) as (alpha, beta, gamma):
+        await beta.close()
+        await gamma.close()
+        agent = await alpha.launch(image, "beta:one,gamma:one,alpha:one", owner=OWNER)
+        await settled(alpha, agent, Standing.WAITING)
+        await alpha.close()
+        await alpha.start()
+        await beta.start()
+        await meet(alpha, beta)
+        await settled(beta, agent, Standing.WAITING)
+        await beta.close()
+        await beta.start()
+        await gamma.start()
+        await meet(alpha, beta, gamma)
+        again = alpha.agent(agent.id, OWNER)
+        assert numbers(await again.wait(60), "n") == [1, 2, 3]
+        journey = await alpha.replay(agent.id, OWNER)
+    assert [stay.missing for stay in journey.stays] == [""] * 4
+    assert [journey.check(stay.visit) for stay in journey.stays] == [""] * 4
+    journey.close()
