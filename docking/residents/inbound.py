@@ -256,7 +256,8 @@ class Inbound:
             self._order_refused(letter, answer)
         if letter.kind == LetterKind.REVOKED:
             with contextlib.suppress(CredentialError, NotCanonical, ValueError, TypeError, IndexError):
-                self.revoking.not_taken(PublicKey(letter.recipient), canonical.decode(letter.body)[1])
+                return self.revoking.not_taken(PublicKey(letter.recipient), canonical.decode(letter.body)[1])
+            return []
         if letter.kind == LetterKind.AMEND:
             self._amendment_refused(letter, answer)
         if letter.kind == LetterKind.TALK and answer[1:2] == ["ended"] and self.deposited(letter):

@@ -5,7 +5,8 @@ believed is added to the policy in force: arrivals and launches are refused, and
 the operator had written it there.
 
 Not here: what the policy does (`docking.trust.admission`). Invariants: a statement is stored before it is answered
-"taken"; it is passed on to a peer once, and only by who believes it; statements about keys that nobody here has met are
+"taken"; it is passed on to a peer once, or once after each start while the peer does not take it, and only by who
+believes it; statements about keys that nobody here has met are
 not kept, so that no stranger fills the store.
 """
 
@@ -128,11 +129,15 @@ class Revoking:
 
         self._here.journal.write([self._fact(), *letters], False).add_done_callback(written)
 
-    def not_taken(self, peer: PublicKey, content: object) -> None:
-        """A peer did not take a statement, perhaps since it does not know the key: it is told again when next met."""
+    def not_taken(self, peer: PublicKey, content: object) -> list[Change]:
+        """A peer did not take a statement, perhaps since it does not know the key: it is told again when it is met
+        after the next start. Returns what to store of that. Raises `CredentialError`.
+        """
         told = self._told.get(_read(content).digest)
-        if told is not None:
-            told.discard(peer.raw)
+        if told is None:
+            return []
+        told.discard(peer.raw)
+        return [self._fact()]
 
     def _letters(self, signed: Signed[Revocation], to: Iterable[PublicKey]) -> list[Change]:
         until = self._here.clocks.now() + TOLD_WITHIN_MS

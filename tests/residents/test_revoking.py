@@ -147,6 +147,23 @@ async def test_who_is_met_later_is_told_once() -> None:
 
 
 @run
+async def test_who_did_not_take_it_is_told_again_after_a_restart(tmp_path: Path) -> None:
+    async with station("beta") as beta:
+        async with station("home", tmp_path / "home") as home:
+            await home.replace_policy(TRUSTING)
+            await meet(home, beta)
+            await home.revoke(STRANGER.public, by=REVOKER)
+            while home.core.here.store.letters(2**52, 100):
+                await asyncio.sleep(0.01)
+            assert STRANGER.public.raw not in beta.policy.revoked
+            await beta.replace_policy(TRUSTING)
+        async with station("home", tmp_path / "home") as home:
+            await home.replace_policy(TRUSTING)
+            await meet(home, beta)
+            await believes(beta, STRANGER)
+
+
+@run
 async def test_what_could_not_be_written_is_not_believed() -> None:
     def full(*_: object) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
