@@ -6,6 +6,7 @@ its trail and results verify. Invariant: a journey that is over has a complete t
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 from collections import OrderedDict
@@ -14,10 +15,12 @@ from collections.abc import Callable, Container
 from attrs import define, evolve, field, frozen
 
 from agents import canonical
+from agents.brief import brief
 from agents.capsule import Capsule
+from agents.credentials import envelope
 from agents.credentials import results as reports
 from agents.credentials.amendments import NONE, Amendments
-from agents.credentials.envelope import Signed
+from agents.credentials.envelope import STATEMENT_BOUNDS, Signed
 from agents.credentials.fields import AMOUNT, array, byte_string, text, uint
 from agents.credentials.keys import PublicKey, text_of
 from agents.credentials.passport import Passport, verify_passport
@@ -153,6 +156,9 @@ class Journeys:
     # The newest state of each journey, perhaps not written yet. The next change must build on it: otherwise a word read
     # before the end of a journey could be written after it, and the journey would never be over.
     _newest: OrderedDict[bytes, Journey] = field(factory=OrderedDict, repr=False)
+    leased: dict[bytes, int] = field(factory=dict, repr=brief)
+    """The agents with a lease whose journeys were opened since the start, or found by `find_leased`, and when their
+    passports expire (ms)."""
 
     def all(self, without: Container[bytes] = ()) -> list[Journey]:
         """All journeys, the latest launched last; without those that were damaged in the store. From any thread.
@@ -170,6 +176,20 @@ class Journeys:
         found = [journey for journey in found if journey.standing is not JourneyStanding.PURGED]
         return sorted(found, key=lambda journey: (journey.launched, journey.agent))
 
+    def find_leased(self) -> None:
+        """Look through all journeys in the store for those of agents with a lease. From any thread, once a start."""
+        for journey in self.all():
+            record = None if journey.standing in OVER else self._store.part(journey.passport)
+            if record is not None:
+                with contextlib.suppress(CredentialError):  # damaged: whoever verifies it says so
+                    payload = envelope.peek(record).payload
+                    body = Passport.from_payload(envelope.decode_signed(payload, STATEMENT_BOUNDS, Passport.KIND))
+                    self._note_lease(journey.agent, body)
+
+    def _note_lease(self, agent: bytes, body: Passport) -> None:
+        if body.lease:
+            self.leased[agent] = body.expires
+
     def get(self, agent: bytes) -> Journey | None:
         """The journey of an agent, or None."""
         found = self._store.journey(agent)
@@ -184,6 +204,7 @@ class Journeys:
         """Open the journey of an agent, or of a clone."""
         body, now = passport.body, self._clock()
         label = label_of(body, agent)
+        self._note_lease(agent, body)
         return self._put(Journey(agent, passport.digest, label, body.owner, body.expires, now, place, changed=now))
 
     def told(self, sender: PublicKey, word: object) -> PutJourney | None:
@@ -216,6 +237,7 @@ class Journeys:
         if original is None or number_of(body, agent) is None:
             return None
         now = self._clock()
+        self._note_lease(agent, body)
         return Journey(
             agent, original.passport, label_of(body, agent), body.owner, body.expires, now, place, changed=now
         )

@@ -39,12 +39,14 @@ class BudgetWatch:
 
     def _look(self) -> None:
         self._timer = None
-        running = [berth for berth in tuple(self._here.active.values()) if berth.running]
+        begun = [berth for berth in tuple(self._here.active.values()) if berth.running]
+        # The others wait for a thread: they use nothing, and there may be thousands.
+        running = [berth for berth in begun if berth.life is not None]
         for berth in running:
             self._compare(berth, berth.credentials.terms, "cpu", berth.cpu_now)
-        if running and not self._here.closing:
+        if begun and not self._here.closing:
             # None of them can use up more of the processor until then.
-            left = min(LOW * berth.grant.budget.cpu - berth.cpu_now for berth in running) / 1e6
+            left = min([LOW * berth.grant.budget.cpu - berth.cpu_now for berth in running], default=0) / 1e6
             pause = min(max(left, SOON_S), EVERY_S) if left > 0 else EVERY_S
             self._timer = asyncio.get_running_loop().call_later(pause, self._look)
 

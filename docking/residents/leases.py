@@ -21,7 +21,7 @@ from agents.credentials.passport import verify_passport
 from agents.errors import PortcallError
 from docking.aio.threads import in_thread
 from docking.errors import StationError
-from docking.letters.journeys import OVER, Journey
+from docking.letters.journeys import OVER, Journey, JourneyStanding
 from docking.letters.orders import OrderKind
 from docking.residents.amending import Amending
 from docking.residents.berth import Berth, Standing
@@ -42,6 +42,7 @@ class Leases:
     _commands: Commands
     _amending: Amending
     _timer: asyncio.TimerHandle | None = None
+    _found: bool = False
     _renewed: dict[bytes, int] = field(factory=dict)
     _warned: dict[bytes, int] = field(factory=dict)
 
@@ -58,9 +59,18 @@ class Leases:
 
     async def look(self) -> None:
         """Renew what is to be renewed, and see to those that nobody has renewed."""
-        now = self._here.clocks.now()
-        for journey in await in_thread(self._here.journeys.all):
-            if journey.standing not in OVER:
+        now, journeys = self._here.clocks.now(), self._here.journeys
+        if not self._found:
+            self._found = True
+            await in_thread(journeys.find_leased)
+        # Only these: a home may have launched a hundred thousand agents without a lease.
+        for agent, expires in tuple(journeys.leased.items()):
+            journey = journeys.get(agent)
+            over = expires < now if journey is None else journey.standing in (*OVER, JourneyStanding.PURGED)
+            if over:
+                del journeys.leased[agent]
+                self._renewed.pop(agent, None)
+            elif journey is not None:
                 await self._renew(journey, now)
         for berth in tuple(self._here.berths.values()):
             if berth.credentials.passport.body.lease:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 from docking.launching import Terms
+from docking.letters.orders import OrderKind
 from docking.residents.berth import Standing
 from tests.residents.guests import GOER, LISTENER, berth
-from tests.station.harbour import Watch, begin, harbour, run, settled
+from tests.station.harbour import Watch, begin, harbour, run, settled, station
 
 LEASE_MS = 3_600_000
 LEASED = Terms(lease_ms=LEASE_MS)
@@ -24,6 +28,30 @@ async def test_a_home_renews_the_lease_of_its_agents() -> None:
         assert there.credentials.terms.lease >= first
         assert len(there.credentials.amendments.items) == 1
         assert there.credentials.terms.expires == there.credentials.passport.body.expires
+
+
+@run
+async def test_only_agents_with_a_lease_are_looked_at_also_after_a_restart(tmp_path: Path) -> None:
+    async with station("home", tmp_path) as home:
+        agent = await begin(home, LISTENER, terms=LEASED)
+        other = await begin(home, LISTENER)
+        for each in (agent, other):
+            await settled(home, each, Standing.WAITING)
+        assert list(home.core.here.journeys.leased) == [agent.key]
+    async with station("home", tmp_path) as home:
+        leases, journeys = home.core.leases, home.core.here.journeys
+        assert not journeys.leased
+        leases._renewed[agent.key] = home.core.here.clocks.now() + LEASE_MS // 2
+        await leases.look()
+        assert list(journeys.leased) == [agent.key]
+        assert len(home.core.here.berths[agent.key].credentials.amendments.items) == 1
+        assert not home.core.here.berths[other.key].credentials.amendments
+        await settled(home, agent, Standing.WAITING)
+        home.core.commands.order(agent.key, OrderKind.DISPOSE)
+        while journeys.leased:
+            await leases.look()
+            await asyncio.sleep(0.005)
+        assert not leases._renewed
 
 
 @run
