@@ -126,7 +126,7 @@ class _Visited:
     arrived: int
     departed: int
     to: PublicKey | None
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = field(default=(), repr=brief)
 
 
 class Journey:

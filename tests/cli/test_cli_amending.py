@@ -41,10 +41,13 @@ def until(shell: Shell, agent: str, *standings: str) -> None:
 
 
 def test_an_agent_that_stopped_for_its_budget_is_topped_up_after_a_restart(shell: Shell) -> None:
+    (shell.folder / "first.py").write_text("import portcall\n")
     with shell.station("alpha"):
+        shell("launch", "first.py")  # its code is that of the next one, which has no time to compile it
+        until(shell, "first", "finished")
         shell("launch", "thinker.py", "--permit", "cpu=60ms")
         until(shell, "thinker", "stopped")
-        (row,) = shell.json("agents")["agents"]
+        (row,) = [each for each in shell.json("agents")["agents"] if each["label"] == "thinker"]
         assert "portcall top-up" in row["text"]
         assert "say of what" in shell("top-up", "thinker", code=2)
         assert "write a number" in shell("top-up", "thinker", "--cpu", "much", code=1)
